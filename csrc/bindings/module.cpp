@@ -1,0 +1,165 @@
+// glai_native._native: arguments in, checks called, GIL released, op run. No arithmetic.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+
+#include "bindings/tensor_arg.hpp"
+#include "core/check.hpp"
+#include "core/dispatch.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace glai::bindings {
+namespace {
+
+Execution execution(int threads, std::uintptr_t stream) {
+  return {threads < 1 ? 1 : threads, reinterpret_cast<void*>(stream)};
+}
+
+template <class Args>
+void check_and_run(const char* op, void (*check)(const Args&), void (*OpTable::*entry)(const Args&),
+                   const Device& device, const Args& args) {
+  check(args);
+  const py::gil_scoped_release release;
+  run(op, entry, device, args);
+}
+
+void bind_gates(py::module_& m) {
+  m.def(
+      "check_words",
+      [](const TensorArg& words, std::int64_t n_gates) {
+        const TensorView v = view(words, "PackedGates", "words");
+        check_words("PackedGates", v, n_gates);
+      },
+      "words"_a, "n_gates"_a);
+  m.def(
+      "pack_gates",
+      [](const TensorArg& bits, const TensorArg& words, int threads, std::uintptr_t stream) {
+        const char* op = "pack_gates";
+        const PackGatesArgs args{view(bits, op, "bits"), view(words, op, "words"),
+                                 execution(threads, stream)};
+        check_and_run(op, check_pack_gates, &OpTable::pack_gates, args.bits.device, args);
+      },
+      "bits"_a, "words"_a, "threads"_a, "stream"_a);
+  m.def(
+      "unpack_gates",
+      [](const TensorArg& words, std::int64_t n_gates, const TensorArg& bits, int threads,
+         std::uintptr_t stream) {
+        const char* op = "unpack_gates";
+        const UnpackGatesArgs args{view(words, op, "words"), n_gates, view(bits, op, "bits"),
+                                   execution(threads, stream)};
+        check_and_run(op, check_unpack_gates, &OpTable::unpack_gates, args.words.device, args);
+      },
+      "words"_a, "n_gates"_a, "bits"_a, "threads"_a, "stream"_a);
+  m.def(
+      "gate_counts",
+      [](const TensorArg& words, std::int64_t n_gates, const TensorArg& counts, int threads,
+         std::uintptr_t stream) {
+        const char* op = "gate_counts";
+        const GateCountsArgs args{view(words, op, "words"), n_gates, view(counts, op, "counts"),
+                                  execution(threads, stream)};
+        check_and_run(op, check_gate_counts, &OpTable::gate_counts, args.words.device, args);
+      },
+      "words"_a, "n_gates"_a, "counts"_a, "threads"_a, "stream"_a);
+  m.def(
+      "gate_hamming",
+      [](const TensorArg& words_a, const TensorArg& words_b, std::int64_t n_gates,
+         const TensorArg& distance, int threads, std::uintptr_t stream) {
+        const char* op = "gate_hamming";
+        const GateHammingArgs args{view(words_a, op, "words_a"), view(words_b, op, "words_b"), n_gates,
+                                   view(distance, op, "distance"), execution(threads, stream)};
+        check_and_run(op, check_gate_hamming, &OpTable::gate_hamming, args.words_a.device, args);
+      },
+      "words_a"_a, "words_b"_a, "n_gates"_a, "distance"_a, "threads"_a, "stream"_a);
+  m.def(
+      "path_gates",
+      [](const TensorArg& unit_words, std::int64_t n_units, const TensorArg& inner_words,
+         std::int64_t n_inner, const TensorArg& words, int threads, std::uintptr_t stream) {
+        const char* op = "path_gates";
+        const PathGatesArgs args{view(unit_words, op, "unit_words"),
+                                 n_units,
+                                 view(inner_words, op, "inner_words"),
+                                 n_inner,
+                                 view(words, op, "words"),
+                                 execution(threads, stream)};
+        check_and_run(op, check_path_gates, &OpTable::path_gates, args.unit_words.device, args);
+      },
+      "unit_words"_a, "n_units"_a, "inner_words"_a, "n_inner"_a, "words"_a, "threads"_a, "stream"_a);
+}
+
+void bind_gated_matmul(py::module_& m) {
+  m.def(
+      "gated_matmul",
+      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
+         const std::optional<TensorArg>& bias, const TensorArg& y,
+         const std::optional<std::string>& form, int threads, std::uintptr_t stream) {
+        const char* op = "gated_matmul";
+        const GatedMatmulArgs args{
+            view(x, op, "x"),           view(words, op, "gates.words"), n_gates,
+            view(weight, op, "weight"), view(bias, op, "bias"),         view(y, op, "y"),
+            parse_form(op, form),       execution(threads, stream)};
+        check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
+      },
+      "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "threads"_a, "stream"_a);
+  m.def(
+      "gated_matmul_input_grad",
+      [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
+         const TensorArg& dx, const std::optional<std::string>& form, int threads,
+         std::uintptr_t stream) {
+        const char* op = "gated_matmul_input_grad";
+        const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
+                                            view(words, op, "gates.words"),
+                                            n_gates,
+                                            view(weight, op, "weight"),
+                                            view(dx, op, "dx"),
+                                            parse_form(op, form),
+                                            execution(threads, stream)};
+        check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
+                      args.dy.device, args);
+      },
+      "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "threads"_a, "stream"_a);
+  m.def(
+      "gated_matmul_weight_grad",
+      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
+         const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
+         const std::optional<std::string>& form, int threads, std::uintptr_t stream) {
+        const char* op = "gated_matmul_weight_grad";
+        const GatedMatmulWeightGradArgs args{
+            view(x, op, "x"),          view(words, op, "gates.words"), n_gates,    view(dy, op, "dy"),
+            view(dw, op, "out"),       view(db, op, "bias_out"),       accumulate, parse_form(op, form),
+            execution(threads, stream)};
+        check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,
+                      args.x.device, args);
+      },
+      "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "threads"_a,
+      "stream"_a);
+}
+
+void bind_build(py::module_& m) {
+  m.attr("version") = GLAI_VERSION;
+#ifdef _OPENMP
+  m.attr("openmp") = true;
+#else
+  m.attr("openmp") = false;
+#endif
+  m.def("cpu_isas", &cpu_isas);
+  m.def("cpu_isa", &cpu_isa);
+  m.def("force_cpu_isa", &force_cpu_isa, "name"_a);
+  m.def("cuda_status", [] {
+    const CudaStatus status = cuda_status();
+    return py::make_tuple(status.compiled, status.available, status.reason);
+  });
+}
+
+}  // namespace
+}  // namespace glai::bindings
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Native kernels of glai_native; call them through glai_native.ops.";
+  glai::cpu_isa();  // a wrong GLAI_CPU_ISA fails here, at import
+  glai::bindings::bind_build(m);
+  glai::bindings::bind_gates(m);
+  glai::bindings::bind_gated_matmul(m);
+}

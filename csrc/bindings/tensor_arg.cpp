@@ -1,0 +1,114 @@
+#include "bindings/tensor_arg.hpp"
+
+#include <pybind11/gil_safe_call_once.h>
+
+#include <array>
+#include <string>
+#include <utility>
+
+namespace py = pybind11;
+
+namespace glai::bindings {
+namespace {
+
+struct Torch {
+  py::object tensor_type;
+  std::array<std::pair<PyObject*, DType>, 10> dtypes;  // torch never frees its dtypes
+  PyObject *is_cpu, *is_cuda, *get_device, *dtype, *shape, *stride, *data_ptr, *is_neg;
+};
+
+const Torch& torch() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<Torch> storage;
+  return storage
+      .call_once_and_store_result([] {
+        const py::module_ module = py::module_::import("torch");
+        const auto dtype = [&](const char* name) { return module.attr(name).ptr(); };
+        const auto intern = [](const char* name) { return PyUnicode_InternFromString(name); };
+        return Torch{module.attr("Tensor"),
+                     {{{dtype("float32"), DType::float32},
+                       {dtype("int32"), DType::int32},
+                       {dtype("float64"), DType::float64},
+                       {dtype("bool"), DType::boolean},
+                       {dtype("int64"), DType::int64},
+                       {dtype("uint8"), DType::uint8},
+                       {dtype("int8"), DType::int8},
+                       {dtype("int16"), DType::int16},
+                       {dtype("float16"), DType::float16},
+                       {dtype("bfloat16"), DType::bfloat16}}},
+                     intern("is_cpu"),
+                     intern("is_cuda"),
+                     intern("get_device"),
+                     intern("dtype"),
+                     intern("shape"),
+                     intern("stride"),
+                     intern("data_ptr"),
+                     intern("is_neg")};
+      })
+      .get_stored();
+}
+
+py::object attribute(py::handle object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object.ptr(), name);
+  if (value == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+py::object call(py::handle object, PyObject* method) {
+  PyObject* value = PyObject_CallMethodNoArgs(object.ptr(), method);
+  if (value == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+void copy_sizes(const py::object& sizes, std::int64_t* out, int ndim) {
+  for (int i = 0; i < ndim; ++i) out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(sizes.ptr(), i));
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+}
+
+}  // namespace
+
+TensorView view(const TensorArg& tensor, const char* op, const char* name) {
+  const Torch& t = torch();
+  if (!py::isinstance(tensor, t.tensor_type)) {
+    throw py::type_error(std::string(op) + ": " + name + " must be a torch.Tensor, got " +
+                         Py_TYPE(tensor.ptr())->tp_name);
+  }
+  TensorView v;
+  const py::object dtype = attribute(tensor, t.dtype);
+  for (const auto& [object, known] : t.dtypes) {
+    if (object == dtype.ptr()) {
+      v.dtype = known;
+      break;
+    }
+  }
+  if (attribute(tensor, t.is_cpu).ptr() == Py_True) {
+    v.device = {DeviceType::cpu, 0};
+  } else if (attribute(tensor, t.is_cuda).ptr() == Py_True) {
+    v.device = {DeviceType::cuda, py::cast<int>(call(tensor, t.get_device))};
+  } else {
+    v.device = {DeviceType::other, 0};
+  }
+  const py::object shape = attribute(tensor, t.shape);
+  const auto ndim = PyTuple_GET_SIZE(shape.ptr());
+  if (ndim > kMaxDims) {
+    throw py::value_error(std::string(op) + ": " + name + " must have at most " +
+                          std::to_string(kMaxDims) + " dimensions, got " + std::to_string(ndim));
+  }
+  v.ndim = static_cast<int>(ndim);
+  copy_sizes(shape, v.shape, v.ndim);
+  copy_sizes(call(tensor, t.stride), v.stride, v.ndim);
+  // A lazily negated view shares memory that holds the opposite signs.
+  if (call(tensor, t.is_neg).ptr() == Py_True) {
+    throw py::value_error(std::string(op) + ": " + name + " is a lazily negated view, pass " + name +
+                          ".resolve_neg()");
+  }
+  v.data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(call(tensor, t.data_ptr)));
+  return v;
+}
+
+std::optional<TensorView> view(const std::optional<TensorArg>& tensor, const char* op,
+                               const char* name) {
+  if (!tensor) return std::nullopt;
+  return view(*tensor, op, name);
+}
+
+}  // namespace glai::bindings

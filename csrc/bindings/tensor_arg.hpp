@@ -1,0 +1,29 @@
+// From a torch.Tensor to a TensorView, without libtorch: attributes read through Python, so that one
+// build serves every torch version.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <optional>
+
+#include "core/tensor.hpp"
+
+namespace glai::bindings {
+
+// What a signature says: any object goes in, view() says by op and name when it is not a tensor.
+class TensorArg : public pybind11::object {
+ public:
+  PYBIND11_OBJECT_DEFAULT(TensorArg, object, [](PyObject* o) { return o != nullptr; })
+};
+
+TensorView view(const TensorArg& tensor, const char* op, const char* name);
+std::optional<TensorView> view(const std::optional<TensorArg>& tensor, const char* op, const char* name);
+
+}  // namespace glai::bindings
+
+namespace pybind11::detail {
+template <>
+struct handle_type_name<glai::bindings::TensorArg> {
+  static constexpr auto name = const_name("torch.Tensor");
+};
+}  // namespace pybind11::detail

@@ -1,0 +1,95 @@
+// One struct per op: all that a kernel is told. Shapes use N samples, P paths (or gates), D features,
+// C outputs; words are the packed gates of core/gates.hpp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/tensor.hpp"
+
+namespace glai {
+
+// Where an op runs: CPU kernels read threads, CUDA launchers read stream.
+struct Execution {
+  int threads = 1;
+  void* stream = nullptr;
+};
+
+// The ways of computing a gated product (one kernel each); automatic lets choose_form decide.
+enum class Form : std::uint8_t { automatic, compaction };
+
+struct PackGatesArgs {
+  TensorView bits;   // bool, float32 or float64 [N, P]; a float is on when > 0
+  TensorView words;  // int32 [N, W], written
+  Execution exec;
+};
+
+struct UnpackGatesArgs {
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView bits;  // bool [N, P], written
+  Execution exec;
+};
+
+struct GateCountsArgs {
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView counts;  // int64 [P], written
+  Execution exec;
+};
+
+struct GateHammingArgs {
+  TensorView words_a, words_b;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView distance;  // int64 [N], written
+  Execution exec;
+};
+
+// One step of the path product: the units of a layer (the always-on unit is appended here, last)
+// times the path gates of the layers behind it.
+struct PathGatesArgs {
+  TensorView unit_words;  // int32 [N, words(n_units)]
+  std::int64_t n_units;
+  TensorView inner_words;  // int32 [N, words(n_inner)]
+  std::int64_t n_inner;
+  TensorView words;  // int32 [N, words((n_units + 1) * n_inner)], written
+  Execution exec;
+};
+
+// y[n,c] = sum_p g[n,p] * (b[p,c] + sum_d x[n,d] * w[p,d,c])
+struct GatedMatmulArgs {
+  TensorView x;      // [N, D]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView weight;               // [P, D, C]
+  std::optional<TensorView> bias;  // [P, C]
+  TensorView y;                    // [N, C], written
+  Form form;
+  Execution exec;
+};
+
+// dx[n,d] = sum_p g[n,p] * sum_c dy[n,c] * w[p,d,c]
+struct GatedMatmulInputGradArgs {
+  TensorView dy;     // [N, C]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView weight;  // [P, D, C] with stride 1 in D
+  TensorView dx;      // [N, D], written
+  Form form;
+  Execution exec;
+};
+
+// dw[p,d,c] (+)= sum_n g[n,p] * x[n,d] * dy[n,c];  db[p,c] (+)= sum_n g[n,p] * dy[n,c]
+struct GatedMatmulWeightGradArgs {
+  TensorView x;      // [N, D]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView dy;                 // [N, C]
+  TensorView dw;                 // [P, D, C], written or added to
+  std::optional<TensorView> db;  // [P, C], likewise
+  bool accumulate;
+  Form form;
+  Execution exec;
+};
+
+}  // namespace glai

@@ -1,0 +1,247 @@
+#include "core/check.hpp"
+
+#include <initializer_list>
+#include <stdexcept>
+
+#include "core/gates.hpp"
+
+namespace glai {
+namespace {
+
+// A dimension by its letter; size < 0 means "whatever it is".
+struct Dim {
+  const char* name;
+  std::int64_t size = -1;
+};
+
+// What a kernel needs of the strides. Inputs: unit_stride in the last dimension, or in the middle one of
+// three. Outputs: rows, which may be slices of a larger buffer but must not overlap.
+enum class Layout { unit_stride, unit_stride_middle, rows, contiguous };
+
+using DTypes = std::initializer_list<DType>;
+using Dims = std::initializer_list<Dim>;
+
+[[noreturn]] void fail(const std::string& sentence) { throw std::invalid_argument(sentence); }
+
+std::string describe(DTypes dtypes, Dims dims) {
+  std::string text;
+  std::size_t i = 0;
+  for (const DType dtype : dtypes) {
+    if (i > 0) text += i + 1 == dtypes.size() ? " or " : ", ";
+    text += dtype_name(dtype);
+    ++i;
+  }
+  text += " [";
+  i = 0;
+  for (const Dim& dim : dims) {
+    if (i++ > 0) text += ", ";
+    text += dim.name;
+    if (dim.size >= 0) text += "=" + std::to_string(dim.size);
+  }
+  return text + "]";
+}
+
+std::string describe(const TensorView& v) {
+  std::string text = dtype_name(v.dtype) + " [";
+  for (int i = 0; i < v.ndim; ++i) {
+    if (i > 0) text += ", ";
+    text += std::to_string(v.shape[i]);
+  }
+  return text + "]";
+}
+
+bool has_layout(const TensorView& v, Layout layout) {
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return true;
+  }
+  if (layout == Layout::unit_stride_middle) return v.shape[1] == 1 || v.stride[1] == 1;
+  std::int64_t inner = 1;  // elements from one step of the dimension to the next, at least
+  for (int i = v.ndim - 1; i >= 0; --i) {
+    if (v.shape[i] != 1) {
+      const bool exact = layout != Layout::rows || i == v.ndim - 1;
+      if (exact ? v.stride[i] != inner : v.stride[i] < inner) return false;
+      inner = v.stride[i] * v.shape[i];
+    }
+    if (layout == Layout::unit_stride) return true;
+  }
+  return true;
+}
+
+const char* layout_demand(Layout layout) {
+  switch (layout) {
+    case Layout::unit_stride: return "have stride 1 in its last dimension";
+    case Layout::unit_stride_middle: return "have stride 1 in its middle dimension";
+    case Layout::rows: return "have stride 1 in its last dimension and rows that do not overlap";
+    case Layout::contiguous: break;
+  }
+  return "be contiguous";
+}
+
+class Checker {
+ public:
+  // All tensors of an op must share the device of the first one, named here.
+  Checker(const char* op, const char* first, const Device& device)
+      : op_(op), first_(first), device_(device) {
+    if (device.type == DeviceType::other) {
+      fail(std::string(op) + ": " + first + " must be on cpu or cuda, got another kind of device");
+    }
+  }
+
+  void tensor(const char* name, const TensorView& v, DTypes dtypes, Dims dims,
+              Layout layout = Layout::unit_stride) const {
+    bool good = v.ndim == static_cast<int>(dims.size());
+    bool dtype_good = false;
+    for (const DType dtype : dtypes) dtype_good = dtype_good || v.dtype == dtype;
+    int i = 0;
+    for (const Dim& dim : dims) {
+      good = good && (dim.size < 0 || v.shape[i] == dim.size);
+      ++i;
+    }
+    if (!good || !dtype_good) {
+      fail(std::string(op_) + ": " + name + " must be " + describe(dtypes, dims) + ", got " +
+           describe(v));
+    }
+    if (!(v.device == device_)) {
+      fail(std::string(op_) + ": " + name + " must be on " + device_name(device_) + " like " + first_ +
+           ", got " + device_name(v.device));
+    }
+    if (!has_layout(v, layout)) {
+      fail(std::string(op_) + ": " + name + " must " + layout_demand(layout) +
+           ", pass a copy made with " + name + ".contiguous()");
+    }
+  }
+
+  void words(const char* name, const TensorView& v, Dim n, const char* gate_letter,
+             std::int64_t n_gates) const {
+    if (n_gates < 0) fail(std::string(op_) + ": n_gates must be >= 0, got " + std::to_string(n_gates));
+    const std::string w = std::string("ceil(") + gate_letter + "/32)";
+    tensor(name, v, {DType::int32}, {n, {w.c_str(), words_per_row(n_gates)}}, Layout::contiguous);
+  }
+
+ private:
+  const char* op_;
+  const char* first_;
+  Device device_;
+};
+
+const DTypes kFloats = {DType::float32, DType::float64};
+
+}  // namespace
+
+std::string dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::boolean: return "bool";
+    case DType::uint8: return "uint8";
+    case DType::int8: return "int8";
+    case DType::int16: return "int16";
+    case DType::int32: return "int32";
+    case DType::int64: return "int64";
+    case DType::float16: return "float16";
+    case DType::bfloat16: return "bfloat16";
+    case DType::float32: return "float32";
+    case DType::float64: return "float64";
+    case DType::other: break;
+  }
+  return "another dtype";
+}
+
+std::string device_name(const Device& device) {
+  switch (device.type) {
+    case DeviceType::cpu: return "cpu";
+    case DeviceType::cuda: return "cuda:" + std::to_string(device.index);
+    case DeviceType::other: break;
+  }
+  return "another device";
+}
+
+Form parse_form(const char* op, const std::optional<std::string>& name) {
+  if (!name) return Form::automatic;
+  if (*name == "compaction") return Form::compaction;
+  fail(std::string(op) + ": form must be None or 'compaction', got '" + *name + "'");
+}
+
+void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
+  const Checker check(op, "words", words.device);
+  check.words("words", words, {"N"}, "P", n_gates);
+  if (words.device.type != DeviceType::cpu || n_gates == 0) return;
+  const std::int64_t w = words_per_row(n_gates);
+  const std::uint32_t padding = ~last_word_mask(n_gates);
+  const auto* last = words.as<std::uint32_t>() + (w - 1);
+  for (std::int64_t n = 0; n < words.shape[0]; ++n) {
+    if ((last[n * w] & padding) != 0) {
+      fail(std::string(op) + ": the padding bits of words (past gate P=" + std::to_string(n_gates) +
+           ") must be zero, got a set bit in row " + std::to_string(n));
+    }
+  }
+}
+
+void check_pack_gates(const PackGatesArgs& a) {
+  const Checker check("pack_gates", "bits", a.bits.device);
+  check.tensor("bits", a.bits, {DType::boolean, DType::float32, DType::float64}, {{"N"}, {"P"}});
+  check.words("words", a.words, {"N", a.bits.shape[0]}, "P", a.bits.shape[1]);
+}
+
+void check_unpack_gates(const UnpackGatesArgs& a) {
+  const Checker check("unpack_gates", "words", a.words.device);
+  check.words("words", a.words, {"N"}, "P", a.n_gates);
+  check.tensor("bits", a.bits, {DType::boolean}, {{"N", a.words.shape[0]}, {"P", a.n_gates}},
+               Layout::contiguous);
+}
+
+void check_gate_counts(const GateCountsArgs& a) {
+  const Checker check("gate_counts", "words", a.words.device);
+  check.words("words", a.words, {"N"}, "P", a.n_gates);
+  check.tensor("counts", a.counts, {DType::int64}, {{"P", a.n_gates}}, Layout::contiguous);
+}
+
+void check_gate_hamming(const GateHammingArgs& a) {
+  const Checker check("gate_hamming", "words_a", a.words_a.device);
+  check.words("words_a", a.words_a, {"N"}, "P", a.n_gates);
+  check.words("words_b", a.words_b, {"N", a.words_a.shape[0]}, "P", a.n_gates);
+  check.tensor("distance", a.distance, {DType::int64}, {{"N", a.words_a.shape[0]}}, Layout::contiguous);
+}
+
+void check_path_gates(const PathGatesArgs& a) {
+  const Checker check("path_gates", "unit_words", a.unit_words.device);
+  const std::int64_t n = a.unit_words.ndim > 0 ? a.unit_words.shape[0] : 0;
+  check.words("unit_words", a.unit_words, {"N"}, "h", a.n_units);
+  check.words("inner_words", a.inner_words, {"N", n}, "inner", a.n_inner);
+  check.words("words", a.words, {"N", n}, "P", (a.n_units + 1) * a.n_inner);
+}
+
+void check_gated_matmul(const GatedMatmulArgs& a) {
+  const Checker check("gated_matmul", "x", a.x.device);
+  check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});
+  const DType dtype = a.x.dtype;
+  const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
+  check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
+  check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C"}});
+  const std::int64_t c = a.weight.shape[2];
+  if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
+  check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
+}
+
+void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
+  const Checker check("gated_matmul_input_grad", "dy", a.dy.device);
+  check.tensor("dy", a.dy, kFloats, {{"N"}, {"C"}});
+  const DType dtype = a.dy.dtype;
+  const std::int64_t n = a.dy.shape[0], c = a.dy.shape[1];
+  check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
+  check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D"}, {"C", c}},
+               Layout::unit_stride_middle);
+  check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
+}
+
+void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
+  const Checker check("gated_matmul_weight_grad", "x", a.x.device);
+  check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});
+  const DType dtype = a.x.dtype;
+  const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
+  check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
+  check.tensor("dy", a.dy, {dtype}, {{"N", n}, {"C"}});
+  const std::int64_t c = a.dy.shape[1];
+  check.tensor("out", a.dw, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C", c}}, Layout::rows);
+  if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
+}
+
+}  // namespace glai

@@ -1,0 +1,29 @@
+// Every contract of every op, checked once, before any kernel runs. A violation throws
+// std::invalid_argument (Python: ValueError) with one sentence:
+// "gated_matmul: weight must be float32 [P=64, D=784, C], got float32 [63, 784, 10]".
+#pragma once
+
+#include <string>
+
+#include "core/args.hpp"
+
+namespace glai {
+
+std::string dtype_name(DType dtype);
+std::string device_name(const Device& device);
+
+// "compaction" -> Form::compaction; throws for names that are no form of this op.
+Form parse_form(const char* op, const std::optional<std::string>& name);
+
+void check_words(const char* op, const TensorView& words, std::int64_t n_gates);
+
+void check_pack_gates(const PackGatesArgs& args);
+void check_unpack_gates(const UnpackGatesArgs& args);
+void check_gate_counts(const GateCountsArgs& args);
+void check_gate_hamming(const GateHammingArgs& args);
+void check_path_gates(const PathGatesArgs& args);
+void check_gated_matmul(const GatedMatmulArgs& args);
+void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
+void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
+
+}  // namespace glai

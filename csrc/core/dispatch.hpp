@@ -1,0 +1,59 @@
+// From a checked args struct to the kernel that runs it: one table of function pointers per CPU
+// instruction set, and one for CUDA.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/args.hpp"
+
+namespace glai {
+
+struct OpTable {
+  void (*pack_gates)(const PackGatesArgs&);
+  void (*unpack_gates)(const UnpackGatesArgs&);
+  void (*gate_counts)(const GateCountsArgs&);
+  void (*gate_hamming)(const GateHammingArgs&);
+  void (*path_gates)(const PathGatesArgs&);
+  void (*gated_matmul)(const GatedMatmulArgs&);
+  void (*gated_matmul_input_grad)(const GatedMatmulInputGradArgs&);
+  void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);
+};
+
+extern const OpTable kCpuGeneric;
+#ifdef GLAI_X86
+extern const OpTable kCpuAvx2;
+extern const OpTable kCpuAvx512;
+#endif
+#ifdef GLAI_CUDA_COMPILED
+extern const OpTable kCuda;
+#endif
+
+// The instruction sets that this machine runs, best last.
+std::vector<std::string> cpu_isas();
+std::string cpu_isa();
+// Uses the named set from now on; throws when this machine or build lacks it.
+void force_cpu_isa(const std::string& name);
+
+struct CudaStatus {
+  bool compiled;
+  bool available;
+  std::string reason;  // why not available; empty when it is
+};
+CudaStatus cuda_status();
+
+const OpTable& op_table(const char* op, const Device& device);
+
+// Runs the op's table entry on the device of its first tensor.
+template <class Args>
+void run(const char* op, void (*OpTable::*entry)(const Args&), const Device& device, const Args& args) {
+  void (*kernel)(const Args&) = op_table(op, device).*entry;
+  if (kernel == nullptr) {
+    throw std::invalid_argument(std::string(op) +
+                                ": there is no CUDA kernel for this op yet, move its tensors to cpu");
+  }
+  kernel(args);
+}
+
+}  // namespace glai

@@ -1,0 +1,25 @@
+// Included by each isa_*.cpp after its Simd vocabulary: the loops, and the table that names them.
+#pragma once
+
+#include "core/dispatch.hpp"
+#include "cpu/gated_matmul.hpp"
+#include "cpu/gated_matmul_input_grad.hpp"
+#include "cpu/gated_matmul_weight_grad.hpp"
+#include "cpu/gates.hpp"
+
+namespace glai::GLAI_ISA {
+
+constexpr OpTable op_table() {
+  return {
+      .pack_gates = pack_gates,
+      .unpack_gates = unpack_gates,
+      .gate_counts = gate_counts,
+      .gate_hamming = gate_hamming,
+      .path_gates = path_gates,
+      .gated_matmul = gated_matmul,
+      .gated_matmul_input_grad = gated_matmul_input_grad,
+      .gated_matmul_weight_grad = gated_matmul_weight_grad,
+  };
+}
+
+}  // namespace glai::GLAI_ISA

@@ -1,0 +1,93 @@
+// The Simd vocabulary of simd_generic.hpp for AVX2 with FMA: 32-byte vectors, 16 registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "core/tensor.hpp"
+
+namespace glai::GLAI_ISA {
+
+template <class T>
+struct Tail;
+template <class T>
+struct Vec;
+
+template <>
+struct Tail<float> {
+  __m256i mask;
+  GLAI_ALWAYS_INLINE explicit Tail(int n)
+      : mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))) {}
+};
+
+template <>
+struct Tail<double> {
+  __m256i mask;
+  GLAI_ALWAYS_INLINE explicit Tail(int n)
+      : mask(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3))) {}
+};
+
+template <>
+struct Vec<float> {
+  static constexpr int width = 8;
+  __m256 v;
+
+  static GLAI_ALWAYS_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
+  static GLAI_ALWAYS_INLINE Vec broadcast(float s) { return {_mm256_set1_ps(s)}; }
+  static GLAI_ALWAYS_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static GLAI_ALWAYS_INLINE Vec load(const float* p, Tail<float> t) {
+    return {_mm256_maskload_ps(p, t.mask)};
+  }
+  GLAI_ALWAYS_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
+  GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm256_maskstore_ps(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
+  GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_ps(v, a.v)}; }
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int width = 4;
+  __m256d v;
+
+  static GLAI_ALWAYS_INLINE Vec zero() { return {_mm256_setzero_pd()}; }
+  static GLAI_ALWAYS_INLINE Vec broadcast(double s) { return {_mm256_set1_pd(s)}; }
+  static GLAI_ALWAYS_INLINE Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static GLAI_ALWAYS_INLINE Vec load(const double* p, Tail<double> t) {
+    return {_mm256_maskload_pd(p, t.mask)};
+  }
+  GLAI_ALWAYS_INLINE void store(double* p) const { _mm256_storeu_pd(p, v); }
+  GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm256_maskstore_pd(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_pd(a.v, b.v, v)}; }
+  GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_pd(v, a.v)}; }
+};
+
+GLAI_ALWAYS_INLINE std::uint32_t positive_word(const float* p) {
+  std::uint32_t word = 0;
+  for (int i = 0; i < 4; ++i) {
+    const __m256 on = _mm256_cmp_ps(_mm256_loadu_ps(p + 8 * i), _mm256_setzero_ps(), _CMP_GT_OQ);
+    word |= static_cast<std::uint32_t>(_mm256_movemask_ps(on)) << (8 * i);
+  }
+  return word;
+}
+
+GLAI_ALWAYS_INLINE std::uint32_t positive_word(const double* p) {
+  std::uint32_t word = 0;
+  for (int i = 0; i < 8; ++i) {
+    const __m256d on = _mm256_cmp_pd(_mm256_loadu_pd(p + 4 * i), _mm256_setzero_pd(), _CMP_GT_OQ);
+    word |= static_cast<std::uint32_t>(_mm256_movemask_pd(on)) << (4 * i);
+  }
+  return word;
+}
+
+GLAI_ALWAYS_INLINE std::uint32_t positive_word(const std::uint8_t* p) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return ~static_cast<std::uint32_t>(
+      _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())));
+}
+
+constexpr int kMaxTileVecs = 2;
+constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 6; }
+constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 12 : 6; }
+
+}  // namespace glai::GLAI_ISA

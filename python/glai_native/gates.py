@@ -1,0 +1,135 @@
+"""Activation patterns as packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native import _native
+from glai_native.backend import execution
+
+WORD_BITS = 32
+
+
+def words_per_row(n_gates: int) -> int:
+    """int32 words that hold ``n_gates`` gates of one sample."""
+    return -(-n_gates // WORD_BITS)
+
+
+class PackedGates:
+    """Gates of N samples over P units or paths, one bit each.
+
+    Args:
+        words: int32 ``[N, ceil(P/32)]``, contiguous. Gate p of a sample is bit ``p % 32`` (least
+            significant first) of word ``p // 32``; padding bits are zero.
+        n_gates: P.
+
+    Raises:
+        ValueError: wrong dtype, shape or layout of ``words``, or a padding bit that is set.
+    """
+
+    __slots__ = ("n_gates", "words")
+
+    def __init__(self, words: Tensor, n_gates: int) -> None:
+        _native.check_words(words, n_gates)
+        self.words = words
+        self.n_gates = n_gates
+
+    @classmethod
+    def _trusted(cls, words: Tensor, n_gates: int) -> PackedGates:
+        """Words that one of our own kernels has just written: nothing left to check."""
+        gates = cls.__new__(cls)
+        gates.words = words
+        gates.n_gates = n_gates
+        return gates
+
+    @classmethod
+    def cat(cls, parts: Sequence[PackedGates]) -> PackedGates:
+        """The samples of all ``parts``, in order; they must have the same number of gates."""
+        if not parts:
+            raise ValueError("PackedGates.cat: parts must not be empty")
+        n_gates = parts[0].n_gates
+        for part in parts:
+            if part.n_gates != n_gates:
+                raise ValueError(f"PackedGates.cat: all parts must have P={n_gates}, got P={part.n_gates}")
+        return cls._trusted(torch.cat([part.words for part in parts]), n_gates)
+
+    def __len__(self) -> int:
+        return self.words.shape[0]
+
+    def __repr__(self) -> str:
+        return f"PackedGates(N={len(self)}, P={self.n_gates}, device='{self.device}')"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the words lie."""
+        return self.words.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the words."""
+        return self.words.numel() * 4
+
+    def to(self, device: torch.device | str) -> PackedGates:
+        """The same gates on another device."""
+        return self._trusted(self.words.to(device), self.n_gates)
+
+    def __getitem__(self, index: Any) -> PackedGates:
+        """Samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
+        if isinstance(index, int):
+            n = len(self)
+            if not -n <= index < n:
+                raise IndexError(f"PackedGates: index must be in [-{n}, {n}), got {index}")
+            index = slice(index % n, index % n + 1)
+        words = self.words[index]
+        if words.ndim != 2 or words.shape[1] != self.words.shape[1]:
+            raise ValueError("PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor")
+        return self._trusted(words.contiguous(), self.n_gates)
+
+    def unpack(self) -> Tensor:
+        """The gates as bool ``[N, P]``."""
+        bits = torch.empty((len(self), self.n_gates), dtype=torch.bool, device=self.device)
+        _native.unpack_gates(self.words, self.n_gates, bits, *execution(self.words))
+        return bits
+
+    def counts(self) -> Tensor:
+        """In how many samples each gate is on: int64 ``[P]``."""
+        counts = torch.empty(self.n_gates, dtype=torch.int64, device=self.device)
+        _native.gate_counts(self.words, self.n_gates, counts, *execution(self.words))
+        return counts
+
+    def density(self) -> float:
+        """Mean of the gates; NaN when there are none."""
+        total = len(self) * self.n_gates
+        return int(self.counts().sum()) / total if total else float("nan")
+
+    def deviation(self) -> float:
+        """Mean over gates of ``min(pi, 1 - pi)``, pi = how often the gate is on; NaN when there are none.
+
+        What is left to compute once the majority gate is taken as the reference (0 to 0.5).
+        """
+        if not len(self) or not self.n_gates:
+            return float("nan")
+        on = self.counts().double() / len(self)
+        return float(torch.minimum(on, 1 - on).mean())
+
+    def hamming(self, other: PackedGates) -> Tensor:
+        """In how many gates each sample differs from the same sample of ``other``: int64 ``[N]``.
+
+        Raises:
+            ValueError: ``other`` has another number of samples or gates, or lies on another device.
+        """
+        if other.n_gates != self.n_gates:
+            raise ValueError(f"hamming: other must have P={self.n_gates} gates, got P={other.n_gates}")
+        distance = torch.empty(len(self), dtype=torch.int64, device=self.device)
+        _native.gate_hamming(self.words, other.words, self.n_gates, distance, *execution(self.words))
+        return distance
+
+    def agreement(self, other: PackedGates) -> float:
+        """Share of gates that are equal in ``other``; NaN when there are none."""
+        distance = int(self.hamming(other).sum())
+        total = len(self) * self.n_gates
+        return 1.0 - distance / total if total else float("nan")

@@ -1,0 +1,355 @@
+"""The ops: native kernels as torch functions.
+
+Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64,
+all of one op alike, with any strides (a kernel that needs another layout gets a copy).
+
+A call takes the shortest way that is right: a registered op under ``torch.compile``, an
+``autograd.Function`` where a gradient is needed, the bare kernel otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native import _native
+from glai_native.backend import execution
+from glai_native.gates import PackedGates, words_per_row
+
+
+def pack_gates(bits: Tensor) -> PackedGates:
+    """Packs gates into bits.
+
+    Args:
+        bits: ``[N, P]``, bool, or a number that means on when it is > 0 (NaN is off).
+    """
+    if isinstance(bits, Tensor) and bits.ndim == 2:
+        if bits.dtype not in (torch.bool, torch.float32, torch.float64):
+            bits = bits > 0
+        bits = _unit_stride(bits.detach())
+        words = bits.new_empty((bits.shape[0], words_per_row(bits.shape[1])), dtype=torch.int32)
+        _native.pack_gates(bits, words, *execution(bits))
+        return PackedGates._trusted(words, bits.shape[1])
+    found = f"{bits.ndim} dimensions" if isinstance(bits, Tensor) else type(bits).__name__
+    raise ValueError(f"pack_gates: bits must be a tensor [N, P], got {found}")
+
+
+def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
+    """Path gates from the unit bits of each hidden layer, first layer first.
+
+    A path is one unit per layer and its gate the AND of their bits; every layer has, last, a unit that is
+    always on. P = (h_1+1)·…·(h_L+1), j_1 slowest (DESIGN: "The mathematics").
+    """
+    if not layers:
+        raise ValueError("path_gates: layers must hold the unit bits of at least one hidden layer, got none")
+    if any(not isinstance(layer, PackedGates) for layer in layers):
+        raise TypeError("path_gates: layers must be a sequence of PackedGates, one per hidden layer")
+    n_paths = math.prod(layer.n_gates + 1 for layer in layers)
+    if n_paths >= 2**31:
+        raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
+    first = layers[0].words
+    paths = PackedGates._trusted(first.new_ones((len(layers[0]), 1)), 1)
+    for layer in reversed(layers):
+        n_gates = (layer.n_gates + 1) * paths.n_gates
+        words = first.new_empty((len(layers[0]), words_per_row(n_gates)))
+        _native.path_gates(layer.words, layer.n_gates, paths.words, paths.n_gates, words, *execution(first))
+        paths = PackedGates._trusted(words, n_gates)
+    return paths
+
+
+def gated_matmul(
+    x: Tensor, gates: PackedGates, weight: Tensor, bias: Tensor | None = None, *, form: str | None = None
+) -> Tensor:
+    """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``.
+
+    Differentiable in ``x``, ``weight`` and ``bias``, to any order.
+
+    Args:
+        x: ``[N, D]``.
+        gates: path gates, N samples of P.
+        weight: ``[P, D, C]``.
+        bias: ``[P, C]`` or None.
+        form: forces a kernel by name (``"compaction"``); None chooses.
+
+    Returns:
+        ``[N, C]``.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
+    """
+    _require_gates("gated_matmul", gates)
+    if torch.compiler.is_compiling():
+        return _registered_gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+    if _needs_grad(x, weight, bias):
+        return _GatedMatmul.apply(x, weight, bias, gates, form)  # type: ignore[no-any-return]
+    return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+
+
+def gated_matmul_weight_grad(
+    x: Tensor,
+    gates: PackedGates,
+    dy: Tensor,
+    out: Tensor | None = None,
+    accumulate: bool = False,
+    *,
+    form: str | None = None,
+) -> Tensor:
+    """Masked gradient accumulation: ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``.
+
+    Args:
+        x: ``[N, D]``.
+        gates: path gates, N samples of P.
+        dy: ``[N, C]``.
+        out: ``[P, D, C]`` to write into, with stride 1 in its last dimension; None makes one.
+        accumulate: add to ``out`` instead of overwriting it.
+        form: forces a kernel by name (``"compaction"``); None chooses.
+
+    Returns:
+        ``out``, ``[P, D, C]``. A path that is never on has gradient exactly 0.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit; ``accumulate`` without ``out``; an ``out`` that
+            needs a gradient itself.
+    """
+    op = "gated_matmul_weight_grad"
+    _require_gates(op, gates)
+    if out is None:
+        if accumulate:
+            raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
+        if torch.compiler.is_compiling():
+            return _registered_weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+        if _needs_grad(x, dy):
+            return _WeightGrad.apply(x, dy, gates, form)  # type: ignore[no-any-return]
+    elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
+        raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
+    dw, _ = _weight_grad(x, gates.words, gates.n_gates, dy, False, form, out, accumulate)
+    return dw
+
+
+def gated_matmul_input_grad(
+    dy: Tensor, gates: PackedGates, weight: Tensor, *, form: str | None = None
+) -> Tensor:
+    """``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``.
+
+    Args:
+        dy: ``[N, C]``.
+        gates: path gates, N samples of P.
+        weight: ``[P, D, C]``.
+        form: forces a kernel by name (``"compaction"``); None chooses.
+
+    Returns:
+        ``[N, D]``.
+    """
+    _require_gates("gated_matmul_input_grad", gates)
+    if torch.compiler.is_compiling():
+        return _registered_input_grad(dy, gates.words, gates.n_gates, weight, form)
+    if _needs_grad(dy, weight):
+        return _InputGrad.apply(dy, weight, gates, form)  # type: ignore[no-any-return]
+    return _input_grad(dy, gates.words, gates.n_gates, weight, form)
+
+
+# --- the bare kernels: layouts made fit, outputs allocated, everything else checked natively ---
+
+
+def _require_gates(op: str, gates: PackedGates) -> None:
+    if not isinstance(gates, PackedGates):
+        raise TypeError(
+            f"{op}: gates must be PackedGates, got {type(gates).__name__}; pack_gates(bits) makes them"
+        )
+
+
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
+
+
+def _unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last dimension is strided; what is no tensor is left to the checks."""
+    if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
+        return t.contiguous()
+    return t
+
+
+def _size(t: Tensor, dim: int) -> int:
+    """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
+    return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
+    return like.new_empty(shape) if isinstance(like, Tensor) else torch.empty(shape)
+
+
+def _gated_matmul(
+    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+) -> Tensor:
+    y = _empty(x, _size(x, 0), _size(weight, 2))
+    x, weight = _unit_stride(x), _unit_stride(weight)
+    if bias is not None:
+        bias = _unit_stride(bias)
+    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *execution(y))
+    return y
+
+
+def _weight_grad(
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    dy: Tensor,
+    with_bias: bool,
+    form: str | None,
+    out: Tensor | None = None,
+    accumulate: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    if out is None:
+        out = _empty(x, n_gates, _size(x, 1), _size(dy, 1))
+    elif isinstance(out, Tensor) and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    db = _empty(x, n_gates, _size(dy, 1)) if with_bias else None
+    x, dy = _unit_stride(x), _unit_stride(dy)
+    _native.gated_matmul_weight_grad(
+        x, words, n_gates, dy, out, db, accumulate, form, *execution(words)
+    )
+    return out, db
+
+
+def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
+    dx = _empty(dy, _size(dy, 0), _size(weight, 1))
+    dy = _unit_stride(dy)
+    if isinstance(weight, Tensor) and weight.ndim == 3:
+        # The kernel reads a path's weights along D: logical shape [P, D, C], stride 1 in D.
+        weight = weight.transpose(1, 2).contiguous().transpose(1, 2)
+    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, *execution(dx))
+    return dx
+
+
+# --- gradients: the family is closed, each op's gradient is made of the other two ---
+
+
+class _GatedMatmul(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gates: PackedGates, form: str | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.gates, ctx.form = gates, form
+        return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        dx = gated_matmul_input_grad(dy, ctx.gates, weight, form=ctx.form) if need_x else None
+        dw = db = None
+        if torch.is_grad_enabled():  # create_graph=True: stay among differentiable ops
+            dw = gated_matmul_weight_grad(x, ctx.gates, dy, form=ctx.form) if need_weight else None
+            db = _bias_grad(ctx.gates, dy) if need_bias else None
+        elif need_weight:
+            dw, db = _weight_grad(x, ctx.gates.words, ctx.gates.n_gates, dy, need_bias, ctx.form)
+        elif need_bias:
+            db = _bias_grad(ctx.gates, dy)
+        return dx, dw, db, None, None
+
+
+class _WeightGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dy: Tensor, gates: PackedGates, form: str | None) -> Tensor:
+        ctx.save_for_backward(x, dy)
+        ctx.gates, ctx.form = gates, form
+        return _weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+
+    @staticmethod
+    def backward(ctx: Any, ddw: Tensor) -> Any:  # type: ignore[override]
+        x, dy = ctx.saved_tensors
+        dx = gated_matmul_input_grad(dy, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[0] else None
+        ddy = gated_matmul(x, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[1] else None
+        return dx, ddy, None, None
+
+
+class _InputGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, weight: Tensor, gates: PackedGates, form: str | None) -> Tensor:
+        ctx.save_for_backward(dy, weight)
+        ctx.gates, ctx.form = gates, form
+        return _input_grad(dy, gates.words, gates.n_gates, weight, form)
+
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> Any:  # type: ignore[override]
+        dy, weight = ctx.saved_tensors
+        ddy = gated_matmul(ddx, ctx.gates, weight, form=ctx.form) if ctx.needs_input_grad[0] else None
+        dw = gated_matmul_weight_grad(ddx, ctx.gates, dy, form=ctx.form) if ctx.needs_input_grad[1] else None
+        return ddy, dw, None, None
+
+
+def _bias_grad(gates: PackedGates, dy: Tensor) -> Tensor:
+    """``db[p,c] = sum_n g[n,p] · dy[n,c]``: the weight gradient of one feature that is 1 everywhere."""
+    return gated_matmul_weight_grad(dy.new_ones((dy.shape[0], 1)), gates, dy)[:, 0]
+
+
+# --- the same ops registered with torch, for torch.compile and torch.export ---
+
+
+@torch.library.custom_op("glai_native::gated_matmul", mutates_args=())
+def _registered_gated_matmul(
+    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+) -> Tensor:
+    return _gated_matmul(x, words, n_gates, weight, bias, form)
+
+
+@_registered_gated_matmul.register_fake
+def _(
+    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+) -> Tensor:
+    return x.new_empty((x.shape[0], weight.shape[2]))
+
+
+@torch.library.custom_op("glai_native::gated_matmul_weight_grad", mutates_args=())
+def _registered_weight_grad(
+    x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None
+) -> tuple[Tensor, Tensor]:
+    dw, db = _weight_grad(x, words, n_gates, dy, with_bias, form)
+    return dw, dy.new_empty((0, dy.shape[1])) if db is None else db
+
+
+@_registered_weight_grad.register_fake
+def _(
+    x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None
+) -> tuple[Tensor, Tensor]:
+    dw = x.new_empty((n_gates, x.shape[1], dy.shape[1]))
+    return dw, dy.new_empty((n_gates if with_bias else 0, dy.shape[1]))
+
+
+@torch.library.custom_op("glai_native::gated_matmul_input_grad", mutates_args=())
+def _registered_input_grad(
+    dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None
+) -> Tensor:
+    return _input_grad(dy, words, n_gates, weight, form)
+
+
+@_registered_input_grad.register_fake
+def _(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
+    return dy.new_empty((dy.shape[0], weight.shape[1]))
+
+
+def _save_for_registered_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, words, n_gates, weight, _, form = inputs
+    ctx.save_for_backward(x, words, weight)
+    ctx.n_gates, ctx.form = n_gates, form
+
+
+def _registered_backward(ctx: Any, dy: Tensor) -> Any:
+    x, words, weight = ctx.saved_tensors
+    need_x, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
+    dx = _registered_input_grad(dy, words, ctx.n_gates, weight, ctx.form) if need_x else None
+    dw = db = None
+    if need_weight or need_bias:
+        dw, db = _registered_weight_grad(x, words, ctx.n_gates, dy, need_bias, ctx.form)
+    return dx, None, None, dw if need_weight else None, db if need_bias else None, None
+
+
+torch.library.register_autograd(
+    "glai_native::gated_matmul", _registered_backward, setup_context=_save_for_registered_backward
+)
