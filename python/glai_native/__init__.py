@@ -1,3 +1,43 @@
+"""GreenLightningAI for PyTorch: frozen activation patterns, linear path weights, native kernels.
+
+A ReLU network learns which units fire for a sample (structure, settles early) and the numbers. GLAI freezes
+the first, kept as packed bits, and trains only a linear model over the paths those bits switch on.
+"""
+
 from glai_native.backend import build_info
+from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
-from glai_native.ops import gated_matmul, gated_matmul_input_grad, gated_matmul_weight_grad, pack_gates, path_gates
+from glai_native.merge import merge
+from glai_native.model import GLAI
+from glai_native.ops import (
+    gated_matmul,
+    gated_matmul_input_grad,
+    gated_matmul_weight_grad,
+    pack_gates,
+    path_gates,
+)
+from glai_native.store import GateDataset, GateStore
+from glai_native.structure import InputProjection, PathSelector
+from glai_native.training import StructureEpoch, StructureMonitor, train_structure
+
+__version__: str = build_info()["version"]
+
+__all__ = [
+    "GLAI",
+    "GateDataset",
+    "GateStore",
+    "InputProjection",
+    "PackedGates",
+    "PathEstimator",
+    "PathSelector",
+    "StructureEpoch",
+    "StructureMonitor",
+    "build_info",
+    "gated_matmul",
+    "gated_matmul_input_grad",
+    "gated_matmul_weight_grad",
+    "merge",
+    "pack_gates",
+    "path_gates",
+    "train_structure",
+]

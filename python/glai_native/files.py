@@ -1,0 +1,109 @@
+"""Files that are whole or absent: safetensors written aside, synced, renamed; validated when read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+
+def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Writes ``data`` so that ``path`` holds either what it held before or all of it.
+
+    Args:
+        path: final name; the folder must exist.
+        data: content.
+        exclusive: refuse, instead of replacing, a ``path`` that has come into being meanwhile.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    except FileExistsError:
+        raise ValueError(f"{path}: another process has just written this file, open the folder again") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, exclusive: bool = False
+) -> None:
+    """Writes a safetensors file; see :func:`write_bytes` for what a kill in mid-write leaves."""
+    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(host, dict(metadata)), exclusive=exclusive)
+
+
+class TensorFile:
+    """A safetensors file of one of our formats, opened and checked; tensors are read as memory maps.
+
+    Args:
+        path: the file.
+        file_format: what ``metadata["format"]`` must say; the version must be ``"1"``.
+    """
+
+    def __init__(self, path: Path, file_format: str) -> None:
+        self.path = path
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such file, a {file_format} file was expected here")
+        try:
+            self._file = safetensors.safe_open(path, framework="pt")
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path}: truncated or not a safetensors file ({error})") from None
+        self.metadata: dict[str, str] = self._file.metadata() or {}
+        self._names = set(self._file.keys())
+        found = self.metadata.get("format")
+        if found != file_format:
+            raise ValueError(f"{path}: format must be '{file_format}', got {found!r}")
+        if self.metadata.get("version") != "1":
+            raise ValueError(
+                f"{path}: format version must be 1, got {self.metadata.get('version')!r}; "
+                "a newer glai_native wrote it"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def entry(self, name: str, parse: Callable[[str], Any] = str) -> Any:
+        """A required metadata entry, parsed."""
+        try:
+            return parse(self.metadata[name])
+        except KeyError:
+            raise ValueError(f"{self.path}: metadata entry '{name}' is missing") from None
+        except ValueError:
+            raise ValueError(
+                f"{self.path}: metadata entry '{name}' cannot be read, got {self.metadata[name]!r}"
+            ) from None
+
+    def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
+        """A required tensor of one of ``dtypes``; None in ``shape`` is any size."""
+        if name not in self._names:
+            raise ValueError(f"{self.path}: tensor '{name}' is missing")
+        tensor: Tensor = self._file.get_tensor(name)
+        fits = len(tensor.shape) == len(shape) and all(
+            want is None or want == got for want, got in zip(shape, tensor.shape, strict=True)
+        )
+        if tensor.dtype not in dtypes or not fits:
+            kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            sizes = ", ".join("any" if size is None else str(size) for size in shape)
+            raise ValueError(
+                f"{self.path}: tensor '{name}' must be {kinds} [{sizes}], "
+                f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            )
+        return tensor

@@ -1,0 +1,86 @@
+"""Merging linear models of one structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+from glai_native.estimator import PathEstimator
+from glai_native.model import GLAI
+
+Model = TypeVar("Model", GLAI, PathEstimator)
+
+METHODS = ("samples",)
+
+
+def merge(models: Sequence[Model], method: str = "samples") -> Model:
+    """One model from several that were trained on different data with the same structure.
+
+    Args:
+        models: all :class:`GLAI` or all :class:`PathEstimator`, at least one.
+        method: ``"samples"``: weights averaged by the samples each has seen (``PathEstimator.record``).
+
+    Returns:
+        A new model of the same kind; its counts are the sums.
+
+    Raises:
+        ValueError: different structures or sizes, an unknown method, or no samples recorded.
+    """
+    if method not in METHODS:
+        raise ValueError(f"merge: method must be one of {', '.join(METHODS)}, got {method!r}")
+    if not models:
+        raise ValueError("merge: models must hold at least one model, got none")
+    kinds = {type(model) for model in models}
+    if len(kinds) != 1 or not isinstance(models[0], (GLAI, PathEstimator)):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(f"merge: models must be all GLAI or all PathEstimator, got {names}")
+    if isinstance(models[0], GLAI):
+        estimator = _merge_estimators([model.estimator for model in models])
+        return GLAI(models[0].selector, estimator)
+    return _merge_estimators(models)
+
+
+@torch.no_grad()
+def _merge_estimators(estimators: Sequence[PathEstimator]) -> PathEstimator:
+    first = estimators[0]
+    for i, other in enumerate(estimators):
+        if other.structure_id != first.structure_id:
+            raise ValueError(
+                f"merge: models must share one structure, model 0 has structure_id {_short(first.structure_id)} "
+                f"and model {i} has {_short(other.structure_id)}"
+            )
+        if other.weight.shape != first.weight.shape or other.weight.dtype != first.weight.dtype:
+            raise ValueError(
+                f"merge: weights must be {first.weight.dtype} {list(first.weight.shape)} like model 0's, "
+                f"model {i} has {other.weight.dtype} {list(other.weight.shape)}"
+            )
+    seen = [int(estimator.samples_seen) for estimator in estimators]
+    total = sum(seen)
+    if total == 0:
+        raise ValueError(
+            "merge: no model has samples recorded, call estimator.record(gates, targets) for the data of each"
+        )
+    merged = PathEstimator(
+        first.n_paths,
+        first.in_features,
+        first.out_features,
+        structure_id=first.structure_id,
+        dtype=first.weight.dtype,
+    ).to(first.weight.device)
+    # In float64, so that the order of the models does not show beyond the last rounding.
+    for name in ("weight", "bias"):
+        average = sum(
+            getattr(estimator, name).double() * (n / total)
+            for estimator, n in zip(estimators, seen, strict=True)
+        )
+        getattr(merged, name).copy_(average)
+    merged.samples_seen.fill_(total)
+    for estimator in estimators:
+        merged.on_counts += estimator.on_counts
+    return merged
+
+
+def _short(structure_id: str | None) -> str:
+    return "none" if structure_id is None else f"{structure_id[:12]}…"

@@ -1,0 +1,91 @@
+"""The whole model: a frozen structure and the linear model that reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor, nn
+
+from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.files import TensorFile
+from glai_native.gates import PackedGates
+from glai_native.ops import path_gates
+from glai_native.structure import STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
+
+
+class GLAI(nn.Module):
+    """A selector and an estimator of the same structure; takes raw x.
+
+    Args:
+        selector: the frozen structure.
+        estimator: the linear model over its paths; one without a structure_id takes the selector's.
+
+    Raises:
+        ValueError: the two do not belong together.
+    """
+
+    def __init__(self, selector: PathSelector, estimator: PathEstimator) -> None:
+        super().__init__()
+        if estimator.structure_id not in (None, selector.structure_id):
+            raise ValueError(
+                f"GLAI: estimator must have structure_id {selector.structure_id[:12]}… like the selector, "
+                f"got {(estimator.structure_id or '')[:12]}…"
+            )
+        expected = (selector.n_paths, selector.z_features)
+        if (estimator.n_paths, estimator.in_features) != expected:
+            raise ValueError(
+                f"GLAI: estimator must be [P={expected[0]}, D={expected[1]}, C], "
+                f"got [{estimator.n_paths}, {estimator.in_features}, {estimator.out_features}]"
+            )
+        estimator.structure_id = selector.structure_id
+        self.selector = selector
+        self.estimator = estimator
+
+    @property
+    def structure_id(self) -> str:
+        """SHA-256 of the frozen structure."""
+        return self.selector.structure_id
+
+    def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
+        """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
+        z = self.selector.project(x)
+        if gates is None:
+            gates = path_gates(self.selector.unit_gates_of(z))
+        return cast(Tensor, self.estimator(z, gates))
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes ``structure.safetensors`` and ``estimator.safetensors``, each whole or not at all.
+
+        Args:
+            folder: made when it is not there. An estimator of the same structure in it is replaced.
+            overwrite: also replace a model of another structure.
+
+        Raises:
+            ValueError: the folder holds a model of another structure and ``overwrite`` is False.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        structure = folder / STRUCTURE_FILE
+        if structure.exists() and not overwrite:
+            found = TensorFile(structure, STRUCTURE_FORMAT).entry("structure_id")
+            if found != self.structure_id:
+                raise ValueError(
+                    f"GLAI.save: {folder} holds a model of another structure ({found[:12]}…, this one is "
+                    f"{self.structure_id[:12]}…), save to another folder or pass overwrite=True"
+                )
+        self.selector.save(structure)
+        self.estimator.save(folder / ESTIMATOR_FILE)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> GLAI:
+        """Opens a folder that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, of another format, or the two are of different structures.
+        """
+        folder = Path(folder)
+        selector = PathSelector.load(folder / STRUCTURE_FILE)
+        return cls(selector, PathEstimator.load(folder / ESTIMATOR_FILE))

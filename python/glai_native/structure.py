@@ -1,0 +1,337 @@
+"""What is frozen: the input projection and the selector's hidden layers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.files import TensorFile, write_tensors
+from glai_native.gates import PackedGates
+from glai_native.ops import pack_gates, path_gates
+
+FLOATS = (torch.float32, torch.float64)
+STRUCTURE_FILE = "structure.safetensors"
+STRUCTURE_FORMAT = "glai-structure"
+
+# Samples whose pre-activations exist at a time while gates are captured.
+CAPTURE_ROWS = 16384
+
+
+def require_samples(owner: str, x: Tensor, in_features: int) -> None:
+    """Refuses what is no float or integer tensor ``[N, D]`` of ``in_features`` columns."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
+    if x.ndim != 2 or x.shape[1] != in_features:
+        raise ValueError(f"{owner}: x must be [N, D={in_features}], got {list(x.shape)}")
+
+
+class InputProjection(nn.Module):
+    """``z = Rᵀ(x - mean)·scale``: what gates and numbers both read. Frozen.
+
+    Made by :meth:`identity` or :meth:`fit`.
+
+    Args:
+        in_features: columns of raw x.
+        mean: ``[in_features]``, or None for the identity.
+        scale: one positive number for all features.
+        rotation: R ``[in_features, D]`` with orthonormal columns, or None for no rotation.
+    """
+
+    mean: Tensor | None
+    scale: Tensor | None
+    rotation: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        mean: Tensor | None = None,
+        scale: Tensor | None = None,
+        rotation: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (scale is None) or (mean is None and rotation is not None):
+            raise ValueError("InputProjection: mean and scale must come together, rotation only with them")
+        self.in_features = in_features
+        self.out_features = in_features if rotation is None else rotation.shape[1]
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.register_buffer("rotation", rotation)
+
+    @classmethod
+    def identity(cls, in_features: int) -> InputProjection:
+        """z = x."""
+        return cls(in_features)
+
+    @classmethod
+    def fit(cls, x: Tensor, n_components: int | None = None) -> InputProjection:
+        """Centres, and scales all features by one number so that their mean variance is 1.
+
+        Args:
+            x: ``[N, in_features]``, float or integer, N >= 1, finite.
+            n_components: also rotate onto that many principal components; None keeps all features.
+        """
+        if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[0] or not x.shape[1]:
+            found = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"InputProjection.fit: x must be [N >= 1, D >= 1], got {found}")
+        wide = x.to(torch.float64)
+        if not bool(torch.isfinite(wide).all()):
+            raise ValueError("InputProjection.fit: x must be finite, got NaN or infinite values")
+        dtype = x.dtype if x.dtype in FLOATS else torch.float32
+        mean = wide.mean(0)
+        centred = wide - mean
+        rotation = None
+        if n_components is not None:
+            if not 1 <= n_components <= x.shape[1]:
+                raise ValueError(
+                    f"InputProjection.fit: n_components must be in [1, D={x.shape[1]}], got {n_components}"
+                )
+            # eigh sorts ascending; the sign of each axis is fixed so that a fit repeats.
+            axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :n_components]
+            largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+            rotation = (axes * torch.where(largest < 0, -1.0, 1.0)).contiguous()
+            centred = centred @ rotation
+        variance = float((centred * centred).mean())
+        scale = torch.tensor(1.0 / math.sqrt(variance) if variance > 0 else 1.0)
+        return cls(
+            x.shape[1],
+            mean.to(dtype),
+            scale.to(dtype),
+            None if rotation is None else rotation.to(dtype),
+        )
+
+    @property
+    def kind(self) -> str:
+        """``"identity"``, ``"centring"`` or ``"rotation"``."""
+        if self.mean is None:
+            return "identity"
+        return "centring" if self.rotation is None else "rotation"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw x ``[N, in_features]`` to z ``[N, D]``."""
+        require_samples("InputProjection", x, self.in_features)
+        if self.mean is None or self.scale is None:
+            return x
+        z = (x - self.mean) * self.scale
+        return z if self.rotation is None else z @ self.rotation
+
+
+class PathSelector(nn.Module):
+    """A frozen ReLU network whose units decide, for each sample, which paths are on.
+
+    Args:
+        mlp: ``nn.Sequential(Linear, ReLU, ..., Linear)`` with at least one hidden layer; it reads z. Copied.
+        projection: raw x to z; None is the identity.
+
+    Raises:
+        ValueError: ``mlp`` is another kind of network, or its input is not the projection's output.
+    """
+
+    def __init__(self, mlp: nn.Sequential, projection: InputProjection | None = None) -> None:
+        super().__init__()
+        linears = _linear_layers(mlp)
+        if projection is None:
+            projection = InputProjection.identity(linears[0].in_features)
+        if projection.out_features != linears[0].in_features:
+            raise ValueError(
+                f"PathSelector: the first layer of mlp must read D={projection.out_features} features of z, "
+                f"got {linears[0].in_features}"
+            )
+        hidden = [_weight_and_bias(linear) for linear in linears[:-1]]
+        self._set(copy.deepcopy(projection), hidden, _weight_and_bias(linears[-1]))
+
+    def _set(
+        self,
+        projection: InputProjection,
+        hidden: list[tuple[Tensor, Tensor]],
+        output: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        self.projection = projection
+        self.widths = tuple(weight.shape[0] for weight, _ in hidden)
+        for i, (weight, bias) in enumerate(hidden):
+            self.register_buffer(f"hidden_weight_{i}", weight)
+            self.register_buffer(f"hidden_bias_{i}", bias)
+        self.register_buffer("output_weight", None if output is None else output[0])
+        self.register_buffer("output_bias", None if output is None else output[1])
+        for tensor in self.buffers():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError("PathSelector: weights must be finite, got NaN or infinite values")
+        self.structure_id = self._compute_id()
+
+    @property
+    def in_features(self) -> int:
+        """Columns of raw x."""
+        return self.projection.in_features
+
+    @property
+    def z_features(self) -> int:
+        """D, the width of z."""
+        return self.projection.out_features
+
+    @property
+    def n_paths(self) -> int:
+        """P = (h_1+1)·…·(h_L+1)."""
+        return math.prod(width + 1 for width in self.widths)
+
+    @property
+    def hidden(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` of each hidden layer."""
+        return [
+            (cast(Tensor, getattr(self, f"hidden_weight_{i}")), cast(Tensor, getattr(self, f"hidden_bias_{i}")))
+            for i in range(len(self.widths))
+        ]
+
+    @property
+    def output(self) -> tuple[Tensor, Tensor] | None:
+        """Weight ``[C, h_L]`` and bias ``[C]`` of the output layer; None when loaded from a structure file."""
+        weight, bias = self.output_weight, self.output_bias
+        if isinstance(weight, Tensor) and isinstance(bias, Tensor):
+            return weight, bias
+        return None
+
+    def project(self, x: Tensor) -> Tensor:
+        """Raw x ``[N, in_features]`` to z ``[N, D]``."""
+        require_samples("PathSelector", x, self.in_features)
+        return cast(Tensor, self.projection(x))
+
+    @torch.no_grad()
+    def unit_gates_of(self, z: Tensor) -> list[PackedGates]:
+        """Unit bits per hidden layer from z ``[N, D]``, the always-on unit excluded."""
+        require_samples("PathSelector", z, self.z_features)
+        dtype = self.hidden[0][0].dtype
+        if z.dtype != dtype:
+            names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
+            raise ValueError(f"PathSelector: x must give {names[0]} like the network's weights, got {names[1]}")
+        blocks: list[list[PackedGates]] = [[] for _ in self.widths]
+        for rows in z.split(CAPTURE_ROWS) if len(z) else (z,):
+            activation = rows
+            for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
+                pre_activation = nn.functional.linear(activation, weight, bias)
+                block.append(pack_gates(pre_activation))
+                activation = pre_activation.relu_()
+        return [block[0] if len(block) == 1 else PackedGates.cat(block) for block in blocks]
+
+    def unit_gates(self, x: Tensor) -> list[PackedGates]:
+        """Unit bits per hidden layer from raw x, the always-on unit excluded."""
+        return self.unit_gates_of(self.project(x))
+
+    def gates(self, x: Tensor) -> PackedGates:
+        """Path gates ``[N, n_paths]`` from raw x, always-on units included."""
+        return path_gates(self.unit_gates(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The original network's output ``[N, C]`` from raw x; needs its output layer."""
+        if self.output is None:
+            raise ValueError(
+                "PathSelector: this selector has no output layer (it was loaded from a structure file), "
+                "it can only make gates"
+            )
+        activation = self.project(x)
+        for weight, bias in self.hidden:
+            activation = nn.functional.linear(activation, weight, bias).relu()
+        return nn.functional.linear(activation, *self.output)
+
+    def save(self, path: Path) -> None:
+        """Writes the structure (projection and hidden layers, not the output layer) to a file."""
+        if self._compute_id() != self.structure_id:
+            raise ValueError(
+                "PathSelector.save: the structure was changed after it was frozen (its weights no longer match "
+                f"structure_id {self.structure_id[:12]}), make a new PathSelector from the changed network"
+            )
+        tensors = {
+            name: tensor for name, tensor in self.state_dict().items() if not name.startswith("output_")
+        }
+        write_tensors(path, tensors, self._metadata())
+
+    @classmethod
+    def load(cls, path: Path) -> PathSelector:
+        """Reads a structure file; its content must match the structure_id that it states."""
+        file = TensorFile(path, STRUCTURE_FORMAT)
+        widths = _parse_sizes(file, "layer_widths")
+        in_features = file.entry("in_features", int)
+        kind = file.entry("projection")
+        if kind not in ("identity", "centring", "rotation"):
+            raise ValueError(
+                f"{path}: projection must be 'identity', 'centring' or 'rotation', got {kind!r}"
+            )
+        mean = scale = rotation = None
+        if kind != "identity":
+            mean = file.tensor("projection.mean", FLOATS, (in_features,)).clone()
+            scale = file.tensor("projection.scale", FLOATS, ()).clone()
+        if kind == "rotation":
+            rotation = file.tensor("projection.rotation", FLOATS, (in_features, None)).clone()
+        projection = InputProjection(in_features, mean, scale, rotation)
+        hidden = []
+        fan_in = projection.out_features
+        for i, width in enumerate(widths):
+            weight = file.tensor(f"hidden_weight_{i}", FLOATS, (width, fan_in)).clone()
+            hidden.append((weight, file.tensor(f"hidden_bias_{i}", (weight.dtype,), (width,)).clone()))
+            fan_in = width
+        selector = cls.__new__(cls)
+        nn.Module.__init__(selector)
+        selector._set(projection, hidden, None)
+        stated = file.entry("structure_id")
+        if selector.structure_id != stated:
+            raise ValueError(
+                f"{path}: structure_id must be {stated[:12]}… as the file states, but its content has "
+                f"{selector.structure_id[:12]}…; the file is damaged"
+            )
+        return selector
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "format": STRUCTURE_FORMAT,
+            "version": "1",
+            "structure_id": self.structure_id,
+            "projection": self.projection.kind,
+            "in_features": str(self.in_features),
+            "layer_widths": json.dumps(self.widths),
+        }
+
+    def _compute_id(self) -> str:
+        """SHA-256 of architecture and values, as float64, so that a wider copy is the same structure."""
+        architecture = ["glai-structure", 1, self.projection.kind, self.in_features, list(self.widths)]
+        digest = hashlib.sha256(json.dumps(architecture).encode())
+        tensors = [t for t in (self.projection.mean, self.projection.scale, self.projection.rotation) if t is not None]
+        for tensor in tensors + [tensor for layer in self.hidden for tensor in layer]:
+            digest.update(json.dumps(list(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().to(torch.float64).contiguous().numpy().astype("<f8").tobytes())
+        return digest.hexdigest()
+
+
+def _parse_sizes(file: TensorFile, name: str) -> list[int]:
+    sizes = file.entry(name, json.loads)
+    if not isinstance(sizes, list) or not sizes or any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(f"{file.path}: metadata entry '{name}' must list sizes >= 1, got {sizes!r}")
+    return sizes
+
+
+def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:
+    expected = "PathSelector: mlp must be nn.Sequential(Linear, ReLU, ..., Linear) with at least one hidden layer"
+    if not isinstance(mlp, nn.Sequential):
+        raise ValueError(f"{expected}, got {type(mlp).__name__}")
+    layers = list(mlp)
+    kinds = [nn.Linear if i % 2 == 0 else nn.ReLU for i in range(len(layers))]
+    fits = all(isinstance(layer, kind) for layer, kind in zip(layers, kinds, strict=True))
+    if len(layers) < 3 or len(layers) % 2 == 0 or not fits:
+        raise ValueError(f"{expected}, got ({', '.join(type(layer).__name__ for layer in layers)})")
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for before, after in zip(linears, linears[1:], strict=False):
+        if before.out_features != after.in_features:
+            raise ValueError(
+                f"PathSelector: layers of mlp must chain, got {before.out_features} outputs into "
+                f"{after.in_features} inputs"
+            )
+    return linears
+
+
+def _weight_and_bias(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    weight = linear.weight.detach().clone()
+    bias = weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach().clone()
+    return weight, bias
