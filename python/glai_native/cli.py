@@ -1,0 +1,170 @@
+"""The command line: ``glai demo | inspect | merge | bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+DEMO_EXAMPLES = """\
+examples:
+  glai demo                                 scikit-learn's digits, under a minute
+  glai demo --data mnist/                   a folder of MNIST's IDX files (plain or .gz)
+  glai demo --data embeddings.npz --json    x_train, y_train, x_test, y_test; figures as JSON
+  glai demo --plot                          also draws glai-demo/demo.png
+"""
+INSPECT_EXAMPLES = """\
+examples:
+  glai inspect                     what this build can do
+  glai inspect glai-demo           a model
+  glai inspect glai-demo/gates     a gate store
+"""
+MERGE_EXAMPLES = """\
+examples:
+  glai merge site-a site-b site-c -o merged
+"""
+BENCH_EXAMPLES = """\
+examples:
+  glai bench --quick                   a few cases, under three minutes
+  glai bench --threads 1 --json        the whole grid, for machines
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status (2: bad input, one sentence on standard error)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, TypeError, OSError) as error:
+        print(f"glai {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"glai {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="glai", description="GreenLightningAI: frozen activation patterns, linear path weights."
+    )
+    from glai_native.backend import build_info
+
+    parser.add_argument("--version", action="version", version=f"glai_native {build_info()['version']}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
+    demo.add_argument("--data", type=Path, metavar="PATH", help="folder of MNIST IDX files, or .npz (default: digits)")
+    demo.add_argument("--out", type=Path, default=Path("glai-demo"), metavar="FOLDER", help="default: %(default)s")
+    demo.add_argument("--hidden", type=_positive, default=128, help="units of the MLP (default: %(default)s)")
+    demo.add_argument("--epochs", type=_positive, help="per training (default: 30, fewer for large data)")
+    demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    demo.add_argument(
+        "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
+    )
+
+    inspect = _command(commands, "inspect", "show a build, a model or a gate store", INSPECT_EXAMPLES, _inspect)
+    inspect.add_argument("folder", type=Path, nargs="?", help="a model's or a store's folder (default: the build)")
+
+    merge = _command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
+    merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
+    merge.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result")
+    merge.add_argument("--method", default="samples", help="default: %(default)s")
+
+    bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
+    bench.add_argument("--quick", action="store_true", help="a few cases only")
+    bench.add_argument("--threads", type=_positive, help="default: as torch")
+    bench.add_argument("--seconds", type=float, default=1.0, help="time budget per case (default: %(default)s)")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, summary: str, examples: str, run: Any
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from glai_native.data import load_data
+    from glai_native.demo import DemoSettings, run_demo
+    from glai_native.demo_report import print_report, save_plot
+
+    settings = DemoSettings(hidden=arguments.hidden, epochs=arguments.epochs, seed=arguments.seed)
+    report = run_demo(load_data(arguments.data, arguments.seed), arguments.out, settings)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        print_report(report, Console())
+    if arguments.plot is not None:
+        path = arguments.out / "demo.png" if arguments.plot == Path() else arguments.plot
+        save_plot(report, path)
+        print(f"Drawn: {path}", file=sys.stderr)
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from glai_native.backend import build_info
+    from glai_native.inspection import inspect_folder
+
+    _show(build_info() if arguments.folder is None else inspect_folder(arguments.folder), arguments.json)
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from glai_native.merge import merge
+    from glai_native.model import GLAI
+
+    merged = merge([GLAI.load(folder) for folder in arguments.models], method=arguments.method)
+    merged.save(arguments.out)
+    figures = {
+        "models": len(arguments.models),
+        "method": arguments.method,
+        "samples_seen": int(merged.estimator.samples_seen),
+        "structure_id": merged.structure_id,
+        "folder": str(arguments.out),
+    }
+    _show(figures, arguments.json)
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from glai_native.benchmark import bench_ops, print_results
+
+    results = bench_ops(quick=arguments.quick, threads=arguments.threads, seconds=arguments.seconds)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+    else:
+        print_results(results, Console())
+    return 0
+
+
+def _show(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    table = Table(show_header=False)
+    for name, value in figures.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name, shown if shown else "-")
+    Console().print(table)

@@ -1,0 +1,128 @@
+"""Labelled data for the command line: the embedded digits, MNIST's IDX files, or an .npz."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+IDX_IMAGES, IDX_LABELS = 0x803, 0x801
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Features float32 ``[N, D]`` and class indices int64 ``[N]``, split into train and test."""
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    n_classes: int
+
+
+def load_data(path: Path | None, seed: int = 0) -> LabelledData:
+    """Loads a data set.
+
+    Args:
+        path: None: scikit-learn's digits (1,797 images of 8 x 8, a quarter for test); a folder: MNIST's IDX files,
+            plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``, or ``x, y`` (a quarter for test).
+        seed: of the split, where we make it.
+    """
+    if path is None:
+        digits = load_digits()
+        return _from_arrays("digits", *_split(digits.data, digits.target, seed))
+    if path.is_dir():
+        parts = [
+            _read_idx(path, f"{part}-{kind}", magic)
+            for part in ("train", "t10k")
+            for kind, magic in (("images-idx3-ubyte", IDX_IMAGES), ("labels-idx1-ubyte", IDX_LABELS))
+        ]
+        x_train, y_train, x_test, y_test = parts
+        return _from_arrays(path.name, x_train / np.float32(255), y_train, x_test / np.float32(255), y_test)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: data must be a folder of MNIST IDX files or an .npz file")
+    return _from_arrays(path.stem, *_read_npz(path, seed))
+
+
+def _split(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.25, random_state=seed, stratify=y)
+    return x_train, y_train, x_test, y_test
+
+
+def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
+    for path, opener in ((folder / stem, open), (folder / f"{stem}.gz", gzip.open)):
+        if not path.exists():
+            continue
+        try:
+            with opener(path, "rb") as file:
+                data = file.read()
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: truncated or not a gzip file ({error})") from None
+        dims = magic & 0xFF
+        if len(data) < 4 + 4 * dims or struct.unpack(">I", data[:4])[0] != magic:
+            raise ValueError(f"{path}: must be an IDX file with magic number {magic:#010x}")
+        shape = struct.unpack(f">{dims}I", data[4 : 4 + 4 * dims])
+        values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dims)
+        if values.size != int(np.prod(shape)):
+            raise ValueError(f"{path}: must hold {'x'.join(map(str, shape))} bytes, got {values.size}; truncated?")
+        return values.reshape(shape[0], -1) if dims > 1 else values
+    raise FileNotFoundError(f"{folder}: must hold {stem} or {stem}.gz (MNIST's IDX files)")
+
+
+def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = set(arrays.files)
+            if {"x_train", "y_train", "x_test", "y_test"} <= names:
+                return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
+            if {"x", "y"} <= names:
+                return _split(arrays["x"], arrays["y"], seed)
+    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read as .npz ({error})") from None
+    raise ValueError(
+        f"{path}: must hold x_train, y_train, x_test, y_test, or x, y; got {', '.join(sorted(names)) or 'nothing'}"
+    )
+
+
+def _from_arrays(
+    name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
+) -> LabelledData:
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not len(x):
+            raise ValueError(
+                f"{name}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
+            )
+        if not np.issubdtype(x.dtype, np.number) or not np.isfinite(x).all():
+            raise ValueError(f"{name}: {part} x must be finite numbers, got NaN, infinite or other values")
+    classes, y_train = np.unique(y_train, return_inverse=True)
+    unseen = np.setdiff1d(y_test, classes)
+    if len(unseen):
+        raise ValueError(f"{name}: every test label must occur in train, got {unseen[0]!r} in test only")
+    if len(classes) < 2:
+        raise ValueError(f"{name}: train must have at least 2 classes, got {len(classes)}")
+    x_train, x_test = (np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32) for x in (x_train, x_test))
+    if x_train.shape[1] != x_test.shape[1]:
+        raise ValueError(
+            f"{name}: train and test must have the same features, got {x_train.shape[1]} and {x_test.shape[1]}"
+        )
+    y_test = np.searchsorted(classes, y_test)
+    return LabelledData(
+        name,
+        torch.from_numpy(x_train),
+        torch.from_numpy(y_train.astype(np.int64)),
+        torch.from_numpy(x_test),
+        torch.from_numpy(y_test.astype(np.int64)),
+        len(classes),
+    )

@@ -1,0 +1,146 @@
+"""The demo's figures as tables and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from glai_native.demo import DemoReport, Training
+
+
+def print_report(report: DemoReport, console: Console) -> None:
+    """Prints the tables of a report."""
+    data = report.data
+    console.print(
+        f"\n[bold]{data['name']}[/]: {data['train']:,} training samples, {data['new']:,} held back as new, "
+        f"{data['test']:,} for test; D={data['features']}, C={data['classes']}; "
+        f"{report.build['threads']} threads, {report.build['cpu_isa']}\n"
+    )
+    console.print(_models(report))
+    console.print(_structures(report))
+    for structure in report.structures:
+        flips = "  ".join(f"{100 * epoch['flip_rate']:.2g}" for epoch in structure.epochs)
+        state = "settled" if structure.settled else "not settled"
+        console.print(f"  flips per epoch in %, {structure.widths[0]} units ({state}): {flips}\n")
+    console.print(_conversion(report))
+    console.print(_retraining(report))
+    console.print(_merging(report))
+    console.print(f"\nModel, gates and report are in {report.folder}; {report.seconds:.0f} s in all.")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    return table
+
+
+def _models(report: DemoReport) -> Table:
+    table = _table("Models", "model", "parameters", "of these trained", "training s", "test accuracy")
+    for model in report.models:
+        table.add_row(
+            model.name,
+            f"{model.total_parameters:,}",
+            f"{model.trained_parameters:,}",
+            f"{model.seconds:.2f}",
+            f"{model.accuracy:.2%}",
+        )
+    table.caption = "GLAI starts from its selector's own weights; its structure's time is in the next table."
+    return table
+
+
+def _structures(report: DemoReport) -> Table:
+    table = _table(
+        "Structure", "", "units", "epochs", "training s", "capture s", "density", "deviation", "bytes/sample"
+    )
+    for s in report.structures:
+        table.add_row(
+            s.scale,
+            ", ".join(map(str, s.widths)),
+            str(len(s.epochs)),
+            f"{s.seconds:.2f}",
+            f"{s.capture_seconds:.3f}",
+            f"{s.density:.3f}",
+            f"{s.deviation:.3f}",
+            str(s.bytes_per_sample),
+        )
+    table.caption = "density and deviation over paths, the always-on one included"
+    return table
+
+
+def _conversion(report: DemoReport) -> Table:
+    table = _table(
+        "The selector network as an estimator", "", "max |logit difference| float32", "float64", "test accuracy"
+    )
+    for row in report.conversion:
+        table.add_row(
+            row["scale"],
+            f"{row['difference_float32']:.1e} ({row['relative_float32']:.0e} relative)",
+            f"{row['difference_float64']:.1e} ({row['relative_float64']:.0e} relative)",
+            f"{row['accuracy']:.2%}",
+        )
+    return table
+
+
+def _retraining(report: DemoReport) -> Table:
+    epochs = report.retraining[0]["epochs"]
+    table = _table(f"Re-training with the new samples, {epochs} epochs over all", "", "before", "after", "s")
+    for row in report.retraining:
+        table.add_row(
+            row["name"], f"{row['accuracy_before']:.2%}", f"{row['accuracy_after']:.2%}", f"{row['seconds']:.2f}"
+        )
+    table.caption = "GLAI: structure untouched, capture of the new samples' gates inside its time"
+    return table
+
+
+def _merging(report: DemoReport) -> Table:
+    table = _table("Two estimators from disjoint halves, merged by samples", "", "samples", "test accuracy")
+    for row in report.merging:
+        table.add_row(row["name"], f"{row['samples']:,}", f"{row['accuracy']:.2%}")
+    return table
+
+
+def save_plot(report: DemoReport, path: Path) -> None:
+    """Draws pattern flips and weight change per epoch, and accuracy against time."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'") from None
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    settling, accuracy = figure.subplots(1, 2)
+    for i, structure in enumerate(report.structures):
+        epochs = [epoch["epoch"] for epoch in structure.epochs]
+        for key, style, what in (("flip_rate", "o-", "pattern flips"), ("weight_change", "s--", "weight change")):
+            values = [epoch[key] for epoch in structure.epochs]
+            label = f"{what}, {structure.widths[0]} units"
+            settling.semilogy(epochs, values, style, color=f"C{i}", label=label, markersize=4)
+    settling.set(xlabel="epoch", ylabel="share of gates, relative change", title="Structure settles")
+    settling.legend(fontsize=8)
+    for i, model in enumerate(report.models):
+        seconds, values = _curve(report, model)
+        style = ":" if "control" in model.name else "-"
+        accuracy.plot(seconds, values, style, color=f"C{i}", marker=".", label=model.name.strip())
+    floor = min(model.accuracy for model in report.models)
+    accuracy.set(
+        xlabel="seconds (for GLAI, structure included)",
+        ylabel="test accuracy",
+        title=f"Accuracy against time: {report.data['name']}",
+        ylim=(max(0.0, floor - 0.1), 1.0),
+    )
+    accuracy.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def _curve(report: DemoReport, model: Training) -> tuple[list[float], list[float]]:
+    """Accuracy over time, a learned structure's own time put before its estimator's."""
+    offset = next(
+        (
+            structure.seconds + structure.capture_seconds
+            for structure in report.structures
+            if model.name.startswith("GLAI") and f"({structure.scale})" in model.name
+        ),
+        0.0,
+    )
+    return [offset + seconds for seconds, _ in model.curve], [value for _, value in model.curve]
