@@ -41,13 +41,16 @@ class DemoSettings:
 
     hidden: int = 128
     epochs: int | None = None  # None: 30, fewer for large data
-    batch_size: int = 64
     learning_rate: float = 1e-3
     seed: int = 0
 
     def epochs_for(self, n_samples: int) -> int:
         """Passes over ``n_samples``: 30 where data is small, at least 4 where it is large."""
         return self.epochs or max(4, min(30, 120_000 // max(n_samples, 1)))
+
+    def batch_size_for(self, n_samples: int) -> int:
+        """Samples per step."""
+        return 64 if n_samples < 10_000 else 256
 
 
 @dataclass
@@ -144,7 +147,7 @@ def run_demo(data: LabelledData, folder: Path, settings: DemoSettings, *, progre
             "features": data.x_train.shape[1],
             "classes": data.n_classes,
         },
-        settings=asdict(settings) | {"epochs": demo.epochs},
+        settings=asdict(settings) | {"epochs": demo.epochs, "batch_size": demo.batch_size},
         build=build_info(),
         models=[],
         structures=[],
@@ -194,6 +197,7 @@ class _Demo:
         self.z = self.projection(data.x_train)
         self.z_test = self.projection(data.x_test)
         self.epochs = settings.epochs_for(len(self.base))
+        self.batch_size = settings.batch_size_for(len(self.base))
         self.retrain_epochs = max(1, self.epochs // 3)
 
     @property
@@ -213,12 +217,22 @@ class _Demo:
         for name, model in (("linear softmax", linear), (f"MLP, {hidden} units", mlp)):
             size = sum(p.numel() for p in model.parameters())
             training = Training(name, size, size)
-            self._train(training, model, lambda ids, model=model: model(self.z[ids]), self._mlp_test(model))
+            self._train_network(training, model, self.base)
             report.models.append(training)
         return mlp
 
-    def _mlp_test(self, model: nn.Module) -> Callable[[], float]:
-        return lambda: _accuracy(model(self.z_test), self.data.y_test)
+    def _train_network(
+        self, training: Training, model: nn.Module, samples: Tensor, epochs: int | None = None
+    ) -> None:
+        z = self.z[samples]
+        self._train(
+            training,
+            model,
+            lambda ids: model(z[ids]),
+            lambda: _accuracy(model(self.z_test), self.data.y_test),
+            samples,
+            epochs,
+        )
 
     # --- 2 to 6, at one size ---
 
@@ -272,7 +286,7 @@ class _Demo:
             self.data.y_train[self.base],
             self.projection,
             monitor,
-            batch_size=self.settings.batch_size,
+            batch_size=self.batch_size,
             learning_rate=self.settings.learning_rate,
             seed=self.settings.seed,
             progress=False,
@@ -347,24 +361,25 @@ class _Demo:
         model: nn.Module,
         forward: Callable[[Tensor], Tensor],
         test: Callable[[], float],
-        samples: Tensor | None = None,
+        samples: Tensor,
         epochs: int | None = None,
     ) -> None:
-        """Adam on cross-entropy; ``forward`` takes positions within ``samples`` (None: those of base)."""
-        y = self.data.y_train[self.base if samples is None else samples]
-        if samples is None:
-            z_forward, rows = forward, self.base
-            forward = lambda ids: z_forward(rows[ids])  # noqa: E731
+        """Adam on cross-entropy, the rate falling to zero; ``forward`` takes positions within ``samples``."""
+        y = self.data.y_train[samples]
+        epochs = epochs or self.epochs
+        n_steps = epochs * -(-len(y) // self.batch_size)
         optimizer = torch.optim.Adam(model.parameters(), lr=self.settings.learning_rate)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=n_steps)
         generator = torch.Generator().manual_seed(self.settings.seed)
         training.curve = [(0.0, _evaluate(test))]
-        for _ in range(epochs or self.epochs):
+        for _ in range(epochs):
             start = time.perf_counter()
-            for ids in _batches(len(y), self.settings.batch_size, generator):
+            for ids in _batches(len(y), self.batch_size, generator):
                 loss = nn.functional.cross_entropy(forward(ids), y[ids])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                schedule.step()
             training.seconds += time.perf_counter() - start
             training.curve.append((training.seconds, _evaluate(test)))
             self.bar.update(self.task, advance=1, description=training.name.strip())
@@ -394,9 +409,7 @@ class _Demo:
     def retrain_mlp(self, report: DemoReport, mlp: nn.Module) -> None:
         samples = torch.cat([self.base, self.new])
         training = Training(report.models[1].name, 0, 0)
-        z = self.z[samples]
-        test = self._mlp_test(mlp)
-        self._train(training, mlp, lambda ids: mlp(z[ids]), test, samples, self.retrain_epochs)
+        self._train_network(training, mlp, samples, self.retrain_epochs)
         report.retraining.insert(0, self._retraining_row(training, 0.0))
 
     def _retraining_row(self, training: Training, capture_seconds: float) -> dict[str, Any]:
