@@ -1,7 +1,7 @@
 """Ratio of the best torch form to ours, per op, shape and density.
 
-    python bench/bench_ops.py --quick
-    python bench/bench_ops.py --threads 1 --output bench/results/cpu.json
+python bench/bench_ops.py --quick
+python bench/bench_ops.py --threads 1 --output bench/results/cpu.json
 """
 
 import argparse
@@ -13,10 +13,14 @@ from rich.console import Console
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few cases only")
     parser.add_argument("--threads", type=int, help="default: as torch")
-    parser.add_argument("--seconds", type=float, default=1.0, help="budget per op and case (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="budget per op and case (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
     results = bench_ops(quick=arguments.quick, threads=arguments.threads, seconds=arguments.seconds)

@@ -61,7 +61,7 @@ struct GatedMatmulArgs {
   TensorView x;      // [N, D]
   TensorView words;  // int32 [N, W]
   std::int64_t n_gates;
-  TensorView weight;               // [P, D, C]
+  TensorView weight;               // [P, D, C], stride 1 in D or C
   std::optional<TensorView> bias;  // [P, C]
   TensorView y;                    // [N, C], written
   Form form;
@@ -73,7 +73,7 @@ struct GatedMatmulInputGradArgs {
   TensorView dy;     // [N, C]
   TensorView words;  // int32 [N, W]
   std::int64_t n_gates;
-  TensorView weight;  // [P, D, C] with stride 1 in D
+  TensorView weight;  // [P, D, C], stride 1 in D or C
   TensorView dx;      // [N, D], written
   Form form;
   Execution exec;

@@ -14,9 +14,9 @@ struct Dim {
   std::int64_t size = -1;
 };
 
-// What a kernel needs of the strides. Inputs: unit_stride in the last dimension, or in the middle one of
-// three. Outputs: rows, which may be slices of a larger buffer but must not overlap.
-enum class Layout { unit_stride, unit_stride_middle, rows, contiguous };
+// What a kernel needs of the strides. Inputs: unit_stride in the last dimension, or in one of the last
+// two (either_unit_stride). Outputs: rows, which may be slices of a larger buffer but must not overlap.
+enum class Layout { unit_stride, either_unit_stride, rows, contiguous };
 
 using DTypes = std::initializer_list<DType>;
 using Dims = std::initializer_list<Dim>;
@@ -54,7 +54,12 @@ bool has_layout(const TensorView& v, Layout layout) {
   for (int i = 0; i < v.ndim; ++i) {
     if (v.shape[i] == 0) return true;
   }
-  if (layout == Layout::unit_stride_middle) return v.shape[1] == 1 || v.stride[1] == 1;
+  if (layout == Layout::either_unit_stride) {
+    for (int i = v.ndim - 2; i < v.ndim; ++i) {
+      if (v.shape[i] == 1 || v.stride[i] == 1) return true;
+    }
+    return false;
+  }
   std::int64_t inner = 1;  // elements from one step of the dimension to the next, at least
   for (int i = v.ndim - 1; i >= 0; --i) {
     if (v.shape[i] != 1) {
@@ -70,7 +75,7 @@ bool has_layout(const TensorView& v, Layout layout) {
 const char* layout_demand(Layout layout) {
   switch (layout) {
     case Layout::unit_stride: return "have stride 1 in its last dimension";
-    case Layout::unit_stride_middle: return "have stride 1 in its middle dimension";
+    case Layout::either_unit_stride: return "have stride 1 in one of its last two dimensions";
     case Layout::rows: return "have stride 1 in its last dimension and rows that do not overlap";
     case Layout::contiguous: break;
   }
@@ -215,7 +220,8 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   const DType dtype = a.x.dtype;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
-  check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C"}});
+  check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C"}},
+               Layout::either_unit_stride);
   const std::int64_t c = a.weight.shape[2];
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
@@ -228,7 +234,7 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   const std::int64_t n = a.dy.shape[0], c = a.dy.shape[1];
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
   check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D"}, {"C", c}},
-               Layout::unit_stride_middle);
+               Layout::either_unit_stride);
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
 }
 

@@ -2,7 +2,7 @@
 // index known to the compiler, so that the accumulators stay in registers.
 //
 //   gather_tile   y[rows[i], :]  += bias + sum_k x[rows[i], k] * w[k, :]          (rows gathered)
-//   outer_tile    out[i, :]      += sum_r a[rows[r], i] * b[rows[r], :]           (sum over rows)
+//   outer_tile    out[i, :]     (+)= sum_r a[a_rows[r], i] * b[b_rows[r], :]       (sum over rows)
 #pragma once
 
 #include <cstdint>
@@ -71,16 +71,23 @@ void gather_tile(const GatherTile<T>& t) {
   }
 }
 
+// One operand of outer products: rows of T, a stride apart, of which some are read from a first column
+// on.
+template <class T>
+struct Rows {
+  const T* data;  // row 0, at the first column
+  std::int64_t stride;
+  const std::int32_t* rows;
+};
+
 template <class T>
 struct OuterTile {
-  const T* a;  // row 0, at the first of this tile's M columns
-  std::int64_t a_stride;
-  const T* b;  // row 0, at the first of this tile's V vectors
-  std::int64_t b_stride;
-  const std::int32_t* rows;
+  Rows<T> a;  // M columns
+  Rows<T> b;  // V vectors
   std::int64_t n_rows;
   T* out;  // [M, columns of this tile]
   std::int64_t out_stride;
+  bool fresh;  // out is not read: sums start at zero
   Tail<T> tail;
 };
 
@@ -92,12 +99,19 @@ void outer_tile(const OuterTile<T>& t) {
   for (int i = 0; i < M; ++i) {
     const T* out = t.out + i * t.out_stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) sum[i][v] = Vector::load(out + v * Vector::width);
-    sum[i][V - 1] = Vector::load(out + (V - 1) * Vector::width, t.tail);
+    for (int v = 0; v < V; ++v) {
+      if (t.fresh) {
+        sum[i][v] = Vector::zero();
+      } else if (v < V - 1) {
+        sum[i][v] = Vector::load(out + v * Vector::width);
+      } else {
+        sum[i][v] = Vector::load(out + v * Vector::width, t.tail);
+      }
+    }
   }
   for (std::int64_t r = 0; r < t.n_rows; ++r) {
-    const T* a = t.a + t.rows[r] * t.a_stride;
-    const T* b = t.b + t.rows[r] * t.b_stride;
+    const T* a = t.a.data + t.a.rows[r] * t.a.stride;
+    const T* b = t.b.data + t.b.rows[r] * t.b.stride;
     Vector column[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V - 1; ++v) column[v] = Vector::load(b + v * Vector::width);

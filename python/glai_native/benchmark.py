@@ -126,7 +126,9 @@ def print_results(results: dict[str, Any], console: Console) -> None:
         f"torch {machine['torch']}, {machine['glai_native']['cpu_isa']}",
         title_justify="left",
     )
-    for i, column in enumerate(("(N,P,D,C)", "density", "op", "ours ms", "best torch ms", "ratio", "best torch form")):
+    for i, column in enumerate(
+        ("(N,P,D,C)", "density", "op", "ours ms", "best torch ms", "ratio", "best torch form")
+    ):
         table.add_column(column, justify="right" if 2 < i < 6 or i == 1 else "left")
     for row in results["rows"]:
         table.add_row(

@@ -59,8 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
-    demo.add_argument("--data", type=Path, metavar="PATH", help="folder of MNIST IDX files, or .npz (default: digits)")
-    demo.add_argument("--out", type=Path, default=Path("glai-demo"), metavar="FOLDER", help="default: %(default)s")
+    demo.add_argument(
+        "--data", type=Path, metavar="PATH", help="folder of MNIST IDX files, or .npz (default: digits)"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("glai-demo"), metavar="FOLDER", help="default: %(default)s"
+    )
     demo.add_argument("--hidden", type=_positive, default=128, help="units of the MLP (default: %(default)s)")
     demo.add_argument("--epochs", type=_positive, help="per training (default: 30, fewer for large data)")
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -68,8 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
     )
 
-    inspect = _command(commands, "inspect", "show a build, a model or a gate store", INSPECT_EXAMPLES, _inspect)
-    inspect.add_argument("folder", type=Path, nargs="?", help="a model's or a store's folder (default: the build)")
+    inspect = _command(
+        commands, "inspect", "show a build, a model or a gate store", INSPECT_EXAMPLES, _inspect
+    )
+    inspect.add_argument(
+        "folder", type=Path, nargs="?", help="a model's or a store's folder (default: the build)"
+    )
 
     merge = _command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
     merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
@@ -79,13 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
     bench.add_argument("--quick", action="store_true", help="a few cases only")
     bench.add_argument("--threads", type=_positive, help="default: as torch")
-    bench.add_argument("--seconds", type=float, default=1.0, help="time budget per case (default: %(default)s)")
+    bench.add_argument(
+        "--seconds", type=float, default=1.0, help="time budget per case (default: %(default)s)"
+    )
     return parser
 
 
-def _command(
-    commands: Any, name: str, summary: str, examples: str, run: Any
-) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, summary: str, examples: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,

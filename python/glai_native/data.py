@@ -76,7 +76,9 @@ def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
         shape = struct.unpack(f">{dims}I", data[4 : 4 + 4 * dims])
         values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dims)
         if values.size != int(np.prod(shape)):
-            raise ValueError(f"{path}: must hold {'x'.join(map(str, shape))} bytes, got {values.size}; truncated?")
+            raise ValueError(
+                f"{path}: must hold {'x'.join(map(str, shape))} bytes, got {values.size}; truncated?"
+            )
         return values.reshape(shape[0], -1) if dims > 1 else values
     raise FileNotFoundError(f"{folder}: must hold {stem} or {stem}.gz (MNIST's IDX files)")
 
@@ -112,7 +114,9 @@ def _from_arrays(
         raise ValueError(f"{name}: every test label must occur in train, got {unseen[0]!r} in test only")
     if len(classes) < 2:
         raise ValueError(f"{name}: train must have at least 2 classes, got {len(classes)}")
-    x_train, x_test = (np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32) for x in (x_train, x_test))
+    x_train, x_test = (
+        np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32) for x in (x_train, x_test)
+    )
     if x_train.shape[1] != x_test.shape[1]:
         raise ValueError(
             f"{name}: train and test must have the same features, got {x_train.shape[1]} and {x_test.shape[1]}"

@@ -126,7 +126,9 @@ def units_for(in_features: int, out_features: int, parameters: int) -> int:
     return max(1, (parameters - constant) // ((in_features + 1) * (1 + out_features)))
 
 
-def run_demo(data: LabelledData, folder: Path, settings: DemoSettings, *, progress: bool = True) -> DemoReport:
+def run_demo(
+    data: LabelledData, folder: Path, settings: DemoSettings, *, progress: bool = True
+) -> DemoReport:
     """Runs everything and leaves model, gates and report in ``folder``.
 
     Args:
@@ -252,11 +254,11 @@ class _Demo:
 
         torch.manual_seed(self.settings.seed + 1)
         random = PathSelector(self._network(units), self.projection)
-        random_gates, random_test = (path_gates(random.unit_gates_of(z)) for z in (self.z[self.base], self.z_test))
-        control = self._estimator_training(f"  control: {units} random frozen gates", units)
-        self._train_estimator(
-            control, PathEstimator(units + 1, d, c), self.base, random_gates, random_test
+        random_gates, random_test = (
+            path_gates(random.unit_gates_of(z)) for z in (self.z[self.base], self.z_test)
         )
+        control = self._estimator_training(f"  control: {units} random frozen gates", units)
+        self._train_estimator(control, PathEstimator(units + 1, d, c), self.base, random_gates, random_test)
         report.models.append(control)
 
         if factor == 1:
@@ -440,7 +442,9 @@ class _Demo:
             self._train_estimator(training, half, self.base[rows], gates[rows], test_gates)
             half.record(gates[rows], self.data.y_train[self.base[rows]])
             halves.append(half)
-            report.merging.append({"name": name, "samples": int(half.samples_seen), "accuracy": training.accuracy})
+            report.merging.append(
+                {"name": name, "samples": int(half.samples_seen), "accuracy": training.accuracy}
+            )
         merged = merge(halves, method="samples")
         accuracy = _evaluate(lambda: _accuracy(merged(self.z_test, test_gates), self.data.y_test))
         report.merging.append({"name": "merged", "samples": int(merged.samples_seen), "accuracy": accuracy})

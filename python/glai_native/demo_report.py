@@ -72,7 +72,11 @@ def _structures(report: DemoReport) -> Table:
 
 def _conversion(report: DemoReport) -> Table:
     table = _table(
-        "The selector network as an estimator", "", "max |logit difference| float32", "float64", "test accuracy"
+        "The selector network as an estimator",
+        "",
+        "max |logit difference| float32",
+        "float64",
+        "test accuracy",
     )
     for row in report.conversion:
         table.add_row(
@@ -89,7 +93,10 @@ def _retraining(report: DemoReport) -> Table:
     table = _table(f"Re-training with the new samples, {epochs} epochs over all", "", "before", "after", "s")
     for row in report.retraining:
         table.add_row(
-            row["name"], f"{row['accuracy_before']:.2%}", f"{row['accuracy_after']:.2%}", f"{row['seconds']:.2f}"
+            row["name"],
+            f"{row['accuracy_before']:.2%}",
+            f"{row['accuracy_after']:.2%}",
+            f"{row['seconds']:.2f}",
         )
     table.caption = "GLAI: structure untouched, capture of the new samples' gates inside its time"
     return table
@@ -107,12 +114,17 @@ def save_plot(report: DemoReport, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'") from None
+        raise ValueError(
+            "--plot needs matplotlib, install it with: pip install 'glai-native[plot]'"
+        ) from None
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     settling, accuracy = figure.subplots(1, 2)
     for i, structure in enumerate(report.structures):
         epochs = [epoch["epoch"] for epoch in structure.epochs]
-        for key, style, what in (("flip_rate", "o-", "pattern flips"), ("weight_change", "s--", "weight change")):
+        for key, style, what in (
+            ("flip_rate", "o-", "pattern flips"),
+            ("weight_change", "s--", "weight change"),
+        ):
             values = [epoch[key] for epoch in structure.epochs]
             label = f"{what}, {structure.widths[0]} units"
             settling.semilogy(epochs, values, style, color=f"C{i}", label=label, markersize=4)

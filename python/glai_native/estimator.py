@@ -46,7 +46,11 @@ class PathEstimator(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        for name, size in (("n_paths", n_paths), ("in_features", in_features), ("out_features", out_features)):
+        for name, size in (
+            ("n_paths", n_paths),
+            ("in_features", in_features),
+            ("out_features", out_features),
+        ):
             if size < 1:
                 raise ValueError(f"PathEstimator: {name} must be >= 1, got {size}")
         if dtype not in FLOATS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +33,9 @@ def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         else:
             os.replace(temporary, path)
     except FileExistsError:
-        raise ValueError(f"{path}: another process has just written this file, open the folder again") from None
+        raise ValueError(
+            f"{path}: another process has just written this file, open the folder again"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -90,6 +93,17 @@ class TensorFile:
             raise ValueError(
                 f"{self.path}: metadata entry '{name}' cannot be read, got {self.metadata[name]!r}"
             ) from None
+
+    def sizes(self, name: str) -> list[int]:
+        """A required metadata entry that lists sizes >= 1 as JSON."""
+        sizes = self.entry(name, json.loads)
+        if (
+            not isinstance(sizes, list)
+            or not sizes
+            or any(type(size) is not int or size < 1 for size in sizes)
+        ):
+            raise ValueError(f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {sizes!r}")
+        return sizes
 
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
         """A required tensor of one of ``dtypes``; None in ``shape`` is any size."""

@@ -86,7 +86,9 @@ class PackedGates:
             index = slice(index % n, index % n + 1)
         words = self.words[index]
         if words.ndim != 2 or words.shape[1] != self.words.shape[1]:
-            raise ValueError("PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor")
+            raise ValueError(
+                "PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor"
+            )
         return self._trusted(words.contiguous(), self.n_gates)
 
     def unpack(self) -> Tensor:

@@ -48,6 +48,10 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
         raise ValueError("path_gates: layers must hold the unit bits of at least one hidden layer, got none")
     if any(not isinstance(layer, PackedGates) for layer in layers):
         raise TypeError("path_gates: layers must be a sequence of PackedGates, one per hidden layer")
+    if len({len(layer) for layer in layers}) != 1:
+        raise ValueError(
+            f"path_gates: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
+        )
     n_paths = math.prod(layer.n_gates + 1 for layer in layers)
     if n_paths >= 2**31:
         raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
@@ -173,6 +177,13 @@ def _unit_stride(t: Tensor) -> Tensor:
     return t
 
 
+def _either_unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
+    if isinstance(t, Tensor) and t.ndim > 1 and t.stride(-2) == 1:
+        return t
+    return _unit_stride(t)
+
+
 def _size(t: Tensor, dim: int) -> int:
     """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
     return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
@@ -187,7 +198,7 @@ def _gated_matmul(
     x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
 ) -> Tensor:
     y = _empty(x, _size(x, 0), _size(weight, 2))
-    x, weight = _unit_stride(x), _unit_stride(weight)
+    x, weight = _unit_stride(x), _either_unit_stride(weight)
     if bias is not None:
         bias = _unit_stride(bias)
     _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *execution(y))
@@ -210,18 +221,13 @@ def _weight_grad(
         torch.autograd.graph.increment_version(out)
     db = _empty(x, n_gates, _size(dy, 1)) if with_bias else None
     x, dy = _unit_stride(x), _unit_stride(dy)
-    _native.gated_matmul_weight_grad(
-        x, words, n_gates, dy, out, db, accumulate, form, *execution(words)
-    )
+    _native.gated_matmul_weight_grad(x, words, n_gates, dy, out, db, accumulate, form, *execution(words))
     return out, db
 
 
 def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
     dx = _empty(dy, _size(dy, 0), _size(weight, 1))
-    dy = _unit_stride(dy)
-    if isinstance(weight, Tensor) and weight.ndim == 3:
-        # The kernel reads a path's weights along D: logical shape [P, D, C], stride 1 in D.
-        weight = weight.transpose(1, 2).contiguous().transpose(1, 2)
+    dy, weight = _unit_stride(dy), _either_unit_stride(weight)
     _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, *execution(dx))
     return dx
 

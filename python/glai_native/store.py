@@ -44,7 +44,9 @@ class GateStore:
         widths: units per hidden layer.
     """
 
-    def __init__(self, folder: Path, structure_id: str, widths: tuple[int, ...], shards: list[_Shard]) -> None:
+    def __init__(
+        self, folder: Path, structure_id: str, widths: tuple[int, ...], shards: list[_Shard]
+    ) -> None:
         self.folder = folder
         self.structure_id = structure_id
         self.widths = widths
@@ -81,7 +83,7 @@ class GateStore:
                 raise ValueError(f"GateStore.open: {folder / _shard_name(i)} is missing")
             file = TensorFile(path, STORE_FORMAT)
             structure_id = file.entry("structure_id")
-            widths = tuple(file.entry("layer_widths", json.loads))
+            widths = tuple(file.sizes("layer_widths"))
             if store is None:
                 store = cls(folder, structure_id, widths, [])
             if (structure_id, widths) != (store.structure_id, store.widths):

@@ -183,7 +183,10 @@ class PathSelector(nn.Module):
     def hidden(self) -> list[tuple[Tensor, Tensor]]:
         """Weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` of each hidden layer."""
         return [
-            (cast(Tensor, getattr(self, f"hidden_weight_{i}")), cast(Tensor, getattr(self, f"hidden_bias_{i}")))
+            (
+                cast(Tensor, getattr(self, f"hidden_weight_{i}")),
+                cast(Tensor, getattr(self, f"hidden_bias_{i}")),
+            )
             for i in range(len(self.widths))
         ]
 
@@ -207,7 +210,9 @@ class PathSelector(nn.Module):
         dtype = self.hidden[0][0].dtype
         if z.dtype != dtype:
             names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
-            raise ValueError(f"PathSelector: x must give {names[0]} like the network's weights, got {names[1]}")
+            raise ValueError(
+                f"PathSelector: x must give {names[0]} like the network's weights, got {names[1]}"
+            )
         blocks: list[list[PackedGates]] = [[] for _ in self.widths]
         for rows in z.split(CAPTURE_ROWS) if len(z) else (z,):
             activation = rows
@@ -253,13 +258,11 @@ class PathSelector(nn.Module):
     def load(cls, path: Path) -> PathSelector:
         """Reads a structure file; its content must match the structure_id that it states."""
         file = TensorFile(path, STRUCTURE_FORMAT)
-        widths = _parse_sizes(file, "layer_widths")
+        widths = file.sizes("layer_widths")
         in_features = file.entry("in_features", int)
         kind = file.entry("projection")
         if kind not in ("identity", "centring", "rotation"):
-            raise ValueError(
-                f"{path}: projection must be 'identity', 'centring' or 'rotation', got {kind!r}"
-            )
+            raise ValueError(f"{path}: projection must be 'identity', 'centring' or 'rotation', got {kind!r}")
         mean = scale = rotation = None
         if kind != "identity":
             mean = file.tensor("projection.mean", FLOATS, (in_features,)).clone()
@@ -298,22 +301,23 @@ class PathSelector(nn.Module):
         """SHA-256 of architecture and values, as float64, so that a wider copy is the same structure."""
         architecture = ["glai-structure", 1, self.projection.kind, self.in_features, list(self.widths)]
         digest = hashlib.sha256(json.dumps(architecture).encode())
-        tensors = [t for t in (self.projection.mean, self.projection.scale, self.projection.rotation) if t is not None]
+        tensors = [
+            t
+            for t in (self.projection.mean, self.projection.scale, self.projection.rotation)
+            if t is not None
+        ]
         for tensor in tensors + [tensor for layer in self.hidden for tensor in layer]:
             digest.update(json.dumps(list(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().to(torch.float64).contiguous().numpy().astype("<f8").tobytes())
+            digest.update(
+                tensor.detach().cpu().to(torch.float64).contiguous().numpy().astype("<f8").tobytes()
+            )
         return digest.hexdigest()
 
 
-def _parse_sizes(file: TensorFile, name: str) -> list[int]:
-    sizes = file.entry(name, json.loads)
-    if not isinstance(sizes, list) or not sizes or any(type(size) is not int or size < 1 for size in sizes):
-        raise ValueError(f"{file.path}: metadata entry '{name}' must list sizes >= 1, got {sizes!r}")
-    return sizes
-
-
 def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:
-    expected = "PathSelector: mlp must be nn.Sequential(Linear, ReLU, ..., Linear) with at least one hidden layer"
+    expected = (
+        "PathSelector: mlp must be nn.Sequential(Linear, ReLU, ..., Linear) with at least one hidden layer"
+    )
     if not isinstance(mlp, nn.Sequential):
         raise ValueError(f"{expected}, got {type(mlp).__name__}")
     layers = list(mlp)

@@ -155,9 +155,17 @@ def train_structure(
     Raises:
         ValueError: data that do not fit each other or the network, or are not finite.
     """
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.ndim != 2 or not len(x) or len(x) != len(y):
+    if (
+        not isinstance(x, Tensor)
+        or not isinstance(y, Tensor)
+        or x.ndim != 2
+        or not len(x)
+        or len(x) != len(y)
+    ):
         shapes = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (x, y)]
-        raise ValueError(f"train_structure: x must be [N >= 1, D] and y [N] or [N, C], got {shapes[0]} and {shapes[1]}")
+        raise ValueError(
+            f"train_structure: x must be [N >= 1, D] and y [N] or [N, C], got {shapes[0]} and {shapes[1]}"
+        )
     if batch_size < 1:
         raise ValueError(f"train_structure: batch_size must be >= 1, got {batch_size}")
     monitor = monitor or StructureMonitor()

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import glai_native as glai
+import pytest
+import torch
+from glai_native import _native
+from torch import nn
+
+
+@pytest.fixture(params=_native.cpu_isas())
+def isa(request):
+    """Every instruction set that this machine runs, one at a time."""
+    before = _native.cpu_isa()
+    _native.force_cpu_isa(request.param)
+    yield request.param
+    _native.force_cpu_isa(before)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(20)
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def make_mlp(*sizes, dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    layers = []
+    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).to(dtype)
+
+
+@pytest.fixture
+def selector():
+    """D=6 through one hidden layer of 33 units, C=4, on centred inputs."""
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(3)) * 3 + 1
+    return glai.PathSelector(make_mlp(6, 33, 4), glai.InputProjection.fit(x))
+
+
+@pytest.fixture
+def samples():
+    return torch.randn(40, 6, generator=torch.Generator().manual_seed(4)) * 3 + 1
+
+
+@pytest.fixture
+def data_folder():
+    """Real data beside the project, named by GLAI_DATA."""
+    folder = os.environ.get("GLAI_DATA")
+    if not folder:
+        pytest.skip("GLAI_DATA is not set: it names the folder with MNIST and BANKING77")
+    return Path(folder)
+
+
+def pytest_collection_modifyitems(items):
+    info = glai.build_info()
+    if info["cuda_available"]:
+        return
+    skip = pytest.mark.skip(reason=f"no GPU to run on: {info['cuda_reason']}")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)

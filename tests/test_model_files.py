@@ -1,0 +1,180 @@
+"""Saving and loading: whole files, or a sentence that says what is wrong."""
+
+import json
+import struct
+import subprocess
+import sys
+
+import glai_native as glai
+import pytest
+import torch
+from conftest import make_mlp
+from glai_native.files import TensorFile, write_tensors
+
+
+@pytest.fixture
+def model(selector):
+    model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
+    model.estimator.record(selector.gates(torch.randn(9, 6)), torch.arange(9) % 4)
+    return model
+
+
+@pytest.mark.parametrize("components", [None, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_round_trip(tmp_path, samples, dtype, components):
+    x = samples.to(dtype)
+    projection = glai.InputProjection.fit(x, components)
+    selector = glai.PathSelector(make_mlp(components or 6, 5, 4, 3, dtype=dtype), projection)
+    model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
+    model.estimator.record(selector.gates(x))
+    model.save(tmp_path / "new" / "folder")
+    loaded = glai.GLAI.load(tmp_path / "new" / "folder")
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.structure_id == model.structure_id
+    assert loaded.estimator.weight.dtype == dtype
+    assert int(loaded.estimator.samples_seen) == 40
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "estimator.safetensors",
+        "structure.safetensors",
+    ]
+
+
+def test_identity_projection_round_trip(tmp_path, samples):
+    selector = glai.PathSelector(make_mlp(6, 5, 3))
+    glai.GLAI(selector, glai.PathEstimator.from_selector(selector)).save(tmp_path)
+    loaded = glai.GLAI.load(tmp_path)
+    assert loaded.selector.projection.kind == "identity"
+    with pytest.raises(ValueError, match="no output layer"):
+        glai.PathEstimator.from_selector(loaded.selector)
+    with pytest.raises(ValueError, match="no output layer"):
+        loaded.selector(samples)
+
+
+def test_another_structure_is_not_overwritten_unasked(tmp_path, model, samples):
+    model.save(tmp_path)
+    model.save(tmp_path)
+    other = glai.PathSelector(make_mlp(6, 5, 3))
+    other = glai.GLAI(other, glai.PathEstimator.from_selector(other))
+    with pytest.raises(ValueError, match="holds a model of another structure"):
+        other.save(tmp_path)
+    assert torch.equal(glai.GLAI.load(tmp_path)(samples), model(samples))
+    other.save(tmp_path, overwrite=True)
+    assert torch.equal(glai.GLAI.load(tmp_path)(samples), other(samples))
+
+
+def test_changed_structure_is_not_saved(tmp_path, model):
+    model.selector.hidden_weight_0[0, 0] += 1
+    with pytest.raises(ValueError, match="was changed after it was frozen"):
+        model.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def rewrite_header(path, change):
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def set_metadata(name, value):
+    def change(header):
+        if value is None:
+            del header["__metadata__"][name]
+        else:
+            header["__metadata__"][name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "sentence"),
+    [
+        ("structure", "format", "other", "format must be 'glai-structure', got 'other'"),
+        ("structure", "version", "2", "format version must be 1, got '2'"),
+        ("structure", "structure_id", None, "metadata entry 'structure_id' is missing"),
+        ("structure", "structure_id", "0" * 64, "the file is damaged"),
+        ("structure", "projection", "magic", "projection must be"),
+        ("structure", "projection", "rotation", "tensor 'projection.rotation' is missing"),
+        (
+            "structure",
+            "layer_widths",
+            "[7]",
+            r"hidden_weight_0' must be float32 or float64 \[7, 6\], got float32 \[33, 6\]",
+        ),
+        ("structure", "layer_widths", "[]", "must list sizes >= 1"),
+        ("structure", "layer_widths", "oops", "cannot be read, got 'oops'"),
+        ("structure", "in_features", "six", "'in_features' cannot be read"),
+        ("estimator", "structure_id", "0" * 64, "estimator must have structure_id"),
+        ("estimator", "format", "glai-gates", "format must be 'glai-estimator'"),
+    ],
+)
+def test_wrong_metadata(tmp_path, model, file, name, value, sentence):
+    model.save(tmp_path)
+    rewrite_header(tmp_path / f"{file}.safetensors", set_metadata(name, value))
+    with pytest.raises(ValueError, match=sentence):
+        glai.GLAI.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["structure.safetensors", "estimator.safetensors"])
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_truncated(tmp_path, model, file, keep):
+    model.save(tmp_path)
+    path = tmp_path / file
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=f"{file}: truncated or not a safetensors file"):
+        glai.GLAI.load(tmp_path)
+
+
+def test_flipped_bit_in_the_structure(tmp_path, model):
+    model.save(tmp_path)
+    path = tmp_path / "structure.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="the file is damaged"):
+        glai.GLAI.load(tmp_path)
+
+
+def test_missing_files(tmp_path, model):
+    with pytest.raises(FileNotFoundError, match=r"structure.safetensors: there is no such file"):
+        glai.GLAI.load(tmp_path / "nowhere")
+    model.save(tmp_path)
+    (tmp_path / "estimator.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"estimator.safetensors"):
+        glai.GLAI.load(tmp_path)
+
+
+def test_missing_and_misshapen_tensors(tmp_path, model):
+    state = model.estimator.state_dict()
+    metadata = {"format": "glai-estimator", "version": "1", "structure_id": ""}
+    write_tensors(tmp_path / "a", {k: v for k, v in state.items() if k != "bias"}, metadata)
+    with pytest.raises(ValueError, match="tensor 'bias' is missing"):
+        glai.PathEstimator.load(tmp_path / "a")
+    write_tensors(tmp_path / "b", state | {"bias": state["bias"][:-1]}, metadata)
+    with pytest.raises(ValueError, match=r"'bias' must be float32 \[34, 4\], got float32 \[33, 4\]"):
+        glai.PathEstimator.load(tmp_path / "b")
+    write_tensors(tmp_path / "c", state, metadata)
+    assert glai.PathEstimator.load(tmp_path / "c").structure_id is None
+    assert "weight" in TensorFile(tmp_path / "c", "glai-estimator")
+
+
+SAVE_AND_DIE = """
+import os, signal, sys
+import glai_native as glai
+from glai_native import files
+model = glai.GLAI.load(sys.argv[1])
+model.estimator.weight.data.add_(1)
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+setattr(files.os, sys.argv[2], die)
+model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_kill_in_mid_save_keeps_the_old_model(tmp_path, model, samples, moment):
+    model.save(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, tmp_path, moment], check=False)
+    assert killed.returncode == -9
+    assert torch.equal(glai.GLAI.load(tmp_path)(samples), model(samples))

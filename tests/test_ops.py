@@ -1,0 +1,321 @@
+"""The gated ops against their float64 reference: every ISA, dtype, edge shape and layout."""
+
+import glai_native as glai
+import pytest
+import torch
+from accuracy import assert_accurate
+from glai_native import reference as ref
+from glai_native.cases import DENSITIES, SHAPES, make_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DTYPES = [torch.float32, torch.float64]
+# (N, P, D, C): zero, one, around a word, around a vector, more than one block of rows, features, columns.
+EDGES = [
+    (0, 3, 4, 5),
+    (3, 0, 4, 5),
+    (3, 4, 0, 5),
+    (3, 4, 5, 0),
+    (1, 1, 1, 1),
+    (31, 31, 31, 31),
+    (32, 32, 32, 32),
+    (33, 33, 33, 33),
+    (5, 64, 7, 16),
+    (130, 2, 17, 48),
+    (257, 3, 5, 65),
+    (300, 5, 300, 3),
+    (64, 3, 513, 33),
+    (1025, 2, 3, 2),
+]
+
+
+def draw(n, p, d, c, dtype=torch.float32, density=0.4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn((n, d), generator=g, dtype=dtype)
+    weight = torch.randn((p, d, c), generator=g, dtype=dtype)
+    bias = torch.randn((p, c), generator=g, dtype=dtype)
+    dy = torch.randn((n, c), generator=g, dtype=dtype)
+    bits = torch.rand((n, p), generator=g) < density
+    return x, weight, bias, dy, bits
+
+
+def check_forward(y, x, bits, weight, bias):
+    wide = [t.double() for t in (x, weight)]
+    wide_bias = None if bias is None else bias.double()
+    sizes = None if bias is None else bias.double().abs()
+    ones = None if bias is None else torch.ones_like(wide_bias)
+    assert_accurate(
+        y,
+        ref.gated_matmul_ref(wide[0], bits, wide[1], wide_bias),
+        ref.gated_matmul_ref(wide[0].abs(), bits, wide[1].abs(), sizes),
+        ref.gated_matmul_ref(torch.ones_like(wide[0]), bits, torch.ones_like(wide[1]), ones),
+    )
+
+
+def check_weight_grad(dw, x, bits, dy, added_to=None):
+    x, dy = x.double(), dy.double()
+    expected, terms = (
+        ref.gated_matmul_weight_grad_ref(x, bits, dy),
+        ref.gated_matmul_weight_grad_ref(x.abs(), bits, dy.abs()),
+    )
+    counts = ref.gated_matmul_weight_grad_ref(torch.ones_like(x), bits, torch.ones_like(dy))
+    if added_to is not None:
+        expected, terms, counts = expected + added_to.double(), terms + added_to.double().abs(), counts + 1
+    assert_accurate(dw, expected, terms, counts)
+
+
+def check_input_grad(dx, dy, bits, weight):
+    dy, weight = dy.double(), weight.double()
+    assert_accurate(
+        dx,
+        ref.gated_matmul_input_grad_ref(dy, bits, weight),
+        ref.gated_matmul_input_grad_ref(dy.abs(), bits, weight.abs()),
+        ref.gated_matmul_input_grad_ref(torch.ones_like(dy), bits, torch.ones_like(weight)),
+    )
+
+
+def check_all(x, weight, bias, dy, bits, form=None):
+    gates = glai.pack_gates(bits)
+    check_forward(glai.gated_matmul(x, gates, weight, form=form), x, bits, weight, None)
+    check_forward(glai.gated_matmul(x, gates, weight, bias, form=form), x, bits, weight, bias)
+    check_weight_grad(glai.gated_matmul_weight_grad(x, gates, dy, form=form), x, bits, dy)
+    check_input_grad(glai.gated_matmul_input_grad(dy, gates, weight, form=form), dy, bits, weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", EDGES, ids=str)
+def test_edges(isa, shape, dtype):
+    check_all(*draw(*shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("form", [None, "compaction"])
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.9, 1.0])
+def test_densities(isa, density, form):
+    check_all(*draw(150, 40, 20, 12, density=density), form=form)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s.p * s.d * s.c < 10**7], ids=str)
+def test_timed_cases(shape, density):
+    case = make_case(shape, density)
+    gates = glai.pack_gates(case.gates)
+    check_forward(glai.gated_matmul(case.x, gates, case.weight), case.x, case.gates, case.weight, None)
+    check_weight_grad(glai.gated_matmul_weight_grad(case.x, gates, case.dy), case.x, case.gates, case.dy)
+    check_input_grad(
+        glai.gated_matmul_input_grad(case.dy, gates, case.weight), case.dy, case.gates, case.weight
+    )
+
+
+@given(
+    n=st.integers(0, 70),
+    p=st.integers(0, 70),
+    d=st.integers(0, 40),
+    c=st.integers(0, 70),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_shape(n, p, d, c, density, dtype, seed):
+    check_all(*draw(n, p, d, c, dtype, density, seed))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_inputs(isa, dtype):
+    n, p, d, c = 40, 35, 21, 13
+    x, weight, bias, dy, bits = draw(2 * n, 2 * p, 2 * d, 2 * c, dtype)
+    bits = bits[:n, :p]
+    views = {
+        "slices": (
+            x[5 : 5 + n, 3 : 3 + d],
+            weight[1 : 1 + p, 2 : 2 + d, 4 : 4 + c],
+            bias[:p, 1 : 1 + c],
+            dy[:n, 2 : 2 + c],
+        ),
+        "steps": (x[::2, ::2], weight[::2, ::2, ::2], bias[::2, ::2], dy[::2, ::2]),
+        "transposed": (
+            x[:n, :d].T.contiguous().T,
+            weight[:p, :d, :c].transpose(1, 2).contiguous().transpose(1, 2),
+            bias[:p, :c].T.contiguous().T,
+            dy[:n, :c].T.contiguous().T,
+        ),
+        "expanded": (
+            x[:1, :d].expand(n, d),
+            weight[:1, :d, :c].expand(p, d, c),
+            bias[:1, :1].expand(p, c),
+            dy[:1, :1].expand(n, c),
+        ),
+    }
+    for view in views.values():
+        check_all(*view, bits)
+
+
+def test_out_is_a_slice_of_a_larger_buffer(isa):
+    x, _, _, dy, bits = draw(50, 9, 21, 13)
+    gates = glai.pack_gates(bits)
+    buffer = torch.full((11, 30, 20), 7.0)
+    out = buffer[1:10, 2:23, 3:16]
+    assert glai.gated_matmul_weight_grad(x, gates, dy, out=out) is out
+    check_weight_grad(out, x, bits, dy)
+    untouched = torch.ones_like(buffer, dtype=torch.bool)
+    untouched[1:10, 2:23, 3:16] = False
+    assert bool((buffer[untouched] == 7).all())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("c", [3, 16, 33])
+def test_accumulate(isa, c, dtype):
+    x, _, _, dy, bits = draw(300, 9, 21, c, dtype)
+    start = torch.randn((9, 21, c), dtype=dtype)
+    out = start.clone()
+    glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out, accumulate=True)
+    check_weight_grad(out, x, bits, dy, added_to=start)
+
+
+def test_never_on_path_has_gradient_exactly_zero(isa):
+    x, weight, _, dy, bits = draw(300, 9, 21, 10)
+    bits[:, 4] = False
+    x[3] = float("inf")
+    bits[3] = False
+    gates = glai.pack_gates(bits)
+    out = torch.full((9, 21, 10), float("nan"))
+    glai.gated_matmul_weight_grad(x, gates, dy, out=out)
+    assert bool((out[4] == 0).all())
+    assert bool(torch.isfinite(out).all())
+    weight[4] = float("nan")  # reaches nobody: the path is never on
+    assert bool(torch.isfinite(glai.gated_matmul(x, gates, weight)).all())
+    weight[2] = float("nan")
+    y = glai.gated_matmul(x, gates, weight)
+    assert torch.equal(torch.isnan(y).all(1), bits[:, 2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_do_not_depend_on_threads(isa, threads, dtype):
+    x, weight, bias, dy, bits = draw(700, 40, 33, 20, dtype)
+    gates = glai.pack_gates(bits)
+    results = []
+    for n in (1, 2, 3, 3):
+        threads(n)
+        results.append(
+            (
+                glai.gated_matmul(x, gates, weight, bias),
+                glai.gated_matmul_weight_grad(x, gates, dy),
+                glai.gated_matmul_input_grad(dy, gates, weight),
+                glai.pack_gates(x).words,
+                gates.counts(),
+            )
+        )
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+GATES = glai.pack_gates(torch.ones(3, 40, dtype=torch.bool))
+X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torch.zeros(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: glai.gated_matmul(X, GATES, W[:39]),
+            r"gated_matmul: weight must be float32 \[P=40, D=5, C\], got float32 \[39, 5, 2\]",
+        ),
+        (
+            lambda: glai.gated_matmul(X, GATES, W[0]),
+            r"weight must be float32 \[P=40, D=5, C\], got float32 \[5, 2\]",
+        ),
+        (lambda: glai.gated_matmul(X, GATES, W.double()), r"weight must be float32 .*, got float64"),
+        (
+            lambda: glai.gated_matmul(X.half(), GATES, W),
+            r"x must be float32 or float64 \[N, D\], got float16 \[3, 5\]",
+        ),
+        (
+            lambda: glai.gated_matmul(X[0], GATES, W),
+            r"x must be float32 or float64 \[N, D\], got float32 \[5\]",
+        ),
+        (
+            lambda: glai.gated_matmul(X[:2], GATES, W),
+            r"gates.words must be int32 \[N=2, ceil\(P/32\)=2\], got int32 \[3, 2\]",
+        ),
+        (
+            lambda: glai.gated_matmul(X, GATES, W, B[:, :1]),
+            r"bias must be float32 \[P=40, C=2\], got float32 \[40, 1\]",
+        ),
+        (
+            lambda: glai.gated_matmul(X, GATES, W.to("meta")),
+            "weight must be on cpu like x, got another device",
+        ),
+        (lambda: glai.gated_matmul(X.to("meta"), GATES, W), "x must be on cpu or cuda"),
+        (
+            lambda: glai.gated_matmul(X, GATES, W, form="magic"),
+            "form must be None or 'compaction', got 'magic'",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY[:2]),
+            r"gated_matmul_weight_grad: dy must be float32 or float64 \[N=3, C\]|dy must be float32 \[N=3, C\]",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, out=W[1:]),
+            r"out must be float32 \[P=40, D=5, C=2\], got float32 \[39, 5, 2\]",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, out=torch.zeros(40, 2, 5).mT),
+            "out must have stride 1 in its last dimension",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, out=torch.zeros(1, 5, 2).expand(40, 5, 2)),
+            "rows that do not overlap",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, accumulate=True),
+            "accumulate=True must come with out",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(X.clone().requires_grad_(), GATES, DY, out=W.clone()),
+            "no argument may require a gradient",
+        ),
+        (
+            lambda: glai.gated_matmul_input_grad(DY, GATES, W[:, :, :1]),
+            r"gated_matmul_input_grad: weight must be float32 \[P=40, D, C=2\], got float32 \[40, 5, 1\]",
+        ),
+        (
+            lambda: glai.gated_matmul_input_grad(DY[0], GATES, W),
+            r"dy must be float32 or float64 \[N, C\], got float32 \[2\]",
+        ),
+        (
+            lambda: glai.gated_matmul(torch.zeros((1,) * 9), GATES, W),
+            "x must have at most 8 dimensions, got 9",
+        ),
+        (lambda: glai.gated_matmul(torch._neg_view(X), GATES, W), "resolve_neg"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: glai.gated_matmul([1.0], GATES, W), "x must be a torch.Tensor, got list"),
+        (lambda: glai.gated_matmul(X, GATES, None), "weight must be a torch.Tensor, got NoneType"),
+        (
+            lambda: glai.gated_matmul(X, torch.ones(3, 40), W),
+            "gates must be PackedGates, got Tensor; pack_gates",
+        ),
+        (lambda: glai.gated_matmul_weight_grad(X, GATES, DY, out=1), "out must be a torch.Tensor, got int"),
+        (lambda: glai.gated_matmul_input_grad(DY, None, W), "gates must be PackedGates, got NoneType"),
+    ],
+)
+def test_no_tensors_are_one_sentence(call, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        call()
+
+
+def test_out_counts_as_changed_in_place():
+    x, _, _, dy, bits = draw(5, 3, 4, 2)
+    out = torch.zeros(3, 4, 2)
+    before = out._version
+    glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out)
+    assert out._version > before

@@ -1,0 +1,162 @@
+import copy
+
+import glai_native as glai
+import pytest
+import torch
+from conftest import make_mlp
+from glai_native import reference as ref
+from torch import nn
+
+
+def test_identity():
+    x = torch.randn(5, 3)
+    assert glai.InputProjection.identity(3)(x) is x
+
+
+def test_centring(generator):
+    x = torch.randn((500, 7), generator=generator) * torch.arange(1, 8) + 5
+    projection = glai.InputProjection.fit(x)
+    z = projection(x)
+    assert projection.kind == "centring"
+    torch.testing.assert_close(z.mean(0), torch.zeros(7), atol=1e-5, rtol=0)
+    assert float(z.square().mean()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(z, (x - x.mean(0)) * projection.scale)  # one scale for all features
+
+
+def test_rotation_keeps_the_strongest_directions(generator):
+    x = torch.randn((400, 6), generator=generator, dtype=torch.float64) * torch.tensor(
+        [9, 5, 1, 0.1, 0.1, 0.1]
+    )
+    projection = glai.InputProjection.fit(x, n_components=2)
+    z = projection(x)
+    assert projection.kind == "rotation"
+    assert z.shape == (400, 2)
+    assert float(z.square().mean()) == pytest.approx(1)
+    identity = projection.rotation.T @ projection.rotation
+    torch.testing.assert_close(identity, torch.eye(2, dtype=torch.float64))
+    kept = (z / projection.scale).square().sum() / (x - x.mean(0)).square().sum()
+    assert kept > 0.98
+
+
+def test_fit_on_integers_and_constants():
+    assert (
+        glai.InputProjection.fit(torch.randint(0, 255, (9, 4), dtype=torch.uint8)).mean.dtype == torch.float32
+    )
+    constant = glai.InputProjection.fit(torch.full((5, 3), 2.0))
+    assert torch.equal(constant(torch.full((5, 3), 2.0)), torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("x", "n_components", "sentence"),
+    [
+        (torch.zeros(0, 3), None, r"x must be \[N >= 1, D >= 1\], got \[0, 3\]"),
+        (torch.zeros(3), None, r"got \[3\]"),
+        ([1.0], None, "got list"),
+        (torch.tensor([[1.0, float("nan")]]), None, "must be finite"),
+        (torch.tensor([[1.0, float("inf")]]), None, "must be finite"),
+        (torch.zeros(4, 3), 4, r"n_components must be in \[1, D=3\], got 4"),
+        (torch.zeros(4, 3), 0, "got 0"),
+    ],
+)
+def test_fit_refuses(x, n_components, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        glai.InputProjection.fit(x, n_components)
+
+
+def test_projection_parts_belong_together():
+    with pytest.raises(ValueError, match="mean and scale must come together"):
+        glai.InputProjection(3, mean=torch.zeros(3))
+
+
+@pytest.mark.parametrize("sizes", [(6, 5, 4), (6, 33, 3), (6, 5, 4, 3), (6, 3, 4, 5, 2)])
+def test_gates_are_the_units_that_fire(sizes, samples):
+    mlp = make_mlp(*sizes)
+    selector = glai.PathSelector(mlp, glai.InputProjection.fit(samples))
+    activation = selector.project(samples)
+    bits = []
+    for layer in mlp[:-1]:
+        activation = layer(activation)
+        if isinstance(layer, nn.ReLU):
+            bits.append(activation > 0)
+    unit_gates = selector.unit_gates(samples)
+    assert len(unit_gates) == len(sizes) - 2
+    for gates, expected in zip(unit_gates, bits, strict=True):
+        assert torch.equal(gates.unpack(), expected)
+    assert torch.equal(selector.gates(samples).unpack(), ref.path_gates_ref(bits))
+    assert selector.gates(samples).n_gates == selector.n_paths
+    torch.testing.assert_close(selector(samples), mlp(selector.project(samples)))
+
+
+def test_many_samples_are_captured_in_blocks(monkeypatch, selector, samples):
+    whole = selector.unit_gates(samples)
+    monkeypatch.setattr("glai_native.structure.CAPTURE_ROWS", 7)
+    for a, b in zip(whole, selector.unit_gates(samples), strict=True):
+        assert a.agreement(b) > 0.999  # a product's rounding may depend on the rows beside it
+
+
+def test_no_samples(selector):
+    assert len(selector.gates(torch.zeros(0, 6))) == 0
+
+
+def test_selector_is_frozen_and_does_not_follow_the_network(samples):
+    mlp = make_mlp(6, 5, 4)
+    selector = glai.PathSelector(mlp)
+    before = selector.gates(samples).words
+    with torch.no_grad():
+        mlp[0].weight.neg_()
+    assert torch.equal(selector.gates(samples).words, before)
+    assert list(selector.parameters()) == []
+
+
+def test_structure_id():
+    mlp = make_mlp(6, 5, 4)
+    projection = glai.InputProjection.fit(torch.randn(20, 6))
+    selector = glai.PathSelector(mlp, projection)
+    same_hidden = copy.deepcopy(mlp)
+    with torch.no_grad():
+        same_hidden[-1].weight.add_(1)
+    assert glai.PathSelector(same_hidden, projection).structure_id == selector.structure_id
+    wider = glai.PathSelector(copy.deepcopy(mlp).double(), copy.deepcopy(projection).double())
+    assert wider.structure_id == selector.structure_id
+    assert glai.PathSelector(mlp).structure_id != selector.structure_id
+    with torch.no_grad():
+        same_hidden[0].bias[0] += 1e-6
+    assert glai.PathSelector(same_hidden, projection).structure_id != selector.structure_id
+
+
+def test_bias_free_network(samples):
+    mlp = nn.Sequential(nn.Linear(6, 5, bias=False), nn.ReLU(), nn.Linear(5, 2, bias=False))
+    selector = glai.PathSelector(mlp)
+    torch.testing.assert_close(selector(samples), mlp(samples))
+
+
+@pytest.mark.parametrize(
+    ("mlp", "sentence"),
+    [
+        (nn.Linear(3, 2), "got Linear"),
+        (nn.Sequential(nn.Linear(3, 2)), r"at least one hidden layer, got \(Linear\)"),
+        (nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2)), r"got \(Linear, Tanh, Linear\)"),
+        (nn.Sequential(nn.Linear(3, 2), nn.ReLU()), r"got \(Linear, ReLU\)"),
+        (nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(4, 2)), "got 2 outputs into 4 inputs"),
+    ],
+)
+def test_other_networks_are_refused(mlp, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        glai.PathSelector(mlp)
+
+
+def test_selector_refuses(samples):
+    mlp = make_mlp(6, 5, 4)
+    with pytest.raises(ValueError, match="must read D=3 features of z, got 6"):
+        glai.PathSelector(mlp, glai.InputProjection.identity(3))
+    selector = glai.PathSelector(mlp)
+    with pytest.raises(ValueError, match=r"x must be \[N, D=6\], got \[40, 5\]"):
+        selector.gates(samples[:, :5])
+    with pytest.raises(TypeError, match="x must be a torch.Tensor"):
+        selector.gates(samples.tolist())
+    with pytest.raises(ValueError, match="float32 like the network's weights, got float64"):
+        selector.gates(samples.double())
+    with torch.no_grad():
+        mlp[0].weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="weights must be finite"):
+        glai.PathSelector(mlp)
