@@ -8,8 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from glai_native.benchmark import bench_ops, print_results
 from rich.console import Console
+
+from glai_native.benchmark import bench_ops, print_results
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
+import itertools
 import os
 from pathlib import Path
 
-import glai_native as glai
 import pytest
 import torch
-from glai_native import _native
 from torch import nn
+
+import glai_native as glai
+from glai_native import _native
 
 
 @pytest.fixture(params=_native.cpu_isas())
@@ -33,7 +35,7 @@ def threads():
 def make_mlp(*sizes, dtype=torch.float32, seed=0):
     torch.manual_seed(seed)
     layers = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1]).to(dtype)
 

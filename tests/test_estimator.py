@@ -1,10 +1,11 @@
 import copy
 
-import glai_native as glai
 import pytest
 import torch
-from conftest import make_mlp
 from torch import nn
+
+import glai_native as glai
+from conftest import make_mlp
 
 
 @pytest.mark.parametrize(

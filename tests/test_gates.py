@@ -1,11 +1,12 @@
 import pickle
 
-import glai_native as glai
 import pytest
 import torch
-from glai_native import reference as ref
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import glai_native as glai
+from glai_native import reference as ref
 
 SIZES = [0, 1, 31, 32, 33, 64, 65, 257]
 

@@ -1,10 +1,11 @@
 """Gradients of every order, the registered ops, and torch.compile."""
 
-import glai_native as glai
 import pytest
 import torch
-from glai_native import ops
 from torch.autograd import gradcheck, gradgradcheck
+
+import glai_native as glai
+from glai_native import ops
 
 
 def inputs(n=5, p=6, d=4, c=3, dtype=torch.float64):

@@ -1,6 +1,7 @@
-import glai_native as glai
 import pytest
 import torch
+
+import glai_native as glai
 from conftest import make_mlp
 
 

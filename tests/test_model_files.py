@@ -5,9 +5,10 @@ import struct
 import subprocess
 import sys
 
-import glai_native as glai
 import pytest
 import torch
+
+import glai_native as glai
 from conftest import make_mlp
 from glai_native.files import TensorFile, write_tensors
 

@@ -1,13 +1,14 @@
 """The gated ops against their float64 reference: every ISA, dtype, edge shape and layout."""
 
-import glai_native as glai
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import glai_native as glai
 from accuracy import assert_accurate
 from glai_native import reference as ref
 from glai_native.cases import DENSITIES, SHAPES, make_case
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DTYPES = [torch.float32, torch.float64]
 # (N, P, D, C): zero, one, around a word, around a vector, more than one block of rows, features, columns.

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import zlib
 
-import glai_native as glai
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
+import glai_native as glai
 from conftest import make_mlp
 from test_model_files import rewrite_header, set_metadata
-from torch.utils.data import DataLoader
 
 
 @pytest.fixture

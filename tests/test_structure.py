@@ -1,11 +1,12 @@
 import copy
 
-import glai_native as glai
 import pytest
 import torch
+from torch import nn
+
+import glai_native as glai
 from conftest import make_mlp
 from glai_native import reference as ref
-from torch import nn
 
 
 def test_identity():

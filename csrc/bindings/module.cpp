@@ -138,12 +138,14 @@ void bind_gated_matmul(py::module_& m) {
 }
 
 void bind_build(py::module_& m) {
-  m.attr("version") = GLAI_VERSION;
+  m.def("version", [] { return GLAI_VERSION; });
+  m.def("openmp", [] {
 #ifdef _OPENMP
-  m.attr("openmp") = true;
+    return true;
 #else
-  m.attr("openmp") = false;
+    return false;
 #endif
+  });
   m.def("cpu_isas", &cpu_isas);
   m.def("cpu_isa", &cpu_isa);
   m.def("force_cpu_isa", &force_cpu_isa, "name"_a);

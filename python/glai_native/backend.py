@@ -31,12 +31,12 @@ def build_info() -> dict[str, Any]:
     if available and not torch.cuda.is_available():
         available, reason = False, f"torch {torch.__version__} cannot use CUDA"
     return {
-        "version": _native.version,
+        "version": _native.version(),
         "cuda_compiled": compiled,
         "cuda_available": available,
         "cuda_reason": reason,
         "cpu_isa": _native.cpu_isa(),
         "cpu_isas": list(_native.cpu_isas()),
-        "openmp": _native.openmp,
+        "openmp": _native.openmp(),
         "threads": torch.get_num_threads(),
     }

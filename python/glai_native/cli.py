@@ -115,8 +115,9 @@ def _positive(text: str) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from glai_native.data import load_data
-    from glai_native.demo import DemoSettings, run_demo
-    from glai_native.demo_report import print_report, save_plot
+    from glai_native.demo.figures import DemoSettings
+    from glai_native.demo.report import print_report, save_plot
+    from glai_native.demo.steps import run_demo
 
     settings = DemoSettings(hidden=arguments.hidden, epochs=arguments.epochs, seed=arguments.seed)
     report = run_demo(load_data(arguments.data, arguments.seed), arguments.out, settings)

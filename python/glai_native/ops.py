@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -87,9 +87,9 @@ def gated_matmul(
     """
     _require_gates("gated_matmul", gates)
     if torch.compiler.is_compiling():
-        return _registered_gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+        return cast(Tensor, _registered_gated_matmul(x, gates.words, gates.n_gates, weight, bias, form))
     if _needs_grad(x, weight, bias):
-        return _GatedMatmul.apply(x, weight, bias, gates, form)  # type: ignore[no-any-return]
+        return cast(Tensor, _GatedMatmul.apply(x, weight, bias, gates, form))
     return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
 
 
@@ -125,9 +125,9 @@ def gated_matmul_weight_grad(
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if torch.compiler.is_compiling():
-            return _registered_weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+            return cast(Tensor, _registered_weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0])
         if _needs_grad(x, dy):
-            return _WeightGrad.apply(x, dy, gates, form)  # type: ignore[no-any-return]
+            return cast(Tensor, _WeightGrad.apply(x, dy, gates, form))
     elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
     dw, _ = _weight_grad(x, gates.words, gates.n_gates, dy, False, form, out, accumulate)
@@ -150,9 +150,9 @@ def gated_matmul_input_grad(
     """
     _require_gates("gated_matmul_input_grad", gates)
     if torch.compiler.is_compiling():
-        return _registered_input_grad(dy, gates.words, gates.n_gates, weight, form)
+        return cast(Tensor, _registered_input_grad(dy, gates.words, gates.n_gates, weight, form))
     if _needs_grad(dy, weight):
-        return _InputGrad.apply(dy, weight, gates, form)  # type: ignore[no-any-return]
+        return cast(Tensor, _InputGrad.apply(dy, weight, gates, form))
     return _input_grad(dy, gates.words, gates.n_gates, weight, form)
 
 
@@ -245,7 +245,7 @@ class _GatedMatmul(torch.autograd.Function):
         return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
         dx = gated_matmul_input_grad(dy, ctx.gates, weight, form=ctx.form) if need_x else None
@@ -268,7 +268,7 @@ class _WeightGrad(torch.autograd.Function):
         return _weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
 
     @staticmethod
-    def backward(ctx: Any, ddw: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, ddw: Tensor) -> Any:
         x, dy = ctx.saved_tensors
         dx = gated_matmul_input_grad(dy, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[0] else None
         ddy = gated_matmul(x, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[1] else None
@@ -283,7 +283,7 @@ class _InputGrad(torch.autograd.Function):
         return _input_grad(dy, gates.words, gates.n_gates, weight, form)
 
     @staticmethod
-    def backward(ctx: Any, ddx: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, ddx: Tensor) -> Any:
         dy, weight = ctx.saved_tensors
         ddy = gated_matmul(ddx, ctx.gates, weight, form=ctx.form) if ctx.needs_input_grad[0] else None
         dw = gated_matmul_weight_grad(ddx, ctx.gates, dy, form=ctx.form) if ctx.needs_input_grad[1] else None

@@ -218,7 +218,7 @@ def _shard_paths(folder: Path) -> list[Path]:
 def _crc32(words: Sequence[Tensor]) -> int:
     checksum = 0
     for layer in words:
-        checksum = zlib.crc32(layer.contiguous().numpy(), checksum) if layer.numel() else checksum
+        checksum = zlib.crc32(layer.contiguous().numpy().data, checksum) if layer.numel() else checksum
     return checksum
 
 

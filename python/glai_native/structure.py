@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import math
 from pathlib import Path
@@ -326,7 +327,7 @@ def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:
     if len(layers) < 3 or len(layers) % 2 == 0 or not fits:
         raise ValueError(f"{expected}, got ({', '.join(type(layer).__name__ for layer in layers)})")
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    for before, after in zip(linears, linears[1:], strict=False):
+    for before, after in itertools.pairwise(linears):
         if before.out_features != after.in_features:
             raise ValueError(
                 f"PathSelector: layers of mlp must chain, got {before.out_features} outputs into "

@@ -174,7 +174,7 @@ def train_structure(
     z = projection(x).to(next(mlp.parameters()).dtype)
     if not bool(torch.isfinite(z).all()):
         raise ValueError("train_structure: x must be finite, got NaN or infinite values")
-    n_outputs = list(mlp)[-1].out_features
+    n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
     if y.is_floating_point():
         if y.shape != (len(x), n_outputs):
             raise ValueError(f"train_structure: y must be [N={len(x)}, C={n_outputs}], got {list(y.shape)}")

@@ -1,16 +1,12 @@
-"""The main job, end to end: structure, capture, exact conversion, training, re-training, merging.
-
-:func:`run_demo` returns the figures; :mod:`glai_native.demo_report` shows them.
-"""
+"""What the demo does, step by step."""
 
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,15 @@ from torch import Tensor, nn
 
 from glai_native.backend import build_info
 from glai_native.data import LabelledData
+from glai_native.demo.figures import (
+    DemoReport,
+    DemoSettings,
+    Structure,
+    Training,
+    glai_parameters,
+    mlp_parameters,
+    units_for,
+)
 from glai_native.estimator import PathEstimator
 from glai_native.files import write_bytes
 from glai_native.gates import PackedGates
@@ -33,97 +38,6 @@ from glai_native.training import StructureMonitor, epoch_progress, train_structu
 REPORT_FILE = "report.json"
 SCALES = {"equal parameters": 1, "4x parameters": 4}
 NEW_SHARE = 0.3  # of the training samples, held back as "new" for re-training
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What can be set from the command line."""
-
-    hidden: int = 128
-    epochs: int | None = None  # None: 30, fewer for large data
-    learning_rate: float = 1e-3
-    seed: int = 0
-
-    def epochs_for(self, n_samples: int) -> int:
-        """Passes over ``n_samples``: 30 where data is small, at least 4 where it is large."""
-        return self.epochs or max(4, min(30, 120_000 // max(n_samples, 1)))
-
-    def batch_size_for(self, n_samples: int) -> int:
-        """Samples per step."""
-        return 64 if n_samples < 10_000 else 256
-
-
-@dataclass
-class Training:
-    """A trained model's figures.
-
-    Attributes:
-        seconds: of training alone, evaluation excluded.
-        curve: ``(seconds, test accuracy)`` after each epoch, the first before training.
-    """
-
-    name: str
-    total_parameters: int
-    trained_parameters: int
-    seconds: float = 0.0
-    accuracy: float = 0.0
-    curve: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass
-class Structure:
-    """A structure's figures at one size."""
-
-    scale: str
-    widths: list[int]
-    settled: bool
-    seconds: float
-    epochs: list[dict[str, float]]
-    density: float
-    deviation: float
-    bytes_per_sample: int
-    capture_seconds: float
-    structure_id: str
-
-
-@dataclass
-class DemoReport:
-    """Everything that ``glai demo`` measured; ``--json`` prints it."""
-
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    build: dict[str, Any]
-    models: list[Training]
-    structures: list[Structure]
-    conversion: list[dict[str, Any]]
-    retraining: list[dict[str, Any]]
-    merging: list[dict[str, Any]]
-    folder: str
-    seconds: float = 0.0
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        return json.dumps(asdict(self), indent=2)
-
-
-def mlp_parameters(in_features: int, hidden: int, out_features: int) -> int:
-    """Parameters of Linear, ReLU, Linear."""
-    return hidden * (in_features + 1) + (hidden + 1) * out_features
-
-
-def glai_parameters(in_features: int, units: int, out_features: int) -> tuple[int, int]:
-    """Total and trained parameters of a GLAI with a selector of one hidden layer.
-
-    Total counts the selector's hidden layer and the estimator, h'(D+1) + (h'+1)(D+1)C; trained the estimator.
-    """
-    trained = (units + 1) * (in_features + 1) * out_features
-    return units * (in_features + 1) + trained, trained
-
-
-def units_for(in_features: int, out_features: int, parameters: int) -> int:
-    """Units of the selector whose GLAI has at most ``parameters`` in total, at least one."""
-    constant = (in_features + 1) * out_features
-    return max(1, (parameters - constant) // ((in_features + 1) * (1 + out_features)))
 
 
 def run_demo(

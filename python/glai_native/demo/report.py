@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.demo import DemoReport, Training
+from glai_native.demo.figures import DemoReport, Training
 
 
 def print_report(report: DemoReport, console: Console) -> None:

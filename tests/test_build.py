@@ -1,0 +1,80 @@
+"""The built module: what it says of itself, its stubs, forcing an instruction set."""
+
+import importlib.metadata
+import importlib.resources
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import glai_native as glai
+from glai_native import _native
+
+
+def test_build_info():
+    info = glai.build_info()
+    assert info["version"] == glai.__version__ == importlib.metadata.version("glai_native")
+    assert info["cpu_isa"] in info["cpu_isas"]
+    assert info["threads"] == torch.get_num_threads()
+    assert info["cuda_available"] == (info["cuda_reason"] == "")
+    if info["cuda_available"]:
+        assert info["cuda_compiled"]
+
+
+def test_cuda_reason_names_torch(monkeypatch):
+    monkeypatch.setattr(_native, "cuda_status", lambda: (True, True, ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    info = glai.build_info()
+    assert not info["cuda_available"]
+    assert info["cuda_reason"] == f"torch {torch.__version__} cannot use CUDA"
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", _native.cpu_isas())
+def test_isa_forced_by_environment(name):
+    code = "import glai_native; print(glai_native.build_info()['cpu_isa'])"
+    assert run_python(code, GLAI_CPU_ISA=name).stdout.strip() == name
+
+
+def test_unknown_isa():
+    result = run_python("import glai_native", GLAI_CPU_ISA="avx9000")
+    assert result.returncode != 0
+    assert "GLAI_CPU_ISA: must be one of generic" in result.stderr
+    with pytest.raises(ValueError, match="got 'nonsense'"):
+        _native.force_cpu_isa("nonsense")
+
+
+def test_typed():
+    assert importlib.resources.files("glai_native").joinpath("py.typed").is_file()
+
+
+def test_stubs_match_the_built_module(tmp_path):
+    """The committed stub is what the module's own signatures give."""
+    subprocess.run(
+        [sys.executable, "-m", "pybind11_stubgen", "glai_native._native", "-o", tmp_path, "--exit-code"],
+        check=True,
+        capture_output=True,
+    )
+    stub = importlib.resources.files("glai_native").joinpath("_native.pyi").read_text()
+    assert (tmp_path / "glai_native" / "_native.pyi").read_text() == stub, (
+        "run: pybind11-stubgen glai_native._native -o python"
+    )
+
+
+def test_every_public_name_is_documented():
+    for name in glai.__all__:
+        assert getattr(glai, name).__doc__, name
+    readme = Path(__file__).parents[1] / "README.md"
+    assert "glai demo" in readme.read_text()
