@@ -54,7 +54,7 @@ def test_demo_leaves_a_model_and_its_gates(demo_folder):
 def test_demo_tables_and_a_second_run_in_the_same_folder(demo_folder, capsys):
     assert main(["demo", "--out", str(demo_folder), "--epochs", "1", "--hidden", "32"]) == 0
     output = capsys.readouterr().out
-    for heading in ("Models", "Structure", "Re-training", "merged", "flips per epoch"):
+    for heading in ("Models", "Structure", "Re-training", "merged", "Flips per epoch", "standard error"):
         assert heading in output
 
 
