@@ -1,6 +1,7 @@
 """Saving and loading: whole files, or a sentence that says what is wrong."""
 
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.files import TensorFile, write_tensors
+from glai_native.files import TensorFile, tensors_to_bytes
 
 
 @pytest.fixture
@@ -150,13 +151,13 @@ def test_missing_files(tmp_path, model):
 def test_missing_and_misshapen_tensors(tmp_path, model):
     state = model.estimator.state_dict()
     metadata = {"format": "glai-estimator", "version": "1", "structure_id": ""}
-    write_tensors(tmp_path / "a", {k: v for k, v in state.items() if k != "bias"}, metadata)
+    (tmp_path / "a").write_bytes(tensors_to_bytes({k: v for k, v in state.items() if k != "bias"}, metadata))
     with pytest.raises(ValueError, match="tensor 'bias' is missing"):
         glai.PathEstimator.load(tmp_path / "a")
-    write_tensors(tmp_path / "b", state | {"bias": state["bias"][:-1]}, metadata)
+    (tmp_path / "b").write_bytes(tensors_to_bytes(state | {"bias": state["bias"][:-1]}, metadata))
     with pytest.raises(ValueError, match=r"'bias' must be float32 \[34, 4\], got float32 \[33, 4\]"):
         glai.PathEstimator.load(tmp_path / "b")
-    write_tensors(tmp_path / "c", state, metadata)
+    (tmp_path / "c").write_bytes(tensors_to_bytes(state, metadata))
     assert glai.PathEstimator.load(tmp_path / "c").structure_id is None
     assert "weight" in TensorFile(tmp_path / "c", "glai-estimator")
 
@@ -171,6 +172,24 @@ def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 setattr(files.os, sys.argv[2], die)
 model.save(sys.argv[1])
 """
+
+
+def test_full_disk_leaves_the_old_model(tmp_path, model, samples):
+    """A limit on the file size stands in for it: the new structure still fits, its estimator does not."""
+    small = glai.PathSelector(make_mlp(6, 2, 3))
+    small = glai.GLAI(small, glai.PathEstimator.from_selector(small))
+    small.save(tmp_path)
+    sizes = [len(model.selector.to_bytes()), len(model.estimator.to_bytes())]
+    assert sizes[0] < sizes[1]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[0], limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            model.save(tmp_path, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(glai.GLAI.load(tmp_path)(samples), small(samples))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from glai_native.files import TensorFile, write_tensors
+from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gates import PackedGates
 from glai_native.ops import gated_matmul
 from glai_native.structure import FLOATS, PathSelector
@@ -152,10 +152,10 @@ class PathEstimator(nn.Module):
                 self.on_counts[:, c] += gates[targets == c].counts()
         self.samples_seen += len(gates)
 
-    def save(self, path: Path) -> None:
-        """Writes weights and what merging needs to a file."""
+    def to_bytes(self) -> bytes:
+        """An estimator file's content: weights, and what merging needs."""
         metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
-        write_tensors(path, self.state_dict(), metadata)
+        return tensors_to_bytes(self.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: Path) -> PathEstimator:

@@ -14,43 +14,47 @@ from safetensors.torch import save
 from torch import Tensor
 
 
-def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Writes ``data`` so that ``path`` holds either what it held before or all of it.
+def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> None:
+    """Writes files of one folder so that each holds either what it held before or all of its new content.
+
+    All are written aside and synced before the first takes its name: a full disk changes none of them, and a kill
+    can only fall between two renames.
 
     Args:
-        path: final name; the folder must exist.
-        data: content.
-        exclusive: refuse, instead of replacing, a ``path`` that has come into being meanwhile.
+        contents: final names, in the order they appear; the folder must exist.
+        exclusive: refuse, instead of replacing, a file that has come into being meanwhile.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            os.link(temporary, path)
-        else:
-            os.replace(temporary, path)
-    except FileExistsError:
+        for path, temporary in staged.items():
+            with open(temporary, "wb") as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in staged.items():
+            if exclusive:
+                os.link(temporary, path)
+            else:
+                os.replace(temporary, path)
+    except FileExistsError as error:
         raise ValueError(
-            f"{path}: another process has just written this file, open the folder again"
+            f"{error.filename2}: another process has just written this file, open the folder again"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+    folder = os.open(next(iter(contents)).parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, exclusive: bool = False
-) -> None:
-    """Writes a safetensors file; see :func:`write_bytes` for what a kill in mid-write leaves."""
-    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(host, dict(metadata)), exclusive=exclusive)
+def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The content of a safetensors file."""
+    return save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata)
+    )
 
 
 class TensorFile:

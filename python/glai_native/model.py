@@ -9,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
-from glai_native.files import TensorFile
+from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
 from glai_native.ops import path_gates
 from glai_native.structure import STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
@@ -75,8 +75,7 @@ class GLAI(nn.Module):
                     f"GLAI.save: {folder} holds a model of another structure ({found[:12]}…, this one is "
                     f"{self.structure_id[:12]}…), save to another folder or pass overwrite=True"
                 )
-        self.selector.save(structure)
-        self.estimator.save(folder / ESTIMATOR_FILE)
+        write_files({structure: self.selector.to_bytes(), folder / ESTIMATOR_FILE: self.estimator.to_bytes()})
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GLAI:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from glai_native.files import TensorFile, write_tensors
+from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, words_per_row
 from glai_native.ops import path_gates
 from glai_native.structure import PathSelector
@@ -127,7 +127,8 @@ class GateStore:
             "crc32": str(_crc32(words)),
         }
         path = self.folder / _shard_name(len(self._shards))
-        write_tensors(path, {f"layer_{i}": w for i, w in enumerate(words)}, metadata, exclusive=True)
+        content = tensors_to_bytes({f"layer_{i}": w for i, w in enumerate(words)}, metadata)
+        write_files({path: content}, exclusive=True)
         self._shards.append(_read_shard(TensorFile(path, STORE_FORMAT), self.widths, len(self)))
 
     def unit_gates(self, ids: Tensor | Iterable[int] | slice) -> list[PackedGates]:

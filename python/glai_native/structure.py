@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from glai_native.files import TensorFile, write_tensors
+from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gates import PackedGates
 from glai_native.ops import pack_gates, path_gates
 
@@ -243,17 +243,17 @@ class PathSelector(nn.Module):
             activation = nn.functional.linear(activation, weight, bias).relu()
         return nn.functional.linear(activation, *self.output)
 
-    def save(self, path: Path) -> None:
-        """Writes the structure (projection and hidden layers, not the output layer) to a file."""
+    def to_bytes(self) -> bytes:
+        """A structure file's content: projection and hidden layers, not the output layer."""
         if self._compute_id() != self.structure_id:
             raise ValueError(
-                "PathSelector.save: the structure was changed after it was frozen (its weights no longer match "
-                f"structure_id {self.structure_id[:12]}), make a new PathSelector from the changed network"
+                "PathSelector: the structure was changed after it was frozen (its weights no longer match "
+                f"structure_id {self.structure_id[:12]}…), make a new PathSelector from the changed network"
             )
         tensors = {
             name: tensor for name, tensor in self.state_dict().items() if not name.startswith("output_")
         }
-        write_tensors(path, tensors, self._metadata())
+        return tensors_to_bytes(tensors, self._metadata())
 
     @classmethod
     def load(cls, path: Path) -> PathSelector:

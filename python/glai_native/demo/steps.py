@@ -26,7 +26,7 @@ from glai_native.demo.figures import (
     units_for,
 )
 from glai_native.estimator import PathEstimator
-from glai_native.files import write_bytes
+from glai_native.files import write_files
 from glai_native.gates import PackedGates
 from glai_native.merge import merge
 from glai_native.model import GLAI
@@ -79,7 +79,7 @@ def run_demo(
             demo.glai(report, scale, factor, folder if factor == 1 else folder / f"x{factor}")
         demo.retrain_mlp(report, mlp)
     report.seconds = time.perf_counter() - started
-    write_bytes(folder / REPORT_FILE, (report.to_json() + "\n").encode())
+    write_files({folder / REPORT_FILE: (report.to_json() + "\n").encode()})
     return report
 
 
