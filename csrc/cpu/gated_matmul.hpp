@@ -10,27 +10,34 @@
 
 namespace glai::GLAI_ISA {
 
-// Samples per task. More rows read each weight less often and fill the tiles better, fewer rows give
-// more tasks. Where one path's weights overflow the second-level cache they should be read once. Chosen
-// by shape alone, so that the result does not depend on the threads.
-constexpr std::int64_t kMaxRowsPerTask = 1024;
-GLAI_ALWAYS_INLINE constexpr std::int64_t forward_rows_per_task(std::int64_t n,
-                                                                std::int64_t path_bytes) {
-  if (path_bytes > (std::int64_t{1} << 19)) return kMaxRowsPerTask;
-  if (n >= 1024) return 256;
-  if (n >= 128) return 128;
-  return 64;
+// A task is a block of rows times a block of columns. Every block of rows reads all weights of its
+// columns, so where these overflow the second-level cache the blocks are high; every block of columns
+// looks for the active rows anew, so where a row is little work the blocks are wide; at least two tasks
+// are made. Chosen by shape alone, so that the result does not depend on the threads.
+GLAI_ALWAYS_INLINE constexpr std::int64_t forward_columns_per_task(std::int64_t d) {
+  return d >= 128 ? 64 : 256;
 }
-// Columns per task.
-constexpr std::int64_t kColumnsPerTask = 256;
+constexpr std::int64_t kMaxRowsPerTask = 1024;
+constexpr std::int64_t kCachedWeightBytes = std::int64_t{1} << 20;
+
+GLAI_ALWAYS_INLINE constexpr std::int64_t forward_rows_per_task(std::int64_t n,
+                                                                std::int64_t column_tasks,
+                                                                std::int64_t weight_bytes) {
+  const std::int64_t high = weight_bytes > kCachedWeightBytes ? kMaxRowsPerTask : 128;
+  if (column_tasks > 1) return high;
+  const std::int64_t half = (n + 1) / 2;
+  return half < 32 ? 32 : half < high ? half : high;
+}
 
 template <class T>
 void gated_matmul_compaction(const GatedMatmulArgs& a) {
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], p_count = a.n_gates;
   const std::int64_t c = a.weight.shape[2], w_words = words_per_row(p_count);
-  const std::int64_t row_step = forward_rows_per_task(n, d * c * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t column_step = forward_columns_per_task(d);
+  const std::int64_t column_tasks = (c + column_step - 1) / column_step;
+  const std::int64_t row_step =
+      forward_rows_per_task(n, column_tasks, p_count * d * c * static_cast<std::int64_t>(sizeof(T)));
   const std::int64_t row_tasks = (n + row_step - 1) / row_step;
-  const std::int64_t column_tasks = (c + kColumnsPerTask - 1) / kColumnsPerTask;
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
   const std::int64_t k_stride = a.weight.stride[1];
@@ -41,8 +48,8 @@ void gated_matmul_compaction(const GatedMatmulArgs& a) {
   parallel_for(row_tasks * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
     const std::int64_t begin = task / column_tasks * row_step;
     const std::int64_t count = n - begin < row_step ? n - begin : row_step;
-    const std::int64_t first = task % column_tasks * kColumnsPerTask;
-    const std::int64_t columns = c - first < kColumnsPerTask ? c - first : kColumnsPerTask;
+    const std::int64_t first = task % column_tasks * column_step;
+    const std::int64_t columns = c - first < column_step ? c - first : column_step;
     const T* x = a.x.as<const T>() + begin * a.x.stride[0];
     T* y = a.y.as<T>() + begin * a.y.stride[0] + first;
     const auto* words = a.words.as<const std::uint32_t>() + begin * w_words;
