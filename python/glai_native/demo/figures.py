@@ -13,16 +13,20 @@ class DemoSettings:
 
     hidden: int = 128
     epochs: int | None = None  # None: 30, fewer for large data
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of Adam, at batches of 64
     seed: int = 0
 
     def epochs_for(self, n_samples: int) -> int:
-        """Passes over ``n_samples``: 30 where data is small, at least 4 where it is large."""
-        return self.epochs or max(4, min(30, 120_000 // max(n_samples, 1)))
+        """Passes over ``n_samples``: 30 where data is small, at least 8 where it is large."""
+        return self.epochs or max(8, min(30, 120_000 // max(n_samples, 1)))
 
     def batch_size_for(self, n_samples: int) -> int:
         """Samples per step."""
         return 64 if n_samples < 10_000 else 256
+
+    def learning_rate_for(self, n_samples: int) -> float:
+        """Adam's rate, growing with the square root of the batch size."""
+        return self.learning_rate * (self.batch_size_for(n_samples) / 64) ** 0.5
 
 
 @dataclass

@@ -63,7 +63,8 @@ def run_demo(
             "features": data.x_train.shape[1],
             "classes": data.n_classes,
         },
-        settings=asdict(settings) | {"epochs": demo.epochs, "batch_size": demo.batch_size},
+        settings=asdict(settings)
+        | {"epochs": demo.epochs, "batch_size": demo.batch_size, "learning_rate": demo.learning_rate},
         build=build_info(),
         models=[],
         structures=[],
@@ -114,6 +115,7 @@ class _Demo:
         self.z_test = self.projection(data.x_test)
         self.epochs = settings.epochs_for(len(self.base))
         self.batch_size = settings.batch_size_for(len(self.base))
+        self.learning_rate = settings.learning_rate_for(len(self.base))
         self.retrain_epochs = max(1, self.epochs // 3)
 
     @property
@@ -203,7 +205,7 @@ class _Demo:
             self.projection,
             monitor,
             batch_size=self.batch_size,
-            learning_rate=self.settings.learning_rate,
+            learning_rate=self.learning_rate,
             seed=self.settings.seed,
             progress=False,
             on_epoch=lambda e: self.bar.update(
@@ -284,7 +286,7 @@ class _Demo:
         y = self.data.y_train[samples]
         epochs = epochs or self.epochs
         n_steps = epochs * -(-len(y) // self.batch_size)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.settings.learning_rate)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=n_steps)
         generator = torch.Generator().manual_seed(self.settings.seed)
         training.curve = [(0.0, _evaluate(test))]
