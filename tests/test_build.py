@@ -48,11 +48,19 @@ def test_isa_forced_by_environment(name):
 
 
 def test_unknown_isa():
-    result = run_python("import glai_native", GLAI_CPU_ISA="avx9000")
-    assert result.returncode != 0
-    assert "GLAI_CPU_ISA: must be one of generic" in result.stderr
+    code = "from glai_native.cli import main; raise SystemExit(main(['inspect']))"
+    result = run_python(code, GLAI_CPU_ISA="avx9000")
+    assert result.returncode == 2
+    assert result.stderr.startswith("glai inspect: GLAI_CPU_ISA: must be one of generic")
+    assert result.stderr.count("\n") == 1
     with pytest.raises(ValueError, match="got 'nonsense'"):
         _native.force_cpu_isa("nonsense")
+
+
+def test_import_does_not_look_for_a_gpu():
+    """A process that is forked later could not use CUDA any more."""
+    code = "import torch, glai_native; print(open('/proc/self/maps').read().count('libcuda'))"
+    assert run_python(code).stdout.strip() == run_python(code.replace(", glai_native", "")).stdout.strip()
 
 
 def test_typed():

@@ -22,9 +22,10 @@ def test_demo_report(demo_folder):
     names = [model["name"] for model in report["models"]]
     assert names[0] == "linear softmax"
     assert names[1].startswith("MLP")
-    assert sum("random frozen gates" in name for name in names) == 2
+    assert sum("random gates" in name for name in names) == 2
+    assert sum("same gates" in name for name in names) == 2
     mlp = report["models"][1]
-    for factor, model in ((1, report["models"][2]), (4, report["models"][4])):
+    for factor, model in ((1, report["models"][2]), (4, report["models"][5])):
         assert 0.85 * factor < model["total_parameters"] / mlp["total_parameters"] <= factor
         assert model["trained_parameters"] < model["total_parameters"]
     for model in report["models"]:
@@ -54,7 +55,7 @@ def test_demo_leaves_a_model_and_its_gates(demo_folder):
 def test_demo_tables_and_a_second_run_in_the_same_folder(demo_folder, capsys):
     assert main(["demo", "--out", str(demo_folder), "--epochs", "1", "--hidden", "32"]) == 0
     output = capsys.readouterr().out
-    for heading in ("Models", "Structure", "Re-training", "merged", "Flips per epoch", "standard error"):
+    for heading in ("Models", "Structure", "Re-training", "merged", "Flips per epoch", "±"):
         assert heading in output
 
 
@@ -152,7 +153,8 @@ def test_help_has_examples(command, capsys):
 
 
 def test_usage_errors(capsys):
-    for arguments in (["demo", "--hidden", "0"], ["demo", "--epochs", "x"], ["merge"], ["nonsense"], []):
+    bad = (["--seed", "-1"], ["--seed", "9" * 23], ["--hidden", "0"], ["--epochs", "x"], ["--nonsense"])
+    for arguments in (*(["demo", *options] for options in bad), ["merge"], ["nonsense"], []):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
@@ -168,7 +170,37 @@ def test_interrupt(monkeypatch, capsys):
     assert capsys.readouterr().err == "glai demo: interrupted\n"
 
 
-def test_plot_without_matplotlib(tmp_path, monkeypatch, demo_folder, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    assert main(["demo", "--out", str(tmp_path / "o"), "--epochs", "1", "--plot"]) == 2
+def test_plot_is_checked_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("glai_native.demo.steps.run_demo", None)  # not reached
+    for plot, sentence in (("a.xyz", "must end in .png"), ("nowhere/a.png", "there is no folder")):
+        assert main(["demo", "--out", str(tmp_path / "o"), "--plot", str(tmp_path / plot)]) == 2
+        assert sentence in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["demo", "--out", str(tmp_path / "o"), "--plot"]) == 2
     assert "--plot needs matplotlib" in capsys.readouterr().err
+
+
+def test_a_report_alone_does_not_make_a_demo_folder(tmp_path, capsys):
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "gates").mkdir()
+    (tmp_path / "gates" / "shard-00000000.safetensors").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "no demo made it" in capsys.readouterr().err
+    assert (tmp_path / "gates" / "shard-00000000.safetensors").read_text() == "mine"
+
+
+def test_an_interrupted_demo_can_be_run_again(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glai_native.demo.steps._Demo.controls", interrupt)
+    for _ in range(2):
+        assert main(["demo", "--out", str(tmp_path / "o")]) == 130
+        assert capsys.readouterr().err.endswith("glai demo: interrupted\n")
+
+
+def test_out_of_memory_is_one_sentence(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "o"), "--hidden", "1000000000000"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.strip().count("\n") == 0

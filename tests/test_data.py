@@ -74,6 +74,7 @@ def arrays(**changes):
         (arrays(y_train=np.arange(5) % 2), r"train must be x \[N >= 1, ...\] and labels y \[N\]"),
         (arrays(x_train=np.zeros((0, 3)), y_train=np.zeros(0)), "train must be x"),
         (arrays(x_test=np.full((6, 3), np.nan)), "test x must be finite numbers"),
+        (arrays(x_test=np.full((6, 3), 1e200)), "test x must be finite numbers in float32"),
         (arrays(x_train=np.full((6, 3), "a")), "train x must be finite numbers"),
         (arrays(y_test=np.arange(6)), "every test label must occur in train, got .*2"),
         (arrays(y_train=np.zeros(6), y_test=np.zeros(6)), "at least 2 classes, got 1"),
@@ -97,6 +98,10 @@ def test_other_files(tmp_path, idx_folder):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ValueError, match="cannot be read as .npz"):
         load_data(tmp_path / "bad.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(ValueError, match="holds one array, not an archive"):
+        load_data(tmp_path / "array.npz")
     images = idx_folder / "t10k-images-idx3-ubyte"
     good = images.read_bytes()
     images.write_bytes(good[:-1])

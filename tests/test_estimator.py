@@ -21,8 +21,8 @@ def test_exact_emulation(sizes, projected, samples):
             nn.init.normal_(layer.bias)
     selector = glai.PathSelector(mlp, glai.InputProjection.fit(x) if projected else None)
     model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
-    expected = mlp(selector.project(x))
-    assert float((model(x) - expected).abs().max() / expected.abs().max()) < 1e-10
+    expected = mlp(selector.project(x)).detach()
+    assert float((model(x).detach() - expected).abs().max() / expected.abs().max()) < 1e-10
     torch.testing.assert_close(model(x, selector.gates(x)), model(x))
 
 
@@ -107,3 +107,22 @@ def test_estimator_copies_and_moves_like_any_module(selector, samples):
     wide = copy.deepcopy(model).double()
     torch.testing.assert_close(wide(samples.double()).float(), model(samples))
     assert wide.structure_id == model.structure_id
+
+
+def test_a_state_of_another_structure_is_refused(selector):
+    other = glai.PathSelector(make_mlp(6, 33, 4, seed=9))
+    before = selector.state_dict()["hidden_weight_0"].clone()
+    with pytest.raises(ValueError, match="PathSelector: the state must be of structure_id"):
+        selector.load_state_dict(
+            glai.PathSelector(make_mlp(6, 33, 4, seed=9), selector.projection).state_dict()
+        )
+    assert torch.equal(selector.hidden_weight_0, before)
+    mine, theirs = (glai.PathEstimator.from_selector(s) for s in (selector, other))
+    with pytest.raises(ValueError, match="PathEstimator: the state must be of structure_id"):
+        mine.load_state_dict(theirs.state_dict())
+    blank = glai.PathEstimator(34, 6, 4)
+    blank.load_state_dict(theirs.state_dict())
+    assert blank.structure_id == other.structure_id
+    model = glai.GLAI(selector, mine)
+    with pytest.raises(ValueError, match="must be of structure_id"):
+        model.load_state_dict(glai.GLAI(other, theirs).state_dict(), strict=False)

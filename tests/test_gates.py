@@ -166,6 +166,8 @@ def test_op_arguments_refused():
         glai.pack_gates(torch.zeros(3))
     with pytest.raises(ValueError, match="must be a tensor \\[N, P\\], got list"):
         glai.pack_gates([[True]])
+    with pytest.raises(ValueError, match="bits must be bool or real numbers, got torch.complex64"):
+        glai.pack_gates(torch.zeros(2, 2, dtype=torch.complex64))
     with pytest.raises(ValueError, match="at least one hidden layer"):
         glai.path_gates([])
     with pytest.raises(TypeError, match="sequence of PackedGates"):

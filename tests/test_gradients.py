@@ -87,3 +87,35 @@ def test_compiled_gradient_ops_equal_eager():
     compiled = torch.compile(both, backend="aot_eager", fullgraph=True)(x, gates, weight, dy)
     for got, want in zip(compiled, both(x, gates, weight, dy), strict=True):
         assert torch.equal(got, want)
+
+
+def test_compiled_gradient_ops_have_gradients():
+    gates, x, weight, _, dy = inputs()
+
+    def loss(x, dy, weight):
+        dw = glai.gated_matmul_weight_grad(x, gates, dy)
+        return dw.square().sum() + glai.gated_matmul_input_grad(dy, gates, weight).square().sum()
+
+    expected = torch.autograd.grad(loss(x, dy, weight), (x, dy, weight))
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)(x, dy, weight)
+    for got, want in zip(torch.autograd.grad(compiled, (x, dy, weight)), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_functional_gradient():
+    gates, x, weight, bias, _ = (t.detach() if isinstance(t, torch.Tensor) else t for t in inputs())
+
+    def loss(weight):
+        return glai.gated_matmul(x, gates, weight, bias).square().sum()
+
+    leaf = weight.clone().requires_grad_()
+    expected = torch.autograd.grad(loss(leaf), leaf)[0]
+    torch.testing.assert_close(torch.func.grad(loss)(weight), expected)
+
+
+def test_gates_changed_before_the_backward_pass_are_noticed():
+    gates, x, weight, _, _ = inputs()
+    y = glai.gated_matmul(x, gates, weight)
+    gates.words.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()

@@ -55,6 +55,9 @@ def test_refusals(selector):
         glai.merge([a, foreign])
     with pytest.raises(ValueError, match="model 1 has none"):
         glai.merge([a.estimator, glai.PathEstimator(34, 6, 4)])
+    unknown = [glai.PathEstimator(34, 6, 4) for _ in range(2)]
+    with pytest.raises(ValueError, match="model 0 states no structure_id"):
+        glai.merge(unknown)
     with pytest.raises(ValueError, match="method must be one of samples, got 'magic'"):
         glai.merge([a, b], method="magic")
     with pytest.raises(ValueError, match="at least one model"):

@@ -129,14 +129,30 @@ def test_truncated(tmp_path, model, file, keep):
         glai.GLAI.load(tmp_path)
 
 
-def test_flipped_bit_in_the_structure(tmp_path, model):
+@pytest.mark.parametrize("file", ["structure.safetensors", "estimator.safetensors"])
+def test_flipped_bit(tmp_path, model, file):
     model.save(tmp_path)
-    path = tmp_path / "structure.safetensors"
+    path = tmp_path / file
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     with pytest.raises(ValueError, match="the file is damaged"):
         glai.GLAI.load(tmp_path)
+
+
+def test_an_estimator_of_no_structure_is_no_model(tmp_path, model):
+    model.save(tmp_path)
+    model.estimator.structure_id = None
+    (tmp_path / "estimator.safetensors").write_bytes(model.estimator.to_bytes())
+    with pytest.raises(ValueError, match="states no structure_id"):
+        glai.GLAI.load(tmp_path)
+
+
+def test_negative_counts(tmp_path, model):
+    model.estimator.samples_seen.fill_(-49)
+    (tmp_path / "e").write_bytes(model.estimator.to_bytes())
+    with pytest.raises(ValueError, match="counts of samples must be >= 0"):
+        glai.PathEstimator.load(str(tmp_path / "e"))
 
 
 def test_missing_files(tmp_path, model):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import glai_native as glai
 from accuracy import assert_accurate
@@ -27,6 +28,9 @@ EDGES = [
     (300, 5, 300, 3),
     (64, 3, 513, 33),
     (1025, 2, 3, 2),
+    (1100, 2, 300, 600),  # a path's weights overflow the cache, more than one block of rows and of columns
+    (40, 2, 130, 1030),  # rows of weights far apart
+    (700, 2, 256, 40),  # rows of x that collide in the cache
 ]
 
 
@@ -210,6 +214,18 @@ def test_bits_do_not_depend_on_threads(isa, threads, dtype):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+def freed(t):
+    """A tensor whose memory was given back, as sharded training does."""
+    t = t.clone()
+    t.untyped_storage().resize_(0)
+    return t
+
+
+def fake():
+    with FakeTensorMode():
+        return torch.zeros(3, 5)
+
+
 GATES = glai.pack_gates(torch.ones(3, 40, dtype=torch.bool))
 X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torch.zeros(3, 2)
 
@@ -268,6 +284,19 @@ X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torc
             "rows that do not overlap",
         ),
         (
+            lambda: glai.gated_matmul_weight_grad(
+                X, GATES, DY, out=X.new_zeros(400).as_strided((40, 5, 2), (10, 2, 2))
+            ),
+            "out must have stride 1 in its last dimension",
+        ),
+        (
+            lambda: glai.gated_matmul_weight_grad(W[0, :3].repeat(1, 3)[:, :5], GATES, W[2, :3], out=W),
+            "out must not share memory with dy",
+        ),
+        (lambda: glai.gated_matmul(X.to_sparse(), GATES, W), "x must be a dense tensor, pass x.to_dense()"),
+        (lambda: glai.gated_matmul(freed(X), GATES, W), "x must have memory of its own"),
+        (lambda: glai.gated_matmul(fake(), GATES, W), "x must have memory of its own"),
+        (
             lambda: glai.gated_matmul_weight_grad(X, GATES, DY, accumulate=True),
             "accumulate=True must come with out",
         ),
@@ -290,6 +319,7 @@ X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torc
         (lambda: glai.gated_matmul(torch._neg_view(X), GATES, W), "resolve_neg"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_bad_arguments_are_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         call()
@@ -306,6 +336,9 @@ def test_bad_arguments_are_one_sentence(call, sentence):
             "gates must be PackedGates, got Tensor; pack_gates",
         ),
         (lambda: glai.gated_matmul_weight_grad(X, GATES, DY, out=1), "out must be a torch.Tensor, got int"),
+        (lambda: glai.gated_matmul(X, GATES, W, form=3), "form must be None or a str, got int"),
+        (lambda: glai.PackedGates(GATES.words, 40.0), "n_gates must be an int, got float"),
+        (lambda: GATES.hamming(torch.ones(3, 40)), "other must be PackedGates, got Tensor"),
         (lambda: glai.gated_matmul_input_grad(DY, None, W), "gates must be PackedGates, got NoneType"),
     ],
 )

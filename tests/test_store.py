@@ -3,6 +3,7 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 
 import pytest
@@ -166,9 +167,43 @@ def test_full_disk(store):
 def test_two_writers_do_not_overwrite_each_other(store):
     first, second = glai.GateStore.open(store.folder), glai.GateStore.open(store.folder)
     first.append(first.unit_gates([0]))
-    with pytest.raises(ValueError, match="another process has just written"):
+    with pytest.raises(ValueError, match="another writer has just made"):
         second.append(second.unit_gates([1]))
     assert len(glai.GateStore.open(store.folder)) == 41
+
+
+def test_threads_do_not_overwrite_each_other(store, two_layers):
+    """Each of two appenders either succeeds with its own gates or says that it was second."""
+    stores = [glai.GateStore.open(store.folder) for _ in range(2)]
+    gates = [two_layers.unit_gates(torch.full((3, 6), value)) for value in (2.0, -2.0)]
+    outcomes = {}
+
+    def append(i):
+        try:
+            stores[i].append(gates[i])
+            outcomes[i] = "appended"
+        except ValueError as error:
+            outcomes[i] = str(error)
+
+    workers = [threading.Thread(target=append, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    winner = [i for i in range(2) if outcomes[i] == "appended"]
+    assert len(winner) == 1
+    assert "another writer" in outcomes[1 - winner[0]]
+    assert same(glai.GateStore.open(store.folder).unit_gates([40, 41, 42])[0], gates[winner[0]][0])
+
+
+def test_layers_that_share_memory(tmp_path):
+    selector = glai.PathSelector(make_mlp(6, 5, 5, 3))
+    store = glai.GateStore.create(tmp_path / "shared", selector)
+    layer = glai.pack_gates(torch.ones(2, 5, dtype=torch.bool))
+    store.append([layer, layer])
+    assert len(store) == 2
+    with pytest.raises(TypeError, match="sequence of PackedGates"):
+        store.append([layer.words, layer.words])
 
 
 def damage(path, offset):
@@ -181,7 +216,7 @@ def test_damage_is_found(store):
     shard = store.folder / "shard-00000001.safetensors"
     good = shard.read_bytes()
     damage(shard, -1)
-    with pytest.raises(ValueError, match="checksum of the words does not match"):
+    with pytest.raises(ValueError, match="checksum of the tensors does not match"):
         glai.GateStore.open(store.folder)
     shard.write_bytes(good[:-4])
     with pytest.raises(ValueError, match="truncated"):

@@ -116,5 +116,27 @@ def test_non_finite_samples_are_refused_with_any_projection():
     x[5, 1] = float("inf")
     with pytest.raises(ValueError, match="x must be finite"):
         glai.train_structure(make_mlp(2, 8, 3), x, y, glai.InputProjection.identity(2), progress=False)
+    with pytest.raises(ValueError, match="class indices or floating values, got torch.complex64"):
+        glai.train_structure(make_mlp(2, 8, 3), torch.zeros(300, 2), y.to(torch.complex64))
     with pytest.raises(ValueError, match="batch_size must be >= 1"):
         glai.train_structure(make_mlp(2, 8, 3), x, y, batch_size=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16])
+def test_labels_of_any_integer_dtype(dtype):
+    x, y = blobs()
+    ids = [
+        glai.train_structure(
+            make_mlp(2, 8, 3), x, labels, monitor=glai.StructureMonitor(max_epochs=3), progress=False
+        ).structure_id
+        for labels in (y, y.to(dtype))
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_a_used_monitor_is_refused():
+    x, y = blobs()
+    monitor = glai.StructureMonitor(max_epochs=3)
+    glai.train_structure(make_mlp(2, 8, 3), x, y, monitor=monitor, progress=False)
+    with pytest.raises(ValueError, match="monitor must be new, got one with 3 epochs"):
+        glai.train_structure(make_mlp(2, 8, 3), x, y, monitor=monitor, progress=False)

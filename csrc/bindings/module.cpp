@@ -18,6 +18,13 @@ Execution execution(int threads, std::uintptr_t stream) {
   return {threads < 1 ? 1 : threads, reinterpret_cast<void*>(stream)};
 }
 
+Form form_of(const char* op, const py::object& form) {
+  if (form.is_none()) return Form::automatic;
+  if (py::isinstance<py::str>(form)) return parse_form(op, form.cast<std::string>());
+  throw py::type_error(std::string(op) + ": form must be None or a str, got " +
+                       Py_TYPE(form.ptr())->tp_name);
+}
+
 template <class Args>
 void check_and_run(const char* op, void (*check)(const Args&), void (*OpTable::*entry)(const Args&),
                    const Device& device, const Args& args) {
@@ -93,28 +100,27 @@ void bind_gated_matmul(py::module_& m) {
   m.def(
       "gated_matmul",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const std::optional<TensorArg>& bias, const TensorArg& y,
-         const std::optional<std::string>& form, int threads, std::uintptr_t stream) {
+         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form, int threads,
+         std::uintptr_t stream) {
         const char* op = "gated_matmul";
         const GatedMatmulArgs args{
             view(x, op, "x"),           view(words, op, "gates.words"), n_gates,
             view(weight, op, "weight"), view(bias, op, "bias"),         view(y, op, "y"),
-            parse_form(op, form),       execution(threads, stream)};
+            form_of(op, form),          execution(threads, stream)};
         check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
       },
       "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_input_grad",
       [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const TensorArg& dx, const std::optional<std::string>& form, int threads,
-         std::uintptr_t stream) {
+         const TensorArg& dx, const py::object& form, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_input_grad";
         const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
                                             view(words, op, "gates.words"),
                                             n_gates,
                                             view(weight, op, "weight"),
                                             view(dx, op, "dx"),
-                                            parse_form(op, form),
+                                            form_of(op, form),
                                             execution(threads, stream)};
         check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
                       args.dy.device, args);
@@ -124,11 +130,11 @@ void bind_gated_matmul(py::module_& m) {
       "gated_matmul_weight_grad",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
          const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
-         const std::optional<std::string>& form, int threads, std::uintptr_t stream) {
+         const py::object& form, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_weight_grad";
         const GatedMatmulWeightGradArgs args{
             view(x, op, "x"),          view(words, op, "gates.words"), n_gates,    view(dy, op, "dy"),
-            view(dw, op, "out"),       view(db, op, "bias_out"),       accumulate, parse_form(op, form),
+            view(dw, op, "out"),       view(db, op, "bias_out"),       accumulate, form_of(op, form),
             execution(threads, stream)};
         check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,
                       args.x.device, args);
@@ -160,7 +166,6 @@ void bind_build(py::module_& m) {
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Native kernels of glai_native; call them through glai_native.ops.";
-  glai::cpu_isa();  // a wrong GLAI_CPU_ISA fails here, at import
   glai::bindings::bind_build(m);
   glai::bindings::bind_gates(m);
   glai::bindings::bind_gated_matmul(m);

@@ -95,13 +95,24 @@ TensorView view(const TensorArg& tensor, const char* op, const char* name) {
   }
   v.ndim = static_cast<int>(ndim);
   copy_sizes(shape, v.shape, v.ndim);
-  copy_sizes(call(tensor, t.stride), v.stride, v.ndim);
+  try {
+    copy_sizes(call(tensor, t.stride), v.stride, v.ndim);
+    v.data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(call(tensor, t.data_ptr)));
+  } catch (const py::error_already_set&) {  // sparse and other layouts have neither
+    throw py::value_error(std::string(op) + ": " + name + " must be a dense tensor, pass " + name +
+                          ".to_dense()");
+  }
+  bool empty = false;
+  for (int i = 0; i < v.ndim; ++i) empty = empty || v.shape[i] == 0;
+  if (v.data == nullptr && !empty && v.device.type != DeviceType::other) {
+    throw py::value_error(std::string(op) + ": " + name +
+                          " must have memory of its own, got a fake, distributed or freed tensor");
+  }
   // A lazily negated view shares memory that holds the opposite signs.
   if (call(tensor, t.is_neg).ptr() == Py_True) {
     throw py::value_error(std::string(op) + ": " + name + " is a lazily negated view, pass " + name +
                           ".resolve_neg()");
   }
-  v.data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(call(tensor, t.data_ptr)));
   return v;
 }
 

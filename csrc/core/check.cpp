@@ -2,6 +2,7 @@
 
 #include <initializer_list>
 #include <stdexcept>
+#include <utility>
 
 #include "core/gates.hpp"
 
@@ -82,6 +83,18 @@ const char* layout_demand(Layout layout) {
   return "be contiguous";
 }
 
+// From the first byte of a tensor to past its last one.
+std::pair<const char*, const char*> bytes(const TensorView& v) {
+  std::int64_t last = 0;
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return {nullptr, nullptr};
+    last += (v.shape[i] - 1) * v.stride[i];
+  }
+  const std::int64_t size = v.dtype == DType::float64 ? 8 : 4;
+  const auto* begin = v.as<const char>();
+  return {begin, begin + (last + 1) * size};
+}
+
 class Checker {
  public:
   // All tensors of an op must share the device of the first one, named here.
@@ -113,6 +126,16 @@ class Checker {
     if (!has_layout(v, layout)) {
       fail(std::string(op_) + ": " + name + " must " + layout_demand(layout) +
            ", pass a copy made with " + name + ".contiguous()");
+    }
+  }
+
+  // An output that is read while it is written would give neither the one nor the other.
+  void apart(const char* name, const TensorView& out, const char* other_name,
+             const TensorView& other) const {
+    const auto [begin, end] = bytes(out);
+    const auto [other_begin, other_end] = bytes(other);
+    if (begin < other_end && other_begin < end) {
+      fail(std::string(op_) + ": " + name + " must not share memory with " + other_name);
     }
   }
 
@@ -159,10 +182,9 @@ std::string device_name(const Device& device) {
   return "another device";
 }
 
-Form parse_form(const char* op, const std::optional<std::string>& name) {
-  if (!name) return Form::automatic;
-  if (*name == "compaction") return Form::compaction;
-  fail(std::string(op) + ": form must be None or 'compaction', got '" + *name + "'");
+Form parse_form(const char* op, const std::string& name) {
+  if (name == "compaction") return Form::compaction;
+  fail(std::string(op) + ": form must be None or 'compaction', got '" + name + "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
@@ -247,6 +269,9 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   check.tensor("dy", a.dy, {dtype}, {{"N", n}, {"C"}});
   const std::int64_t c = a.dy.shape[1];
   check.tensor("out", a.dw, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C", c}}, Layout::rows);
+  check.apart("out", a.dw, "x", a.x);
+  check.apart("out", a.dw, "dy", a.dy);
+  check.apart("out", a.dw, "gates.words", a.words);
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
 }
 

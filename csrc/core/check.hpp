@@ -13,7 +13,7 @@ std::string dtype_name(DType dtype);
 std::string device_name(const Device& device);
 
 // "compaction" -> Form::compaction; throws for names that are no form of this op.
-Form parse_form(const char* op, const std::optional<std::string>& name);
+Form parse_form(const char* op, const std::string& name);
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates);
 

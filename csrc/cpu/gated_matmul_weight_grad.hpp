@@ -14,8 +14,9 @@ namespace glai::GLAI_ISA {
 // Active rows gathered at a time, from samples scanned a few at a time: enough to pay for loading and
 // storing the sums, whatever the density, and few enough that their slices stay in the second-level
 // cache.
-constexpr std::int64_t kGradRows = 192;
-constexpr std::int64_t kScanRows = 64;
+template <class T>
+constexpr std::int64_t kGradRows = 768 / sizeof(T);
+constexpr std::int64_t kScanRows = 32;
 constexpr std::int64_t kMaxScanned = std::int64_t{1} << 30;
 // Features per task.
 constexpr std::int64_t kGradFeatures = 256;
@@ -87,16 +88,16 @@ void gated_matmul_weight_grad_compaction(const GatedMatmulWeightGradArgs& a) {
     for (std::int64_t j = 0; db != nullptr && !a.accumulate && j < c; ++j) db[j] = T(0);
 
     constexpr std::int64_t kCopyStride = kGradFeatures + 64 / sizeof(T);  // an odd number of cache lines
-    T copied[kGradRows * kCopyStride];                                    // used when copy_x
+    T copied[kGradRows<T> * kCopyStride];                                 // used when copy_x
     T transposed[kMaxOutputsAcross * kGradFeatures];                      // [c, dn], used when across
-    std::int32_t rows[kGradRows], in_order[kGradRows];
-    for (std::int32_t r = 0; r < kGradRows; ++r) in_order[r] = r;
+    std::int32_t rows[kGradRows<T>], in_order[kGradRows<T>];
+    for (std::int32_t r = 0; r < kGradRows<T>; ++r) in_order[r] = r;
 
     // Nothing has been written to the result yet: its first products overwrite it.
     bool fresh = across || !a.accumulate;
     for (std::int64_t begin = 0, end = 0; begin < n; begin = end) {
       std::int64_t active = 0;
-      while (end < n && active + kScanRows <= kGradRows && end - begin < kMaxScanned) {
+      while (end < n && active + kScanRows <= kGradRows<T> && end - begin < kMaxScanned) {
         const std::int64_t stop = n - end < kScanRows ? n : end + kScanRows;
         active +=
             active_rows(words + begin * w_words, w_words, p, end - begin, stop - begin, rows + active);

@@ -4,6 +4,7 @@ A ReLU network learns which units fire for a sample (structure, settles early) a
 the first, kept as packed bits, and trains only a linear model over the paths those bits switch on.
 """
 
+from glai_native import _native
 from glai_native.backend import build_info
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
@@ -20,7 +21,7 @@ from glai_native.store import GateDataset, GateStore
 from glai_native.structure import InputProjection, PathSelector
 from glai_native.training import StructureEpoch, StructureMonitor, train_structure
 
-__version__: str = build_info()["version"]
+__version__: str = _native.version()
 
 __all__ = [
     "GLAI",

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from glai_native import __version__
+
 DEMO_EXAMPLES = """\
 examples:
   glai demo                                 scikit-learn's digits, under a minute
@@ -41,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, TypeError, OSError) as error:
-        print(f"glai {arguments.command}: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
+        sentence = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"glai {arguments.command}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"glai {arguments.command}: interrupted", file=sys.stderr)
@@ -53,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="glai", description="GreenLightningAI: frozen activation patterns, linear path weights."
     )
-    from glai_native.backend import build_info
-
-    parser.add_argument("--version", action="version", version=f"glai_native {build_info()['version']}")
+    parser.add_argument("--version", action="version", version=f"glai_native {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--hidden", type=_positive, default=128, help="units of the MLP (default: %(default)s)")
     demo.add_argument("--epochs", type=_positive, help="per training (default: 30, fewer for large data)")
-    demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    demo.add_argument("--seed", type=_seed, default=0, help="default: %(default)s")
     demo.add_argument(
         "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
     )
@@ -113,22 +114,31 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
+    return value
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from glai_native.data import load_data
     from glai_native.demo.figures import DemoSettings
-    from glai_native.demo.report import print_report, save_plot
+    from glai_native.demo.report import check_plot, print_report, save_plot
     from glai_native.demo.steps import run_demo
 
+    plot = arguments.out / "demo.png" if arguments.plot == Path() else arguments.plot
+    if plot is not None:  # before the work, not after it
+        check_plot(plot, made_later=arguments.out)
     settings = DemoSettings(hidden=arguments.hidden, epochs=arguments.epochs, seed=arguments.seed)
     report = run_demo(load_data(arguments.data, arguments.seed), arguments.out, settings)
     if arguments.json:
         print(report.to_json())
     else:
         print_report(report, Console())
-    if arguments.plot is not None:
-        path = arguments.out / "demo.png" if arguments.plot == Path() else arguments.plot
-        save_plot(report, path)
-        print(f"Drawn: {path}", file=sys.stderr)
+    if plot is not None:
+        save_plot(report, plot)
+        print(f"Drawn: {plot}", file=sys.stderr)
     return 0
 
 

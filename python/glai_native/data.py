@@ -85,7 +85,10 @@ def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
 
 def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, not an archive")
+        with arrays:
             names = set(arrays.files)
             if {"x_train", "y_train", "x_test", "y_test"} <= names:
                 return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
@@ -106,8 +109,12 @@ def _from_arrays(
             raise ValueError(
                 f"{name}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
             )
-        if not np.issubdtype(x.dtype, np.number) or not np.isfinite(x).all():
-            raise ValueError(f"{name}: {part} x must be finite numbers, got NaN, infinite or other values")
+        with np.errstate(over="ignore"):
+            finite = np.issubdtype(x.dtype, np.number) and np.isfinite(x.astype(np.float32)).all()
+        if not finite:
+            raise ValueError(
+                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large or other values"
+            )
     classes, y_train = np.unique(y_train, return_inverse=True)
     unseen = np.setdiff1d(y_test, classes)
     if len(unseen):

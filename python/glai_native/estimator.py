@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gates import PackedGates
 from glai_native.ops import gated_matmul
-from glai_native.structure import FLOATS, PathSelector
+from glai_native.structure import FLOATS, PathSelector, require_same_structure
 
 ESTIMATOR_FILE = "estimator.safetensors"
 ESTIMATOR_FORMAT = "glai-estimator"
@@ -56,6 +57,7 @@ class PathEstimator(nn.Module):
         if dtype not in FLOATS:
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
+        self.register_load_state_dict_pre_hook(require_same_structure)
         self.weight = nn.Parameter(torch.zeros((n_paths, in_features, out_features), dtype=dtype))
         self.bias = nn.Parameter(torch.zeros((n_paths, out_features), dtype=dtype))
         self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
@@ -127,6 +129,14 @@ class PathEstimator(nn.Module):
         """z ``[N, D]`` and path gates ``[N, P]`` to ``[N, C]``."""
         return gated_matmul(z, gates, self.weight, self.bias)
 
+    def get_extra_state(self) -> str:
+        """The structure_id, part of ``state_dict``."""
+        return self.structure_id or ""
+
+    def set_extra_state(self, state: str) -> None:
+        """Takes the structure_id over; another one than its own was refused before."""
+        self.structure_id = state or self.structure_id
+
     @torch.no_grad()
     def record(self, gates: PackedGates, targets: Tensor | None = None) -> None:
         """Counts samples as trained on: once per sample, however many epochs follow.
@@ -158,9 +168,9 @@ class PathEstimator(nn.Module):
         return tensors_to_bytes(self.state_dict(), metadata)
 
     @classmethod
-    def load(cls, path: Path) -> PathEstimator:
+    def load(cls, path: str | os.PathLike[str]) -> PathEstimator:
         """Reads an estimator file."""
-        file = TensorFile(path, ESTIMATOR_FORMAT)
+        file = TensorFile(Path(path), ESTIMATOR_FORMAT)
         weight = file.tensor("weight", FLOATS, (None, None, None))
         n_paths, in_features, out_features = weight.shape
         estimator = cls(
@@ -175,6 +185,8 @@ class PathEstimator(nn.Module):
             estimator.bias.copy_(file.tensor("bias", (weight.dtype,), (n_paths, out_features)))
             estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
             estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
+        if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
+            raise ValueError(f"{path}: counts of samples must be >= 0")
         return estimator
 
 

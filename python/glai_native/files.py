@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,18 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
         contents: final names, in the order they appear; the folder must exist.
         exclusive: refuse, instead of replacing, a file that has come into being meanwhile.
     """
-    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    folder = next(iter(contents)).parent
+    staged: dict[Path, Path] = {}
     try:
-        for path, temporary in staged.items():
-            with open(temporary, "wb") as file:
-                file.write(contents[path])
+        for path, content in contents.items():
+            # A name of its own: writers of the same file, threads included, must not share what they stage.
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
+            staged[path] = Path(name)
+            with open(descriptor, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
         for path, temporary in staged.items():
             if exclusive:
                 os.link(temporary, path)
@@ -38,23 +45,41 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
                 os.replace(temporary, path)
     except FileExistsError as error:
         raise ValueError(
-            f"{error.filename2}: another process has just written this file, open the folder again"
+            f"{error.filename2}: another writer has just made this file, open the folder again"
         ) from None
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
-    folder = os.open(next(iter(contents)).parent, os.O_RDONLY)
+    directory = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
-def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The content of a safetensors file."""
-    return save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata)
-    )
+def _umask() -> int:
+    """The process's mask; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    """The content of a safetensors file from the tensors of a ``state_dict``; its extra state is left out.
+
+    The metadata gets ``crc32``, over the tensors' bytes in the order of their names.
+    """
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(host, dict(metadata) | {"crc32": str(_crc32(host))})
+
+
+def _crc32(tensors: Mapping[str, Tensor]) -> int:
+    checksum = 0
+    for name in sorted(tensors):
+        if tensors[name].numel():
+            checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, checksum)
+    return checksum
 
 
 class TensorFile:
@@ -83,6 +108,9 @@ class TensorFile:
                 f"{path}: format version must be 1, got {self.metadata.get('version')!r}; "
                 "a newer glai_native wrote it"
             )
+        tensors = {name: self._file.get_tensor(name) for name in self._names}
+        if _crc32(tensors) != self.entry("crc32", int):
+            raise ValueError(f"{path}: the checksum of the tensors does not match, the file is damaged")
 
     def __contains__(self, name: str) -> bool:
         return name in self._names

@@ -24,7 +24,8 @@ class PackedGates:
 
     Args:
         words: int32 ``[N, ceil(P/32)]``, contiguous. Gate p of a sample is bit ``p % 32`` (least
-            significant first) of word ``p // 32``; padding bits are zero.
+            significant first) of word ``p // 32``; padding bits are zero (checked on the CPU only: a look at
+            CUDA memory would synchronise).
         n_gates: P.
 
     Raises:
@@ -34,6 +35,8 @@ class PackedGates:
     __slots__ = ("n_gates", "words")
 
     def __init__(self, words: Tensor, n_gates: int) -> None:
+        if not isinstance(n_gates, int):
+            raise TypeError(f"PackedGates: n_gates must be an int, got {type(n_gates).__name__}")
         _native.check_words(words, n_gates)
         self.words = words
         self.n_gates = n_gates
@@ -124,6 +127,8 @@ class PackedGates:
         Raises:
             ValueError: ``other`` has another number of samples or gates, or lies on another device.
         """
+        if not isinstance(other, PackedGates):
+            raise TypeError(f"hamming: other must be PackedGates, got {type(other).__name__}")
         if other.n_gates != self.n_gates:
             raise ValueError(f"hamming: other must have P={self.n_gates} gates, got P={other.n_gates}")
         distance = torch.empty(len(self), dtype=torch.int64, device=self.device)

@@ -45,6 +45,10 @@ def merge(models: Sequence[Model], method: str = "samples") -> Model:
 @torch.no_grad()
 def _merge_estimators(estimators: Sequence[PathEstimator]) -> PathEstimator:
     first = estimators[0]
+    if first.structure_id is None:
+        raise ValueError(
+            "merge: model 0 states no structure_id, so that it cannot be told whose paths it weighs"
+        )
     for i, other in enumerate(estimators):
         if other.structure_id != first.structure_id:
             raise ValueError(

@@ -58,6 +58,9 @@ class GLAI(nn.Module):
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes ``structure.safetensors`` and ``estimator.safetensors``, each whole or not at all.
 
+        A full disk leaves what was there. A kill between the two renames, while a model of *another* structure is
+        overwritten, leaves files that do not belong together; :meth:`load` refuses them.
+
         Args:
             folder: made when it is not there. An estimator of the same structure in it is replaced.
             overwrite: also replace a model of another structure.
@@ -87,4 +90,7 @@ class GLAI(nn.Module):
         """
         folder = Path(folder)
         selector = PathSelector.load(folder / STRUCTURE_FILE)
-        return cls(selector, PathEstimator.load(folder / ESTIMATOR_FILE))
+        estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
+        if estimator.structure_id is None:
+            raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
+        return cls(selector, estimator)

@@ -10,8 +10,9 @@ A call takes the shortest way that is right: a registered op under ``torch.compi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ def pack_gates(bits: Tensor) -> PackedGates:
         bits: ``[N, P]``, bool, or a number that means on when it is > 0 (NaN is off).
     """
     if isinstance(bits, Tensor) and bits.ndim == 2:
+        if bits.is_complex():
+            raise ValueError(f"pack_gates: bits must be bool or real numbers, got {bits.dtype}")
         if bits.dtype not in (torch.bool, torch.float32, torch.float64):
             bits = bits > 0
         bits = _unit_stride(bits.detach())
@@ -87,9 +90,9 @@ def gated_matmul(
     """
     _require_gates("gated_matmul", gates)
     if torch.compiler.is_compiling():
-        return cast(Tensor, _registered_gated_matmul(x, gates.words, gates.n_gates, weight, bias, form))
+        return _REGISTERED.forward(x, gates.words, gates.n_gates, weight, bias, form)
     if _needs_grad(x, weight, bias):
-        return cast(Tensor, _GatedMatmul.apply(x, weight, bias, gates, form))
+        return _EAGER.forward(x, gates.words, gates.n_gates, weight, bias, form)
     return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
 
 
@@ -125,13 +128,12 @@ def gated_matmul_weight_grad(
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if torch.compiler.is_compiling():
-            return cast(Tensor, _registered_weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0])
+            return _REGISTERED.weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
         if _needs_grad(x, dy):
-            return cast(Tensor, _WeightGrad.apply(x, dy, gates, form))
+            return _EAGER.weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
     elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
-    dw, _ = _weight_grad(x, gates.words, gates.n_gates, dy, False, form, out, accumulate)
-    return dw
+    return _weight_grad(x, gates.words, gates.n_gates, dy, False, form, out, accumulate)[0]
 
 
 def gated_matmul_input_grad(
@@ -150,9 +152,9 @@ def gated_matmul_input_grad(
     """
     _require_gates("gated_matmul_input_grad", gates)
     if torch.compiler.is_compiling():
-        return cast(Tensor, _registered_input_grad(dy, gates.words, gates.n_gates, weight, form))
+        return _REGISTERED.input_grad(dy, gates.words, gates.n_gates, weight, form)
     if _needs_grad(dy, weight):
-        return cast(Tensor, _InputGrad.apply(dy, weight, gates, form))
+        return _EAGER.input_grad(dy, gates.words, gates.n_gates, weight, form)
     return _input_grad(dy, gates.words, gates.n_gates, weight, form)
 
 
@@ -171,9 +173,9 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 
 
 def _unit_stride(t: Tensor) -> Tensor:
-    """``t``, copied only when its last dimension is strided; what is no tensor is left to the checks."""
+    """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
     if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
-        return t.contiguous()
+        return t.contiguous() if t.layout == torch.strided else t
     return t
 
 
@@ -214,14 +216,18 @@ def _weight_grad(
     form: str | None,
     out: Tensor | None = None,
     accumulate: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
+    """``dw`` and, ``with_bias``, ``db [P, C]``; otherwise ``[0, C]``."""
     if out is None:
         out = _empty(x, n_gates, _size(x, 1), _size(dy, 1))
     elif isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
-    db = _empty(x, n_gates, _size(dy, 1)) if with_bias else None
+    db = _empty(dy, n_gates if with_bias else 0, _size(dy, 1))
     x, dy = _unit_stride(x), _unit_stride(dy)
-    _native.gated_matmul_weight_grad(x, words, n_gates, dy, out, db, accumulate, form, *execution(words))
+    bias_out = db if with_bias else None
+    _native.gated_matmul_weight_grad(
+        x, words, n_gates, dy, out, bias_out, accumulate, form, *execution(words)
+    )
     return out, db
 
 
@@ -235,64 +241,87 @@ def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: s
 # --- gradients: the family is closed, each op's gradient is made of the other two ---
 
 
+class _Family(NamedTuple):
+    """The three ops as differentiable calls on plain tensors."""
+
+    forward: Callable[[Tensor, Tensor, int, Tensor, Tensor | None, str | None], Tensor]
+    weight_grad: Callable[[Tensor, Tensor, int, Tensor, bool, str | None], tuple[Tensor, Tensor]]
+    input_grad: Callable[[Tensor, Tensor, int, Tensor, str | None], Tensor]
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, words, ctx.n_gates, weight, _, ctx.form = inputs
+    ctx.save_for_backward(x, words, weight)
+
+
+def _forward_backward(family: _Family, ctx: Any, dy: Tensor) -> Any:
+    x, words, weight = ctx.saved_tensors
+    need_x, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
+    dx = family.input_grad(dy, words, ctx.n_gates, weight, ctx.form) if need_x else None
+    dw = db = None
+    if need_weight or need_bias:
+        dw, db = family.weight_grad(x, words, ctx.n_gates, dy, need_bias, ctx.form)
+    return dx, None, None, dw if need_weight else None, db if need_bias else None, None
+
+
+def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, words, ctx.n_gates, dy, ctx.with_bias, ctx.form = inputs
+    ctx.save_for_backward(x, words, dy)
+
+
+def _weight_grad_backward(family: _Family, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
+    x, words, dy = ctx.saved_tensors
+    need_x, _, _, need_dy, _, _ = ctx.needs_input_grad
+    dx = family.input_grad(dy, words, ctx.n_gates, ddw, ctx.form) if need_x else None
+    bias = ddb if ctx.with_bias else None
+    ddy = family.forward(x, words, ctx.n_gates, ddw, bias, ctx.form) if need_dy else None
+    return dx, None, None, ddy, None, None
+
+
+def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    dy, words, ctx.n_gates, weight, ctx.form = inputs
+    ctx.save_for_backward(dy, words, weight)
+
+
+def _input_grad_backward(family: _Family, ctx: Any, ddx: Tensor) -> Any:
+    dy, words, weight = ctx.saved_tensors
+    need_dy, _, _, need_weight, _ = ctx.needs_input_grad
+    ddy = family.forward(ddx, words, ctx.n_gates, weight, None, ctx.form) if need_dy else None
+    dw = family.weight_grad(ddx, words, ctx.n_gates, dy, False, ctx.form)[0] if need_weight else None
+    return ddy, None, None, dw, None
+
+
 class _GatedMatmul(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gates: PackedGates, form: str | None
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.gates, ctx.form = gates, form
-        return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+    forward = staticmethod(_gated_matmul)
+    setup_context = staticmethod(_save_forward)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-        dx = gated_matmul_input_grad(dy, ctx.gates, weight, form=ctx.form) if need_x else None
-        dw = db = None
-        if torch.is_grad_enabled():  # create_graph=True: stay among differentiable ops
-            dw = gated_matmul_weight_grad(x, ctx.gates, dy, form=ctx.form) if need_weight else None
-            db = _bias_grad(ctx.gates, dy) if need_bias else None
-        elif need_weight:
-            dw, db = _weight_grad(x, ctx.gates.words, ctx.gates.n_gates, dy, need_bias, ctx.form)
-        elif need_bias:
-            db = _bias_grad(ctx.gates, dy)
-        return dx, dw, db, None, None
+        return _forward_backward(_EAGER, ctx, dy)
 
 
 class _WeightGrad(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dy: Tensor, gates: PackedGates, form: str | None) -> Tensor:
-        ctx.save_for_backward(x, dy)
-        ctx.gates, ctx.form = gates, form
-        return _weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+    setup_context = staticmethod(_save_weight_grad)
 
     @staticmethod
-    def backward(ctx: Any, ddw: Tensor) -> Any:
-        x, dy = ctx.saved_tensors
-        dx = gated_matmul_input_grad(dy, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[0] else None
-        ddy = gated_matmul(x, ctx.gates, ddw, form=ctx.form) if ctx.needs_input_grad[1] else None
-        return dx, ddy, None, None
+    def forward(x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None) -> Any:
+        return _weight_grad(x, words, n_gates, dy, with_bias, form)
+
+    @staticmethod
+    def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
+        return _weight_grad_backward(_EAGER, ctx, ddw, ddb)
 
 
 class _InputGrad(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, weight: Tensor, gates: PackedGates, form: str | None) -> Tensor:
-        ctx.save_for_backward(dy, weight)
-        ctx.gates, ctx.form = gates, form
-        return _input_grad(dy, gates.words, gates.n_gates, weight, form)
+    forward = staticmethod(_input_grad)
+    setup_context = staticmethod(_save_input_grad)
 
     @staticmethod
     def backward(ctx: Any, ddx: Tensor) -> Any:
-        dy, weight = ctx.saved_tensors
-        ddy = gated_matmul(ddx, ctx.gates, weight, form=ctx.form) if ctx.needs_input_grad[0] else None
-        dw = gated_matmul_weight_grad(ddx, ctx.gates, dy, form=ctx.form) if ctx.needs_input_grad[1] else None
-        return ddy, dw, None, None
+        return _input_grad_backward(_EAGER, ctx, ddx)
 
 
-def _bias_grad(gates: PackedGates, dy: Tensor) -> Tensor:
-    """``db[p,c] = sum_n g[n,p] · dy[n,c]``: the weight gradient of one feature that is 1 everywhere."""
-    return gated_matmul_weight_grad(dy.new_ones((dy.shape[0], 1)), gates, dy)[:, 0]
+_EAGER = _Family(_GatedMatmul.apply, _WeightGrad.apply, _InputGrad.apply)
 
 
 # --- the same ops registered with torch, for torch.compile and torch.export ---
@@ -316,8 +345,7 @@ def _(
 def _registered_weight_grad(
     x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None
 ) -> tuple[Tensor, Tensor]:
-    dw, db = _weight_grad(x, words, n_gates, dy, with_bias, form)
-    return dw, dy.new_empty((0, dy.shape[1])) if db is None else db
+    return _weight_grad(x, words, n_gates, dy, with_bias, form)
 
 
 @_registered_weight_grad.register_fake
@@ -340,22 +368,14 @@ def _(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None)
     return dy.new_empty((dy.shape[0], weight.shape[1]))
 
 
-def _save_for_registered_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, words, n_gates, weight, _, form = inputs
-    ctx.save_for_backward(x, words, weight)
-    ctx.n_gates, ctx.form = n_gates, form
+_REGISTERED = _Family(_registered_gated_matmul, _registered_weight_grad, _registered_input_grad)
 
-
-def _registered_backward(ctx: Any, dy: Tensor) -> Any:
-    x, words, weight = ctx.saved_tensors
-    need_x, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
-    dx = _registered_input_grad(dy, words, ctx.n_gates, weight, ctx.form) if need_x else None
-    dw = db = None
-    if need_weight or need_bias:
-        dw, db = _registered_weight_grad(x, words, ctx.n_gates, dy, need_bias, ctx.form)
-    return dx, None, None, dw if need_weight else None, db if need_bias else None, None
-
-
-torch.library.register_autograd(
-    "glai_native::gated_matmul", _registered_backward, setup_context=_save_for_registered_backward
+_registered_gated_matmul.register_autograd(
+    partial(_forward_backward, _REGISTERED), setup_context=_save_forward
+)
+_registered_weight_grad.register_autograd(
+    partial(_weight_grad_backward, _REGISTERED), setup_context=_save_weight_grad
+)
+_registered_input_grad.register_autograd(
+    partial(_input_grad_backward, _REGISTERED), setup_context=_save_input_grad
 )

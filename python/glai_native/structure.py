@@ -7,8 +7,9 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,16 @@ def require_samples(owner: str, x: Tensor, in_features: int) -> None:
         raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] != in_features:
         raise ValueError(f"{owner}: x must be [N, D={in_features}], got {list(x.shape)}")
+
+
+def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state is loaded: refuses one that states another structure_id than the module has."""
+    mine, theirs = getattr(module, "structure_id", None), state.get(f"{prefix}_extra_state") or None
+    if mine is not None and theirs is not None and mine != theirs:
+        raise ValueError(
+            f"{type(module).__name__}: the state must be of structure_id {mine[:12]}… like this module, "
+            f"got {theirs[:12]}…"
+        )
 
 
 class InputProjection(nn.Module):
@@ -164,6 +175,14 @@ class PathSelector(nn.Module):
             if not bool(torch.isfinite(tensor).all()):
                 raise ValueError("PathSelector: weights must be finite, got NaN or infinite values")
         self.structure_id = self._compute_id()
+        self.register_load_state_dict_pre_hook(require_same_structure)
+
+    def get_extra_state(self) -> str:
+        """The structure_id, part of ``state_dict``."""
+        return self.structure_id
+
+    def set_extra_state(self, state: str) -> None:
+        """A state of the same structure_id brings nothing new; others were refused before."""
 
     @property
     def in_features(self) -> int:
@@ -250,10 +269,8 @@ class PathSelector(nn.Module):
                 "PathSelector: the structure was changed after it was frozen (its weights no longer match "
                 f"structure_id {self.structure_id[:12]}…), make a new PathSelector from the changed network"
             )
-        tensors = {
-            name: tensor for name, tensor in self.state_dict().items() if not name.startswith("output_")
-        }
-        return tensors_to_bytes(tensors, self._metadata())
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith("output_")}
+        return tensors_to_bytes(state, self._metadata())
 
     @classmethod
     def load(cls, path: Path) -> PathSelector:

@@ -169,12 +169,18 @@ def train_structure(
     if batch_size < 1:
         raise ValueError(f"train_structure: batch_size must be >= 1, got {batch_size}")
     monitor = monitor or StructureMonitor()
+    if monitor.history:
+        raise ValueError(
+            f"train_structure: monitor must be new, got one with {len(monitor.history)} epochs of another training"
+        )
     projection = projection or InputProjection.fit(x)
     PathSelector(mlp, projection)  # refuses a network that cannot be a selector before it is trained
     z = projection(x).to(next(mlp.parameters()).dtype)
     if not bool(torch.isfinite(z).all()):
         raise ValueError("train_structure: x must be finite, got NaN or infinite values")
     n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
+    if y.is_complex():
+        raise ValueError(f"train_structure: y must be class indices or floating values, got {y.dtype}")
     if y.is_floating_point():
         if y.shape != (len(x), n_outputs):
             raise ValueError(f"train_structure: y must be [N={len(x)}, C={n_outputs}], got {list(y.shape)}")
@@ -185,6 +191,7 @@ def train_structure(
                 f"train_structure: y must be class indices [N={len(x)}] in [0, C={n_outputs}), "
                 f"got {list(y.shape)} from {int(y.min())} to {int(y.max())}"
             )
+        y = y.long()
         loss_function = nn.functional.cross_entropy
 
     generator = torch.Generator().manual_seed(seed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.demo.figures import DemoReport, Training
+from glai_native.demo.figures import DemoReport, Training, standard_error
 
 
 def print_report(report: DemoReport, console: Console) -> None:
@@ -40,23 +41,27 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _models(report: DemoReport) -> Table:
-    table = _table("Models", "model", "params", "trained", "seconds", "accuracy")
+    table = _table("Models", "model", "params", "trained", "rate", "s", "test %")
     for model in report.models:
         table.add_row(
             model.name,
             f"{model.total_parameters:,}",
             f"{model.trained_parameters:,}",
+            f"{model.rate:g}",
             f"{model.seconds:.2f}",
-            f"{model.accuracy:.2%}",
+            _accuracy(report, model.accuracy),
         )
-    share = max(model.accuracy for model in report.models)
-    error = (share * (1 - share) / report.data["test"]) ** 0.5
     table.caption = (
-        f"One run; the standard error of an accuracy is about {100 * error:.1f} points. Same optimiser, rate and "
-        "epochs for all, nothing tuned. GLAI starts from its selector's weights, the controls from zero; the "
-        "structure's own time is in the next table."
+        "On test samples, one run, with its standard error. Adam for all; each model's rate is the best of "
+        f"{', '.join(f'{rate:g}' for rate in report.settings['rates'])} on a part of its training data, outside the "
+        "clock. GLAI goes on from its selector's weights; the structure's own time is in the next table."
     )
     return table
+
+
+def _accuracy(report: DemoReport, accuracy: float) -> str:
+    error = standard_error(accuracy, report.data["test"])
+    return f"{100 * accuracy:.2f} ±{100 * error:.1f}"
 
 
 def _structures(report: DemoReport) -> Table:
@@ -106,20 +111,27 @@ def _retraining(report: DemoReport) -> Table:
 
 
 def _merging(report: DemoReport) -> Table:
-    table = _table("Two estimators from disjoint halves, merged by samples", "", "samples", "accuracy")
+    table = _table("Two estimators from disjoint halves, merged", "", "samples", "test %")
     for row in report.merging:
-        table.add_row(row["name"], f"{row['samples']:,}", f"{row['accuracy']:.2%}")
+        table.add_row(row["name"], f"{row['samples']:,}", _accuracy(report, row["accuracy"]))
+    table.caption = "merged by samples; all from zero, on the structure trained with both halves"
     return table
+
+
+def check_plot(path: Path, made_later: Path) -> None:
+    """Refuses, before the work, a picture that could not be drawn after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
+    if path.parent != made_later and not path.parent.is_dir():
+        raise ValueError(f"--plot: there is no folder {path.parent}")
 
 
 def save_plot(report: DemoReport, path: Path) -> None:
     """Draws pattern flips and weight change per epoch, and accuracy against time."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(
-            "--plot needs matplotlib, install it with: pip install 'glai-native[plot]'"
-        ) from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     settling, accuracy = figure.subplots(1, 2)
     for i, structure in enumerate(report.structures):
@@ -135,8 +147,9 @@ def save_plot(report: DemoReport, path: Path) -> None:
     settling.legend(fontsize=8)
     for i, model in enumerate(report.models):
         seconds, values = _curve(report, model)
-        style = ":" if "control" in model.name else "-"
-        accuracy.plot(seconds, values, style, color=f"C{i}", marker=".", label=model.name.strip())
+        control = model.name.startswith(" ")
+        label = f"{model.name.strip()} ({model.scale})" if control else model.name
+        accuracy.plot(seconds, values, ":" if control else "-", color=f"C{i}", marker=".", label=label)
     floor = min(model.accuracy for model in report.models)
     accuracy.set(
         xlabel="seconds (for GLAI, structure included)",
@@ -149,13 +162,9 @@ def save_plot(report: DemoReport, path: Path) -> None:
 
 
 def _curve(report: DemoReport, model: Training) -> tuple[list[float], list[float]]:
-    """Accuracy over time, a learned structure's own time put before its estimator's."""
-    offset = next(
-        (
-            structure.seconds + structure.capture_seconds
-            for structure in report.structures
-            if model.name.startswith("GLAI") and f"({structure.scale})" in model.name
-        ),
-        0.0,
+    """Accuracy over time; before training on learned gates lies the time of their structure."""
+    learned = bool(model.scale) and "random" not in model.name
+    offset = sum(
+        s.seconds + s.capture_seconds for s in report.structures if learned and s.scale == model.scale
     )
     return [offset + seconds for seconds, _ in model.curve], [value for _, value in model.curve]
