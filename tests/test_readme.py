@@ -20,5 +20,5 @@ def test_examples(tmp_path, monkeypatch):
 def test_both_commands_pin_with_the_constraints_file():
     text = README.read_text()
     for name in ("demo", "test"):
-        command = re.search(rf"<!-- {name} command -->\n```sh\n(.*)\n```", text).group(1)
-        assert "-c .ci/constraints.txt" in command
+        command = re.search(rf"<!-- {name} command -->\n```sh\n(.*?)\n```", text, re.DOTALL).group(1)
+        assert "PIP_CONSTRAINT=.ci/constraints.txt PIP_BUILD_CONSTRAINT=.ci/constraints.txt" in command
