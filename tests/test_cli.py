@@ -138,6 +138,8 @@ def test_merge(tmp_path, demo_folder, capsys):
     assert json.loads(capsys.readouterr().out)["samples_seen"] == 2 * 1347
     merged = glai.GLAI.load(tmp_path / "c").estimator.weight
     torch.testing.assert_close(merged, glai.GLAI.load(tmp_path / "a").estimator.weight / 2)
+    assert main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "a")]) == 2
+    assert "must be a new or an empty folder" in capsys.readouterr().err
     assert main(["merge", str(tmp_path / "a"), str(demo_folder / "x4"), "-o", str(tmp_path / "d")]) == 2
     assert "must share one structure" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()

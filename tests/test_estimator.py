@@ -85,12 +85,16 @@ def test_record_refuses(selector, samples):
 def test_estimator_refuses():
     with pytest.raises(ValueError, match="n_paths must be >= 1, got 0"):
         glai.PathEstimator(0, 3, 2)
+    with pytest.raises(MemoryError, match=r"weight \[P=135005697, D=100000, C=1000\] takes 54,002,279 GB"):
+        glai.PathEstimator(513**3, 100000, 1000)
     with pytest.raises(ValueError, match="dtype must be"):
         glai.PathEstimator(2, 3, 2, dtype=torch.float16)
 
 
 def test_model_refuses_what_does_not_belong_together(selector):
     estimator = glai.PathEstimator.from_selector(selector)
+    with pytest.raises(TypeError, match="got PathEstimator and PathSelector"):
+        glai.GLAI(estimator, selector)
     other = glai.PathSelector(make_mlp(6, 33, 4, seed=9))
     with pytest.raises(ValueError, match="estimator must have structure_id"):
         glai.GLAI(other, estimator)

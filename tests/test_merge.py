@@ -64,6 +64,8 @@ def test_refusals(selector):
         glai.merge([])
     with pytest.raises(TypeError, match="all GLAI or all PathEstimator, got GLAI, PathEstimator"):
         glai.merge([a, b.estimator])
+    with pytest.raises(TypeError, match="a sequence of models, got one GLAI"):
+        glai.merge(a)
     with pytest.raises(TypeError, match="got int"):
         glai.merge([1, 2])
     wider = glai.PathEstimator(34, 6, 5, structure_id=selector.structure_id)

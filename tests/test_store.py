@@ -36,7 +36,7 @@ def same(a, b):
 def test_append_reopen_batch(store, two_layers, samples):
     for opened in (store, glai.GateStore.open(store.folder)):
         assert len(opened) == 40
-        assert opened.structure_id == two_layers.structure_id
+        assert opened.structure_id == two_layers.structure_id == opened.batch([0]).structure_id
         assert opened.widths == (40, 5)
         assert opened.bytes_per_sample == 12
         expected = two_layers.gates(samples)
@@ -251,6 +251,11 @@ def test_refusals(store, two_layers, selector, samples, tmp_path):
         glai.GateStore.open(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"layers must have widths \[40, 5\], got \[33\]"):
         store.append(selector.unit_gates(samples))
+    foreign = glai.PathSelector(make_mlp(6, 40, 5, 3, seed=9))
+    with pytest.raises(ValueError, match="GateStore.append: gates must be of structure_id"):
+        store.append(foreign.unit_gates(samples))
+    with pytest.raises(TypeError, match="sequence of PackedGates"):
+        store.append(two_layers.gates(samples))
     gates = two_layers.unit_gates(samples)
     with pytest.raises(ValueError, match=r"same number of samples, got \[40, 3\]"):
         store.append([gates[0], gates[1][:3]])

@@ -155,9 +155,39 @@ def test_selector_refuses(samples):
         selector.gates(samples[:, :5])
     with pytest.raises(TypeError, match="x must be a torch.Tensor"):
         selector.gates(samples.tolist())
-    with pytest.raises(ValueError, match="float32 like the network's weights, got float64"):
-        selector.gates(samples.double())
+    with pytest.raises(ValueError, match="z must be float32 like the network's weights, got float64"):
+        selector.unit_gates_of(samples.double())
+    with pytest.raises(ValueError, match="x must be real numbers"):
+        selector.gates(samples.to(torch.complex64))
+    with pytest.raises(ValueError, match="x must be finite"):
+        selector.gates(samples.index_fill(0, torch.tensor(3), float("nan")))
     with torch.no_grad():
         mlp[0].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="weights must be finite"):
         glai.PathSelector(mlp)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int32, torch.uint8])
+def test_raw_samples_of_any_dtype(dtype, samples):
+    selector = glai.PathSelector(make_mlp(6, 5, 4))
+    x = samples.abs().round().to(dtype)
+    assert selector.project(x).dtype == torch.float32
+    assert torch.equal(selector.gates(x).words, selector.gates(x.float()).words)
+
+
+def test_gates_know_their_structure(selector, samples):
+    other = glai.PathSelector(make_mlp(6, 33, 4, seed=9))
+    gates, foreign = selector.gates(samples), other.gates(samples)
+    assert (
+        gates.structure_id == gates[:3].structure_id == gates.to("cpu").structure_id == selector.structure_id
+    )
+    assert glai.PackedGates.cat([gates, gates]).structure_id == selector.structure_id
+    estimator = glai.PathEstimator.from_selector(selector)
+    for call in (lambda: estimator(selector.project(samples), foreign), lambda: estimator.record(foreign)):
+        with pytest.raises(ValueError, match="gates must be of structure_id"):
+            call()
+    with pytest.raises(ValueError, match="gates must be of one structure"):
+        glai.path_gates([selector.unit_gates(samples)[0], other.unit_gates(samples)[0]])
+    assert 0 < gates.agreement(foreign) < 1  # comparing two structures is what agreement is for
+    unknown = glai.pack_gates(gates.unpack())
+    torch.testing.assert_close(estimator(samples, unknown), estimator(samples, gates))

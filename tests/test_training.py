@@ -95,7 +95,7 @@ def test_monitor_refuses(options, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda x, y: (x[:0], y[:0]), r"x must be \[N >= 1, D\]"),
+        (lambda x, y: (x[:0], y[:0]), r"x must be a tensor \[N >= 1, D\]"),
         (lambda x, y: (x, y[:-1]), r"got \[300, 2\] and \[299\]"),
         (lambda x, y: (x.tolist(), y), r"got list and \[300\]"),
         (lambda x, y: (x, y + 1), "from 1 to 3"),

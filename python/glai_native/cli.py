@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from glai_native import __version__
+from glai_native.merge import METHODS
 
 DEMO_EXAMPLES = """\
 examples:
@@ -44,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
-        sentence = (str(error) or type(error).__name__).splitlines()[0]
+        sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
+        if isinstance(error, OSError) and error.strerror:
+            sentence = f"{error.filename}: {error.strerror}"
         print(f"glai {arguments.command}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -61,14 +65,21 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = _command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
     demo.add_argument(
-        "--data", type=Path, metavar="PATH", help="folder of MNIST IDX files, or .npz (default: digits)"
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="folder of MNIST IDX files, or .npz with x, y (default: digits)",
     )
     demo.add_argument(
         "--out", type=Path, default=Path("glai-demo"), metavar="FOLDER", help="default: %(default)s"
     )
-    demo.add_argument("--hidden", type=_positive, default=128, help="units of the MLP (default: %(default)s)")
-    demo.add_argument("--epochs", type=_positive, help="per training (default: 30, fewer for large data)")
-    demo.add_argument("--seed", type=_seed, default=0, help="default: %(default)s")
+    demo.add_argument(
+        "--hidden", type=positive_integer, default=128, help="units of the MLP (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--epochs", type=positive_integer, help="per training (default: 30, fewer for large data)"
+    )
+    demo.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
     demo.add_argument(
         "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
     )
@@ -83,11 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     merge = _command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
     merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
     merge.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result")
-    merge.add_argument("--method", default="samples", help="default: %(default)s")
+    merge.add_argument("--method", choices=METHODS, default="samples", help="default: %(default)s")
 
     bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
     bench.add_argument("--quick", action="store_true", help="a few cases only")
-    bench.add_argument("--threads", type=_positive, help="default: as torch")
+    bench.add_argument("--threads", type=positive_integer, help="default: as torch")
     bench.add_argument(
         "--seconds", type=float, default=1.0, help="time budget per case (default: %(default)s)"
     )
@@ -107,14 +118,16 @@ def _command(commands: Any, name: str, summary: str, examples: str, run: Any) ->
     return parser
 
 
-def _positive(text: str) -> int:
+def positive_integer(text: str) -> int:
+    """An argument >= 1; the name is what argparse calls it in its message."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
     return value
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """An argument that every library takes as a seed."""
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
@@ -154,6 +167,10 @@ def _merge(arguments: argparse.Namespace) -> int:
     from glai_native.merge import merge
     from glai_native.model import GLAI
 
+    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
+        raise ValueError(
+            f"{arguments.out}: must be a new or an empty folder, so that no model is overwritten"
+        )
     merged = merge([GLAI.load(folder) for folder in arguments.models], method=arguments.method)
     merged.save(arguments.out)
     figures = {
@@ -182,7 +199,9 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    table = Table(show_header=False)
+    table = Table(show_header=False, box=SIMPLE)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in figures.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(name, shown if shown else "-")

@@ -118,7 +118,9 @@ def _from_arrays(
     classes, y_train = np.unique(y_train, return_inverse=True)
     unseen = np.setdiff1d(y_test, classes)
     if len(unseen):
-        raise ValueError(f"{name}: every test label must occur in train, got {unseen[0]!r} in test only")
+        raise ValueError(
+            f"{name}: every test label must occur in train, got {unseen.tolist()[0]!r} in test only"
+        )
     if len(classes) < 2:
         raise ValueError(f"{name}: train must have at least 2 classes, got {len(classes)}")
     x_train, x_test = (

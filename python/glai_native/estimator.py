@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.files import TensorFile, tensors_to_bytes
-from glai_native.gates import PackedGates
+from glai_native.gates import PackedGates, require_structure
 from glai_native.ops import gated_matmul
 from glai_native.structure import FLOATS, PathSelector, require_same_structure
 
@@ -58,7 +58,15 @@ class PathEstimator(nn.Module):
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
         self.register_load_state_dict_pre_hook(require_same_structure)
-        self.weight = nn.Parameter(torch.zeros((n_paths, in_features, out_features), dtype=dtype))
+        try:
+            weight = torch.zeros((n_paths, in_features, out_features), dtype=dtype)
+        except RuntimeError:
+            gigabytes = n_paths * in_features * out_features * dtype.itemsize / 1e9
+            raise MemoryError(
+                f"PathEstimator: weight [P={n_paths}, D={in_features}, C={out_features}] takes {gigabytes:,.0f} GB, "
+                "more than this machine gives; P is the product of (units + 1) over the layers, use fewer of them"
+            ) from None
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros((n_paths, out_features), dtype=dtype))
         self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64))
@@ -99,6 +107,13 @@ class PathEstimator(nn.Module):
                 "structure file), make one from the network itself"
             )
         output_weight, output_bias = selector.output
+        estimator = cls(
+            selector.n_paths,
+            selector.z_features,
+            output_weight.shape[0],
+            structure_id=selector.structure_id,
+            dtype=output_weight.dtype,
+        ).to(output_weight.device)
         first_weight, first_bias = (tensor.double() for tensor in selector.hidden[0])
         # Per path so far, [..., h_l + 1]: its weights over z, and its constant; the always-on unit is last.
         weight = torch.cat([first_weight, torch.zeros_like(first_weight[:1])])
@@ -113,20 +128,15 @@ class PathEstimator(nn.Module):
         weight = weight.unsqueeze(-1) * step.T.unsqueeze(-2)
         constant = constant.unsqueeze(-1) * step.T
 
-        estimator = cls(
-            selector.n_paths,
-            selector.z_features,
-            output_weight.shape[0],
-            structure_id=selector.structure_id,
-            dtype=output_weight.dtype,
-        ).to(output_weight.device)
         with torch.no_grad():
             estimator.weight.copy_(weight.reshape(estimator.weight.shape))
             estimator.bias.copy_(constant.reshape(estimator.bias.shape))
         return estimator
 
     def forward(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """z ``[N, D]`` and path gates ``[N, P]`` to ``[N, C]``."""
+        """z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]`` to ``[N, C]``."""
+        if isinstance(gates, PackedGates):
+            require_structure("PathEstimator", gates, self.structure_id)
         return gated_matmul(z, gates, self.weight, self.bias)
 
     def get_extra_state(self) -> str:
@@ -145,6 +155,7 @@ class PathEstimator(nn.Module):
             gates: their path gates.
             targets: class indices ``[N]`` in ``[0, C)``, for ``on_counts``; None counts samples only.
         """
+        require_structure("record", gates, self.structure_id)
         if gates.n_gates != self.n_paths:
             raise ValueError(f"record: gates must have P={self.n_paths} paths, got P={gates.n_gates}")
         if targets is not None:

@@ -27,26 +27,30 @@ class PackedGates:
             significant first) of word ``p // 32``; padding bits are zero (checked on the CPU only: a look at
             CUDA memory would synchronise).
         n_gates: P.
+        structure_id: the structure whose gates these are, so that an estimator or a store of another one can
+            refuse them; None: unknown.
 
     Raises:
         ValueError: wrong dtype, shape or layout of ``words``, or a padding bit that is set.
     """
 
-    __slots__ = ("n_gates", "words")
+    __slots__ = ("n_gates", "structure_id", "words")
 
-    def __init__(self, words: Tensor, n_gates: int) -> None:
+    def __init__(self, words: Tensor, n_gates: int, structure_id: str | None = None) -> None:
         if not isinstance(n_gates, int):
             raise TypeError(f"PackedGates: n_gates must be an int, got {type(n_gates).__name__}")
         _native.check_words(words, n_gates)
         self.words = words
         self.n_gates = n_gates
+        self.structure_id = structure_id
 
     @classmethod
-    def _trusted(cls, words: Tensor, n_gates: int) -> PackedGates:
+    def _trusted(cls, words: Tensor, n_gates: int, structure_id: str | None = None) -> PackedGates:
         """Words that one of our own kernels has just written: nothing left to check."""
         gates = cls.__new__(cls)
         gates.words = words
         gates.n_gates = n_gates
+        gates.structure_id = structure_id
         return gates
 
     @classmethod
@@ -58,7 +62,8 @@ class PackedGates:
         for part in parts:
             if part.n_gates != n_gates:
                 raise ValueError(f"PackedGates.cat: all parts must have P={n_gates}, got P={part.n_gates}")
-        return cls._trusted(torch.cat([part.words for part in parts]), n_gates)
+        words = torch.cat([part.words for part in parts])
+        return cls._trusted(words, n_gates, common_structure("PackedGates.cat", parts))
 
     def __len__(self) -> int:
         return self.words.shape[0]
@@ -78,7 +83,7 @@ class PackedGates:
 
     def to(self, device: torch.device | str) -> PackedGates:
         """The same gates on another device."""
-        return self._trusted(self.words.to(device), self.n_gates)
+        return self._trusted(self.words.to(device), self.n_gates, self.structure_id)
 
     def __getitem__(self, index: Any) -> PackedGates:
         """Samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
@@ -92,7 +97,7 @@ class PackedGates:
             raise ValueError(
                 "PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor"
             )
-        return self._trusted(words.contiguous(), self.n_gates)
+        return self._trusted(words.contiguous(), self.n_gates, self.structure_id)
 
     def unpack(self) -> Tensor:
         """The gates as bool ``[N, P]``."""
@@ -140,3 +145,20 @@ class PackedGates:
         distance = int(self.hamming(other).sum())
         total = len(self) * self.n_gates
         return 1.0 - distance / total if total else float("nan")
+
+
+def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:
+    """The structure_id that ``gates`` state, None where none does; refuses different ones."""
+    ids = {part.structure_id for part in gates} - {None}
+    if len(ids) > 1:
+        short = " and ".join(f"{structure_id[:12]}…" for structure_id in sorted(i for i in ids if i))
+        raise ValueError(f"{owner}: gates must be of one structure, got structure_id {short}")
+    return ids.pop() if ids else None
+
+
+def require_structure(owner: str, gates: PackedGates, structure_id: str | None) -> None:
+    """Refuses gates that are known to be of another structure."""
+    if structure_id is not None and gates.structure_id not in (None, structure_id):
+        raise ValueError(
+            f"{owner}: gates must be of structure_id {structure_id[:12]}…, got {(gates.structure_id or '')[:12]}…"
+        )

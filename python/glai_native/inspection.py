@@ -18,7 +18,8 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         ValueError: what it holds is damaged.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
+        what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
+        raise FileNotFoundError(f"{folder}: {what}")
     if (folder / STRUCTURE_FILE).exists():
         return _describe_model(GLAI.load(folder))
     if any(folder.glob("shard-*.safetensors")):
@@ -53,6 +54,6 @@ def _describe_store(store: GateStore) -> dict[str, Any]:
         "layer_widths": list(store.widths),
         "samples": len(store),
         "bytes_per_sample": store.bytes_per_sample,
-        "density": [round(layer.density(), 4) for layer in layers],
-        "deviation": [round(layer.deviation(), 4) for layer in layers],
+        "unit_density": [round(layer.density(), 4) for layer in layers],
+        "unit_deviation": [round(layer.deviation(), 4) for layer in layers],
     }

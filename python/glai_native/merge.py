@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from glai_native.estimator import PathEstimator
 from glai_native.model import GLAI
@@ -30,6 +31,8 @@ def merge(models: Sequence[Model], method: str = "samples") -> Model:
     """
     if method not in METHODS:
         raise ValueError(f"merge: method must be one of {', '.join(METHODS)}, got {method!r}")
+    if isinstance(models, nn.Module):
+        raise TypeError(f"merge: models must be a sequence of models, got one {type(models).__name__}")
     if not models:
         raise ValueError("merge: models must hold at least one model, got none")
     kinds = {type(model) for model in models}

@@ -28,6 +28,11 @@ class GLAI(nn.Module):
 
     def __init__(self, selector: PathSelector, estimator: PathEstimator) -> None:
         super().__init__()
+        if not isinstance(selector, PathSelector) or not isinstance(estimator, PathEstimator):
+            kinds = f"{type(selector).__name__} and {type(estimator).__name__}"
+            raise TypeError(
+                f"GLAI: selector must be a PathSelector and estimator a PathEstimator, got {kinds}"
+            )
         if estimator.structure_id not in (None, selector.structure_id):
             raise ValueError(
                 f"GLAI: estimator must have structure_id {selector.structure_id[:12]}… like the selector, "

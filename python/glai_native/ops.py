@@ -19,7 +19,7 @@ from torch import Tensor
 
 from glai_native import _native
 from glai_native.backend import execution
-from glai_native.gates import PackedGates, words_per_row
+from glai_native.gates import PackedGates, common_structure, words_per_row
 
 
 def pack_gates(bits: Tensor) -> PackedGates:
@@ -47,6 +47,10 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
     A path is one unit per layer and its gate the AND of their bits; every layer has, last, a unit that is
     always on. P = (h_1+1)·…·(h_L+1), j_1 slowest (DESIGN: "The mathematics").
     """
+    if isinstance(layers, PackedGates):
+        raise TypeError(
+            "path_gates: layers must be a sequence of PackedGates, one per hidden layer, got one alone"
+        )
     if not layers:
         raise ValueError("path_gates: layers must hold the unit bits of at least one hidden layer, got none")
     if any(not isinstance(layer, PackedGates) for layer in layers):
@@ -58,13 +62,14 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
     n_paths = math.prod(layer.n_gates + 1 for layer in layers)
     if n_paths >= 2**31:
         raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
+    structure_id = common_structure("path_gates", layers)
     first = layers[0].words
     paths = PackedGates._trusted(first.new_ones((len(layers[0]), 1)), 1)
     for layer in reversed(layers):
         n_gates = (layer.n_gates + 1) * paths.n_gates
         words = first.new_empty((len(layers[0]), words_per_row(n_gates)))
         _native.path_gates(layer.words, layer.n_gates, paths.words, paths.n_gates, words, *execution(first))
-        paths = PackedGates._trusted(words, n_gates)
+        paths = PackedGates._trusted(words, n_gates, structure_id)
     return paths
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
-from glai_native.gates import PackedGates, words_per_row
+from glai_native.gates import PackedGates, require_structure, words_per_row
 from glai_native.ops import path_gates
 from glai_native.structure import PathSelector
 
@@ -108,13 +108,15 @@ class GateStore:
         Raises:
             ValueError: layers, widths or numbers of samples that do not fit; another process has appended.
         """
-        if any(not isinstance(layer, PackedGates) for layer in layers):
+        if isinstance(layers, PackedGates) or any(not isinstance(layer, PackedGates) for layer in layers):
             raise TypeError(
                 "GateStore.append: layers must be a sequence of PackedGates, one per hidden layer"
             )
         widths = [layer.n_gates for layer in layers]
         if widths != list(self.widths):
             raise ValueError(f"GateStore.append: layers must have widths {list(self.widths)}, got {widths}")
+        for layer in layers:
+            require_structure("GateStore.append", layer, self.structure_id)
         if len({len(layer) for layer in layers}) != 1:
             raise ValueError(
                 "GateStore.append: all layers must have the same number of samples, "
@@ -144,7 +146,7 @@ class GateStore:
                 here = (rows >= shard.first_row) & (rows < shard.first_row + shard.rows)
                 if bool(here.any()):
                     words[here] = shard.layers[i].words[rows[here] - shard.first_row]
-            layers.append(PackedGates._trusted(words, width))
+            layers.append(PackedGates._trusted(words, width, self.structure_id))
         return layers
 
     def batch(self, ids: Tensor | Iterable[int] | slice) -> PackedGates:

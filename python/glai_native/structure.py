@@ -219,9 +219,11 @@ class PathSelector(nn.Module):
         return None
 
     def project(self, x: Tensor) -> Tensor:
-        """Raw x ``[N, in_features]`` to z ``[N, D]``."""
+        """Raw x ``[N, in_features]`` of any real dtype to z ``[N, D]`` of the network's dtype."""
         require_samples("PathSelector", x, self.in_features)
-        return cast(Tensor, self.projection(x))
+        if x.is_complex():
+            raise ValueError(f"PathSelector: x must be real numbers, got {x.dtype}")
+        return cast(Tensor, self.projection(x)).to(self.hidden[0][0].dtype)
 
     @torch.no_grad()
     def unit_gates_of(self, z: Tensor) -> list[PackedGates]:
@@ -230,21 +232,24 @@ class PathSelector(nn.Module):
         dtype = self.hidden[0][0].dtype
         if z.dtype != dtype:
             names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
-            raise ValueError(
-                f"PathSelector: x must give {names[0]} like the network's weights, got {names[1]}"
-            )
+            raise ValueError(f"PathSelector: z must be {names[0]} like the network's weights, got {names[1]}")
         blocks: list[list[PackedGates]] = [[] for _ in self.widths]
         for rows in z.split(CAPTURE_ROWS) if len(z) else (z,):
             activation = rows
             for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
                 pre_activation = nn.functional.linear(activation, weight, bias)
-                block.append(pack_gates(pre_activation))
+                gates = pack_gates(pre_activation)
+                gates.structure_id = self.structure_id
+                block.append(gates)
                 activation = pre_activation.relu_()
         return [block[0] if len(block) == 1 else PackedGates.cat(block) for block in blocks]
 
     def unit_gates(self, x: Tensor) -> list[PackedGates]:
-        """Unit bits per hidden layer from raw x, the always-on unit excluded."""
-        return self.unit_gates_of(self.project(x))
+        """Unit bits per hidden layer from raw x, the always-on unit excluded; x must be finite."""
+        z = self.project(x)
+        if not bool(torch.isfinite(z).all()):
+            raise ValueError("PathSelector: x must be finite, got NaN or infinite values")
+        return self.unit_gates_of(z)
 
     def gates(self, x: Tensor) -> PackedGates:
         """Path gates ``[N, n_paths]`` from raw x, always-on units included."""

@@ -164,7 +164,8 @@ def train_structure(
     ):
         shapes = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (x, y)]
         raise ValueError(
-            f"train_structure: x must be [N >= 1, D] and y [N] or [N, C], got {shapes[0]} and {shapes[1]}"
+            "train_structure: x must be a tensor [N >= 1, D] and y a tensor [N] or [N, C], "
+            f"got {shapes[0]} and {shapes[1]}"
         )
     if batch_size < 1:
         raise ValueError(f"train_structure: batch_size must be >= 1, got {batch_size}")

@@ -32,7 +32,8 @@ class Training:
     Attributes:
         scale: of the structure, for the models that have one.
         rate: Adam's, chosen on validation.
-        seconds: of training alone, evaluation and the choice of the rate excluded.
+        seconds: of training alone, epochs times the median epoch; evaluation and the choice of the rate excluded.
+        disturbance: seconds that really passed over ``seconds``; far above 1, the machine was busy.
         curve: ``(seconds, test accuracy)`` after each epoch, the first before training.
     """
 
@@ -42,6 +43,7 @@ class Training:
     scale: str = ""
     rate: float = 0.0
     seconds: float = 0.0
+    disturbance: float = 1.0
     accuracy: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
 

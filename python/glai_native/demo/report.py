@@ -11,6 +11,9 @@ from rich.table import Table
 
 from glai_native.demo.figures import DemoReport, Training, standard_error
 
+# Seconds that passed over epochs times the median epoch: from here on something else was running.
+DISTURBED = 1.5
+
 
 def print_report(report: DemoReport, console: Console) -> None:
     """Prints the tables of a report."""
@@ -21,16 +24,22 @@ def print_report(report: DemoReport, console: Console) -> None:
         f"{report.build['threads']} threads, {report.build['cpu_isa']}\n"
     )
     console.print(_models(report))
+    worst = max(model.disturbance for model in report.models)
+    if worst > DISTURBED:
+        console.print(
+            f"The machine was busy (up to {worst:.1f} times the typical epoch): compare no seconds.\n",
+            style="bold",
+        )
     console.print(_structures(report))
     for structure in report.structures:
         flips = "  ".join(f"{100 * epoch['flip_rate']:.2g}" for epoch in structure.epochs)
         state = "settled" if structure.settled else "not settled"
         console.print(f"Flips per epoch in %, {structure.widths[0]} units ({state}): {flips}", style="dim")
     console.print()
-    console.print(_conversion(report))
-    console.print(_retraining(report))
-    console.print(_merging(report))
-    console.print(f"\nModel, gates and report are in {report.folder}; {report.seconds:.0f} s in all.")
+    for table in (_conversion(report), _retraining(report), _merging(report)):
+        console.print(table)
+        console.print()
+    console.print(f"Model, gates and report are in {report.folder}; {report.seconds:.0f} s in all.")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -41,20 +50,20 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _models(report: DemoReport) -> Table:
-    table = _table("Models", "model", "params", "trained", "rate", "s", "test %")
+    table = _table("Models", "model", "params", "trained", "s", "s in all", "test %")
     for model in report.models:
         table.add_row(
             model.name,
             f"{model.total_parameters:,}",
             f"{model.trained_parameters:,}",
-            f"{model.rate:g}",
             f"{model.seconds:.2f}",
+            f"{_structure_seconds(report, model) + model.seconds:.2f}",
             _accuracy(report, model.accuracy),
         )
     table.caption = (
         "On test samples, one run, with its standard error. Adam for all; each model's rate is the best of "
         f"{', '.join(f'{rate:g}' for rate in report.settings['rates'])} on a part of its training data, outside the "
-        "clock. GLAI goes on from its selector's weights; the structure's own time is in the next table."
+        "clock. GLAI goes on from its selector's weights; 's in all' has the structure's training and capture too."
     )
     return table
 
@@ -91,8 +100,9 @@ def _conversion(report: DemoReport) -> Table:
             row["scale"],
             f"{row['difference_float32']:.1e} (rel. {row['relative_float32']:.0e})",
             f"{row['difference_float64']:.1e} (rel. {row['relative_float64']:.0e})",
-            f"{row['accuracy']:.2%}",
+            _accuracy(report, row["accuracy"]),
         )
+    table.caption = "so far: the selector was trained only until its pattern settled"
     return table
 
 
@@ -144,6 +154,7 @@ def save_plot(report: DemoReport, path: Path) -> None:
             label = f"{what}, {structure.widths[0]} units"
             settling.semilogy(epochs, values, style, color=f"C{i}", label=label, markersize=4)
     settling.set(xlabel="epoch", ylabel="share of gates, relative change", title="Structure settles")
+    settling.xaxis.get_major_locator().set_params(integer=True)
     settling.legend(fontsize=8)
     for i, model in enumerate(report.models):
         seconds, values = _curve(report, model)
@@ -163,8 +174,11 @@ def save_plot(report: DemoReport, path: Path) -> None:
 
 def _curve(report: DemoReport, model: Training) -> tuple[list[float], list[float]]:
     """Accuracy over time; before training on learned gates lies the time of their structure."""
-    learned = bool(model.scale) and "random" not in model.name
-    offset = sum(
-        s.seconds + s.capture_seconds for s in report.structures if learned and s.scale == model.scale
-    )
+    offset = _structure_seconds(report, model)
     return [offset + seconds for seconds, _ in model.curve], [value for _, value in model.curve]
+
+
+def _structure_seconds(report: DemoReport, model: Training) -> float:
+    """Training and capture of the structure whose learned gates the model reads; 0 where it reads none."""
+    learned = bool(model.scale) and "random" not in model.name
+    return sum(s.seconds + s.capture_seconds for s in report.structures if learned and s.scale == model.scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -76,6 +77,7 @@ def _prepare(folder: Path) -> None:
         raise ValueError(f"{folder}: the folder is not empty and no demo made it, choose another with --out")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
+    (folder / "demo.png").unlink(missing_ok=True)
     for factor in SCALES.values():
         gates = folder / "gates" if factor == 1 else folder / f"x{factor}" / "gates"
         for shard in gates.glob("shard-*.safetensors"):
@@ -282,12 +284,17 @@ class _Demo:
     def _train(
         self, training: Training, model: nn.Module, inputs: _Inputs, y: Tensor, test: _Inputs, epochs: int
     ) -> None:
-        training.curve = [(0.0, test.test(model, self.data.y_test)[0])]
-        for epoch, seconds in enumerate(self._epochs(model, inputs, y, epochs, training.rate), start=1):
-            training.seconds += seconds
-            training.curve.append((training.seconds, test.test(model, self.data.y_test)[0]))
+        accuracies, seconds = [test.test(model, self.data.y_test)[0]], []
+        for epoch, spent in enumerate(self._epochs(model, inputs, y, epochs, training.rate), start=1):
+            seconds.append(spent)
+            accuracies.append(test.test(model, self.data.y_test)[0])
             self.bar.update(self.task, description=f"{training.name.strip()}: epoch {epoch}")
-        training.accuracy = training.curve[-1][1]
+        # The median epoch stands for all: whatever else ran on the machine in between is left out.
+        typical = statistics.median(seconds)
+        training.seconds = typical * epochs
+        training.disturbance = sum(seconds) / training.seconds
+        training.curve = [(typical * epoch, accuracy) for epoch, accuracy in enumerate(accuracies)]
+        training.accuracy = accuracies[-1]
         self.bar.update(self.task, advance=1)
 
     def _epochs(
