@@ -23,22 +23,21 @@ def print_report(report: DemoReport, console: Console) -> None:
         f"{data['test']:,} for test; D={data['features']}, C={data['classes']}; "
         f"{report.build['threads']} threads, {report.build['cpu_isa']}\n"
     )
-    console.print(_models(report))
+    console.print(_models(report), "")
     worst = max(model.disturbance for model in report.models)
     if worst > DISTURBED:
         console.print(
             f"The machine was busy (up to {worst:.1f} times the typical epoch): compare no seconds.\n",
             style="bold",
         )
-    console.print(_structures(report))
+    console.print(_structures(report), "")
     for structure in report.structures:
         flips = "  ".join(f"{100 * epoch['flip_rate']:.2g}" for epoch in structure.epochs)
         state = "settled" if structure.settled else "not settled"
         console.print(f"Flips per epoch in %, {structure.widths[0]} units ({state}): {flips}", style="dim")
     console.print()
     for table in (_conversion(report), _retraining(report), _merging(report)):
-        console.print(table)
-        console.print()
+        console.print(table, "")
     console.print(f"Model, gates and report are in {report.folder}; {report.seconds:.0f} s in all.")
 
 
