@@ -184,7 +184,8 @@ std::string device_name(const Device& device) {
 
 Form parse_form(const char* op, const std::string& name) {
   if (name == "compaction") return Form::compaction;
-  fail(std::string(op) + ": form must be None or 'compaction', got '" + name + "'");
+  if (name == "subset_sums") return Form::subset_sums;
+  fail(std::string(op) + ": form must be None, 'compaction' or 'subset_sums', got '" + name + "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
@@ -261,6 +262,9 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
+  if (a.form == Form::subset_sums) {
+    fail("gated_matmul_weight_grad: form must be None or 'compaction', got 'subset_sums'");
+  }
   const Checker check("gated_matmul_weight_grad", "x", a.x.device);
   check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});
   const DType dtype = a.x.dtype;

@@ -1,9 +1,11 @@
-// gated_matmul by compaction: per path, the rows that are on are gathered and multiplied.
+// gated_matmul: by compaction (per path, the rows that are on are gathered and multiplied), or by the
+// subset-sum tables of gated_matmul_subset_sums.hpp; choose_form says when.
 #pragma once
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "cpu/active_rows.hpp"
+#include "cpu/gated_matmul_subset_sums.hpp"
 #include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/tiles.hpp"
@@ -97,9 +99,31 @@ void gated_matmul_compaction(const GatedMatmulArgs& a) {
   });
 }
 
+// Subset sums cost the same at any density: they win where outputs are few (compaction then fills few
+// lanes of a vector) and many gates are on. Set by `glai bench` on (256..4096, 25..256, 50..784, 10),
+// one thread, AVX-512.
+GLAI_ALWAYS_INLINE constexpr Form choose_form(std::int64_t n, std::int64_t d, std::int64_t c,
+                                              double density) {
+  return c <= 16 && d >= 32 && n >= 64 && density >= 0.4 ? Form::subset_sums : Form::compaction;
+}
+
+GLAI_ALWAYS_INLINE double density_of(const TensorView& words, std::int64_t n_gates) {
+  const std::int64_t count = words.shape[0] * words.shape[1];
+  std::int64_t on = 0;
+  for (std::int64_t i = 0; i < count; ++i) on += __builtin_popcount(words.as<const std::uint32_t>()[i]);
+  return count == 0 ? 0.0 : static_cast<double>(on) / static_cast<double>(words.shape[0] * n_gates);
+}
+
 inline void gated_matmul(const GatedMatmulArgs& a) {
-  if (a.x.dtype == DType::float64) return gated_matmul_compaction<double>(a);
-  return gated_matmul_compaction<float>(a);
+  const bool wide = a.x.dtype == DType::float64;
+  const Form form =
+      a.form != Form::automatic
+          ? a.form
+          : choose_form(a.x.shape[0], a.x.shape[1], a.weight.shape[2], density_of(a.words, a.n_gates));
+  if (form == Form::subset_sums) {
+    return wide ? gated_matmul_subset_sums<double>(a) : gated_matmul_subset_sums<float>(a);
+  }
+  return wide ? gated_matmul_compaction<double>(a) : gated_matmul_compaction<float>(a);
 }
 
 }  // namespace glai::GLAI_ISA

@@ -43,6 +43,11 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm256_maskstore_ps(p, t.mask, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE float total() const {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+  }
 };
 
 template <>
@@ -60,6 +65,10 @@ struct Vec<double> {
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm256_maskstore_pd(p, t.mask, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE double total() const {
+    const __m128d sum = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(sum, _mm_unpackhi_pd(sum, sum)));
+  }
 };
 
 GLAI_ALWAYS_INLINE std::uint32_t positive_word(const float* p) {

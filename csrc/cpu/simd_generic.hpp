@@ -40,6 +40,12 @@ struct Vec {
   // *this + a * b
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {v + a.v * b.v}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {v + a.v}; }
+  // Sum of the lanes.
+  GLAI_ALWAYS_INLINE T total() const {
+    T sum = v[0];
+    for (int i = 1; i < width; ++i) sum += v[i];
+    return sum;
+  }
 };
 
 // Bit i is set when p[i] > 0 (NaN is not), for 32 elements.

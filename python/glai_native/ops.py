@@ -85,10 +85,12 @@ def gated_matmul(
         gates: path gates, N samples of P.
         weight: ``[P, D, C]``.
         bias: ``[P, C]`` or None.
-        form: forces a kernel by name (``"compaction"``); None chooses.
+        form: forces a kernel by name: ``"compaction"`` (work falls with the density) or ``"subset_sums"`` (work
+            does not depend on it); None chooses by shape and density.
 
     Returns:
-        ``[N, C]``.
+        ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on; one in x reaches its own
+        sample, by subset sums also where no path is on.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
@@ -150,7 +152,7 @@ def gated_matmul_input_grad(
         dy: ``[N, C]``.
         gates: path gates, N samples of P.
         weight: ``[P, D, C]``.
-        form: forces a kernel by name (``"compaction"``); None chooses.
+        form: as for :func:`gated_matmul`.
 
     Returns:
         ``[N, D]``.
@@ -243,7 +245,8 @@ def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: s
     return dx
 
 
-# --- gradients: the family is closed, each op's gradient is made of the other two ---
+# --- gradients: the family is closed, each op's gradient is made of the other two; a forced form is that
+# --- call's alone, its gradients choose theirs ---
 
 
 class _Family(NamedTuple):
@@ -255,44 +258,44 @@ class _Family(NamedTuple):
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, weight, _, ctx.form = inputs
+    x, words, ctx.n_gates, weight, _, _ = inputs
     ctx.save_for_backward(x, words, weight)
 
 
 def _forward_backward(family: _Family, ctx: Any, dy: Tensor) -> Any:
     x, words, weight = ctx.saved_tensors
     need_x, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, weight, ctx.form) if need_x else None
+    dx = family.input_grad(dy, words, ctx.n_gates, weight, None) if need_x else None
     dw = db = None
     if need_weight or need_bias:
-        dw, db = family.weight_grad(x, words, ctx.n_gates, dy, need_bias, ctx.form)
+        dw, db = family.weight_grad(x, words, ctx.n_gates, dy, need_bias, None)
     return dx, None, None, dw if need_weight else None, db if need_bias else None, None
 
 
 def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, dy, ctx.with_bias, ctx.form = inputs
+    x, words, ctx.n_gates, dy, ctx.with_bias, _ = inputs
     ctx.save_for_backward(x, words, dy)
 
 
 def _weight_grad_backward(family: _Family, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
     x, words, dy = ctx.saved_tensors
     need_x, _, _, need_dy, _, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ddw, ctx.form) if need_x else None
+    dx = family.input_grad(dy, words, ctx.n_gates, ddw, None) if need_x else None
     bias = ddb if ctx.with_bias else None
-    ddy = family.forward(x, words, ctx.n_gates, ddw, bias, ctx.form) if need_dy else None
+    ddy = family.forward(x, words, ctx.n_gates, ddw, bias, None) if need_dy else None
     return dx, None, None, ddy, None, None
 
 
 def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    dy, words, ctx.n_gates, weight, ctx.form = inputs
+    dy, words, ctx.n_gates, weight, _ = inputs
     ctx.save_for_backward(dy, words, weight)
 
 
 def _input_grad_backward(family: _Family, ctx: Any, ddx: Tensor) -> Any:
     dy, words, weight = ctx.saved_tensors
     need_dy, _, _, need_weight, _ = ctx.needs_input_grad
-    ddy = family.forward(ddx, words, ctx.n_gates, weight, None, ctx.form) if need_dy else None
-    dw = family.weight_grad(ddx, words, ctx.n_gates, dy, False, ctx.form)[0] if need_weight else None
+    ddy = family.forward(ddx, words, ctx.n_gates, weight, None, None) if need_dy else None
+    dw = family.weight_grad(ddx, words, ctx.n_gates, dy, False, None)[0] if need_weight else None
     return ddy, None, None, dw, None
 
 
