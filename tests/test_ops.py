@@ -72,6 +72,16 @@ def check_weight_grad(dw, x, bits, dy, added_to=None):
     assert_accurate(dw, expected, terms, counts)
 
 
+def check_bias_grad(db, bits, dy):
+    dy = dy.double()
+    assert_accurate(
+        db,
+        ref.gated_matmul_bias_grad_ref(bits, dy),
+        ref.gated_matmul_bias_grad_ref(bits, dy.abs()),
+        ref.gated_matmul_bias_grad_ref(bits, torch.ones_like(dy)),
+    )
+
+
 def check_input_grad(dx, dy, bits, weight):
     dy, weight = dy.double(), weight.double()
     assert_accurate(
@@ -88,6 +98,9 @@ def check_all(x, weight, bias, dy, bits):
         check_forward(glai.gated_matmul(x, gates, weight, form=form), x, bits, weight, None)
         check_forward(glai.gated_matmul(x, gates, weight, bias, form=form), x, bits, weight, bias)
         check_input_grad(glai.gated_matmul_input_grad(dy, gates, weight, form=form), dy, bits, weight)
+    leaf = bias.clone().requires_grad_()
+    glai.gated_matmul(x, gates, weight, leaf).backward(dy)
+    check_bias_grad(leaf.grad, bits, dy)
     for form in (None, "compaction"):
         check_weight_grad(glai.gated_matmul_weight_grad(x, gates, dy, form=form), x, bits, dy)
 

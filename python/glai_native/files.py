@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,13 +31,11 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
     try:
         for path, content in contents.items():
             # A name of its own: writers of the same file, threads included, must not share what they stage.
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
-            staged[path] = Path(name)
-            with open(descriptor, "wb") as file:
+            staged[path] = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
+            with open(staged[path], "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
         for path, temporary in staged.items():
             if exclusive:
                 os.link(temporary, path)
@@ -55,13 +53,6 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _umask() -> int:
-    """The process's mask; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-WORD_BITS = 32
+from glai_native.gates import WORD_BITS
 
 
 def pack_gates_ref(bits: Tensor) -> Tensor:
