@@ -12,7 +12,8 @@ from glai_native import reference as ref
 from glai_native.cases import DENSITIES, SHAPES, make_case
 
 DTYPES = [torch.float32, torch.float64]
-FORMS = (None, "compaction", "subset_sums")
+FORMS = (None, "compaction", "subset_sums", "reference")
+GRAD_FORMS = (None, "compaction", "subset_sums")
 # (N, P, D, C): zero, one, around a word, around a vector, more than one block of rows, features, columns.
 EDGES = [
     (0, 3, 4, 5),
@@ -101,7 +102,7 @@ def check_all(x, weight, bias, dy, bits):
     leaf = bias.clone().requires_grad_()
     glai.gated_matmul(x, gates, weight, leaf).backward(dy)
     check_bias_grad(leaf.grad, bits, dy)
-    for form in (None, "compaction"):
+    for form in GRAD_FORMS:
         check_weight_grad(glai.gated_matmul_weight_grad(x, gates, dy, form=form), x, bits, dy)
 
 
@@ -290,11 +291,11 @@ X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torc
         (lambda: glai.gated_matmul(X.to("meta"), GATES, W), "x must be on cpu or cuda"),
         (
             lambda: glai.gated_matmul(X, GATES, W, form="magic"),
-            "form must be None, 'compaction' or 'subset_sums', got 'magic'",
+            "form must be None, 'compaction', 'subset_sums' or 'reference', got 'magic'",
         ),
         (
-            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, form="subset_sums"),
-            "gated_matmul_weight_grad: form must be None or 'compaction'",
+            lambda: glai.gated_matmul_weight_grad(X, GATES, DY, form="reference"),
+            "gated_matmul_weight_grad: form must be None, 'compaction' or 'subset_sums', got 'reference'",
         ),
         (
             lambda: glai.gated_matmul_weight_grad(X, GATES, DY[:2]),

@@ -16,7 +16,7 @@ struct Execution {
 };
 
 // The ways of computing a gated product (one kernel each); automatic lets choose_form decide.
-enum class Form : std::uint8_t { automatic, compaction, subset_sums };
+enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference };
 
 struct PackGatesArgs {
   TensorView bits;   // bool, float32 or float64 [N, P]; a float is on when > 0

@@ -185,7 +185,9 @@ std::string device_name(const Device& device) {
 Form parse_form(const char* op, const std::string& name) {
   if (name == "compaction") return Form::compaction;
   if (name == "subset_sums") return Form::subset_sums;
-  fail(std::string(op) + ": form must be None, 'compaction' or 'subset_sums', got '" + name + "'");
+  if (name == "reference") return Form::reference;
+  fail(std::string(op) + ": form must be None, 'compaction', 'subset_sums' or 'reference', got '" + name +
+       "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
@@ -262,8 +264,8 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
-  if (a.form == Form::subset_sums) {
-    fail("gated_matmul_weight_grad: form must be None or 'compaction', got 'subset_sums'");
+  if (a.form == Form::reference) {
+    fail("gated_matmul_weight_grad: form must be None, 'compaction' or 'subset_sums', got 'reference'");
   }
   const Checker check("gated_matmul_weight_grad", "x", a.x.device);
   check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});

@@ -1,112 +1,19 @@
-// gated_matmul: by compaction (per path, the rows that are on are gathered and multiplied), or by the
-// subset-sum tables of gated_matmul_subset_sums.hpp; choose_form says when.
+// gated_matmul: counts the gates, takes the form that the plan names, and steps aside from the reference
+// form where weights nearly cancel.
 #pragma once
 
 #include "core/args.hpp"
-#include "core/gates.hpp"
-#include "cpu/active_rows.hpp"
-#include "cpu/gated_matmul_subset_sums.hpp"
-#include "cpu/panel.hpp"
-#include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "core/plan.hpp"
+#include "core/scratch.hpp"
+#include "cpu/gated_matmul_buckets.hpp"
+#include "cpu/gates.hpp"
+#include "cpu/weight_norms.hpp"
 
 namespace glai::GLAI_ISA {
 
-// A task is a block of rows times a block of columns. Every block of rows reads all weights of its
-// columns, so where these overflow the second-level cache the blocks are high; every block of columns
-// looks for the active rows anew, so where a row is little work the blocks are wide; at least two tasks
-// are made. Chosen by shape alone, so that the result does not depend on the threads.
-GLAI_ALWAYS_INLINE constexpr std::int64_t forward_columns_per_task(std::int64_t d) {
-  return d >= 128 ? 64 : 256;
-}
-constexpr std::int64_t kMaxRowsPerTask = 1024;
-constexpr std::int64_t kCachedWeightBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kSummedValues = 4096;
 
-GLAI_ALWAYS_INLINE constexpr std::int64_t forward_rows_per_task(std::int64_t n,
-                                                                std::int64_t column_tasks,
-                                                                std::int64_t weight_bytes) {
-  const std::int64_t high = weight_bytes > kCachedWeightBytes ? kMaxRowsPerTask : 128;
-  if (column_tasks > 1) return high;
-  const std::int64_t half = (n + 1) / 2;
-  return half < 32 ? 32 : half < high ? half : high;
-}
-
-template <class T>
-void gated_matmul_compaction(const GatedMatmulArgs& a) {
-  const std::int64_t n = a.x.shape[0], d = a.x.shape[1], p_count = a.n_gates;
-  const std::int64_t c = a.weight.shape[2], w_words = words_per_row(p_count);
-  const std::int64_t column_step = forward_columns_per_task(d);
-  const std::int64_t column_tasks = (c + column_step - 1) / column_step;
-  const std::int64_t row_step =
-      forward_rows_per_task(n, column_tasks, p_count * d * c * static_cast<std::int64_t>(sizeof(T)));
-  const std::int64_t row_tasks = (n + row_step - 1) / row_step;
-  const double work =
-      static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
-  const std::int64_t k_stride = a.weight.stride[1];
-  // A single column has no stride of its own.
-  const std::int64_t column_stride = c == 1 ? 1 : a.weight.stride[2];
-  const bool far_apart = k_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-
-  parallel_for(row_tasks * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
-    const std::int64_t begin = task / column_tasks * row_step;
-    const std::int64_t count = n - begin < row_step ? n - begin : row_step;
-    const std::int64_t first = task % column_tasks * column_step;
-    const std::int64_t columns = c - first < column_step ? c - first : column_step;
-    const T* x = a.x.as<const T>() + begin * a.x.stride[0];
-    T* y = a.y.as<T>() + begin * a.y.stride[0] + first;
-    const auto* words = a.words.as<const std::uint32_t>() + begin * w_words;
-    for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t j = 0; j < columns; ++j) y[i * a.y.stride[0] + j] = T(0);
-    }
-    alignas(64) T packed[kPanelBytes / sizeof(T)];
-    std::int32_t rows[kMaxRowsPerTask];
-    for (std::int64_t p = 0; p < p_count; ++p) {
-      const std::int64_t active = active_rows(words, w_words, p, 0, count, rows);
-      if (active == 0) continue;
-      const T* weight = a.weight.as<const T>() + p * a.weight.stride[0] + first * column_stride;
-      const T* bias = a.bias ? a.bias->as<const T>() + p * a.bias->stride[0] + first : nullptr;
-      for_column_tiles<T>(columns, [&](std::int64_t column, int vecs, Tail<T> tail) {
-        const std::int64_t width = vecs * Vec<T>::width;
-        const std::int64_t used = columns - column < width ? columns - column : width;
-        const std::int64_t k_step = kPanelBytes / (width * static_cast<std::int64_t>(sizeof(T)));
-        const EvenSplit groups(active, gather_tile_rows(vecs));
-        // At least one step, so that the bias is added when D is 0.
-        for (std::int64_t k = 0; k == 0 || k < d; k += k_step) {
-          const std::int64_t k_count = d - k < k_step ? d - k : k_step;
-          const T* panel = weight + k * k_stride + column * column_stride;
-          std::int64_t panel_stride = k_stride;
-          if (column_stride != 1) {
-            pack_transposed(panel, column_stride, k_count, used, packed, width);
-          } else if (far_apart && groups.parts > 1) {
-            pack_rows(panel, k_stride, k_count, used, packed, width);
-          }
-          if (column_stride != 1 || (far_apart && groups.parts > 1)) {
-            panel = packed;
-            panel_stride = width;
-          }
-          const std::int32_t* group = rows;
-          for (std::int64_t g = 0; g < groups.parts; ++g) {
-            const int m = static_cast<int>(groups.size(g));
-            run_gather_tile<T>(
-                m, vecs,
-                {x + k, a.x.stride[0], group, panel, panel_stride, k_count,
-                 k == 0 && bias != nullptr ? bias + column : nullptr, y + column, a.y.stride[0], tail});
-            group += m;
-          }
-        }
-      });
-    }
-  });
-}
-
-// Subset sums cost the same at any density: they win where outputs are few (compaction then fills few
-// lanes of a vector) and many gates are on. Set by `glai bench` on (256..4096, 25..256, 50..784, 10),
-// one thread, AVX-512.
-GLAI_ALWAYS_INLINE constexpr Form choose_form(std::int64_t n, std::int64_t d, std::int64_t c,
-                                              double density) {
-  return c <= 16 && d >= 32 && n >= 64 && density >= 0.4 ? Form::subset_sums : Form::compaction;
-}
-
+// Mean of the gates; 0 when there are none.
 GLAI_ALWAYS_INLINE double density_of(const TensorView& words, std::int64_t n_gates) {
   const std::int64_t count = words.shape[0] * words.shape[1];
   std::int64_t on = 0;
@@ -114,16 +21,111 @@ GLAI_ALWAYS_INLINE double density_of(const TensorView& words, std::int64_t n_gat
   return count == 0 ? 0.0 : static_cast<double>(on) / static_cast<double>(words.shape[0] * n_gates);
 }
 
-inline void gated_matmul(const GatedMatmulArgs& a) {
-  const bool wide = a.x.dtype == DType::float64;
-  const Form form =
-      a.form != Form::automatic
-          ? a.form
-          : choose_form(a.x.shape[0], a.x.shape[1], a.weight.shape[2], density_of(a.words, a.n_gates));
-  if (form == Form::subset_sums) {
-    return wide ? gated_matmul_subset_sums<double>(a) : gated_matmul_subset_sums<float>(a);
+// One path's share of gates that are all on: words of one gate [N], every one set.
+GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) words[i] = 1u;
+  TensorView view;
+  view.data = words;
+  view.ndim = 2;
+  view.shape[0] = n;
+  view.shape[1] = view.stride[0] = view.stride[1] = 1;
+  return view;
+}
+
+// out[j] = sum of rows[i, j] over n rows.
+template <class T>
+GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t columns,
+                                 T* out) {
+  for (std::int64_t j = 0; j < columns; ++j) out[j] = T(0);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) out[j] += rows[i * stride + j];
   }
-  return wide ? gated_matmul_compaction<double>(a) : gated_matmul_compaction<float>(a);
+}
+
+// All gates on: one product with the sum of all paths' weights.
+template <class T>
+void gated_matmul_all_on(const GatedMatmulArgs& a) {
+  const std::int64_t n = a.x.shape[0], p_count = a.n_gates;
+  // The dimension of the weights with stride 1 comes last, here and in their sum.
+  const bool by_columns = a.weight.shape[2] == 1 || a.weight.stride[2] == 1;
+  const int inner = by_columns ? 2 : 1, outer = by_columns ? 1 : 2;
+  const std::int64_t rows = a.weight.shape[outer], columns = a.weight.shape[inner];
+  const bool flat = a.weight.stride[outer] == columns;
+  ScratchSizes sizes;
+  const auto weight_at = sizes.add<T>(rows * columns);
+  const auto bias_at = sizes.add<T>(a.weight.shape[2]);
+  const auto words_at = sizes.add<std::uint32_t>(n);
+  std::byte* memory = scratch(Scratch::plan, sizes.bytes());
+  T* sum = reinterpret_cast<T*>(memory + weight_at);
+  T* bias_sum = reinterpret_cast<T*>(memory + bias_at);
+  // A few values at a time, so that their sums stay in the first-level cache.
+  const std::int64_t row = flat ? rows * columns : columns;
+  const EvenSplit parts(row, kSummedValues);
+  parallel_for((flat ? 1 : rows) * parts.parts,
+               static_cast<double>(p_count * rows) * static_cast<double>(columns), a.exec.threads,
+               [&](std::int64_t task) {
+                 const std::int64_t i = task / parts.parts, begin = parts.begin(task % parts.parts);
+                 const std::int64_t count = parts.size(task % parts.parts);
+                 const T* w = a.weight.as<const T>() + i * a.weight.stride[outer] + begin;
+                 add_rows(w, a.weight.stride[0], p_count, count, sum + i * columns + begin);
+               });
+  GatedMatmulArgs one = a;
+  one.words = all_on_words(reinterpret_cast<std::uint32_t*>(memory + words_at), n);
+  one.n_gates = 1;
+  one.weight.data = sum;
+  one.weight.shape[0] = 1;
+  one.weight.stride[0] = rows * columns;
+  one.weight.stride[outer] = columns;
+  one.weight.stride[inner] = 1;
+  if (a.bias) {
+    add_rows(a.bias->as<const T>(), a.bias->stride[0], p_count, a.bias->shape[1], bias_sum);
+    one.bias->data = bias_sum;
+    one.bias->shape[0] = 1;
+  }
+  std::int32_t order = 0;
+  gated_matmul_buckets<T>(one, {Form::compaction, 1, 1.0, 0.0, 0.0, 0.0}, {&order, nullptr});
+}
+
+template <class T>
+void gated_matmul_of(const GatedMatmulArgs& a) {
+  const double density = density_of(a.words, a.n_gates);
+  if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_all_on<T>(a);
+  const GatedShape shape{a.x.shape[0], a.n_gates, a.x.shape[1], a.weight.shape[2]};
+  const std::int64_t w = words_per_row(a.n_gates);
+  ScratchSizes sizes;
+  const auto counts_at = sizes.add<std::int64_t>(a.n_gates);
+  const auto order_at = sizes.add<std::int32_t>(a.n_gates);
+  const auto majority_at = sizes.add<std::uint8_t>(a.n_gates);
+  const auto words_at = sizes.add<std::uint32_t>(w);
+  std::byte* memory = scratch(Scratch::plan, sizes.bytes());
+  auto* counts = reinterpret_cast<std::int64_t*>(memory + counts_at);
+  auto* majority_words = reinterpret_cast<std::uint32_t*>(memory + words_at);
+  const PathOrder paths{reinterpret_cast<std::int32_t*>(memory + order_at),
+                        reinterpret_cast<std::uint8_t*>(memory + majority_at)};
+
+  const bool counted = plan_wants_counts(shape, density, a.form);
+  if (counted) {
+    TensorView view;
+    view.data = counts;
+    gate_counts({a.words, a.n_gates, view, a.exec});
+  }
+  GatedMatmulPlan plan = plan_gated_matmul(shape, density, counted ? counts : nullptr, a.form, paths);
+  // A form that was asked for is taken; one that we chose steps aside.
+  if (plan.form == Form::reference && a.form == Form::automatic) {
+    for (std::int64_t j = 0; j < w; ++j) majority_words[j] = 0;
+    for (std::int64_t p = 0; p < a.n_gates; ++p) {
+      majority_words[p / kWordBits] |= std::uint32_t{paths.majority[p]} << (p % kWordBits);
+    }
+    if (!majority_is_safe<T>(a, majority_words)) {
+      plan = plan_gated_matmul(shape, density, nullptr, a.form, paths);
+    }
+  }
+  gated_matmul_buckets<T>(a, plan, paths);
+}
+
+inline void gated_matmul(const GatedMatmulArgs& a) {
+  if (a.x.dtype == DType::float64) return gated_matmul_of<double>(a);
+  return gated_matmul_of<float>(a);
 }
 
 }  // namespace glai::GLAI_ISA

@@ -1,25 +1,22 @@
-// Masked gradient accumulation by compaction: per path, the outer products of the rows that are on are
-// summed in registers. A task owns a slice of features of one path, so no two tasks write the same
+// Masked gradient accumulation by buckets: a group of gates at a time, the outer products of the samples of
+// each subset are summed once, in registers, and the sums of a path's subsets make its gradient. Groups of
+// one gate are compaction. A task owns a slice of features of one group, so no two tasks write the same
 // element and the sum over samples always runs in the same order.
 #pragma once
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
-#include "cpu/active_rows.hpp"
+#include "core/plan.hpp"
+#include "core/scratch.hpp"
+#include "cpu/buckets.hpp"
+#include "cpu/gated_matmul.hpp"
+#include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 
-// Active rows gathered at a time, from samples scanned a few at a time: enough to pay for loading and
-// storing the sums, whatever the density, and few enough that their slices stay in the second-level
-// cache.
-template <class T>
-constexpr std::int64_t kGradRows = 768 / sizeof(T);
-constexpr std::int64_t kScanRows = 32;
-constexpr std::int64_t kMaxScanned = std::int64_t{1} << 30;
-// Features per task.
-constexpr std::int64_t kGradFeatures = 256;
+constexpr std::int64_t kGradFeatures = 128;  // features per task
 // With at most this many outputs the features may be the vector lanes instead.
 constexpr std::int64_t kMaxOutputsAcross = 32;
 
@@ -30,118 +27,257 @@ GLAI_ALWAYS_INLINE double lane_use(std::int64_t n) {
   return static_cast<double>(n) / static_cast<double>((n + width - 1) / width * width);
 }
 
-// With few outputs most lanes of a vector of outputs are empty: vectors run along the features then,
-// and the small result is transposed once per path.
+// With few outputs most lanes of a vector of outputs are empty: vectors run along the features then, and
+// the small result is transposed once per path.
 template <class T>
 GLAI_ALWAYS_INLINE bool features_across(std::int64_t d, std::int64_t c) {
   return c <= kMaxOutputsAcross && lane_use<T>(c) < 0.8 * lane_use<T>(d);
 }
 
-// Rows this far apart share few sets of the first-level cache and evict each other while a tile walks
-// down.
+// Where the gradient of one path goes, one tile at a time.
+template <class T>
+struct GradTile {
+  T* out;
+  std::int64_t stride;
+  bool add;  // to what is there
+};
+
+// out[path, i, :] (+)= sum over the subsets that hold the path of sums[subset, i, :], for M x V vectors;
+// sums are used up.
+template <class T>
+GLAI_ALWAYS_INLINE void fold_subsets(T* sums, int gates, int m, int vecs, Tail<T> tail,
+                                     const GradTile<T>* tiles) {
+  constexpr int width = Vec<T>::width;
+  const std::int64_t size = static_cast<std::int64_t>(m) * vecs * width;
+  for (int i = 0; i < m; ++i) {
+    for (int v = 0; v < vecs; ++v) {
+      T* line = sums + (i * vecs + v) * width;
+      for (int g = gates - 1; g >= 0; --g) {
+        const int half = 1 << g;
+        Vec<T> total = Vec<T>::load(line + half * size);
+        for (int s = 1; s < half; ++s) {
+          const Vec<T> with = Vec<T>::load(line + (half + s) * size);
+          total = total.plus(with);
+          Vec<T>::load(line + s * size).plus(with).store(line + s * size);
+        }
+        T* out = tiles[g].out + i * tiles[g].stride + v * width;
+        if (v == vecs - 1) {
+          if (tiles[g].add) total = total.plus(Vec<T>::load(out, tail));
+          total.store(out, tail);
+        } else {
+          if (tiles[g].add) total = total.plus(Vec<T>::load(out));
+          total.store(out);
+        }
+      }
+    }
+  }
+}
+
+// For each path of a group: out[i, j] (+)= sum over its samples of a[sample, i] * b[sample, j].
+template <class T>
+GLAI_ALWAYS_INLINE void add_outer_products(const Rows<T>& a, std::int64_t na, const Rows<T>& b,
+                                           std::int64_t nb, const Buckets& buckets, int gates, T* sums,
+                                           const GradTile<T>* outs) {
+  for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
+    const EvenSplit groups(na, outer_tile_rows(vecs));
+    for (std::int64_t g = 0; g < groups.parts; ++g) {
+      const std::int64_t i = groups.begin(g);
+      const int m = static_cast<int>(groups.size(g));
+      const std::int64_t size = static_cast<std::int64_t>(m) * vecs * Vec<T>::width;
+      for (int s = 1; s < 1 << gates; ++s) {
+        const std::uint16_t* rows = buckets.rows + buckets.begin[s];
+        run_outer_tile<T>(m, vecs,
+                          {a.data + i, a.stride, b.data + column, b.stride, rows,
+                           buckets.begin[s + 1] - buckets.begin[s], sums + s * size, tail});
+      }
+      GradTile<T> tiles[kMaxGroupGates];
+      for (int p = 0; p < gates; ++p) {
+        tiles[p] = {outs[p].out + i * outs[p].stride + column, outs[p].stride, outs[p].add};
+      }
+      fold_subsets<T>(sums, gates, m, vecs, tail, tiles);
+    }
+  });
+}
+
+// Rows this far apart share few sets of the caches and evict each other while a tile walks down.
 template <class T>
 GLAI_ALWAYS_INLINE bool rows_collide(std::int64_t stride) {
   return stride * static_cast<std::int64_t>(sizeof(T)) % 512 == 0;
 }
 
-// out[i, j] (+)= sum over n_rows rows of a[row, i] * b[row, j], for na x nb results.
+// One slice of features of one group, for one block of samples.
 template <class T>
-GLAI_ALWAYS_INLINE void add_outer_products(const Rows<T>& a, std::int64_t na, const Rows<T>& b,
-                                           std::int64_t nb, std::int64_t n_rows, T* out,
-                                           std::int64_t out_stride, bool fresh) {
-  for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
-    const EvenSplit groups(na, outer_tile_rows(vecs));
-    std::int64_t i = 0;
-    for (std::int64_t g = 0; g < groups.parts; ++g) {
-      const int m = static_cast<int>(groups.size(g));
-      run_outer_tile<T>(m, vecs,
-                        {{a.data + i, a.stride, a.rows},
-                         {b.data + column, b.stride, b.rows},
-                         n_rows,
-                         out + i * out_stride + column,
-                         out_stride,
-                         fresh,
-                         tail});
-      i += m;
+struct GradTask {
+  const GatedMatmulWeightGradArgs& a;
+  Rows<T> x, dy;         // of the block; x from the slice's first feature on
+  std::int64_t d0, dn;   // features
+  const GateGroup& group;
+  const Buckets& buckets;
+  bool first;  // block of samples
+};
+
+template <class T>
+GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
+  const GatedMatmulWeightGradArgs& a = t.a;
+  const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
+  const int gates = t.group.count;
+  const bool add = a.accumulate || !t.first;
+  constexpr std::int64_t tile = kMaxOuterTileVecs * Vec<T>::width;
+  ScratchSizes sizes;
+  const auto sums_at = sizes.add<T>(tile << gates);
+  const auto across_at = sizes.add<T>(across ? gates * c * t.dn : 0);
+  std::byte* memory = scratch(Scratch::task, sizes.bytes());
+  T* sums = reinterpret_cast<T*>(memory + sums_at);
+  T* transposed = reinterpret_cast<T*>(memory + across_at);  // [gates, c, dn]
+  GradTile<T> tiles[kMaxGroupGates];
+  if (a.db && t.d0 == 0) {
+    const T one = T(1);
+    for (int i = 0; i < gates; ++i) {
+      tiles[i] = {a.db->as<T>() + t.group.paths[i] * a.db->stride[0], 0, add};
     }
-  });
+    add_outer_products<T>({&one, 0}, 1, t.dy, c, t.buckets, gates, sums, tiles);
+  }
+  T* dw[kMaxGroupGates];
+  for (int i = 0; i < gates; ++i) {
+    dw[i] = a.dw.as<T>() + t.group.paths[i] * a.dw.stride[0] + t.d0 * dw_stride;
+    tiles[i] = across ? GradTile<T>{transposed + i * c * t.dn, t.dn, false} : GradTile<T>{dw[i], dw_stride, add};
+  }
+  if (!across) return add_outer_products<T>(t.x, t.dn, t.dy, c, t.buckets, gates, sums, tiles);
+  add_outer_products<T>(t.dy, c, t.x, t.dn, t.buckets, gates, sums, tiles);
+  for (int i = 0; i < gates; ++i) {
+    const T* from = transposed + i * c * t.dn;
+    if (!add) {
+      pack_transposed(from, t.dn, t.dn, c, dw[i], dw_stride);
+      continue;
+    }
+    for (std::int64_t k = 0; k < t.dn; ++k) {
+      for (std::int64_t j = 0; j < c; ++j) dw[i][k * dw_stride + j] += from[j * t.dn + k];
+    }
+  }
 }
 
 template <class T>
-void gated_matmul_weight_grad_compaction(const GatedMatmulWeightGradArgs& a) {
+void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int group_gates) {
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.dy.shape[1];
   const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
-  const std::int64_t x_stride = a.x.stride[0], dy_stride = a.dy.stride[0];
-  const bool across = features_across<T>(d, c), copy_x = !across && rows_collide<T>(x_stride);
+  const bool across = features_across<T>(d, c);
+  const std::int64_t groups = (p_count + group_gates - 1) / group_gates;
   // One slice at least, so that the bias gradient is written when D is 0.
-  const std::int64_t slices = d == 0 ? 1 : (d + kGradFeatures - 1) / kGradFeatures;
+  const EvenSplit slices(d == 0 ? 1 : d, kGradFeatures);
+  const EvenSplit blocks(n, kMaxBlockRows);
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
+  const std::int64_t rows_most = blocks.parts == 0 ? 0 : blocks.size(0);
+  const std::int64_t capacity = bucket_capacity(rows_most, 1 << group_gates, 1);
+  const bool copy_x = rows_collide<T>(a.x.stride[0]) && d > 0;
+  constexpr std::int64_t line = 64 / sizeof(T);
+  const std::int64_t copy_stride = (d + line - 1) / line * line + line;
 
-  parallel_for(p_count * slices, work, a.exec.threads, [&](std::int64_t task) {
-    const std::int64_t p = task / slices, d0 = task % slices * kGradFeatures;
-    const std::int64_t dn = d - d0 < kGradFeatures ? d - d0 : kGradFeatures;
-    const auto* words = a.words.as<const std::uint32_t>();
-    const std::int64_t dw_stride = a.dw.stride[1];
-    T* dw = a.dw.as<T>() + p * a.dw.stride[0] + d0 * dw_stride;
-    T* db = a.db && d0 == 0 ? a.db->as<T>() + p * a.db->stride[0] : nullptr;
-    for (std::int64_t j = 0; db != nullptr && !a.accumulate && j < c; ++j) db[j] = T(0);
+  ScratchSizes sizes;
+  const auto rows_at = sizes.add<std::uint16_t>(groups * capacity);
+  const auto buckets_at = sizes.add<Buckets>(groups);
+  const auto groups_at = sizes.add<GateGroup>(groups);
+  const auto x_at = sizes.add<T>(copy_x ? rows_most * copy_stride : 0);
+  std::byte* memory = scratch(Scratch::call, sizes.bytes());
+  auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
+  auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
+  auto* gate_groups = reinterpret_cast<GateGroup*>(memory + groups_at);
+  T* x_copy = reinterpret_cast<T*>(memory + x_at);
 
-    constexpr std::int64_t kCopyStride = kGradFeatures + 64 / sizeof(T);  // an odd number of cache lines
-    T copied[kGradRows<T> * kCopyStride];                                 // used when copy_x
-    T transposed[kMaxOutputsAcross * kGradFeatures];                      // [c, dn], used when across
-    std::int32_t rows[kGradRows<T>], in_order[kGradRows<T>];
-    for (std::int32_t r = 0; r < kGradRows<T>; ++r) in_order[r] = r;
+  // Once at least, so that the result is written when there are no samples.
+  for (std::int64_t block = 0; block == 0 || block < blocks.parts; ++block) {
+    const std::int64_t rows = blocks.parts == 0 ? 0 : blocks.size(block);
+    const std::int64_t begin = blocks.parts == 0 ? 0 : blocks.begin(block);
+    const T* x = a.x.as<const T>() + begin * a.x.stride[0];
+    parallel_for(groups, work, a.exec.threads, [&](std::int64_t g) {
+      GateGroup& group = gate_groups[g];
+      const std::int64_t p0 = g * group_gates, left = p_count - p0;
+      group.flipped = 0;
+      group.count = static_cast<int>(left < group_gates ? left : group_gates);
+      for (int i = 0; i < group.count; ++i) group.paths[i] = static_cast<std::int32_t>(p0 + i);
+      buckets[g].rows = row_lists + g * capacity;
+      fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1, buckets[g]);
+      if (!copy_x) return;
+      const EvenSplit parts(rows, (rows + groups - 1) / groups);
+      if (g >= parts.parts) return;
+      for (std::int64_t r = parts.begin(g); r < parts.begin(g) + parts.size(g); ++r) {
+        for (std::int64_t i = 0; i < d; ++i) x_copy[r * copy_stride + i] = x[r * a.x.stride[0] + i];
+      }
+    });
+    const std::int64_t x_stride = copy_x ? copy_stride : a.x.stride[0];
+    parallel_for(groups * slices.parts, work, a.exec.threads, [&](std::int64_t task) {
+      const std::int64_t slice = task / groups, g = task % groups;
+      const std::int64_t d0 = slices.begin(slice), dn = d == 0 ? 0 : slices.size(slice);
+      add_gradients<T>({a,
+                        {(copy_x ? x_copy : x) + d0, x_stride},
+                        {a.dy.as<const T>() + begin * a.dy.stride[0], a.dy.stride[0]},
+                        d0,
+                        dn,
+                        gate_groups[g],
+                        buckets[g],
+                        block == 0},
+                       across);
+    });
+  }
+}
 
-    // Nothing has been written to the result yet: its first products overwrite it.
-    bool fresh = across || !a.accumulate;
-    for (std::int64_t begin = 0, end = 0; begin < n; begin = end) {
-      std::int64_t active = 0;
-      while (end < n && active + kScanRows <= kGradRows<T> && end - begin < kMaxScanned) {
-        const std::int64_t stop = n - end < kScanRows ? n : end + kScanRows;
-        active +=
-            active_rows(words + begin * w_words, w_words, p, end - begin, stop - begin, rows + active);
-        end = stop;
-      }
-      if (active == 0) continue;
-      Rows<T> x{a.x.as<const T>() + begin * x_stride + d0, x_stride, rows};
-      const Rows<T> dy{a.dy.as<const T>() + begin * dy_stride, dy_stride, rows};
-      for (std::int64_t r = 0; db != nullptr && r < active; ++r) {
-        for (std::int64_t j = 0; j < c; ++j) db[j] += dy.data[rows[r] * dy_stride + j];
-      }
-      if (copy_x) {
-        for (std::int64_t r = 0; r < active; ++r) {
-          for (std::int64_t i = 0; i < dn; ++i) {
-            copied[r * kCopyStride + i] = x.data[rows[r] * x_stride + i];
-          }
-        }
-        x = {copied, kCopyStride, in_order};
-      }
-      if (across) {
-        add_outer_products<T>(dy, c, x, dn, active, transposed, dn, fresh);
-      } else {
-        add_outer_products<T>(x, dn, dy, c, active, dw, dw_stride, fresh);
-      }
-      fresh = false;
-    }
-    if (across && !fresh) {
-      for (std::int64_t i = 0; i < dn; ++i) {
-        for (std::int64_t j = 0; j < c; ++j) {
-          const T sum = transposed[j * dn + i];
-          dw[i * dw_stride + j] = a.accumulate ? dw[i * dw_stride + j] + sum : sum;
-        }
-      }
-    } else if (fresh && !a.accumulate) {  // never on
-      for (std::int64_t i = 0; i < dn; ++i) {
-        for (std::int64_t j = 0; j < c; ++j) dw[i * dw_stride + j] = T(0);
-      }
-    }
-  });
+// All gates on: one product, copied to all paths.
+template <class T>
+void gated_matmul_weight_grad_all_on(const GatedMatmulWeightGradArgs& a) {
+  const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.dy.shape[1];
+  ScratchSizes sizes;
+  const auto dw_at = sizes.add<T>(d * c);
+  const auto db_at = sizes.add<T>(c);
+  const auto words_at = sizes.add<std::uint32_t>(n);
+  std::byte* memory = scratch(Scratch::plan, sizes.bytes());
+  GatedMatmulWeightGradArgs one = a;
+  one.n_gates = 1;
+  one.words = all_on_words(reinterpret_cast<std::uint32_t*>(memory + words_at), n);
+  one.accumulate = false;
+  one.dw.data = memory + dw_at;
+  one.dw.shape[0] = 1;
+  one.dw.stride[0] = d * c;
+  one.dw.stride[1] = c;
+  if (one.db) {
+    one.db->data = memory + db_at;
+    one.db->shape[0] = 1;
+    one.db->stride[0] = c;
+  }
+  gated_matmul_weight_grad_buckets<T>(one, 1);
+  const T* dw = reinterpret_cast<const T*>(memory + dw_at);
+  const T* db = reinterpret_cast<const T*>(memory + db_at);
+  parallel_for(a.n_gates, static_cast<double>(a.n_gates * d) * static_cast<double>(c), a.exec.threads,
+               [&](std::int64_t p) {
+                 const bool flat = a.dw.stride[1] == c;
+                 const std::int64_t rows = flat ? 1 : d, columns = flat ? d * c : c;
+                 for (std::int64_t k = 0; k < rows; ++k) {
+                   T* out = a.dw.as<T>() + p * a.dw.stride[0] + k * a.dw.stride[1];
+                   const T* from = dw + k * columns;
+                   if (a.accumulate) {
+                     for (std::int64_t j = 0; j < columns; ++j) out[j] += from[j];
+                   } else {
+                     for (std::int64_t j = 0; j < columns; ++j) out[j] = from[j];
+                   }
+                 }
+                 for (std::int64_t j = 0; a.db && j < c; ++j) {
+                   T* out = a.db->as<T>() + p * a.db->stride[0] + j;
+                   *out = a.accumulate ? *out + db[j] : db[j];
+                 }
+               });
+}
+
+template <class T>
+void gated_matmul_weight_grad_of(const GatedMatmulWeightGradArgs& a) {
+  const double density = density_of(a.words, a.n_gates);
+  if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_weight_grad_all_on<T>(a);
+  const GatedShape shape{a.x.shape[0], a.n_gates, a.x.shape[1], a.dy.shape[1]};
+  const GatedMatmulPlan plan = plan_gated_matmul_weight_grad(shape, density, a.form);
+  gated_matmul_weight_grad_buckets<T>(a, plan.group_gates);
 }
 
 inline void gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
-  if (a.x.dtype == DType::float64) return gated_matmul_weight_grad_compaction<double>(a);
-  return gated_matmul_weight_grad_compaction<float>(a);
+  if (a.x.dtype == DType::float64) return gated_matmul_weight_grad_of<double>(a);
+  return gated_matmul_weight_grad_of<float>(a);
 }
 
 }  // namespace glai::GLAI_ISA

@@ -1,66 +1,78 @@
-// A panel: the weights [k, columns] of one tile and one step of k, small enough to stay in the
-// first-level cache while all active rows pass. Used where it lies when its rows are contiguous, copied
-// otherwise.
+// Copies of pieces of matrices in the order in which tiles read them.
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "core/tensor.hpp"
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kPanelBytes = 24 * 1024;
-
-// Rows of weights further apart than this fall on few cache sets and on a memory page each.
-constexpr std::int64_t kFarApartBytes = 2048;
-
-// Lanes A, B, C, D of x and y taken as one vector of eight.
-template <int A, int B, int C, int D, class V>
+// Lanes of x and y, those of y counted from the end of x.
+template <int... From, class V>
 GLAI_ALWAYS_INLINE V shuffle(V x, V y) {
 #if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(x, y, A, B, C, D);
+  return __builtin_shufflevector(x, y, From...);
 #else
-  return __builtin_shuffle(x, y, decltype(x < y){A, B, C, D});
+  return __builtin_shuffle(x, y, decltype(x < y){From...});
 #endif
 }
 
-// out[k, column] = w[k, column] for k x columns elements; 4 x 4 blocks are transposed in registers.
-template <class T>
-GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, std::int64_t k_count,
-                                        std::int64_t columns, T* out, std::int64_t out_stride) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  std::int64_t k = 0;
-  for (; k + 4 <= k_count; k += 4) {
-    std::int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
-      Four r[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) __builtin_memcpy(&r[i], w + (j + i) * column_stride + k, sizeof(Four));
-      const Four low01 = shuffle<0, 4, 1, 5>(r[0], r[1]);
-      const Four low23 = shuffle<0, 4, 1, 5>(r[2], r[3]);
-      const Four high01 = shuffle<2, 6, 3, 7>(r[0], r[1]);
-      const Four high23 = shuffle<2, 6, 3, 7>(r[2], r[3]);
-      r[0] = shuffle<0, 1, 4, 5>(low01, low23);
-      r[1] = shuffle<2, 3, 6, 7>(low01, low23);
-      r[2] = shuffle<0, 1, 4, 5>(high01, high23);
-      r[3] = shuffle<2, 3, 6, 7>(high01, high23);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) __builtin_memcpy(out + (k + i) * out_stride + j, &r[i], sizeof(Four));
-    }
-    for (; j < columns; ++j) {
-      for (int i = 0; i < 4; ++i) out[(k + i) * out_stride + j] = w[j * column_stride + k + i];
-    }
-  }
-  for (; k < k_count; ++k) {
-    for (std::int64_t j = 0; j < columns; ++j) out[k * out_stride + j] = w[j * column_stride + k];
-  }
+// The lanes of x and y by turns: of their lower halves, or of their upper halves.
+template <int Half, class V, int... Lane>
+GLAI_ALWAYS_INLINE V interleave(V x, V y, std::integer_sequence<int, Lane...>) {
+  constexpr int lanes = sizeof...(Lane);
+  return shuffle<(Half * lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
-template <class T>
-GLAI_ALWAYS_INLINE void pack_rows(const T* w, std::int64_t k_stride, std::int64_t k_count,
-                                  std::int64_t columns, T* out, std::int64_t out_stride) {
-  for (std::int64_t k = 0; k < k_count; ++k) {
-    for (std::int64_t j = 0; j < columns; ++j) out[k * out_stride + j] = w[k * k_stride + j];
+// out[i, j] = w[j, i] for N x N elements: log2(N) rounds of interleaving row i with row i + N / 2.
+template <class T, int N>
+GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out, std::int64_t out_stride) {
+  typedef T Row __attribute__((vector_size(N * sizeof(T))));
+  constexpr auto lanes = std::make_integer_sequence<int, N>{};
+  Row rows[N];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) __builtin_memcpy(&rows[i], w + i * w_stride, sizeof(Row));
+#pragma GCC unroll 4
+  for (int round = 1; round < N; round *= 2) {
+    Row next[N];
+#pragma GCC unroll 8
+    for (int i = 0; i < N / 2; ++i) {
+      next[2 * i] = interleave<0>(rows[i], rows[i + N / 2], lanes);
+      next[2 * i + 1] = interleave<1>(rows[i], rows[i + N / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) rows[i] = next[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) __builtin_memcpy(out + i * out_stride, &rows[i], sizeof(Row));
+}
+
+// out[k, column] = w[column, k] for k x columns elements, in blocks as wide as a vector, then of four.
+template <class T, int N = Vec<T>::width>
+GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, std::int64_t k_count,
+                                        std::int64_t columns, T* out, std::int64_t out_stride) {
+  const std::int64_t whole_k = k_count / N * N, whole_columns = columns / N * N;
+  for (std::int64_t k = 0; k < whole_k; k += N) {
+    for (std::int64_t j = 0; j < whole_columns; j += N) {
+      transpose_block<T, N>(w + j * column_stride + k, column_stride, out + k * out_stride + j, out_stride);
+    }
+  }
+  if constexpr (N > 4) {
+    if (whole_columns < columns) {
+      pack_transposed<T, 4>(w + whole_columns * column_stride, column_stride, whole_k, columns - whole_columns,
+                            out + whole_columns, out_stride);
+    }
+    if (whole_k < k_count) {
+      pack_transposed<T, 4>(w + whole_k, column_stride, k_count - whole_k, columns, out + whole_k * out_stride,
+                            out_stride);
+    }
+  } else {
+    for (std::int64_t k = 0; k < k_count; ++k) {
+      for (std::int64_t j = k < whole_k ? whole_columns : 0; j < columns; ++j) {
+        out[k * out_stride + j] = w[j * column_stride + k];
+      }
+    }
   }
 }
 

@@ -96,7 +96,8 @@ GLAI_ALWAYS_INLINE std::uint32_t positive_word(const std::uint8_t* p) {
 }
 
 constexpr int kMaxTileVecs = 2;
-constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 6; }
+constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 12 : 6; }
+constexpr int kMaxOuterTileVecs = 12;  // rows x vectors of any of these tiles
 
 }  // namespace glai::GLAI_ISA

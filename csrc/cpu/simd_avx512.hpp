@@ -85,7 +85,8 @@ GLAI_ALWAYS_INLINE std::uint32_t positive_word(const std::uint8_t* p) {
 }
 
 constexpr int kMaxTileVecs = 4;
-constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 6; }
+constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs <= 2 ? 12 : vecs == 3 ? 8 : 6; }
+constexpr int kMaxOuterTileVecs = 24;  // rows x vectors of any of these tiles
 
 }  // namespace glai::GLAI_ISA

@@ -58,7 +58,8 @@ GLAI_ALWAYS_INLINE std::uint32_t positive_word(const T* p) {
 
 // Register budget: how many vectors a tile is wide, and how many rows it then has.
 constexpr int kMaxTileVecs = 2;
-constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 6 : 4; }
+constexpr int gather_tile_rows(int) { return 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
+constexpr int kMaxOuterTileVecs = 8;  // rows x vectors of any of these tiles
 
 }  // namespace glai::GLAI_ISA

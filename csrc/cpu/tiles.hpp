@@ -1,8 +1,8 @@
 // The two register tiles that all gated products are made of: M rows by V vectors of accumulators, every
 // index known to the compiler, so that the accumulators stay in registers.
 //
-//   gather_tile   y[rows[i], :]  += bias + sum_k x[rows[i], k] * w[k, :]          (rows gathered)
-//   outer_tile    out[i, :]     (+)= sum_r a[a_rows[r], i] * b[b_rows[r], :]       (sum over rows)
+//   gather_tile   y[rows[i], :]  += sum_k x[rows[i], k] * w[k, :]                  (rows gathered)
+//   outer_tile    out[i, :]      = sum_r a[rows[r], i] * b[rows[r], :]               (sum over rows)
 #pragma once
 
 #include <cstdint>
@@ -14,20 +14,18 @@ namespace glai::GLAI_ISA {
 
 template <class T>
 struct GatherTile {
-  const T* x;             // row 0 of the block, at the first feature of this step
+  const T* x;             // row 0 of the block
   std::int64_t x_stride;  // between samples
-  const std::int32_t* rows;
-  const T* w;             // [k, columns of this tile]
+  const std::uint16_t* rows;
+  const T* w;             // [k, V vectors]
   std::int64_t w_stride;  // between features
   std::int64_t k;
-  const T* bias;  // columns of this tile, or null
-  T* y;           // row 0 of the block, at the first column of this tile
+  T* y;  // row 0 of the block, [rows, V vectors]
   std::int64_t y_stride;
-  Tail<T> tail;  // lanes of the last vector
 };
 
 template <class T, int M, int V>
-void gather_tile(const GatherTile<T>& t) {
+GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
   using Vector = Vec<T>;
   const T* x[M];
   T* y[M];
@@ -37,24 +35,13 @@ void gather_tile(const GatherTile<T>& t) {
     x[i] = t.x + t.rows[i] * t.x_stride;
     y[i] = t.y + t.rows[i] * t.y_stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) sum[i][v] = Vector::load(y[i] + v * Vector::width);
-    sum[i][V - 1] = Vector::load(y[i] + (V - 1) * Vector::width, t.tail);
-  }
-  if (t.bias != nullptr) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      const T* p = t.bias + v * Vector::width;
-      const Vector b = v == V - 1 ? Vector::load(p, t.tail) : Vector::load(p);
-#pragma GCC unroll 16
-      for (int i = 0; i < M; ++i) sum[i][v] = sum[i][v].plus(b);
-    }
+    for (int v = 0; v < V; ++v) sum[i][v] = Vector::load(y[i] + v * Vector::width);
   }
   const T* w = t.w;
   for (std::int64_t k = 0; k < t.k; ++k) {
     Vector column[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) column[v] = Vector::load(w + v * Vector::width);
-    column[V - 1] = Vector::load(w + (V - 1) * Vector::width, t.tail);
+    for (int v = 0; v < V; ++v) column[v] = Vector::load(w + v * Vector::width);
     w += t.w_stride;
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
@@ -66,29 +53,27 @@ void gather_tile(const GatherTile<T>& t) {
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) sum[i][v].store(y[i] + v * Vector::width);
-    sum[i][V - 1].store(y[i] + (V - 1) * Vector::width, t.tail);
+    for (int v = 0; v < V; ++v) sum[i][v].store(y[i] + v * Vector::width);
   }
 }
 
-// One operand of outer products: rows of T, a stride apart, of which some are read from a first column
-// on.
+// One operand of outer products: rows of T, a stride apart, read from a first column on.
 template <class T>
 struct Rows {
   const T* data;  // row 0, at the first column
   std::int64_t stride;
-  const std::int32_t* rows;
 };
 
 template <class T>
 struct OuterTile {
-  Rows<T> a;  // M columns
-  Rows<T> b;  // V vectors
+  const T* a;  // M columns
+  std::int64_t a_stride;
+  const T* b;  // V vectors
+  std::int64_t b_stride;
+  const std::uint16_t* rows;
   std::int64_t n_rows;
-  T* out;  // [M, columns of this tile]
-  std::int64_t out_stride;
-  bool fresh;  // out is not read: sums start at zero
-  Tail<T> tail;
+  T* out;  // [M, V vectors], written
+  Tail<T> tail;  // lanes of b's last vector; the others are written as zero
 };
 
 template <class T, int M, int V>
@@ -97,21 +82,12 @@ void outer_tile(const OuterTile<T>& t) {
   Vector sum[M][V];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
-    const T* out = t.out + i * t.out_stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      if (t.fresh) {
-        sum[i][v] = Vector::zero();
-      } else if (v < V - 1) {
-        sum[i][v] = Vector::load(out + v * Vector::width);
-      } else {
-        sum[i][v] = Vector::load(out + v * Vector::width, t.tail);
-      }
-    }
+    for (int v = 0; v < V; ++v) sum[i][v] = Vector::zero();
   }
   for (std::int64_t r = 0; r < t.n_rows; ++r) {
-    const T* a = t.a.data + t.a.rows[r] * t.a.stride;
-    const T* b = t.b.data + t.b.rows[r] * t.b.stride;
+    const T* a = t.a + t.rows[r] * t.a_stride;
+    const T* b = t.b + t.rows[r] * t.b_stride;
     Vector column[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V - 1; ++v) column[v] = Vector::load(b + v * Vector::width);
@@ -125,25 +101,12 @@ void outer_tile(const OuterTile<T>& t) {
   }
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
-    T* out = t.out + i * t.out_stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) sum[i][v].store(out + v * Vector::width);
-    sum[i][V - 1].store(out + (V - 1) * Vector::width, t.tail);
+    for (int v = 0; v < V; ++v) sum[i][v].store(t.out + (i * V + v) * Vector::width);
   }
 }
 
 // Runs the instance for `rows` x `vecs` known at run time, 1 <= vecs <= kMaxTileVecs.
-template <class T, int V = 1>
-GLAI_ALWAYS_INLINE void run_gather_tile(int rows, int vecs, const GatherTile<T>& t) {
-  if constexpr (V < kMaxTileVecs) {
-    if (vecs > V) return run_gather_tile<T, V + 1>(rows, vecs, t);
-  }
-  [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRun[])(const GatherTile<T>&) = {gather_tile<T, M + 1, V>...};
-    kRun[rows - 1](t);
-  }(std::make_integer_sequence<int, gather_tile_rows(V)>{});
-}
-
 template <class T, int V = 1>
 GLAI_ALWAYS_INLINE void run_outer_tile(int rows, int vecs, const OuterTile<T>& t) {
   if constexpr (V < kMaxTileVecs) {
@@ -163,6 +126,7 @@ struct EvenSplit {
         base(parts == 0 ? 0 : total / parts),
         extra(parts == 0 ? 0 : total % parts) {}
   GLAI_ALWAYS_INLINE std::int64_t size(std::int64_t i) const { return base + (i < extra ? 1 : 0); }
+  GLAI_ALWAYS_INLINE std::int64_t begin(std::int64_t i) const { return i * base + (i < extra ? i : extra); }
 };
 
 // Calls f(first column, vectors, tail) for tiles that cover n columns.

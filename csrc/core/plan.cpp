@@ -1,0 +1,109 @@
+#include "core/plan.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace glai {
+namespace {
+
+// The model counts rows multiplied by one vector of weights: about 0.6 cycles of a core with two FMA units.
+// A group of k gates multiplies the rows that have any of them on, and pays for each of its 2^k - 1
+// subsets: building the sum of its weights, filling up its rows to whole tiles; the weight gradient: storing
+// the subset's sum and folding it into the paths. Sorting the rows of a group by subset is shared by all
+// vectors of weights. Set by `glai bench` over the whole grid, one thread, AVX-512; within 15 % of what was
+// measured for k = 1 to 5.
+constexpr double kSubsetRows = 16.0;
+constexpr double kGradSubsetRows = 9.0;
+constexpr double kSortRows = 16.0;       // per sample
+constexpr double kBlockRows = 1024.0;    // subsets are paid for once per block
+constexpr double kVectorOutputs = 16.0;
+// Reading all weights once more for the norm check, adding up the majority's and turning their sign.
+constexpr double kReferenceRows = 30.0;
+
+double blocks_of(const GatedShape& s) { return std::ceil(static_cast<double>(s.n) / kBlockRows); }
+
+double sort_rows(const GatedShape& s) {
+  const double vectors = static_cast<double>(s.d) * std::ceil(static_cast<double>(s.c) / kVectorOutputs);
+  return kSortRows * static_cast<double>(s.n) / std::max(vectors, 1.0);
+}
+
+// How often any of k gates is on that are on with probability `on` each, independently.
+double any_of(double on, int k) { return 1.0 - std::pow(1.0 - on, k); }
+
+// Cost per path of groups of k gates.
+double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
+  const double any = any_of(on, k);
+  const double subsets = static_cast<double>((1 << k) - 1) * subset_rows * blocks_of(s);
+  return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k;
+}
+
+struct Choice {
+  int gates = 1;
+  double cost = 0.0;
+};
+
+// The cheapest k in [first, kMaxGroupGates].
+Choice best_group(const GatedShape& s, double on, int first, double subset_rows) {
+  Choice best{first, group_cost(s, on, first, subset_rows)};
+  for (int k = first + 1; k <= kMaxGroupGates; ++k) {
+    const double cost = group_cost(s, on, k, subset_rows);
+    if (cost < best.cost) best = {k, cost};
+  }
+  return best;
+}
+
+GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, double subset_rows) {
+  const Choice single{1, group_cost(s, density, 1, subset_rows)};
+  const Choice sums = best_group(s, density, 2, subset_rows);
+  GatedMatmulPlan plan{Form::compaction, 1, density, single.cost, sums.cost, 0.0};
+  const bool choose_sums = form == Form::automatic ? sums.cost < single.cost : form == Form::subset_sums;
+  if (choose_sums) {
+    plan.form = Form::subset_sums;
+    plan.group_gates = sums.gates;
+    plan.any_on = any_of(density, sums.gates);
+  }
+  return plan;
+}
+
+}  // namespace
+
+bool plan_wants_counts(const GatedShape& s, double density, Form form) {
+  if (form == Form::reference) return true;
+  // Counting takes about one operation per gate, a product D * C of them.
+  return form == Form::automatic && density < 1.0 && s.n >= 64 && s.d * s.c >= 1024;
+}
+
+GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std::int64_t* counts, Form form,
+                                  const PathOrder& paths) {
+  std::iota(paths.order, paths.order + s.p, 0);
+  std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
+  GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows);
+  if (counts == nullptr) return plan;
+
+  double deviation = 0.0;
+  for (std::int64_t p = 0; p < s.p; ++p) {
+    deviation += static_cast<double>(std::min(counts[p], s.n - counts[p]));
+  }
+  deviation /= std::max(static_cast<double>(s.n * s.p), 1.0);
+  const Choice around = best_group(s, deviation, 1, kSubsetRows);
+  plan.reference = around.cost + kReferenceRows + static_cast<double>(s.n) / std::max<double>(s.p, 1.0);
+  const double other = plan.form == Form::compaction ? plan.compaction : plan.subset_sums;
+  if (form != Form::reference && plan.reference > 0.9 * other) return plan;
+
+  plan.form = Form::reference;
+  plan.group_gates = around.gates;
+  plan.any_on = any_of(deviation, around.gates);
+  for (std::int64_t p = 0; p < s.p; ++p) paths.majority[p] = 2 * counts[p] > s.n ? 1 : 0;
+  // Paths that hardly deviate together: most samples then have none of a group's.
+  const auto deviates = [&](std::int32_t p) { return std::min(counts[p], s.n - counts[p]); };
+  std::stable_sort(paths.order, paths.order + s.p,
+                   [&](std::int32_t a, std::int32_t b) { return deviates(a) < deviates(b); });
+  return plan;
+}
+
+GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& s, double density, Form form) {
+  return plan_groups(s, density, form, kGradSubsetRows);
+}
+
+}  // namespace glai

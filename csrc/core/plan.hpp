@@ -1,0 +1,43 @@
+// How a gated product is computed: which form, and how many gates a group takes. A function of shapes and
+// popcounts alone, so that the result does not depend on the threads.
+#pragma once
+
+#include <cstdint>
+
+#include "core/args.hpp"
+
+namespace glai {
+
+constexpr int kMaxGroupGates = 5;
+
+// N samples, P paths, D features, C outputs (of the product: the input gradient swaps D and C).
+struct GatedShape {
+  std::int64_t n, p, d, c;
+};
+
+struct GatedMatmulPlan {
+  Form form;
+  int group_gates;  // gates taken together
+  double any_on;    // how often a group is expected to have any gate on
+  // What the model expects each form to cost, per path, in rows multiplied by a vector of weights; not
+  // taken into account: 0.
+  double compaction, subset_sums, reference;
+};
+
+// Memory for what a plan says of each path.
+struct PathOrder {
+  std::int32_t* order;     // [P]: paths as groups take them
+  std::uint8_t* majority;  // [P]: reference form: 1 where most samples have the path on
+};
+
+// density: mean of the gates, under 1 (where all are on there is one product, with the sum of all weights).
+// counts: in how many samples each path is on [P]; null: the reference form is not considered. `paths` is
+// written.
+GatedMatmulPlan plan_gated_matmul(const GatedShape& shape, double density, const std::int64_t* counts,
+                                  Form form, const PathOrder& paths);
+GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& shape, double density, Form form);
+
+// Whether counts may change the plan enough to be worth taking.
+bool plan_wants_counts(const GatedShape& shape, double density, Form form);
+
+}  // namespace glai

@@ -1,0 +1,343 @@
+// gated_matmul by buckets: a group of gates at a time, the samples of each subset are gathered and
+// multiplied by the sum of the subset's weights. The sums of a panel, [k, columns] of weights, are tabulated
+// once per block of rows. Groups of one gate are compaction;
+// groups of five do in one product what compaction does in five times the density.
+//
+// Reference plus deviation is the same with gates compared to the majority: y = x · (sum of the majority's
+// weights) + what deviates, with the sign of the weights turned where the majority is on.
+#pragma once
+
+#include <utility>
+
+#include "core/args.hpp"
+#include "core/gates.hpp"
+#include "core/plan.hpp"
+#include "core/scratch.hpp"
+#include "cpu/buckets.hpp"
+#include "cpu/panel.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/tiles.hpp"
+
+namespace glai::GLAI_ISA {
+
+constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept at a time
+constexpr std::int64_t kMaxPanelRows = 64;   // features of a panel
+constexpr std::int64_t kColumnTasks = 4;     // tasks that the columns are cut into, where they are enough
+constexpr std::int64_t kMinBlockRows = 64;
+constexpr std::int64_t kBatchBlocks = 4;     // blocks of samples whose buckets are kept at a time
+constexpr int kRowQuantum = 4;               // buckets are filled up to a multiple of this many rows
+// A block of samples is copied panel by panel where a sample is multiplied at least this often.
+constexpr double kCopiedUses = 6.0;
+// Rows of weights further apart than this fall on few cache sets and on a memory page each.
+constexpr std::int64_t kFarApartBytes = 2048;
+// The table of a group's panels: in the second-level cache, so that panels are long and y is loaded and
+// stored seldom.
+constexpr std::int64_t kTableBytes = 160 * 1024;
+
+// Features of a panel whose `subsets` - 1 sums fill the table; whole cache lines of x where possible.
+template <class T>
+GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  const std::int64_t most = kTableBytes / ((subsets - 1) * width * static_cast<std::int64_t>(sizeof(T)));
+  if (most >= kMaxPanelRows) return kMaxPanelRows;
+  return most >= line ? most / line * line : most < 4 ? 4 : most;
+}
+
+// A block of samples times a tile of columns: what the steps below share.
+template <class T>
+struct BucketTask {
+  const GatedMatmulArgs& a;
+  std::int64_t begin, rows;            // samples
+  std::int64_t first, columns, width;  // outputs, and the lanes that hold them
+  int vecs;
+  T* x_copy;  // [rows + 1, k_count], the last to fill up buckets
+  T* y;       // [rows + 1, width]
+  T* table;   // [subsets, k_count, width]
+  T* base;    // [k_count, width]: weights of the majority
+};
+
+// One step of features: x and the weights of a tile's columns.
+template <class T>
+struct PanelStep {
+  std::int64_t k, k_count;
+  const T* x;  // [rows, k_count]
+  std::int64_t x_stride;
+};
+
+// x[rows, k .. k + k_count), one more feature of ones at the end where there is a bias.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_samples(const BucketTask<T>& t, std::int64_t k, std::int64_t k_count) {
+  const GatedMatmulArgs& a = t.a;
+  const std::int64_t d = a.x.shape[1];
+  const std::int64_t real = d - k < k_count ? d - k : k_count;
+  const T* x = a.x.as<const T>() + t.begin * a.x.stride[0] + k;
+  for (std::int64_t i = 0; i < t.rows; ++i) {
+    T* out = t.x_copy + i * k_count;
+    for (std::int64_t j = 0; j < real; ++j) out[j] = x[i * a.x.stride[0] + j];
+    if (real < k_count) out[real] = T(1);
+  }
+  for (std::int64_t j = 0; j < k_count; ++j) t.x_copy[t.rows * k_count + j] = T(0);
+}
+
+// The weights [k_count, width] of one path, lanes past the last column zero.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_weights(const BucketTask<T>& t, std::int64_t p, std::int64_t k,
+                                     std::int64_t k_count, T* out) {
+  const GatedMatmulArgs& a = t.a;
+  const std::int64_t d = a.x.shape[1];
+  const std::int64_t real = d - k < k_count ? d - k : k_count;
+  const std::int64_t k_stride = a.weight.stride[1];
+  const std::int64_t column_stride = a.weight.shape[2] == 1 ? 1 : a.weight.stride[2];
+  const T* w = a.weight.as<const T>() + p * a.weight.stride[0] + k * k_stride + t.first * column_stride;
+  if (t.columns < t.width && (column_stride != 1 || real < k_count)) {
+    for (std::int64_t i = 0; i < k_count * t.width; ++i) out[i] = T(0);
+  }
+  if (column_stride != 1) {
+    pack_transposed(w, column_stride, real, t.columns, out, t.width);
+  } else if (t.columns == t.width) {
+    for (std::int64_t i = 0; i < real; ++i) {
+      for (std::int64_t v = 0; v < t.vecs; ++v) {
+        Vec<T>::load(w + i * k_stride + v * Vec<T>::width).store(out + i * t.width + v * Vec<T>::width);
+      }
+    }
+  } else {
+    const Tail<T> tail(static_cast<int>(t.columns - (t.vecs - 1) * Vec<T>::width));
+    for (std::int64_t i = 0; i < real; ++i) {
+      for (std::int64_t v = 0; v < t.vecs - 1; ++v) {
+        Vec<T>::load(w + i * k_stride + v * Vec<T>::width).store(out + i * t.width + v * Vec<T>::width);
+      }
+      const std::int64_t last = (t.vecs - 1) * Vec<T>::width;
+      Vec<T>::load(w + i * k_stride + last, tail).store(out + i * t.width + last);
+    }
+  }
+  if (real < k_count) {
+    const T* bias = a.bias->as<const T>() + p * a.bias->stride[0] + t.first;
+    for (std::int64_t j = 0; j < t.columns; ++j) out[real * t.width + j] = bias[j];
+  }
+}
+
+// out[i] = a[i] + b[i], whole vectors.
+template <class T>
+GLAI_ALWAYS_INLINE void add_arrays(const T* a, const T* b, std::int64_t count, T* out) {
+  for (std::int64_t i = 0; i < count; i += Vec<T>::width) {
+    Vec<T>::load(a + i).plus(Vec<T>::load(b + i)).store(out + i);
+  }
+}
+
+// table[s] = sum of the weights of the paths in s, for the subsets that `needed` names and their parts.
+template <class T>
+GLAI_ALWAYS_INLINE void build_sums(const BucketTask<T>& t, const GateGroup& group, std::uint32_t needed,
+                                   std::int64_t k, std::int64_t k_count) {
+  const std::int64_t size = k_count * t.width;
+  for (int i = 0; i < group.count; ++i) {
+    T* out = t.table + (std::int64_t{1} << i) * size;
+    const bool flipped = (group.flipped >> i & 1u) != 0;
+    if (!flipped && (needed >> (1 << i) & 1u) == 0) continue;
+    pack_weights(t, group.paths[i], k, k_count, out);
+    if (!flipped) continue;
+    add_arrays(t.base, out, size, t.base);
+    for (std::int64_t j = 0; j < size; ++j) out[j] = -out[j];
+  }
+  for (int i = 1; i < group.count; ++i) {
+    const int top = 1 << i;
+    for (int s = top + 1; s < 2 * top; ++s) {
+      if ((needed >> s & 1u) == 0) continue;
+      add_arrays(t.table + top * size, t.table + (s - top) * size, size, t.table + s * size);
+    }
+  }
+}
+
+// y[rows, :] += x[rows, :] · panel for the rows listed.
+template <class T, int V>
+void multiply_rows(const BucketTask<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
+                   std::int64_t count, const T* panel, std::int64_t panel_stride) {
+  constexpr int most = gather_tile_rows(V);
+  GatherTile<T> tile{step.x, step.x_stride, rows, panel, panel_stride, step.k_count, t.y, t.width};
+  for (; count >= most; count -= most, tile.rows += most) gather_tile<T, most, V>(tile);
+  if (count == 0) return;
+  if (count == kRowQuantum) return gather_tile<T, kRowQuantum, V>(tile);
+  [&]<int... M>(std::integer_sequence<int, M...>) {
+    static constexpr void (*kRest[])(const GatherTile<T>&) = {gather_tile<T, M + 1, V>...};
+    kRest[count - 1](tile);
+  }(std::make_integer_sequence<int, most - 1>{});
+}
+
+template <class T, int V = 1>
+GLAI_ALWAYS_INLINE void run_multiply_rows(const BucketTask<T>& t, const PanelStep<T>& step,
+                                          const std::uint16_t* rows, std::int64_t count, const T* panel,
+                                          std::int64_t panel_stride) {
+  if constexpr (V < kMaxTileVecs) {
+    if (t.vecs > V) return run_multiply_rows<T, V + 1>(t, step, rows, count, panel, panel_stride);
+  }
+  multiply_rows<T, V>(t, step, rows, count, panel, panel_stride);
+}
+
+// Asks the caches for the weights of a group that comes next.
+template <class T>
+GLAI_ALWAYS_INLINE void prefetch_weights(const BucketTask<T>& t, const GateGroup& group, std::int64_t k,
+                                         std::int64_t k_count) {
+  const GatedMatmulArgs& a = t.a;
+  const std::int64_t d = a.x.shape[1];
+  const std::int64_t real = d - k < k_count ? d - k : k_count;
+  const std::int64_t k_stride = a.weight.stride[1];
+  if (a.weight.stride[2] != 1) return;
+  for (int i = 0; i < group.count; ++i) {
+    const T* w = a.weight.as<const T>() + group.paths[i] * a.weight.stride[0] + k * k_stride + t.first;
+    for (std::int64_t j = 0; j < real; ++j) {
+      for (std::int64_t c = 0; c < t.columns; c += 64 / sizeof(T)) {
+        __builtin_prefetch(w + j * k_stride + c);
+      }
+    }
+  }
+}
+
+// What all samples of a block do on a tile of columns, for the groups of one pass.
+template <class T>
+GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t groups, const GateGroup* gates,
+                                        const Buckets* buckets, const std::uint32_t* needed, bool copy_x,
+                                        bool reference, std::int64_t k_step) {
+  const GatedMatmulArgs& a = t.a;
+  const std::int64_t features = a.x.shape[1] + (a.bias ? 1 : 0);
+  // A panel of a single path is used where it lies when its rows are whole vectors, close together.
+  const bool in_place = gates[0].count == 1 && !reference && t.columns == t.width &&
+                        (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
+                        a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
+  for (std::int64_t k = 0; k < features; k += k_step) {
+    const std::int64_t k_count = features - k < k_step ? features - k : k_step;
+    const bool copied = copy_x || k + k_count > a.x.shape[1];  // the bias's feature is in the copy only
+    if (copied) pack_samples(t, k, k_count);
+    const PanelStep<T> step{
+        k, k_count,
+        copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
+        copied ? k_count : a.x.stride[0]};
+    const std::int64_t size = k_count * t.width;
+    for (std::int64_t j = 0; reference && j < size; ++j) t.base[j] = T(0);
+    for (std::int64_t g = 0; g < groups; ++g) {
+      if (g + 1 < groups) prefetch_weights(t, gates[g + 1], k, k_count);
+      if (in_place && k + k_count <= a.x.shape[1]) {
+        const T* w = a.weight.as<const T>() + gates[g].paths[0] * a.weight.stride[0] +
+                     k * a.weight.stride[1] + t.first;
+        run_multiply_rows(t, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1]);
+        continue;
+      }
+      build_sums(t, gates[g], needed[g], k, k_count);
+      for (int s = 1; s < 1 << gates[g].count; ++s) {
+        run_multiply_rows(t, step, buckets[g].rows + buckets[g].begin[s],
+                          buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size, t.width);
+      }
+    }
+    if (!reference) continue;
+    std::uint16_t all[kMaxBlockRows];
+    for (std::int64_t r = 0; r < t.rows; ++r) all[r] = static_cast<std::uint16_t>(r);
+    run_multiply_rows(t, step, all, t.rows, t.base, t.width);
+  }
+}
+
+template <class T>
+void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan, const PathOrder& paths) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.weight.shape[2];
+  const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
+  const int subsets = 1 << plan.group_gates;
+  const std::int64_t groups = (p_count + plan.group_gates - 1) / plan.group_gates;
+  const bool reference = plan.form == Form::reference;
+  const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs);
+  const std::int64_t tiles_per_task = (tiles.parts + kColumnTasks - 1) / kColumnTasks;
+  const std::int64_t column_tasks = tiles_per_task == 0 ? 0 : (tiles.parts + tiles_per_task - 1) / tiles_per_task;
+  const std::int64_t most_width = kMaxTileVecs * lanes;
+  // A function of C alone: the order of a row's sum depends on it.
+  const std::int64_t k_step = panel_rows<T>(subsets, (tiles.parts == 0 ? 1 : tiles.size(0)) * lanes);
+  const double work =
+      static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
+  const double uses = static_cast<double>(groups) * plan.any_on;
+  const bool copy_x = reference || uses >= kCopiedUses;
+  const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
+  // How a block is cut changes no row's sum: high, but enough tasks for all threads.
+  std::int64_t block_rows = kMaxBlockRows;
+  if (column_tasks < a.exec.threads && n < kMaxBlockRows * a.exec.threads) {
+    const std::int64_t share = (n + a.exec.threads - 1) / a.exec.threads;
+    block_rows = share < kMinBlockRows ? kMinBlockRows : share < kMaxBlockRows ? share : kMaxBlockRows;
+  }
+  const EvenSplit blocks(n, block_rows);
+  const std::int64_t batch = blocks.parts < kBatchBlocks ? blocks.parts : kBatchBlocks;
+  const std::int64_t most_rows = blocks.parts == 0 ? 0 : blocks.size(0);
+  const std::int64_t lists = groups < kGroupsPerPass ? groups : kGroupsPerPass;
+  const std::int64_t capacity = bucket_capacity(most_rows, subsets, quantum);
+
+  ScratchSizes shared;
+  const auto rows_at = shared.add<std::uint16_t>(batch * lists * capacity);
+  const auto buckets_at = shared.add<Buckets>(batch * lists);
+  const auto groups_at = shared.add<GateGroup>(lists);
+  const auto needed_at = shared.add<std::uint32_t>(batch * lists);
+  std::byte* memory = scratch(Scratch::call, shared.bytes());
+  auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
+  auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
+  auto* gates = reinterpret_cast<GateGroup*>(memory + groups_at);
+  auto* needed = reinterpret_cast<std::uint32_t*>(memory + needed_at);
+
+  // Once at least, so that y is written when there are no paths.
+  for (std::int64_t g0 = 0; g0 == 0 || g0 < groups; g0 += kGroupsPerPass) {
+    const std::int64_t here = groups - g0 < kGroupsPerPass ? groups - g0 : kGroupsPerPass;
+    for (std::int64_t g = 0; g < here; ++g) {
+      GateGroup& group = gates[g];
+      const std::int64_t first = (g0 + g) * plan.group_gates, left = p_count - first;
+      group.count = static_cast<int>(left < plan.group_gates ? left : plan.group_gates);
+      group.flipped = 0;
+      for (int i = 0; i < group.count; ++i) {
+        group.paths[i] = paths.order[first + i];
+        if (reference && paths.majority[group.paths[i]] != 0) group.flipped |= 1u << i;
+      }
+    }
+    for (std::int64_t b0 = 0; b0 < blocks.parts; b0 += kBatchBlocks) {
+      const std::int64_t b_count = blocks.parts - b0 < kBatchBlocks ? blocks.parts - b0 : kBatchBlocks;
+      parallel_for(b_count * here, work, a.exec.threads, [&](std::int64_t task) {
+        const std::int64_t block = b0 + task / here, g = task % here;
+        Buckets& sorted = buckets[task];
+        sorted.rows = row_lists + task * capacity;
+        fill_buckets(a.words.as<const std::uint32_t>() + blocks.begin(block) * w_words, w_words, gates[g],
+                     blocks.size(block), quantum, sorted);
+        needed[task] = needed_subsets(gates[g], sorted);
+      });
+      parallel_for(b_count * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
+        const std::int64_t b = task / column_tasks;
+        const std::int64_t begin = blocks.begin(b0 + b), rows = blocks.size(b0 + b);
+        ScratchSizes sizes;
+        const auto x_at = sizes.add<T>((rows + 1) * kMaxPanelRows);
+        const auto y_at = sizes.add<T>((rows + 1) * most_width);
+        const auto base_at = sizes.add<T>(k_step * most_width);
+        const auto table_at = sizes.add<T>(subsets * k_step * most_width);
+        std::byte* own = scratch(Scratch::task, sizes.bytes());
+        for (std::int64_t i = task % column_tasks * tiles_per_task;
+             i < tiles.parts && i < (task % column_tasks + 1) * tiles_per_task; ++i) {
+          const std::int64_t first = tiles.begin(i) * lanes, width = tiles.size(i) * lanes;
+          const std::int64_t columns = c - first < width ? c - first : width;
+          T* local = reinterpret_cast<T*>(own + y_at);
+          const BucketTask<T> t{a,
+                                begin,
+                                rows,
+                                first,
+                                columns,
+                                width,
+                                static_cast<int>(tiles.size(i)),
+                                reinterpret_cast<T*>(own + x_at),
+                                local,
+                                reinterpret_cast<T*>(own + table_at),
+                                reinterpret_cast<T*>(own + base_at)};
+          T* y = a.y.as<T>() + begin * a.y.stride[0] + first;
+          for (std::int64_t j = 0; j < (rows + 1) * width; ++j) local[j] = T(0);
+          for (std::int64_t r = 0; g0 > 0 && r < rows; ++r) {
+            for (std::int64_t j = 0; j < columns; ++j) local[r * width + j] = y[r * a.y.stride[0] + j];
+          }
+          if (here > 0) {
+            multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference, k_step);
+          }
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t j = 0; j < columns; ++j) y[r * a.y.stride[0] + j] = local[r * width + j];
+          }
+        }
+      });
+    }
+  }
+}
+
+}  // namespace glai::GLAI_ISA
