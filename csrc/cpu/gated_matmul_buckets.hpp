@@ -22,14 +22,15 @@ namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept at a time
 constexpr std::int64_t kMaxPanelRows = 64;   // features of a panel
-constexpr std::int64_t kColumnTasks = 4;     // tasks that the columns are cut into, where they are enough
+constexpr std::int64_t kMaxPlainPanelRows = 256;  // where neither sums nor copies of x are made
+constexpr std::int64_t kMaxTiles = 4;        // of columns in a task
 constexpr std::int64_t kMinBlockRows = 64;
 constexpr std::int64_t kBatchBlocks = 4;     // blocks of samples whose buckets are kept at a time
 constexpr int kRowQuantum = 4;               // buckets are filled up to a multiple of this many rows
+// Rows of weights further apart than this fall on a memory page each.
+constexpr std::int64_t kFarApartBytes = 2048;
 // A block of samples is copied panel by panel where a sample is multiplied at least this often.
 constexpr double kCopiedUses = 6.0;
-// Rows of weights further apart than this fall on few cache sets and on a memory page each.
-constexpr std::int64_t kFarApartBytes = 2048;
 // The table of a group's panels: in the second-level cache, so that panels are long and y is loaded and
 // stored seldom.
 constexpr std::int64_t kTableBytes = 160 * 1024;
@@ -43,17 +44,24 @@ GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
   return most >= line ? most / line * line : most < 4 ? 4 : most;
 }
 
-// A block of samples times a tile of columns: what the steps below share.
+// A tile of columns of one block of samples.
+template <class T>
+struct ColumnTile {
+  std::int64_t first, columns, width;  // outputs, and the lanes that hold them
+  int vecs;
+  T* y;  // [rows + 1, width]
+};
+
+// A block of samples times the tiles of columns of a task: what the steps below share.
 template <class T>
 struct BucketTask {
   const GatedMatmulArgs& a;
-  std::int64_t begin, rows;            // samples
-  std::int64_t first, columns, width;  // outputs, and the lanes that hold them
-  int vecs;
+  std::int64_t begin, rows;  // samples
+  const ColumnTile<T>* tiles;
+  std::int64_t tile_count;
   T* x_copy;  // [rows + 1, k_count], the last to fill up buckets
-  T* y;       // [rows + 1, width]
   T* table;   // [subsets, k_count, width]
-  T* base;    // [k_count, width]: weights of the majority
+  T* base;    // [tiles, k_count, width]: weights of the majority
 };
 
 // One step of features: x and the weights of a tile's columns.
@@ -81,9 +89,8 @@ GLAI_ALWAYS_INLINE void pack_samples(const BucketTask<T>& t, std::int64_t k, std
 
 // The weights [k_count, width] of one path, lanes past the last column zero.
 template <class T>
-GLAI_ALWAYS_INLINE void pack_weights(const BucketTask<T>& t, std::int64_t p, std::int64_t k,
-                                     std::int64_t k_count, T* out) {
-  const GatedMatmulArgs& a = t.a;
+GLAI_ALWAYS_INLINE void pack_weights(const GatedMatmulArgs& a, const ColumnTile<T>& t, std::int64_t p,
+                                     std::int64_t k, std::int64_t k_count, T* out) {
   const std::int64_t d = a.x.shape[1];
   const std::int64_t real = d - k < k_count ? d - k : k_count;
   const std::int64_t k_stride = a.weight.stride[1];
@@ -126,30 +133,31 @@ GLAI_ALWAYS_INLINE void add_arrays(const T* a, const T* b, std::int64_t count, T
 
 // table[s] = sum of the weights of the paths in s, for the subsets that `needed` names and their parts.
 template <class T>
-GLAI_ALWAYS_INLINE void build_sums(const BucketTask<T>& t, const GateGroup& group, std::uint32_t needed,
-                                   std::int64_t k, std::int64_t k_count) {
+GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>& t, const GateGroup& group,
+                                   std::uint32_t needed, std::int64_t k, std::int64_t k_count, T* table,
+                                   T* base) {
   const std::int64_t size = k_count * t.width;
   for (int i = 0; i < group.count; ++i) {
-    T* out = t.table + (std::int64_t{1} << i) * size;
+    T* out = table + (std::int64_t{1} << i) * size;
     const bool flipped = (group.flipped >> i & 1u) != 0;
     if (!flipped && (needed >> (1 << i) & 1u) == 0) continue;
-    pack_weights(t, group.paths[i], k, k_count, out);
+    pack_weights(a, t, group.paths[i], k, k_count, out);
     if (!flipped) continue;
-    add_arrays(t.base, out, size, t.base);
+    add_arrays(base, out, size, base);
     for (std::int64_t j = 0; j < size; ++j) out[j] = -out[j];
   }
   for (int i = 1; i < group.count; ++i) {
     const int top = 1 << i;
     for (int s = top + 1; s < 2 * top; ++s) {
       if ((needed >> s & 1u) == 0) continue;
-      add_arrays(t.table + top * size, t.table + (s - top) * size, size, t.table + s * size);
+      add_arrays(table + top * size, table + (s - top) * size, size, table + s * size);
     }
   }
 }
 
 // y[rows, :] += x[rows, :] · panel for the rows listed.
 template <class T, int V>
-void multiply_rows(const BucketTask<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
+void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
                    std::int64_t count, const T* panel, std::int64_t panel_stride) {
   constexpr int most = gather_tile_rows(V);
   GatherTile<T> tile{step.x, step.x_stride, rows, panel, panel_stride, step.k_count, t.y, t.width};
@@ -163,7 +171,7 @@ void multiply_rows(const BucketTask<T>& t, const PanelStep<T>& step, const std::
 }
 
 template <class T, int V = 1>
-GLAI_ALWAYS_INLINE void run_multiply_rows(const BucketTask<T>& t, const PanelStep<T>& step,
+GLAI_ALWAYS_INLINE void run_multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step,
                                           const std::uint16_t* rows, std::int64_t count, const T* panel,
                                           std::int64_t panel_stride) {
   if constexpr (V < kMaxTileVecs) {
@@ -172,64 +180,72 @@ GLAI_ALWAYS_INLINE void run_multiply_rows(const BucketTask<T>& t, const PanelSte
   multiply_rows<T, V>(t, step, rows, count, panel, panel_stride);
 }
 
-// Asks the caches for the weights of a group that comes next.
+// Asks the caches for the weights of a tile that comes next.
 template <class T>
-GLAI_ALWAYS_INLINE void prefetch_weights(const BucketTask<T>& t, const GateGroup& group, std::int64_t k,
-                                         std::int64_t k_count) {
-  const GatedMatmulArgs& a = t.a;
-  const std::int64_t d = a.x.shape[1];
-  const std::int64_t real = d - k < k_count ? d - k : k_count;
-  const std::int64_t k_stride = a.weight.stride[1];
-  if (a.weight.stride[2] != 1) return;
+GLAI_ALWAYS_INLINE void prefetch_weights(const GatedMatmulArgs& a, const ColumnTile<T>& t,
+                                         const GateGroup& group, std::int64_t k, std::int64_t k_count) {
+  const std::int64_t d = a.x.shape[1], real = d - k < k_count ? d - k : k_count;
+  constexpr std::int64_t line = 64 / sizeof(T);
+  // Lines lie along whichever dimension has stride 1.
+  const bool by_columns = a.weight.stride[2] == 1;
+  const std::int64_t outer_stride = by_columns ? a.weight.stride[1] : a.weight.stride[2];
+  const std::int64_t outer = by_columns ? real : t.columns, inner = by_columns ? t.columns : real;
   for (int i = 0; i < group.count; ++i) {
-    const T* w = a.weight.as<const T>() + group.paths[i] * a.weight.stride[0] + k * k_stride + t.first;
-    for (std::int64_t j = 0; j < real; ++j) {
-      for (std::int64_t c = 0; c < t.columns; c += 64 / sizeof(T)) {
-        __builtin_prefetch(w + j * k_stride + c);
-      }
+    const T* w = a.weight.as<const T>() + group.paths[i] * a.weight.stride[0] + k * a.weight.stride[1] +
+                 t.first * a.weight.stride[2];
+    for (std::int64_t o = 0; o < outer; ++o) {
+      for (std::int64_t j = 0; j < inner; j += line) __builtin_prefetch(w + o * outer_stride + j);
     }
   }
 }
 
-// What all samples of a block do on a tile of columns, for the groups of one pass.
+// What all samples of a block do on the columns of a task, for the groups of one pass. Columns come
+// innermost, so that the weights are read along their rows: a tile alone would touch a memory page per
+// feature and come back to each for the next tile.
 template <class T>
 GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t groups, const GateGroup* gates,
                                         const Buckets* buckets, const std::uint32_t* needed, bool copy_x,
                                         bool reference, std::int64_t k_step) {
   const GatedMatmulArgs& a = t.a;
-  const std::int64_t features = a.x.shape[1] + (a.bias ? 1 : 0);
-  // A panel of a single path is used where it lies when its rows are whole vectors, close together.
-  const bool in_place = gates[0].count == 1 && !reference && t.columns == t.width &&
-                        (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
-                        a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
+  const std::int64_t d = a.x.shape[1], features = d + (a.bias ? 1 : 0);
+  const bool by_columns = a.weight.stride[2] == 1 || a.weight.shape[2] == 1;
+  std::uint16_t all_rows[kMaxBlockRows];
+  for (std::int64_t r = 0; r < t.rows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
   for (std::int64_t k = 0; k < features; k += k_step) {
     const std::int64_t k_count = features - k < k_step ? features - k : k_step;
-    const bool copied = copy_x || k + k_count > a.x.shape[1];  // the bias's feature is in the copy only
+    const bool copied = copy_x || k + k_count > d;  // the bias's feature is in the copy only
     if (copied) pack_samples(t, k, k_count);
-    const PanelStep<T> step{
-        k, k_count,
-        copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
-        copied ? k_count : a.x.stride[0]};
-    const std::int64_t size = k_count * t.width;
-    for (std::int64_t j = 0; reference && j < size; ++j) t.base[j] = T(0);
+    const PanelStep<T> step{k, k_count,
+                            copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
+                            copied ? k_count : a.x.stride[0]};
+    const std::int64_t most = k_step * kMaxTileVecs * Vec<T>::width;
+    for (std::int64_t j = 0; reference && j < t.tile_count * most; ++j) t.base[j] = T(0);
     for (std::int64_t g = 0; g < groups; ++g) {
-      if (g + 1 < groups) prefetch_weights(t, gates[g + 1], k, k_count);
-      if (in_place && k + k_count <= a.x.shape[1]) {
-        const T* w = a.weight.as<const T>() + gates[g].paths[0] * a.weight.stride[0] +
-                     k * a.weight.stride[1] + t.first;
-        run_multiply_rows(t, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1]);
-        continue;
-      }
-      build_sums(t, gates[g], needed[g], k, k_count);
-      for (int s = 1; s < 1 << gates[g].count; ++s) {
-        run_multiply_rows(t, step, buckets[g].rows + buckets[g].begin[s],
-                          buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size, t.width);
+      for (std::int64_t i = 0; i < t.tile_count; ++i) {
+        const ColumnTile<T>& tile = t.tiles[i];
+        const std::int64_t size = k_count * tile.width;
+        if (i + 1 < t.tile_count) {
+          prefetch_weights(a, t.tiles[i + 1], gates[g], k, k_count);
+        } else if (g + 1 < groups) {
+          prefetch_weights(a, t.tiles[0], gates[g + 1], k, k_count);
+        }
+        // A panel of a single path is used where it lies when its rows are whole vectors.
+        if (gates[g].count == 1 && !reference && by_columns && tile.columns == tile.width && k + k_count <= d) {
+          const T* w = a.weight.as<const T>() + gates[g].paths[0] * a.weight.stride[0] +
+                       k * a.weight.stride[1] + tile.first;
+          run_multiply_rows(tile, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1]);
+          continue;
+        }
+        build_sums(a, tile, gates[g], needed[g], k, k_count, t.table, t.base + i * most);
+        for (int s = 1; s < 1 << gates[g].count; ++s) {
+          run_multiply_rows(tile, step, buckets[g].rows + buckets[g].begin[s],
+                            buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size, tile.width);
+        }
       }
     }
-    if (!reference) continue;
-    std::uint16_t all[kMaxBlockRows];
-    for (std::int64_t r = 0; r < t.rows; ++r) all[r] = static_cast<std::uint16_t>(r);
-    run_multiply_rows(t, step, all, t.rows, t.base, t.width);
+    for (std::int64_t i = 0; reference && i < t.tile_count; ++i) {
+      run_multiply_rows(t.tiles[i], step, all_rows, t.rows, t.base + i * most, t.tiles[i].width);
+    }
   }
 }
 
@@ -242,16 +258,21 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const std::int64_t groups = (p_count + plan.group_gates - 1) / plan.group_gates;
   const bool reference = plan.form == Form::reference;
   const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs);
-  const std::int64_t tiles_per_task = (tiles.parts + kColumnTasks - 1) / kColumnTasks;
+  // Several tiles in a task only where one alone would touch a memory page per feature.
+  const bool far_apart = (a.weight.stride[2] == 1 || c == 1) &&
+                         a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
+  const std::int64_t tiles_per_task = far_apart ? kMaxTiles : 1;
   const std::int64_t column_tasks = tiles_per_task == 0 ? 0 : (tiles.parts + tiles_per_task - 1) / tiles_per_task;
   const std::int64_t most_width = kMaxTileVecs * lanes;
-  // A function of C alone: the order of a row's sum depends on it.
-  const std::int64_t k_step = panel_rows<T>(subsets, (tiles.parts == 0 ? 1 : tiles.size(0)) * lanes);
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
   const double uses = static_cast<double>(groups) * plan.any_on;
   const bool copy_x = reference || uses >= kCopiedUses;
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
+  // The order of a row's sum depends on it, so it is a function of the shape and the plan.
+  const std::int64_t k_step =
+      !copy_x && subsets == 2 ? kMaxPlainPanelRows
+                              : panel_rows<T>(subsets, (tiles.parts == 0 ? 1 : tiles.size(0)) * lanes);
   // How a block is cut changes no row's sum: high, but enough tasks for all threads.
   std::int64_t block_rows = kMaxBlockRows;
   if (column_tasks < a.exec.threads && n < kMaxBlockRows * a.exec.threads) {
@@ -302,37 +323,40 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         const std::int64_t b = task / column_tasks;
         const std::int64_t begin = blocks.begin(b0 + b), rows = blocks.size(b0 + b);
         ScratchSizes sizes;
-        const auto x_at = sizes.add<T>((rows + 1) * kMaxPanelRows);
-        const auto y_at = sizes.add<T>((rows + 1) * most_width);
-        const auto base_at = sizes.add<T>(k_step * most_width);
+        const auto x_at = sizes.add<T>((rows + 1) * k_step);
+        const auto y_at = sizes.add<T>(tiles_per_task * (rows + 1) * most_width);
+        const auto base_at = sizes.add<T>(tiles_per_task * k_step * most_width);
         const auto table_at = sizes.add<T>(subsets * k_step * most_width);
         std::byte* own = scratch(Scratch::task, sizes.bytes());
+        T* local = reinterpret_cast<T*>(own + y_at);
+        ColumnTile<T> own_tiles[kMaxTiles];
+        std::int64_t tile_count = 0;
         for (std::int64_t i = task % column_tasks * tiles_per_task;
-             i < tiles.parts && i < (task % column_tasks + 1) * tiles_per_task; ++i) {
+             tile_count < tiles_per_task && i < tiles.parts; ++i, ++tile_count) {
           const std::int64_t first = tiles.begin(i) * lanes, width = tiles.size(i) * lanes;
           const std::int64_t columns = c - first < width ? c - first : width;
-          T* local = reinterpret_cast<T*>(own + y_at);
-          const BucketTask<T> t{a,
-                                begin,
-                                rows,
-                                first,
-                                columns,
-                                width,
-                                static_cast<int>(tiles.size(i)),
-                                reinterpret_cast<T*>(own + x_at),
-                                local,
-                                reinterpret_cast<T*>(own + table_at),
-                                reinterpret_cast<T*>(own + base_at)};
-          T* y = a.y.as<T>() + begin * a.y.stride[0] + first;
-          for (std::int64_t j = 0; j < (rows + 1) * width; ++j) local[j] = T(0);
+          T* tile_y = local + tile_count * (rows + 1) * most_width;
+          own_tiles[tile_count] = {first, columns, width, static_cast<int>(tiles.size(i)), tile_y};
+          const T* y = a.y.as<const T>() + begin * a.y.stride[0] + first;
+          for (std::int64_t j = 0; j < (rows + 1) * width; ++j) tile_y[j] = T(0);
           for (std::int64_t r = 0; g0 > 0 && r < rows; ++r) {
-            for (std::int64_t j = 0; j < columns; ++j) local[r * width + j] = y[r * a.y.stride[0] + j];
+            for (std::int64_t j = 0; j < columns; ++j) tile_y[r * width + j] = y[r * a.y.stride[0] + j];
           }
-          if (here > 0) {
-            multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference, k_step);
-          }
+        }
+        const BucketTask<T> t{a,
+                              begin,
+                              rows,
+                              own_tiles,
+                              tile_count,
+                              reinterpret_cast<T*>(own + x_at),
+                              reinterpret_cast<T*>(own + table_at),
+                              reinterpret_cast<T*>(own + base_at)};
+        multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference, k_step);
+        for (std::int64_t i = 0; i < tile_count; ++i) {
+          const ColumnTile<T>& tile = own_tiles[i];
+          T* y = a.y.as<T>() + begin * a.y.stride[0] + tile.first;
           for (std::int64_t r = 0; r < rows; ++r) {
-            for (std::int64_t j = 0; j < columns; ++j) y[r * a.y.stride[0] + j] = local[r * width + j];
+            for (std::int64_t j = 0; j < tile.columns; ++j) y[r * a.y.stride[0] + j] = tile.y[r * tile.width + j];
           }
         }
       });
