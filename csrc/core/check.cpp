@@ -186,8 +186,8 @@ Form parse_form(const char* op, const std::string& name) {
   if (name == "compaction") return Form::compaction;
   if (name == "subset_sums") return Form::subset_sums;
   if (name == "reference") return Form::reference;
-  fail(std::string(op) + ": form must be None, 'compaction', 'subset_sums' or 'reference', got '" + name +
-       "'");
+  fail(std::string(op) + ": form must be None, 'compaction', 'subset_sums' or 'reference', got '" +
+       name + "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {

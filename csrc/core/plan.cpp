@@ -7,16 +7,16 @@
 namespace glai {
 namespace {
 
-// The model counts rows multiplied by one vector of weights: about 0.6 cycles of a core with two FMA units.
-// A group of k gates multiplies the rows that have any of them on, and pays for each of its 2^k - 1
-// subsets: building the sum of its weights, filling up its rows to whole tiles; the weight gradient: storing
-// the subset's sum and folding it into the paths. Sorting the rows of a group by subset is shared by all
-// vectors of weights. Set by `glai bench` over the whole grid, one thread, AVX-512; within 15 % of what was
-// measured for k = 1 to 5.
+// The model counts rows multiplied by one vector of weights: about 0.6 cycles of a core with two FMA
+// units. A group of k gates multiplies the rows that have any of them on, and pays for each of its 2^k -
+// 1 subsets: building the sum of its weights, filling up its rows to whole tiles; the weight gradient:
+// storing the subset's sum and folding it into the paths. Sorting the rows of a group by subset is
+// shared by all vectors of weights. Set by `glai bench` over the whole grid, one thread, AVX-512; within
+// 15 % of what was measured for k = 1 to 5.
 constexpr double kSubsetRows = 16.0;
 constexpr double kGradSubsetRows = 9.0;
-constexpr double kSortRows = 16.0;       // per sample
-constexpr double kBlockRows = 1024.0;    // subsets are paid for once per block
+constexpr double kSortRows = 16.0;     // per sample
+constexpr double kBlockRows = 1024.0;  // subsets are paid for once per block
 constexpr double kVectorOutputs = 16.0;
 // Reading all weights once more for the norm check, adding up the majority's and turning their sign.
 constexpr double kReferenceRows = 30.0;
@@ -74,8 +74,8 @@ bool plan_wants_counts(const GatedShape& s, double density, Form form) {
   return form == Form::automatic && density < 1.0 && s.n >= 64 && s.d * s.c >= 1024;
 }
 
-GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std::int64_t* counts, Form form,
-                                  const PathOrder& paths) {
+GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std::int64_t* counts,
+                                  Form form, const PathOrder& paths) {
   std::iota(paths.order, paths.order + s.p, 0);
   std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
   GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows);

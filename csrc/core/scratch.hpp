@@ -1,5 +1,5 @@
-// Working memory of kernels: blocks that each thread keeps between calls, so that a kernel neither allocates
-// each time nor fills a thread's stack.
+// Working memory of kernels: blocks that each thread keeps between calls, so that a kernel neither
+// allocates each time nor fills a thread's stack.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,8 @@ enum class Scratch : unsigned char { task, call, plan };
 // This thread's block of that kind, of at least `bytes`, aligned to a cache line; what it held is lost.
 std::byte* scratch(Scratch kind, std::size_t bytes);
 
-// Cuts arrays from this thread's block: sizes are added up first, then the arrays taken in the same order.
+// Cuts arrays from this thread's block: sizes are added up first, then the arrays taken in the same
+// order.
 class ScratchSizes {
  public:
   template <class T>

@@ -1,7 +1,7 @@
-// Samples sorted by which gates of a group they have on. A group is a few gates taken together; the samples
-// with the same subset of them on make a bucket, and all that these paths do for a bucket is one product
-// with the sum of their weights. With one gate a group, a bucket is the rows that have the path on:
-// compaction.
+// Samples sorted by which gates of a group they have on. A group is a few gates taken together; the
+// samples with the same subset of them on make a bucket, and all that these paths do for a bucket is one
+// product with the sum of their weights. With one gate a group, a bucket is the rows that have the path
+// on: compaction.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct GateGroup {
   std::uint32_t flipped;  // gates whose off state counts as on (reference form)
 };
 
-// Rows of subset s: rows[begin[s]] to rows[begin[s + 1]], s >= 1, ascending. Rows without any gate on are
-// left out.
+// Rows of subset s: rows[begin[s]] to rows[begin[s + 1]], s >= 1, ascending. Rows without any gate on
+// are left out.
 struct Buckets {
   std::uint16_t* rows;  // [bucket_capacity]
   std::uint16_t begin[kMaxSubsets + 1];
@@ -34,8 +34,8 @@ GLAI_ALWAYS_INLINE constexpr std::int64_t bucket_capacity(std::int64_t rows, int
 }
 
 // The subset of each of the rows [0, count).
-GLAI_ALWAYS_INLINE void find_subsets(const std::uint32_t* words, std::int64_t n_words, const GateGroup& group,
-                                     std::int64_t count, std::uint8_t* subset) {
+GLAI_ALWAYS_INLINE void find_subsets(const std::uint32_t* words, std::int64_t n_words,
+                                     const GateGroup& group, std::int64_t count, std::uint8_t* subset) {
   const std::int32_t first = group.paths[0];
   const int shift = first % kWordBits;
   bool adjacent = true;
@@ -48,8 +48,10 @@ GLAI_ALWAYS_INLINE void find_subsets(const std::uint32_t* words, std::int64_t n_
     }
   } else if (adjacent) {
     for (std::int64_t r = 0; r < count; ++r) {
-      const std::uint64_t both = column[r * n_words] | std::uint64_t{column[r * n_words + 1]} << kWordBits;
-      subset[r] = static_cast<std::uint8_t>((static_cast<std::uint32_t>(both >> shift) & mask) ^ flipped);
+      const std::uint64_t both = column[r * n_words] | std::uint64_t{column[r * n_words + 1]}
+                                                           << kWordBits;
+      subset[r] =
+          static_cast<std::uint8_t>((static_cast<std::uint32_t>(both >> shift) & mask) ^ flipped);
     }
   } else {
     for (std::int64_t r = 0; r < count; ++r) subset[r] = static_cast<std::uint8_t>(flipped);
@@ -63,8 +65,8 @@ GLAI_ALWAYS_INLINE void find_subsets(const std::uint32_t* words, std::int64_t n_
   }
 }
 
-// Sorts the rows [0, count) of one group. Each bucket is filled up to a multiple of `quantum` rows with the
-// number of the row past the last. Branch-free where it depends on the gates: their pattern is what
+// Sorts the rows [0, count) of one group. Each bucket is filled up to a multiple of `quantum` rows with
+// the number of the row past the last. Branch-free where it depends on the gates: their pattern is what
 // a branch predictor cannot learn.
 GLAI_ALWAYS_INLINE void fill_buckets(const std::uint32_t* words, std::int64_t n_words,
                                      const GateGroup& group, std::int64_t count, int quantum,

@@ -34,8 +34,8 @@ GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n)
 
 // out[j] = sum of rows[i, j] over n rows.
 template <class T>
-GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_t n, std::int64_t columns,
-                                 T* out) {
+GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_t n,
+                                 std::int64_t columns, T* out) {
   for (std::int64_t j = 0; j < columns; ++j) out[j] = T(0);
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) out[j] += rows[i * stride + j];

@@ -1,10 +1,10 @@
 // gated_matmul by buckets: a group of gates at a time, the samples of each subset are gathered and
-// multiplied by the sum of the subset's weights. The sums of a panel, [k, columns] of weights, are tabulated
-// once per block of rows. Groups of one gate are compaction;
-// groups of five do in one product what compaction does in five times the density.
+// multiplied by the sum of the subset's weights. The sums of a panel, [k, columns] of weights, are
+// tabulated once per block of rows. Groups of one gate are compaction; groups of five do in one product
+// what compaction does in five times the density.
 //
-// Reference plus deviation is the same with gates compared to the majority: y = x · (sum of the majority's
-// weights) + what deviates, with the sign of the weights turned where the majority is on.
+// Reference plus deviation is the same with gates compared to the majority: y = x · (sum of the
+// majority's weights) + what deviates, with the sign of the weights turned where the majority is on.
 #pragma once
 
 #include <utility>
@@ -20,13 +20,13 @@
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept at a time
-constexpr std::int64_t kMaxPanelRows = 64;   // features of a panel
-constexpr std::int64_t kMaxPlainPanelRows = 256;  // where neither sums nor copies of x are made
-constexpr std::int64_t kMaxTiles = 4;        // of columns in a task
+constexpr std::int64_t kGroupsPerPass = 256;     // groups whose buckets are kept at a time
+constexpr std::int64_t kMaxPanelRows = 64;       // features of a panel
+constexpr std::int64_t kMaxPlainPanelRows = 64;  // where neither sums nor copies of x are made
+constexpr std::int64_t kMaxTiles = 8;            // of columns in a task
 constexpr std::int64_t kMinBlockRows = 64;
-constexpr std::int64_t kBatchBlocks = 4;     // blocks of samples whose buckets are kept at a time
-constexpr int kRowQuantum = 4;               // buckets are filled up to a multiple of this many rows
+constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are kept at a time
+constexpr int kRowQuantum = 4;            // buckets are filled up to a multiple of this many rows
 // Rows of weights further apart than this fall on a memory page each.
 constexpr std::int64_t kFarApartBytes = 2048;
 // A block of samples is copied panel by panel where a sample is multiplied at least this often.
@@ -133,9 +133,9 @@ GLAI_ALWAYS_INLINE void add_arrays(const T* a, const T* b, std::int64_t count, T
 
 // table[s] = sum of the weights of the paths in s, for the subsets that `needed` names and their parts.
 template <class T>
-GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>& t, const GateGroup& group,
-                                   std::uint32_t needed, std::int64_t k, std::int64_t k_count, T* table,
-                                   T* base) {
+GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>& t,
+                                   const GateGroup& group, std::uint32_t needed, std::int64_t k,
+                                   std::int64_t k_count, T* table, T* base) {
   const std::int64_t size = k_count * t.width;
   for (int i = 0; i < group.count; ++i) {
     T* out = table + (std::int64_t{1} << i) * size;
@@ -155,13 +155,63 @@ GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>
   }
 }
 
+// The weights of the group that comes next, sent for a few cache lines at a time while this one
+// multiplies: all at once they would wait for each other.
+template <class T>
+class WeightsAhead {
+ public:
+  GLAI_ALWAYS_INLINE WeightsAhead(const GatedMatmulArgs& a, std::int64_t first, std::int64_t columns,
+                                  const GateGroup& group, std::int64_t k, std::int64_t k_count)
+      : a_(a), group_(group) {
+    const std::int64_t d = a.x.shape[1], real = d - k < k_count ? d - k : k_count;
+    // Lines lie along whichever dimension has stride 1.
+    const bool by_columns = a.weight.stride[2] == 1;
+    row_stride_ = by_columns ? a.weight.stride[1] : a.weight.stride[2];
+    rows_ = by_columns ? real : columns;
+    row_ = by_columns ? columns : real;
+    first_ = k * a.weight.stride[1] + first * a.weight.stride[2];
+  }
+
+  // How often send will be called.
+  GLAI_ALWAYS_INLINE void spread_over(std::int64_t sends) {
+    const std::int64_t rows = rows_ * group_.count;
+    rows_per_send_ = sends < 1 ? rows : (rows + sends - 1) / sends;
+  }
+
+  GLAI_ALWAYS_INLINE void send() {
+    for (std::int64_t i = 0; i < rows_per_send_ && path_ < group_.count; ++i) {
+      const T* row = a_.weight.as<const T>() + group_.paths[path_] * a_.weight.stride[0] + first_ +
+                     done_ * row_stride_;
+      for (std::int64_t j = 0; j < row_; j += 64 / static_cast<std::int64_t>(sizeof(T))) {
+        __builtin_prefetch(row + j, 0, 2);
+      }
+      __builtin_prefetch(row + row_ - 1, 0, 2);
+      if (++done_ == rows_) {
+        done_ = 0;
+        ++path_;
+      }
+    }
+  }
+
+ private:
+  const GatedMatmulArgs& a_;
+  const GateGroup& group_;
+  std::int64_t row_stride_, rows_, row_, first_;
+  std::int64_t rows_per_send_ = 0, done_ = 0;
+  int path_ = 0;
+};
+
 // y[rows, :] += x[rows, :] · panel for the rows listed.
 template <class T, int V>
 void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
-                   std::int64_t count, const T* panel, std::int64_t panel_stride) {
+                   std::int64_t count, const T* panel, std::int64_t panel_stride,
+                   WeightsAhead<T>* ahead) {
   constexpr int most = gather_tile_rows(V);
   GatherTile<T> tile{step.x, step.x_stride, rows, panel, panel_stride, step.k_count, t.y, t.width};
-  for (; count >= most; count -= most, tile.rows += most) gather_tile<T, most, V>(tile);
+  for (; count >= most; count -= most, tile.rows += most) {
+    if (ahead != nullptr) ahead->send();
+    gather_tile<T, most, V>(tile);
+  }
   if (count == 0) return;
   if (count == kRowQuantum) return gather_tile<T, kRowQuantum, V>(tile);
   [&]<int... M>(std::integer_sequence<int, M...>) {
@@ -173,42 +223,27 @@ void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::
 template <class T, int V = 1>
 GLAI_ALWAYS_INLINE void run_multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step,
                                           const std::uint16_t* rows, std::int64_t count, const T* panel,
-                                          std::int64_t panel_stride) {
+                                          std::int64_t panel_stride, WeightsAhead<T>* ahead = nullptr) {
   if constexpr (V < kMaxTileVecs) {
-    if (t.vecs > V) return run_multiply_rows<T, V + 1>(t, step, rows, count, panel, panel_stride);
+    if (t.vecs > V) return run_multiply_rows<T, V + 1>(t, step, rows, count, panel, panel_stride, ahead);
   }
-  multiply_rows<T, V>(t, step, rows, count, panel, panel_stride);
-}
-
-// Asks the caches for the weights of a tile that comes next.
-template <class T>
-GLAI_ALWAYS_INLINE void prefetch_weights(const GatedMatmulArgs& a, const ColumnTile<T>& t,
-                                         const GateGroup& group, std::int64_t k, std::int64_t k_count) {
-  const std::int64_t d = a.x.shape[1], real = d - k < k_count ? d - k : k_count;
-  constexpr std::int64_t line = 64 / sizeof(T);
-  // Lines lie along whichever dimension has stride 1.
-  const bool by_columns = a.weight.stride[2] == 1;
-  const std::int64_t outer_stride = by_columns ? a.weight.stride[1] : a.weight.stride[2];
-  const std::int64_t outer = by_columns ? real : t.columns, inner = by_columns ? t.columns : real;
-  for (int i = 0; i < group.count; ++i) {
-    const T* w = a.weight.as<const T>() + group.paths[i] * a.weight.stride[0] + k * a.weight.stride[1] +
-                 t.first * a.weight.stride[2];
-    for (std::int64_t o = 0; o < outer; ++o) {
-      for (std::int64_t j = 0; j < inner; j += line) __builtin_prefetch(w + o * outer_stride + j);
-    }
-  }
+  multiply_rows<T, V>(t, step, rows, count, panel, panel_stride, ahead);
 }
 
 // What all samples of a block do on the columns of a task, for the groups of one pass. Columns come
 // innermost, so that the weights are read along their rows: a tile alone would touch a memory page per
 // feature and come back to each for the next tile.
 template <class T>
-GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t groups, const GateGroup* gates,
-                                        const Buckets* buckets, const std::uint32_t* needed, bool copy_x,
-                                        bool reference, std::int64_t k_step) {
+GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t groups,
+                                        const GateGroup* gates, const Buckets* buckets,
+                                        const std::uint32_t* needed, bool copy_x, bool reference,
+                                        std::int64_t k_step) {
   const GatedMatmulArgs& a = t.a;
   const std::int64_t d = a.x.shape[1], features = d + (a.bias ? 1 : 0);
-  const bool by_columns = a.weight.stride[2] == 1 || a.weight.shape[2] == 1;
+  const bool close = (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
+                     a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
+  const ColumnTile<T>& last = t.tiles[t.tile_count - 1];
+  const std::int64_t columns = last.first + last.columns - t.tiles[0].first;
   std::uint16_t all_rows[kMaxBlockRows];
   for (std::int64_t r = 0; r < t.rows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
   for (std::int64_t k = 0; k < features; k += k_step) {
@@ -221,25 +256,27 @@ GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t gro
     const std::int64_t most = k_step * kMaxTileVecs * Vec<T>::width;
     for (std::int64_t j = 0; reference && j < t.tile_count * most; ++j) t.base[j] = T(0);
     for (std::int64_t g = 0; g < groups; ++g) {
+      WeightsAhead<T> ahead(a, t.tiles[0].first, columns, gates[g + 1 < groups ? g + 1 : g], k, k_count);
+      ahead.spread_over(t.tile_count * buckets[g].begin[1 << gates[g].count] /
+                        gather_tile_rows(t.tiles[0].vecs));
       for (std::int64_t i = 0; i < t.tile_count; ++i) {
         const ColumnTile<T>& tile = t.tiles[i];
         const std::int64_t size = k_count * tile.width;
-        if (i + 1 < t.tile_count) {
-          prefetch_weights(a, t.tiles[i + 1], gates[g], k, k_count);
-        } else if (g + 1 < groups) {
-          prefetch_weights(a, t.tiles[0], gates[g + 1], k, k_count);
-        }
-        // A panel of a single path is used where it lies when its rows are whole vectors.
-        if (gates[g].count == 1 && !reference && by_columns && tile.columns == tile.width && k + k_count <= d) {
+        // A panel of a single path is used where it lies when its rows are whole vectors, close
+        // together.
+        if (gates[g].count == 1 && !reference && close && tile.columns == tile.width &&
+            k + k_count <= d) {
           const T* w = a.weight.as<const T>() + gates[g].paths[0] * a.weight.stride[0] +
                        k * a.weight.stride[1] + tile.first;
-          run_multiply_rows(tile, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1]);
+          run_multiply_rows(tile, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1],
+                            &ahead);
           continue;
         }
         build_sums(a, tile, gates[g], needed[g], k, k_count, t.table, t.base + i * most);
         for (int s = 1; s < 1 << gates[g].count; ++s) {
           run_multiply_rows(tile, step, buckets[g].rows + buckets[g].begin[s],
-                            buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size, tile.width);
+                            buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size,
+                            tile.width, &ahead);
         }
       }
     }
@@ -250,7 +287,8 @@ GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t gro
 }
 
 template <class T>
-void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan, const PathOrder& paths) {
+void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
+                          const PathOrder& paths) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.weight.shape[2];
   const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
@@ -262,7 +300,8 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const bool far_apart = (a.weight.stride[2] == 1 || c == 1) &&
                          a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
   const std::int64_t tiles_per_task = far_apart ? kMaxTiles : 1;
-  const std::int64_t column_tasks = tiles_per_task == 0 ? 0 : (tiles.parts + tiles_per_task - 1) / tiles_per_task;
+  const std::int64_t column_tasks =
+      tiles_per_task == 0 ? 0 : (tiles.parts + tiles_per_task - 1) / tiles_per_task;
   const std::int64_t most_width = kMaxTileVecs * lanes;
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
@@ -315,8 +354,8 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         const std::int64_t block = b0 + task / here, g = task % here;
         Buckets& sorted = buckets[task];
         sorted.rows = row_lists + task * capacity;
-        fill_buckets(a.words.as<const std::uint32_t>() + blocks.begin(block) * w_words, w_words, gates[g],
-                     blocks.size(block), quantum, sorted);
+        fill_buckets(a.words.as<const std::uint32_t>() + blocks.begin(block) * w_words, w_words,
+                     gates[g], blocks.size(block), quantum, sorted);
         needed[task] = needed_subsets(gates[g], sorted);
       });
       parallel_for(b_count * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
@@ -351,12 +390,14 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                               reinterpret_cast<T*>(own + x_at),
                               reinterpret_cast<T*>(own + table_at),
                               reinterpret_cast<T*>(own + base_at)};
-        multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference, k_step);
+        multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference,
+                        k_step);
         for (std::int64_t i = 0; i < tile_count; ++i) {
           const ColumnTile<T>& tile = own_tiles[i];
           T* y = a.y.as<T>() + begin * a.y.stride[0] + tile.first;
           for (std::int64_t r = 0; r < rows; ++r) {
-            for (std::int64_t j = 0; j < tile.columns; ++j) y[r * a.y.stride[0] + j] = tile.y[r * tile.width + j];
+            for (std::int64_t j = 0; j < tile.columns; ++j)
+              y[r * a.y.stride[0] + j] = tile.y[r * tile.width + j];
           }
         }
       });

@@ -1,7 +1,7 @@
-// Masked gradient accumulation by buckets: a group of gates at a time, the outer products of the samples of
-// each subset are summed once, in registers, and the sums of a path's subsets make its gradient. Groups of
-// one gate are compaction. A task owns a slice of features of one group, so no two tasks write the same
-// element and the sum over samples always runs in the same order.
+// Masked gradient accumulation by buckets: a group of gates at a time, the outer products of the samples
+// of each subset are summed once, in registers, and the sums of a path's subsets make its gradient.
+// Groups of one gate are compaction. A task owns a slice of features of one group, so no two tasks write
+// the same element and the sum over samples always runs in the same order.
 #pragma once
 
 #include "core/args.hpp"
@@ -109,8 +109,8 @@ GLAI_ALWAYS_INLINE bool rows_collide(std::int64_t stride) {
 template <class T>
 struct GradTask {
   const GatedMatmulWeightGradArgs& a;
-  Rows<T> x, dy;         // of the block; x from the slice's first feature on
-  std::int64_t d0, dn;   // features
+  Rows<T> x, dy;        // of the block; x from the slice's first feature on
+  std::int64_t d0, dn;  // features
   const GateGroup& group;
   const Buckets& buckets;
   bool first;  // block of samples
@@ -140,7 +140,8 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
   T* dw[kMaxGroupGates];
   for (int i = 0; i < gates; ++i) {
     dw[i] = a.dw.as<T>() + t.group.paths[i] * a.dw.stride[0] + t.d0 * dw_stride;
-    tiles[i] = across ? GradTile<T>{transposed + i * c * t.dn, t.dn, false} : GradTile<T>{dw[i], dw_stride, add};
+    tiles[i] = across ? GradTile<T>{transposed + i * c * t.dn, t.dn, false}
+                      : GradTile<T>{dw[i], dw_stride, add};
   }
   if (!across) return add_outer_products<T>(t.x, t.dn, t.dy, c, t.buckets, gates, sums, tiles);
   add_outer_products<T>(t.dy, c, t.x, t.dn, t.buckets, gates, sums, tiles);
@@ -196,7 +197,8 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
       group.count = static_cast<int>(left < group_gates ? left : group_gates);
       for (int i = 0; i < group.count; ++i) group.paths[i] = static_cast<std::int32_t>(p0 + i);
       buckets[g].rows = row_lists + g * capacity;
-      fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1, buckets[g]);
+      fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1,
+                   buckets[g]);
       if (!copy_x) return;
       const EvenSplit parts(rows, (rows + groups - 1) / groups);
       if (g >= parts.parts) return;

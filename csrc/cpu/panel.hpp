@@ -27,7 +27,8 @@ GLAI_ALWAYS_INLINE V interleave(V x, V y, std::integer_sequence<int, Lane...>) {
 
 // out[i, j] = w[j, i] for N x N elements: log2(N) rounds of interleaving row i with row i + N / 2.
 template <class T, int N>
-GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out, std::int64_t out_stride) {
+GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out,
+                                        std::int64_t out_stride) {
   typedef T Row __attribute__((vector_size(N * sizeof(T))));
   constexpr auto lanes = std::make_integer_sequence<int, N>{};
   Row rows[N];
@@ -55,17 +56,18 @@ GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, 
   const std::int64_t whole_k = k_count / N * N, whole_columns = columns / N * N;
   for (std::int64_t k = 0; k < whole_k; k += N) {
     for (std::int64_t j = 0; j < whole_columns; j += N) {
-      transpose_block<T, N>(w + j * column_stride + k, column_stride, out + k * out_stride + j, out_stride);
+      transpose_block<T, N>(w + j * column_stride + k, column_stride, out + k * out_stride + j,
+                            out_stride);
     }
   }
   if constexpr (N > 4) {
     if (whole_columns < columns) {
-      pack_transposed<T, 4>(w + whole_columns * column_stride, column_stride, whole_k, columns - whole_columns,
-                            out + whole_columns, out_stride);
+      pack_transposed<T, 4>(w + whole_columns * column_stride, column_stride, whole_k,
+                            columns - whole_columns, out + whole_columns, out_stride);
     }
     if (whole_k < k_count) {
-      pack_transposed<T, 4>(w + whole_k, column_stride, k_count - whole_k, columns, out + whole_k * out_stride,
-                            out_stride);
+      pack_transposed<T, 4>(w + whole_k, column_stride, k_count - whole_k, columns,
+                            out + whole_k * out_stride, out_stride);
     }
   } else {
     for (std::int64_t k = 0; k < k_count; ++k) {

@@ -72,7 +72,7 @@ struct OuterTile {
   std::int64_t b_stride;
   const std::uint16_t* rows;
   std::int64_t n_rows;
-  T* out;  // [M, V vectors], written
+  T* out;        // [M, V vectors], written
   Tail<T> tail;  // lanes of b's last vector; the others are written as zero
 };
 
@@ -126,7 +126,9 @@ struct EvenSplit {
         base(parts == 0 ? 0 : total / parts),
         extra(parts == 0 ? 0 : total % parts) {}
   GLAI_ALWAYS_INLINE std::int64_t size(std::int64_t i) const { return base + (i < extra ? 1 : 0); }
-  GLAI_ALWAYS_INLINE std::int64_t begin(std::int64_t i) const { return i * base + (i < extra ? i : extra); }
+  GLAI_ALWAYS_INLINE std::int64_t begin(std::int64_t i) const {
+    return i * base + (i < extra ? i : extra);
+  }
 };
 
 // Calls f(first column, vectors, tail) for tiles that cover n columns.

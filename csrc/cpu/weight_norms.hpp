@@ -1,5 +1,5 @@
-// The norm check of the reference form. It adds weights of paths that a sample has off and takes them away
-// again; where these outweigh what the sample has on, their rounding would drown the result.
+// The norm check of the reference form. It adds weights of paths that a sample has off and takes them
+// away again; where these outweigh what the sample has on, their rounding would drown the result.
 #pragma once
 
 #include <cmath>
@@ -57,13 +57,15 @@ bool majority_is_safe(const GatedMatmulArgs& a, const std::uint32_t* majority_wo
   auto* norms = reinterpret_cast<double*>(memory + norms_at);
   auto* table = reinterpret_cast<double*>(memory + table_at);
   auto* safe = reinterpret_cast<bool*>(memory + safe_at);
-  const double work = static_cast<double>(a.n_gates * a.weight.shape[1]) * static_cast<double>(a.weight.shape[2]);
+  const double work =
+      static_cast<double>(a.n_gates * a.weight.shape[1]) * static_cast<double>(a.weight.shape[2]);
   parallel_for(w * kWordBits, work, a.exec.threads,
                [&](std::int64_t p) { norms[p] = p < a.n_gates ? path_norm<T>(a, p) : 0.0; });
   for (std::int64_t i = 0; i < nibbles; ++i) {
     for (int s = 0; s < 1 << kNibble; ++s) {
       double sum = 0.0;
-      for (int bit = 0; bit < kNibble; ++bit) sum += (s >> bit & 1) != 0 ? norms[i * kNibble + bit] : 0.0;
+      for (int bit = 0; bit < kNibble; ++bit)
+        sum += (s >> bit & 1) != 0 ? norms[i * kNibble + bit] : 0.0;
       table[(i << kNibble) + s] = sum;
     }
   }
