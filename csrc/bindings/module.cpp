@@ -7,6 +7,7 @@
 #include "bindings/tensor_arg.hpp"
 #include "core/check.hpp"
 #include "core/dispatch.hpp"
+#include "core/plan.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -143,6 +144,21 @@ void bind_gated_matmul(py::module_& m) {
       "stream"_a);
 }
 
+void bind_plan(py::module_& m) {
+  m.def(
+      "explain_form",
+      [](const std::string& op, const TensorArg& words, std::int64_t n_gates, std::int64_t d,
+         std::int64_t c) {
+        const GatedMatmulExplanation why =
+            explain_gated_matmul(op, view(words, "explain_form", "words"), n_gates, d, c);
+        return py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
+                        "density"_a = why.density, "deviation"_a = why.deviation,
+                        "compaction"_a = why.plan.compaction, "subset_sums"_a = why.plan.subset_sums,
+                        "reference"_a = why.plan.reference);
+      },
+      "op"_a, "words"_a, "n_gates"_a, "d"_a, "c"_a);
+}
+
 void bind_build(py::module_& m) {
   m.def("version", [] { return GLAI_VERSION; });
   m.def("openmp", [] {
@@ -169,4 +185,5 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_build(m);
   glai::bindings::bind_gates(m);
   glai::bindings::bind_gated_matmul(m);
+  glai::bindings::bind_plan(m);
 }

@@ -182,10 +182,20 @@ std::string device_name(const Device& device) {
   return "another device";
 }
 
+std::string form_name(Form form) {
+  switch (form) {
+    case Form::compaction: return "compaction";
+    case Form::subset_sums: return "subset_sums";
+    case Form::reference: return "reference";
+    case Form::automatic: break;
+  }
+  return "automatic";
+}
+
 Form parse_form(const char* op, const std::string& name) {
-  if (name == "compaction") return Form::compaction;
-  if (name == "subset_sums") return Form::subset_sums;
-  if (name == "reference") return Form::reference;
+  for (const Form form : {Form::compaction, Form::subset_sums, Form::reference}) {
+    if (name == form_name(form)) return form;
+  }
   fail(std::string(op) + ": form must be None, 'compaction', 'subset_sums' or 'reference', got '" +
        name + "'");
 }

@@ -3,6 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
+#include <vector>
+
+#include "core/check.hpp"
+#include "core/dispatch.hpp"
 
 namespace glai {
 namespace {
@@ -104,6 +109,45 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
 
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& s, double density, Form form) {
   return plan_groups(s, density, form, kGradSubsetRows);
+}
+
+GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorView& words,
+                                            std::int64_t n_gates, std::int64_t d, std::int64_t c) {
+  const bool forward = op == "gated_matmul", input_grad = op == "gated_matmul_input_grad";
+  if (!forward && !input_grad && op != "gated_matmul_weight_grad") {
+    throw std::invalid_argument(
+        "explain_form: op must be 'gated_matmul', 'gated_matmul_input_grad' or "
+        "'gated_matmul_weight_grad', got '" +
+        op + "'");
+  }
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(n_gates));
+  TensorView view;
+  view.data = counts.data();
+  view.dtype = DType::int64;
+  view.ndim = 1;
+  view.shape[0] = n_gates;
+  view.stride[0] = 1;
+  const GateCountsArgs args{words, n_gates, view, {}};
+  check_gate_counts(args);
+  run("explain_form", &OpTable::gate_counts, words.device, args);
+
+  const GatedShape shape{words.shape[0], n_gates, input_grad ? c : d, input_grad ? d : c};
+  GatedMatmulExplanation why{};
+  for (const std::int64_t count : counts) {
+    why.density += static_cast<double>(count);
+    why.deviation += static_cast<double>(std::min(count, shape.n - count));
+  }
+  const double gates = std::max(static_cast<double>(shape.n * shape.p), 1.0);
+  why.density /= gates;
+  why.deviation /= gates;
+  std::vector<std::int32_t> order(counts.size());
+  std::vector<std::uint8_t> majority(counts.size());
+  const bool counted = plan_wants_counts(shape, why.density, Form::automatic);
+  why.plan = forward || input_grad
+                 ? plan_gated_matmul(shape, why.density, counted ? counts.data() : nullptr,
+                                     Form::automatic, {order.data(), majority.data()})
+                 : plan_gated_matmul_weight_grad(shape, why.density, Form::automatic);
+  return why;
 }
 
 }  // namespace glai

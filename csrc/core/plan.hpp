@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/args.hpp"
 
@@ -36,6 +37,17 @@ struct PathOrder {
 GatedMatmulPlan plan_gated_matmul(const GatedShape& shape, double density, const std::int64_t* counts,
                                   Form form, const PathOrder& paths);
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& shape, double density, Form form);
+
+// What a plan was made from, and the plan: for people who ask why a form was chosen.
+struct GatedMatmulExplanation {
+  double density, deviation;
+  GatedMatmulPlan plan;
+};
+
+// words on the CPU; op: "gated_matmul", "gated_matmul_input_grad" or "gated_matmul_weight_grad", D and C
+// those of the weight.
+GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorView& words,
+                                            std::int64_t n_gates, std::int64_t d, std::int64_t c);
 
 // Whether counts may change the plan enough to be worth taking.
 bool plan_wants_counts(const GatedShape& shape, double density, Form form);
