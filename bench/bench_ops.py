@@ -1,7 +1,9 @@
-"""Ratio of the best torch form to ours, per op, shape and density.
+"""Ratio of the best torch form to ours, per op, shape, gates and number of threads.
+
+GLAI_DATA names the folder with MNIST and BANKING77, whose selectors' gates are timed beside independent ones.
 
 python bench/bench_ops.py --quick
-python bench/bench_ops.py --threads 1 --output bench/results/cpu.json
+python bench/bench_ops.py --output bench/results/cpu.json
 """
 
 import argparse
@@ -10,24 +12,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from glai_native.benchmark import bench_ops, print_results
+from glai_native.bench_tables import print_results
+from glai_native.cli import add_bench_arguments, run_bench
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a few cases only")
-    parser.add_argument("--threads", type=int, help="default: as torch")
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, help="budget per op and case (default: %(default)s)"
-    )
+    add_bench_arguments(parser)
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
-    results = bench_ops(quick=arguments.quick, threads=arguments.threads, seconds=arguments.seconds)
-    print_results(results, Console())
-    if arguments.output:
+    results = run_bench(arguments)
+    if arguments.output:  # first: the figures took longer than the tables
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    print_results(results, Console(), every_row=arguments.all)
 
 
 if __name__ == "__main__":

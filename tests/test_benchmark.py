@@ -1,26 +1,66 @@
 """The benchmark computes what it says; how fast is no business of a test."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from accuracy import assert_accurate
-from glai_native import benchmark
+from glai_native import benchmark, measuring, real_gates, scoreboard
 from glai_native import reference as ref
 from glai_native.baselines import forward_baselines, input_grad_baselines, weight_grad_baselines
-from glai_native.cases import Shape, make_case
+from glai_native.cases import GIANT, SHAPES, Shape, make_case
 from glai_native.cli import main
 
-SMALL = (Shape(33, 9, 12, 7),)
+SMALL = Shape(33, 9, 12, 10)
+REPORT = Path(__file__).parents[1] / "bench" / "report.py"
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    monkeypatch.delenv("GLAI_DATA", raising=False)
+
+
+@pytest.fixture
+def quick_machine(monkeypatch):
+    """The machine's own rates from tiny products and few calls."""
+    monkeypatch.setattr(measuring, "SGEMM_SIZE", 32)
+    monkeypatch.setattr(benchmark, "call_cost", lambda: measuring.call_cost(batches=3, calls=5))
+
+
+@pytest.fixture(scope="module")
+def report():
+    spec = importlib.util.spec_from_file_location("report", REPORT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(op="forward", shape=SHAPES[0], density=0.5, ratio=2.0, **others):
+    size = [shape.n, shape.p, shape.d, shape.c]
+    return {
+        "op": op,
+        "shape": size,
+        "gates": "independent",
+        "density": density,
+        "deviation": 0.5,
+        "threads": 1,
+        "ours_ms": 1.0,
+        "baselines_ms": {"dense": ratio},
+        "best": "dense",
+        "ratio": ratio,
+        "peak_fraction": 0.5,
+        **others,
+    }
 
 
 @pytest.mark.parametrize("density", [1.0, 0.4])
 def test_every_baseline_computes_the_op(density, monkeypatch):
-    monkeypatch.setattr(
-        "glai_native.baselines.CHUNK_VALUES", 33 * 7 * 4
-    )  # several chunks, the last one short
-    case = make_case(SMALL[0], density)
+    # Chunks of two sizes, the last ones short.
+    monkeypatch.setattr("glai_native.baselines.CHUNK_VALUES", (33 * 10 * 2, 33 * 10 * 4))
+    case = make_case(SMALL, density)
     x, w, dy = case.x.double(), case.weight.double(), case.dy.double()
     expected = {
         forward_baselines: lambda x, w, dy: ref.gated_matmul_ref(x, case.gates, w),
@@ -29,38 +69,282 @@ def test_every_baseline_computes_the_op(density, monkeypatch):
     }
     for baselines, reference in expected.items():
         calls = baselines(case)
-        assert len(calls) >= 4 + (density == 1)
-        for call in calls.values():
-            ones = [torch.ones_like(t) for t in (x, w, dy)]
-            terms = reference(x.abs(), w.abs(), dy.abs())
+        assert len(calls) >= 7 + (density == 1)
+        ones = [torch.ones_like(t) for t in (x, w, dy)]
+        terms = reference(x.abs(), w.abs(), dy.abs())
+        for call in (*calls.values(), *calls.values()):  # again: buffers and kept copies are of use twice
             assert_accurate(call(), reference(x, w, dy), terms, reference(*ones) + 1)
 
 
-def test_results(monkeypatch, capsys):
-    for name in ("SHAPES", "QUICK_SHAPES"):
-        monkeypatch.setattr(benchmark, name, SMALL)
+@pytest.mark.usefixtures("no_data", "quick_machine")
+def test_results(capsys):
     before = torch.get_num_threads()
-    assert main(["bench", "--quick", "--threads", "1", "--seconds", "0", "--json"]) == 0
+    arguments = ["bench", "--quick", "--shape", "33,9,12,10", "--threads", "1", "2", "--seconds", "0"]
+    assert main([*arguments, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert torch.get_num_threads() == before
-    assert results["machine"]["threads"] == 1
-    assert len(results["rows"]) == 3 * len(benchmark.QUICK_DENSITIES)
-    for row in results["rows"]:
-        best = min(row["baselines_ms"].values())
-        assert row["baselines_ms"][row["best"]] == best
-        assert row["ratio"] == pytest.approx(best / row["ours_ms"])
-    assert main(["bench", "--quick", "--seconds", "0"]) == 0
-    assert "geometric mean" in capsys.readouterr().out
+    machine = results["machine"]
+    assert machine["threads"] == [1, 2]
+    assert results["settings"] == {"quick": True, "threads": [1, 2], "seconds": 0, "shapes": ["(33,9,12,10)"]}
+    assert set(machine["sgemm_gfma_per_s"]) == set(machine["sgemm_scaling"]) == {"1", "2"}
+    assert machine["sgemm_scaling"]["1"] == 1
+    assert machine["call"]["extra_us"] == machine["call"]["op_us"] - machine["call"]["binding_us"]
+    assert len(results["rows"]) == 2 * 3 * len(benchmark.QUICK_DENSITIES)
+    for one in results["rows"]:
+        best = min(one["baselines_ms"].values())
+        assert one["baselines_ms"][one["best"]] == best
+        assert one["ratio"] == pytest.approx(best / one["ours_ms"])
+        assert one["shape"] == [33, 9, 12, 10]
+        assert one["gates"] == "independent"
+        assert 0 <= one["deviation"] <= 0.5
+        assert one["peak_fraction"] > 0
+    assert {left_out["gates"] for left_out in results["skipped"]} == {s.name for s in real_gates.SOURCES}
+    assert "GLAI_DATA is not set" in results["skipped"][0]["reason"]
+    assert main([*arguments, "--all"]) == 0
+    output = capsys.readouterr().out
+    for words in (
+        "forward, C = 10",
+        "weight gradient",
+        "density 1",
+        "every row",
+        "Left out",
+        "Cells under 1",
+    ):
+        assert words in output
 
 
-def test_a_wrong_baseline_is_not_timed(monkeypatch):
-    monkeypatch.setattr(benchmark, "forward_baselines", lambda case: {"wrong": lambda: torch.ones(33, 7)})
+@pytest.mark.usefixtures("no_data")
+def test_usage_errors(capsys):
+    for options in (["--threads", "0"], ["--shape", "1,2,3"], ["--shape", "1,2,3,0"], ["--shape", "a"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["bench", *options])
+        assert stop.value.code == 2
+    assert "four positive integers" in capsys.readouterr().err
+
+
+def test_a_wrong_baseline_is_not_timed(monkeypatch, threads):
+    monkeypatch.setattr(benchmark, "forward_baselines", lambda case: {"wrong": lambda: torch.ones(33, 10)})
     with pytest.raises(RuntimeError, match="'wrong' computes something else"):
-        list(benchmark._bench_case(make_case(SMALL[0], 0.5), 0))
+        list(benchmark._bench_case(make_case(SMALL, 0.5), [1], 0, {1: 1.0}))
 
 
-def test_measure_takes_turns():
-    order = []
-    medians = benchmark.measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0)
-    assert set(medians) == {"a", "b"}
-    assert order[2:6] == ["a", "b", "b", "a"]  # after one warm-up each, each round starts with the next
+class Clock:
+    """Stands in for the time module; calls made by :meth:`call` take the seconds they are given."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.order = []
+
+    def perf_counter(self):
+        return self.now
+
+    def call(self, name, *seconds):
+        left = list(seconds)
+
+        def run():
+            self.order.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            return torch.zeros(1)
+
+        return run
+
+
+def test_measure_takes_turns_and_drops_the_hopeless(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measuring, "time", clock)
+    checked = []
+    medians = measuring.measure(
+        clock.call("ours", 9),
+        {
+            "a": clock.call("a", 50, 1),  # slow to warm up only
+            "b": clock.call("b", 2.4),
+            "c": clock.call("c", 2.6),
+        },
+        0,
+        lambda name, result: checked.append(name),
+    )
+    assert medians == pytest.approx({"glai_native": 9, "a": 1, "b": 2.4, "c": 2.6})
+    assert checked == ["glai_native", "a", "b", "c"]
+    # A warm-up and a call each, then rounds that start with the next; ours stays however slow, c is gone.
+    tried, rounds = clock.order[:8], clock.order[8:]
+    assert tried == ["ours", "ours", "a", "a", "b", "b", "c", "c"]
+    assert rounds == ["ours", "a", "b", "a", "b", "ours", "b", "ours", "a"]
+
+
+def test_short_calls_are_tried_more_often(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(measuring, "time", clock)
+    interrupted = clock.call("a", 0.001, 0.004, 0.001)
+    measuring.measure(clock.call("ours", 1), {"a": interrupted, "b": clock.call("b", 0.001)}, 0)
+    assert clock.order.count("a") > measuring.TRIAL_CALLS
+
+
+def test_the_grid_without_data():
+    grid = benchmark.Grid.of(SHAPES, benchmark.DENSITIES, None)
+    assert len(grid.cells) == len(SHAPES) * len(benchmark.DENSITIES)
+    assert len(grid.skipped) == len(SHAPES) * len(real_gates.SOURCES)
+
+
+def test_the_grid_with_data():
+    grid = benchmark.Grid.of(SHAPES, (0.5,), Path("data"))
+    assert len(grid.cells) == len(SHAPES) * 4 - 2
+    assert [(one["shape"], one["gates"]) for one in grid.skipped] == [
+        (str(GIANT), "MNIST centred"),
+        (str(GIANT), "BANKING77"),
+    ]
+    assert "524 MB" in grid.skipped[0]["reason"]
+
+
+def test_real_gates(data_folder, monkeypatch, quick_machine, threads):
+    monkeypatch.setattr(real_gates, "TRAIN_SAMPLES", 300)
+    monkeypatch.setattr(real_gates, "MAX_EPOCHS", 2)
+    results = benchmark.bench_ops(
+        quick=True, threads=[1], seconds=0, shapes=[SMALL], data=data_folder, progress=False
+    )
+    assert results["skipped"] == []
+    real = [one for one in results["rows"] if one["gates"] != "independent"]
+    assert {one["gates"] for one in real} == {source.name for source in real_gates.SOURCES}
+    assert len(real) == 3 * 3
+    for one in real:
+        assert 1 / 9 < one["density"] < 1
+        assert 0 < one["deviation"] < 0.5
+    density = {one["gates"]: one["density"] for one in real}
+    assert density["MNIST raw"] > density["MNIST centred"]
+
+    gates = real_gates.RealGates(data_folder)
+    bits = gates.gates("BANKING77", 40, 5)
+    assert bits.shape == (40, 5)
+    assert bits[:, -1].all()  # the path that is always on
+    state = torch.random.get_rng_state()
+    assert (real_gates.RealGates(data_folder).gates("BANKING77", 50, 5)[:40] == bits).all()
+    assert (torch.random.get_rng_state() == state).all()
+    assert gates.gates("BANKING77", 20, 5).data_ptr() == bits.data_ptr()  # trained once
+    with pytest.raises(ValueError, match="N must be at most 10003"):
+        gates.gates("BANKING77", 10004, 5)
+    with pytest.raises(ValueError, match="P must be >= 2"):
+        gates.gates("BANKING77", 10, 1)
+
+
+def test_missing_data_is_one_sentence(tmp_path, monkeypatch, capsys, quick_machine):
+    monkeypatch.setenv("GLAI_DATA", str(tmp_path / "nowhere"))
+    assert main(["bench", "--quick", "--shape", "33,9,12,10"]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_columns():
+    places = [(0.84, 0), (0.5, 0), (0.4, 0), (0.3, 1), (0.2, 1), (0.15, 2), (0.01, 2)]
+    assert [scoreboard.column_of(row(density=density)) for density, _ in places] == [i for _, i in places]
+    assert scoreboard.is_dense(row(density=0.86, gates="MNIST raw"))
+
+
+def test_the_summary_counts_each_row_where_it_belongs():
+    wide = SHAPES[3]
+    rows = [
+        row(density=0.5, ratio=4.0),
+        row(density=0.75, ratio=9.0),
+        row(density=0.1, ratio=2.0),
+        row(density=0.8, ratio=6.0, shape=wide, gates="MNIST raw", deviation=0.15),
+        row(density=0.5, ratio=1.5, shape=wide, gates="BANKING77", deviation=0.45),
+        row(density=1.0, ratio=0.5),
+        row(density=0.5, ratio=1.2, shape=GIANT),
+        row(density=0.5, ratio=100.0, threads=2),
+        row("input gradient", density=0.05, ratio=3.0, shape=wide),
+    ]
+    lines = {line.label: line for line in scoreboard.summarize(rows, 1)}
+    assert set(lines) == {
+        "forward, C = 10",
+        "forward, C >= 64",
+        "input gradient",
+        "forward, real gates, deviation <= 0.2",
+        f"{GIANT}: forward",
+        "density 1: forward",
+    }
+    few = lines["forward, C = 10"]
+    assert (few.figures[0].mean, few.figures[0].worst) == (pytest.approx(6), 4)
+    assert few.figures[1] is few.figures[3] is None
+    assert (few.figures[2].mean, few.figures[2].target, few.figures[2].missed) == (2, 7, True)
+    assert (few.floor.worst, few.floor.target, few.floor.missed) == (2, 3, True)
+    assert lines["forward, C >= 64"].figures[0].mean == pytest.approx(3)
+    assert lines["forward, real gates, deviation <= 0.2"].figures[3].mean == 6
+    assert lines["density 1: forward"].figures[3].missed
+    missed = scoreboard.missed_targets(list(lines.values()))
+    assert "forward, C = 10: 2.00 of 7 (<= 0.1), worst cell 2.00 of 3" in missed
+    assert not any(sentence.startswith(("input", "forward, real", str(GIANT))) for sentence in missed)
+    assert [one["ratio"] for one in scoreboard.slower_cells(rows)] == [0.5]
+
+
+def test_scaling():
+    rows = [row(ours_ms=3.0), row(ours_ms=2.0, threads=2)]
+    machine = {"sgemm_scaling": {"1": 1.0, "2": 2.0}}
+    (line,) = scoreboard.scaling({"machine": machine, "rows": rows}, 2)
+    assert (line.mean, line.worst, line.share) == (pytest.approx(1.5), 1.5, pytest.approx(0.75))
+    assert scoreboard.scaling({"machine": machine, "rows": rows}, 1) == []
+    assert scoreboard.scaling({"machine": {"sgemm_scaling": {}}, "rows": rows[1:]}, 2) == []
+
+
+def test_report(tmp_path, report, capsys):
+    rows = [
+        row(op, shape, density, 0.9 + density, threads=threads)
+        for op in benchmark.OPS
+        for shape in (SHAPES[0], SHAPES[3], GIANT)
+        for density in (0.05, 0.5, 1.0)
+        for threads in (1, 2)
+    ]
+    rows.append(row(shape=SHAPES[3], density=0.8, gates="MNIST raw", deviation=0.16))
+    machine = {
+        "cpu": "A processor",
+        "isa": "avx512",
+        "torch": "2.0",
+        "blas": "A library",
+        "precision": "float32",
+        "threads": [1, 2],
+        "sgemm_gfma_per_s": {"1": 80.0, "2": 160.0},
+        "sgemm_scaling": {"1": 1.0, "2": 2.0},
+        "call": {"op_us": 3.0, "binding_us": 1.0, "extra_us": 2.0},
+    }
+    skipped = [{"shape": str(GIANT), "gates": "BANKING77", "reason": "time"}]
+    (tmp_path / "results").mkdir()
+    results = tmp_path / "results" / "cpu.json"
+    settings = {"quick": True, "threads": [2], "seconds": 0.5, "shapes": ["(1,2,3,4)"]}
+    content = {"settings": settings, "seconds": 60, "machine": machine, "rows": rows, "skipped": skipped}
+    results.write_text(json.dumps(content))
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- cpu results -->\nof last time\n<!-- /cpu results -->\nafter\n")
+    for _ in range(2):
+        report.main(["--results", str(results), "--readme", str(readme)])
+        text = readme.read_text()
+        assert text.startswith("before\n<!-- cpu results -->\n")
+        assert text.endswith("\n<!-- /cpu results -->\nafter\n")
+        assert "of last time" not in text
+    assert "`python bench/bench_ops.py --quick --shape 1,2,3,4 --threads 2 --seconds 0.5`, 1 minutes" in text
+    for words in (
+        "A processor",
+        "0.95 (0.95); 7",
+        "Left out",
+        "are slower than torch",
+        "Missed",
+    ):
+        assert words in text
+    for name in ("cpu-ratio.png", "cpu-peak.png"):
+        picture = (tmp_path / "results" / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 150_000
+        assert f"](results/{name})" in text
+    readme.write_text("no markers")
+    with pytest.raises(SystemExit, match="must hold the line"):
+        report.main(["--results", str(results), "--readme", str(readme)])
+    results.write_text(json.dumps({"machine": machine, "rows": rows}))
+    with pytest.raises(SystemExit, match="run it again"):
+        report.main(["--results", str(results), "--readme", str(readme)])
+
+
+def test_report_help(report, capsys):
+    with pytest.raises(SystemExit) as stop:
+        report.main(["--help"])
+    assert stop.value.code == 0
+    assert "python bench/report.py" in capsys.readouterr().out
+
+
+def test_readme_has_the_markers(report):
+    text = (REPORT.parents[1] / "README.md").read_text()
+    assert report.with_report(text, "new", "README.md").count("\nnew\n") == 1

@@ -1,170 +1,223 @@
-"""Times the gated ops against the best form in torch: interleaved, medians, every result compared first."""
+"""Times the gated ops against the best form in torch, over a grid of cases; every result is compared first."""
 
 from __future__ import annotations
 
-import math
 import platform
-import statistics
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from glai_native.backend import build_info
 from glai_native.baselines import Calls, forward_baselines, input_grad_baselines, weight_grad_baselines
-from glai_native.cases import DENSITIES, QUICK_DENSITIES, QUICK_SHAPES, SHAPES, Case, Shape, make_case
+from glai_native.cases import (
+    DENSITIES,
+    INDEPENDENT,
+    QUICK_DENSITIES,
+    QUICK_SHAPES,
+    SHAPES,
+    Case,
+    Shape,
+    make_case,
+)
+from glai_native.gates import PackedGates
+from glai_native.measuring import OURS, call_cost, measure, sgemm_rates
 from glai_native.ops import gated_matmul, gated_matmul_input_grad, gated_matmul_weight_grad, pack_gates
+from glai_native.real_gates import DATA_VARIABLE, SOURCES, RealGates
 from glai_native.training import epoch_progress
 
-MIN_ROUNDS = 3
-MAX_ROUNDS = 200
-OURS = "glai_native"
+FORWARD, WEIGHT_GRAD, INPUT_GRAD = OPS = ("forward", "weight gradient", "input gradient")
+
+# Calls on weights over this take about a second: one source of real gates has to do for them.
+LARGE_WEIGHT_BYTES = 1 << 28
+
+Row = dict[str, Any]
 
 
-def measure(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds per call, the calls taking turns, each round starting with the next.
+@dataclass(frozen=True)
+class Grid:
+    """What is to be timed.
 
-    Args:
-        calls: what to time, by name.
-        seconds: budget for all of them together; at least three rounds are run whatever it says.
+    Attributes:
+        cells: shape, density and source of the gates (density None: that of the source's selector).
+        skipped: what was left out: shape, gates, reason.
     """
-    names = list(calls)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for call in calls.values():
-        call()
-    end = time.perf_counter() + seconds
-    for i in range(MAX_ROUNDS):
-        if i >= MIN_ROUNDS and time.perf_counter() > end:
-            break
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            start = time.perf_counter()
-            calls[name]()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+
+    cells: tuple[tuple[Shape, float | None, str], ...]
+    skipped: tuple[dict[str, str], ...]
+
+    @classmethod
+    def of(cls, shapes: Sequence[Shape], densities: Sequence[float], data: Path | None) -> Grid:
+        """Every shape with independent gates of every density, and with the gates of every source."""
+        cells: list[tuple[Shape, float | None, str]] = []
+        skipped: list[dict[str, str]] = []
+        for shape in shapes:
+            cells += [(shape, density, INDEPENDENT) for density in densities]
+            for i, source in enumerate(SOURCES):
+                if data is None:
+                    reason = f"{DATA_VARIABLE} is not set: it names the folder with MNIST and BANKING77"
+                elif i and shape.weight_bytes > LARGE_WEIGHT_BYTES:
+                    reason = f"{shape.weight_bytes / 1e6:.0f} MB of weights, time for one source only"
+                else:
+                    cells.append((shape, None, source.name))
+                    continue
+                skipped.append({"shape": str(shape), "gates": source.name, "reason": reason})
+        return cls(tuple(cells), tuple(skipped))
+
+    def cases(self, data: Path | None) -> Iterator[Case]:
+        """The cases, one at a time; the selectors are trained before the first, so that missing data show then."""
+        real = RealGates(data) if data is not None else None
+        bits = {
+            (shape, source): real.gates(source, shape.n, shape.p)
+            for shape, density, source in self.cells
+            if density is None and real is not None
+        }
+        for shape, density, source in self.cells:
+            if density is not None:
+                yield make_case(shape, density)
+            else:
+                gates = bits[shape, source]
+                yield make_case(shape, float(gates.double().mean()), gates=gates, source=source)
 
 
 def bench_ops(
     *,
     quick: bool = False,
-    threads: int | None = None,
+    threads: Sequence[int] = (1, 2),
     seconds: float = 1.0,
+    shapes: Sequence[Shape] | None = None,
+    data: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Times forward, weight gradient and input gradient in float32 over the grid of cases.
 
     Args:
         quick: a few cases only.
-        threads: for torch and for us; None leaves torch's setting.
-        seconds: budget per op and case.
+        threads: numbers of threads, for torch and for us; every case is timed with each.
+        seconds: budget per op, case and number of threads.
+        shapes: instead of the grid's own.
+        data: folder of the real gates' data; None leaves real gates out.
         progress: show a bar.
 
     Returns:
-        ``{"machine": ..., "rows": [...]}``; a row has shape, density, op, milliseconds of ours and of every
-        baseline, which was best, and the ratio best / ours.
+        ``{"settings": ..., "seconds": ..., "machine": ..., "rows": [...], "skipped": [...]}``: what was asked for, how
+        long all of it took, where it ran, what came out and what was left out. A row has op, shape ``[N, P, D, C]``,
+        gates (the source), density, deviation, threads, milliseconds of ours and of every baseline, which was best,
+        the ratio best / ours, and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the
+        rate of torch's sgemm with as many threads, measured in the same run.
     """
-    shapes, densities = (QUICK_SHAPES, QUICK_DENSITIES) if quick else (SHAPES, DENSITIES)
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    rows: list[dict[str, Any]] = []
+    grid = Grid.of(
+        shapes or (QUICK_SHAPES if quick else SHAPES), QUICK_DENSITIES if quick else DENSITIES, data
+    )
+    before, start = torch.get_num_threads(), time.perf_counter()
+    rows: list[Row] = []
     try:
+        torch.set_num_threads(1)  # the selectors' training then repeats, and so do their gates
+        cost = call_cost()
+        peaks = sgemm_rates(threads)
         with epoch_progress(progress) as bar:
-            task = bar.add_task("", total=len(shapes) * len(densities))
-            for shape in shapes:
-                for density in densities:
-                    bar.update(task, description=f"{shape} density {density}")
-                    rows += _bench_case(make_case(shape, density), seconds)
-                    bar.update(task, advance=1)
-        machine = {
-            "cpu": _cpu_name(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "glai_native": build_info(),
-            "precision": "float32",
-        }
+            task = bar.add_task("training selectors", total=len(grid.cells))
+            for case in grid.cases(data):
+                bar.update(task, description=f"{case.shape} density {case.density:.2f} {case.source}")
+                rows += _bench_case(case, threads, seconds, peaks)
+                bar.update(task, advance=1)
     finally:
         torch.set_num_threads(before)
-    return {"machine": machine, "rows": rows}
-
-
-def _bench_case(case: Case, seconds: float) -> Iterable[dict[str, Any]]:
-    gates = pack_gates(case.gates)
-    x, weight, dy = case.x, case.weight, case.dy
-    ops: dict[str, tuple[Callable[[], Tensor], Calls]] = {
-        "forward": (lambda: gated_matmul(x, gates, weight), forward_baselines(case)),
-        "weight gradient": (lambda: gated_matmul_weight_grad(x, gates, dy), weight_grad_baselines(case)),
-        "input gradient": (lambda: gated_matmul_input_grad(dy, gates, weight), input_grad_baselines(case)),
+    machine = {
+        "cpu": _cpu_name(),
+        "isa": build_info()["cpu_isa"],
+        "torch": torch.__version__,
+        "blas": _blas_name(),
+        "precision": "float32",
+        "threads": list(threads),
+        "sgemm_gfma_per_s": {str(count): peaks[count] for count in threads},
+        "sgemm_scaling": {str(count): peaks[count] / peaks[1] for count in threads if 1 in peaks},
+        "call": cost,
+        "glai_native": build_info(),
     }
-    for op, (ours, baselines) in ops.items():
+    return {
+        "settings": {
+            "quick": quick,
+            "threads": list(threads),
+            "seconds": seconds,
+            "shapes": None if shapes is None else [str(shape) for shape in shapes],
+        },
+        "seconds": time.perf_counter() - start,
+        "machine": machine,
+        "rows": rows,
+        "skipped": list(grid.skipped),
+    }
+
+
+def _bench_case(case: Case, threads: Sequence[int], seconds: float, peaks: dict[int, float]) -> Iterator[Row]:
+    gates = pack_gates(case.gates)
+    for op in OPS:
+        ours, baselines = _calls(op, case, gates)
         expected = ours()
-        for name, baseline in baselines.items():
-            if not torch.allclose(baseline(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-                raise RuntimeError(f"{op} {case.shape}: the baseline '{name}' computes something else")
-        medians = measure({OURS: ours, **baselines}, seconds)
-        mine = medians.pop(OURS)
-        best = min(medians, key=lambda name: medians[name])
-        yield {
-            "shape": [case.shape.n, case.shape.p, case.shape.d, case.shape.c],
-            "density": case.density,
-            "op": op,
-            "ours_ms": mine * 1e3,
-            "baselines_ms": {name: value * 1e3 for name, value in medians.items()},
-            "best": best,
-            "ratio": medians[best] / mine,
-        }
+        tolerance = 1e-3 * float(expected.abs().max())
+
+        def check(
+            name: str, result: Tensor, op: str = op, expected: Tensor = expected, tolerance: float = tolerance
+        ) -> None:
+            # In parts, so that no third tensor of that size is made.
+            parts = zip(result.chunk(64), expected.chunk(64), strict=True)
+            if not all(float((a - b).abs().max()) <= tolerance for a, b in parts):
+                raise RuntimeError(f"{op} {case.shape}: '{name}' computes something else")
+
+        for count in threads:
+            torch.set_num_threads(count)
+            medians = measure(ours, baselines, seconds, check)
+            mine = medians.pop(OURS)
+            best = min(medians, key=lambda name: medians[name])
+            yield {
+                "op": op,
+                "shape": [case.shape.n, case.shape.p, case.shape.d, case.shape.c],
+                "gates": case.source,
+                "density": case.density,
+                "deviation": gates.deviation(),
+                "threads": count,
+                "ours_ms": mine * 1e3,
+                "baselines_ms": {name: value * 1e3 for name, value in medians.items()},
+                "best": best,
+                "ratio": medians[best] / mine,
+                "peak_fraction": case.shape.work * gates.density() / mine / (peaks[count] * 1e9),
+            }
 
 
-def print_results(results: dict[str, Any], console: Console) -> None:
-    """Prints the rows as a table, and the geometric mean of the ratios per op."""
-    machine = results["machine"]
-    table = Table(
-        title=f"best torch / ours, float32, {machine['threads']} threads, {machine['cpu']}, "
-        f"torch {machine['torch']}, {machine['glai_native']['cpu_isa']}",
-        title_justify="left",
-        caption="N samples, P paths, D features, C outputs; a ratio over 1: ours is faster",
-        caption_justify="left",
-        box=SIMPLE,
-    )
-    for i, column in enumerate(
-        ("(N,P,D,C)", "density", "op", "ours ms", "best torch ms", "ratio", "best torch form")
-    ):
-        table.add_column(column, justify="right" if 2 < i < 6 or i == 1 else "left", no_wrap=i < 6)
-    for row in results["rows"]:
-        table.add_row(
-            str(Shape(*row["shape"])),
-            f"{row['density']:g}",
-            row["op"],
-            f"{row['ours_ms']:.3f}",
-            f"{row['baselines_ms'][row['best']]:.3f}",
-            f"{row['ratio']:.2f}",
-            row["best"],
-        )
-    console.print(table)
-    for op in dict.fromkeys(row["op"] for row in results["rows"]):
-        summary = []
-        for part, dense in (("density under 1", False), ("density 1", True)):
-            ratios = [
-                row["ratio"] for row in results["rows"] if row["op"] == op and (row["density"] == 1) == dense
-            ]
-            mean = math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
-            summary.append(f"{part}: geometric mean {mean:.2f}, least {min(ratios):.2f}")
-        console.print(f"{op}: {'; '.join(summary)}")
-    console.print(
-        "At density 1 the gates do nothing and torch sums the weights first; these kernels do not yet."
-    )
+def _calls(op: str, case: Case, gates: PackedGates) -> tuple[Callable[[], Tensor], Calls]:
+    x, weight, dy = case.x, case.weight, case.dy
+    if op == FORWARD:
+        return lambda: gated_matmul(x, gates, weight), forward_baselines(case)
+    if op == INPUT_GRAD:
+        return lambda: gated_matmul_input_grad(dy, gates, weight), input_grad_baselines(case)
+    out = torch.empty_like(weight)  # both sides write where a gradient already has its memory
+    return lambda: gated_matmul_weight_grad(x, gates, dy, out=out), weight_grad_baselines(case)
+
+
+def _blas_name() -> str:
+    """The line of torch's configuration that names its matrix library."""
+    lines = [line.strip(" -") for line in torch.__config__.show().splitlines()]
+    for line in lines:
+        if "Math Kernel Library" in line:
+            return re.sub(r" for .*", "", line)
+    return next((m[1] for line in lines if (m := re.search(r"BLAS_INFO=(\w+)", line))), "unknown")
 
 
 def _cpu_name() -> str:
+    """As the system names it, with family and model: virtual machines often give no more than the brand."""
+    found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+                name, _, value = line.partition(":")
+                found.setdefault(name.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    return f"{found['model name']}, family {found.get('cpu family', '?')}, model {found.get('model', '?')}"

@@ -35,8 +35,10 @@ examples:
 """
 BENCH_EXAMPLES = """\
 examples:
-  glai bench --quick                   a few cases, under three minutes
-  glai bench --threads 1 --json        the whole grid, for machines
+  glai bench --quick                                 a few cases, under three minutes
+  glai bench --threads 1 --json                      the whole grid with one thread, for machines
+  glai bench --shape 1024,256,384,64 --all           one shape (N,P,D,C), every row
+  GLAI_DATA=data glai bench                          also with gates of selectors trained on MNIST and BANKING77
 """
 
 
@@ -97,12 +99,31 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--method", choices=METHODS, default="samples", help="default: %(default)s")
 
     bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
-    bench.add_argument("--quick", action="store_true", help="a few cases only")
-    bench.add_argument("--threads", type=positive_integer, help="default: as torch")
-    bench.add_argument(
-        "--seconds", type=float, default=1.0, help="time budget per case (default: %(default)s)"
-    )
+    add_bench_arguments(bench)
     return parser
+
+
+def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``glai bench`` and ``bench/bench_ops.py`` have in common."""
+    parser.add_argument("--quick", action="store_true", help="a few cases only")
+    parser.add_argument(
+        "--threads",
+        type=positive_integer,
+        nargs="+",
+        default=[1, 2],
+        metavar="T",
+        help="time every case with each of these numbers of threads (default: 1 2)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=1.0,
+        help="time budget per op, case and number of threads (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shape", type=shape, nargs="+", metavar="N,P,D,C", help="these shapes instead of the grid's"
+    )
+    parser.add_argument("--all", action="store_true", help="print every row, not only the summary")
 
 
 def _command(commands: Any, name: str, summary: str, examples: str, run: Any) -> argparse.ArgumentParser:
@@ -132,6 +153,16 @@ def seed(text: str) -> int:
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
     return value
+
+
+def shape(text: str) -> Any:
+    """An argument of four positive integers, N,P,D,C."""
+    from glai_native.cases import Shape
+
+    sizes = [int(size) for size in text.split(",")]
+    if len(sizes) != 4 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"must be four positive integers N,P,D,C, got {text}")
+    return Shape(*sizes)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -185,14 +216,28 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from glai_native.benchmark import bench_ops, print_results
+    from glai_native.bench_tables import print_results
 
-    results = bench_ops(quick=arguments.quick, threads=arguments.threads, seconds=arguments.seconds)
+    results = run_bench(arguments)
     if arguments.json:
         print(json.dumps(results, indent=2))
     else:
-        print_results(results, Console())
+        print_results(results, Console(), every_row=arguments.all)
     return 0
+
+
+def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The benchmark as :func:`add_bench_arguments` describes it."""
+    from glai_native.benchmark import bench_ops
+    from glai_native.real_gates import data_folder
+
+    return bench_ops(
+        quick=arguments.quick,
+        threads=list(dict.fromkeys(arguments.threads)),
+        seconds=arguments.seconds,
+        shapes=arguments.shape,
+        data=data_folder(),
+    )
 
 
 def _show(figures: dict[str, Any], as_json: bool) -> None:

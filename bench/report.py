@@ -1,0 +1,218 @@
+"""Puts the benchmark's results into the README, and draws them.
+
+Between the README's markers it writes the summary against the targets, the worst cells and the missed targets;
+beside the results it draws the ratio and the fraction of measured peak against density.
+
+python bench/bench_ops.py --output bench/results/cpu.json && python bench/report.py
+python bench/report.py --results cpu.json --readme README.md --plots bench/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from glai_native.benchmark import OPS, Row
+from glai_native.cases import INDEPENDENT
+from glai_native.scoreboard import (
+    COLUMNS,
+    SCALING_TARGET,
+    Figure,
+    cell_name,
+    command_name,
+    geometric_mean,
+    machine_name,
+    missed_targets,
+    scaling,
+    slower_cells,
+    summarize,
+    threads_name,
+)
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- cpu results -->", "<!-- /cpu results -->"
+LISTED = 10
+# Values of C, and how their lines are drawn.
+CLASSES = (("C = 10", 10, 10, "-"), ("C = 64 to 100", 64, 100, "--"), ("C = 1000", 1000, 1000, ":"))
+PLOTS = (
+    ("ratio", "best torch / ours", "cpu-ratio.png"),
+    ("peak_fraction", "useful work / peak of sgemm", "cpu-peak.png"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=ROOT / "bench/results/cpu.json",
+        metavar="FILE",
+        help="what bench_ops.py wrote (default: bench/results/cpu.json)",
+    )
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        default=ROOT / "README.md",
+        metavar="FILE",
+        help="rewritten between its markers",
+    )
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="of the pictures (default: beside the results)"
+    )
+    arguments = parser.parse_args(argv)
+    results = json.loads(arguments.results.read_text())
+    if "settings" not in results:
+        raise SystemExit(f"{arguments.results}: must be of this version's bench_ops.py, run it again")
+    folder = arguments.plots or arguments.results.parent
+    pictures = [folder / file for _, _, file in PLOTS]
+    text = arguments.readme.read_text()
+    links = [os.path.relpath(picture, arguments.readme.parent) for picture in pictures]
+    arguments.readme.write_text(with_report(text, markdown(results, links), str(arguments.readme)))
+    for (figure, label, _), picture in zip(PLOTS, pictures, strict=True):
+        draw(results, figure, label, picture)
+    print(f"Written: {arguments.readme}, {', '.join(map(str, pictures))}")
+
+
+def with_report(text: str, report: str, name: str) -> str:
+    """``text`` with what lies between its markers replaced."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise SystemExit(f"{name}: must hold the line {BEGIN} and after it {END}, once each")
+    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{report}\n{text[text.index(END) :]}"
+
+
+def markdown(results: dict[str, Any], links: Sequence[str]) -> str:
+    """The README's part: machine, tables, what is slower or missed, pictures."""
+    machine, rows = results["machine"], results["rows"]
+    call = machine["call"]
+    return "\n".join(
+        [
+            f"`{command_name(results['settings'])}`, {results['seconds'] / 60:.0f} minutes on {machine_name(machine)}.",
+            *(line for threads in machine["threads"] for line in _summary(results, threads)),
+            "",
+            f"The smallest call without a gradient takes {call['op_us']:.1f} µs, the binding alone "
+            f"{call['binding_us']:.1f} µs (target: 2 µs between them).",
+            "",
+            *_slower(rows),
+            *_left_out(results["skipped"]),
+            "",
+            f"![best torch / ours against density]({links[0]})",
+            "",
+            f"![fraction of measured peak against density]({links[1]})",
+        ]
+    )
+
+
+def _summary(results: dict[str, Any], threads: int) -> Iterator[str]:
+    summary = summarize(results["rows"], threads)
+    gains = {line.label: line for line in scaling(results, threads)}
+    title = [f"**{threads_name(threads)}**: geometric mean (worst); target", *COLUMNS, "floor"]
+    if gains:
+        title.append(f"scaling / sgemm's {results['machine']['sgemm_scaling'][str(threads)]:.2f}")
+    yield ""
+    yield _table_row(title)
+    yield f"|{'---|' * len(title)}"
+    for line in summary:
+        floor = f"{line.floor.worst:.2f}; {line.floor.target:g}"
+        cells = [line.label, *map(_cell, line.figures), f"**{floor}**" if line.floor.missed else floor]
+        if gains:
+            share = gains[line.label].share
+            cells.append(f"**{share:.2f}**" if share < SCALING_TARGET else f"{share:.2f}")
+        yield _table_row(cells)
+    missed = missed_targets(summary)
+    if missed:
+        yield ""
+        yield f"Missed with {threads_name(threads)} (bold above):"
+        yield ""
+        yield from (f"- {sentence}" for sentence in missed)
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    text = f"{figure.mean:.2f} ({figure.worst:.2f})"
+    if figure.target is not None:
+        text += f"; {figure.target:g}"
+    return f"**{text}**" if figure.missed else text
+
+
+def _slower(rows: Sequence[Row]) -> Iterator[str]:
+    slower = slower_cells(rows)
+    if not slower:
+        yield f"None of the {len(rows)} cells is slower than torch."
+        return
+    yield f"{len(slower)} of the {len(rows)} cells are slower than torch, {min(LISTED, len(slower))} worst first:"
+    yield ""
+    yield from (f"- {row['ratio']:.2f}: {cell_name(row)} ({row['best']})" for row in slower[:LISTED])
+
+
+def _left_out(skipped: Sequence[dict[str, str]]) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        reasons.setdefault(one["reason"], []).append(f"{one['shape']} with gates of {one['gates']}")
+    if reasons:
+        yield ""
+        parts = [f"{', '.join(which)} ({why})" for why, which in reasons.items()]
+        yield f"Left out: {'; '.join(parts)}."
+
+
+def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
+    """One line per op and class of C, a panel per number of threads; real gates as points."""
+    from matplotlib.figure import Figure as Picture
+
+    threads = results["machine"]["threads"]
+    picture = Picture(figsize=(4.6 * len(threads) + 1.9, 4.2), layout="constrained")
+    panels = picture.subplots(1, len(threads), sharey=True, squeeze=False)[0]
+    for panel, count in zip(panels, threads, strict=True):
+        for i, op in enumerate(OPS):
+            for name, low, high, style in CLASSES:
+                rows = [
+                    row
+                    for row in results["rows"]
+                    if (row["threads"], row["op"]) == (count, op) and low <= row["shape"][3] <= high
+                ]
+                _draw_line(panel, rows, value, f"C{i}", style, f"{op}, {name}")
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.set(title=threads_name(count), xlabel="density", xscale="log", yscale="log")
+        panel.set_xticks([0.05, 0.1, 0.25, 0.5, 1], ["0.05", "0.1", "0.25", "0.5", "1"])
+        panel.xaxis.minorticks_off()
+        panel.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(label)
+    lines, names = panels[0].get_legend_handles_labels()
+    if lines:
+        picture.legend(lines, names, loc="outside right upper", fontsize="small")
+    picture.savefig(path, dpi=90)
+
+
+def _draw_line(panel: Any, rows: Sequence[Row], value: str, colour: str, style: str, name: str) -> None:
+    independent = [row for row in rows if row["gates"] == INDEPENDENT]
+    real = [row for row in rows if row["gates"] != INDEPENDENT]
+    densities = sorted({row["density"] for row in independent})
+    means = [
+        geometric_mean(row[value] for row in independent if row["density"] == density)
+        for density in densities
+    ]
+    if densities:
+        panel.plot(densities, means, color=colour, linestyle=style, marker=".", markersize=4, label=name)
+    panel.scatter(
+        [row["density"] for row in real],
+        [row[value] for row in real],
+        s=14,
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=0.7,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The benchmark's clock: calls that take turns, and the machine's own rates measured in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from glai_native import _native
+from glai_native.backend import execution
+from glai_native.ops import gated_matmul, pack_gates
+
+OURS = "glai_native"
+MIN_ROUNDS = 3
+MAX_ROUNDS = 200
+# A baseline this many times slower than the fastest one is not timed further.
+HOPELESS = 2.5
+# A trial is one call after the warm-up, or as many as fit: a short one may meet an interruption longer than itself.
+TRIAL_SECONDS = 0.01
+TRIAL_CALLS = 5
+
+SGEMM_SIZE = 2048
+SGEMM_REPEATS = 8
+
+
+def measure(
+    ours: Callable[[], Tensor],
+    baselines: dict[str, Callable[[], Tensor]],
+    seconds: float,
+    check: Callable[[str, Tensor], None] = lambda name, result: None,
+) -> dict[str, float]:
+    """Median seconds per call, the calls taking turns, each round starting with the next.
+
+    Every call is first warmed up and tried. A baseline whose best time so far, warm-up included, is more than 2.5
+    times that of the fastest baseline cannot become the best one: that time is what is returned for it, and it
+    takes no further part.
+
+    Args:
+        ours: always timed to the end.
+        baselines: what to time beside it, by name.
+        seconds: budget for the rounds of all of them together; three rounds are run whatever it says.
+        check: is given every name with the result of its warm-up, and raises when it is wrong.
+
+    Returns:
+        By name, ours under ``OURS``.
+    """
+    calls = {OURS: ours, **baselines}
+    tried = {name: _trial(name, call, check) for name, call in calls.items()}
+    limit = HOPELESS * min(tried[name] for name in baselines)
+    names = [name for name in calls if name == OURS or tried[name] <= limit]
+    times: dict[str, list[float]] = {name: [] for name in names}
+    end = time.perf_counter() + seconds
+    for i in range(MAX_ROUNDS):
+        if i >= MIN_ROUNDS and time.perf_counter() > end:
+            break
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            times[name].append(_seconds(calls[name]))
+    return {name: statistics.median(times[name]) if name in times else tried[name] for name in calls}
+
+
+def _trial(name: str, call: Callable[[], Tensor], check: Callable[[str, Tensor], None]) -> float:
+    start = time.perf_counter()
+    result = call()
+    best = spent = time.perf_counter() - start
+    check(name, result)
+    for i in range(TRIAL_CALLS):
+        if i and spent > TRIAL_SECONDS:
+            break
+        taken = _seconds(call)
+        best, spent = min(best, taken), spent + taken
+    return best
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def sgemm_rates(threads: Sequence[int]) -> dict[int, float]:
+    """Multiply-adds per second, in units of 1e9, of torch's largest float32 product, per number of threads.
+
+    The best of several runs on squares that take turns: the peak that other rates are a fraction of.
+    """
+    a, b, out = (torch.randn(SGEMM_SIZE, SGEMM_SIZE) for _ in range(3))
+    best = dict.fromkeys(threads, float("inf"))
+    before = torch.get_num_threads()
+    try:
+        for _ in range(SGEMM_REPEATS):
+            for count in threads:
+                torch.set_num_threads(count)
+                torch.mm(a, b, out=out)  # wakes the threads
+                best[count] = min(best[count], _seconds(lambda: torch.mm(a, b, out=out)))
+    finally:
+        torch.set_num_threads(before)
+    return {count: SGEMM_SIZE**3 / seconds / 1e9 for count, seconds in best.items()}
+
+
+def call_cost(batches: int = 60, calls: int = 500) -> dict[str, float]:
+    """Microseconds of the smallest forward call without a gradient, through Python and through the binding alone.
+
+    Args:
+        batches: how often each is timed, taking turns; the median counts.
+        calls: per batch.
+    """
+    x, weight = torch.ones(1, 1), torch.ones(1, 1, 1)
+    gates, y = pack_gates(torch.ones(1, 1, dtype=torch.bool)), torch.empty(1, 1)
+    words, where = gates.words, execution(x)
+
+    def op() -> None:
+        for _ in range(calls):
+            gated_matmul(x, gates, weight)
+
+    def binding() -> None:
+        for _ in range(calls):
+            _native.gated_matmul(x, words, 1, weight, None, y, None, *where)
+
+    times: dict[str, list[float]] = {"op_us": [], "binding_us": []}
+    for _ in range(batches):
+        times["op_us"].append(_seconds(op))
+        times["binding_us"].append(_seconds(binding))
+    medians = {name: statistics.median(values) / calls * 1e6 for name, values in times.items()}
+    return {**medians, "extra_us": medians["op_us"] - medians["binding_us"]}
