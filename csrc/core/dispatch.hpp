@@ -25,6 +25,7 @@ extern const OpTable kCpuGeneric;
 #ifdef GLAI_X86
 extern const OpTable kCpuAvx2;
 extern const OpTable kCpuAvx512;
+extern const OpTable kCpuAvx512Bf16;
 #endif
 #ifdef GLAI_CUDA_COMPILED
 extern const OpTable kCuda;
