@@ -19,6 +19,8 @@ struct OpTable {
   void (*gated_matmul)(const GatedMatmulArgs&);
   void (*gated_matmul_input_grad)(const GatedMatmulInputGradArgs&);
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);
+  void (*path_kernel)(const PathKernelArgs&);
+  void (*path_gram)(const PathGramArgs&);
 };
 
 extern const OpTable kCpuGeneric;

@@ -41,6 +41,7 @@ struct Vec<float> {
   }
   GLAI_ALWAYS_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm256_maskstore_ps(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(float* p) const { _mm256_stream_ps(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_ps(v, a.v)}; }
@@ -64,6 +65,7 @@ struct Vec<double> {
   }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm256_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm256_maskstore_pd(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(double* p) const { _mm256_stream_pd(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_pd(v, a.v)}; }
@@ -72,6 +74,8 @@ struct Vec<double> {
     return _mm_cvtsd_f64(_mm_add_sd(sum, _mm_unpackhi_pd(sum, sum)));
   }
 };
+
+GLAI_ALWAYS_INLINE void stream_fence() { _mm_sfence(); }
 
 GLAI_ALWAYS_INLINE std::uint32_t positive_word(const float* p) {
   std::uint32_t word = 0;

@@ -40,6 +40,7 @@ struct Vec<float> {
   }
   GLAI_ALWAYS_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm512_mask_storeu_ps(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(float* p) const { _mm512_stream_ps(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_ps(v, a.v)}; }
@@ -59,11 +60,14 @@ struct Vec<double> {
   }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm512_mask_storeu_pd(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(double* p) const { _mm512_stream_pd(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE double total() const { return _mm512_reduce_add_pd(v); }
 };
+
+GLAI_ALWAYS_INLINE void stream_fence() { _mm_sfence(); }
 
 GLAI_ALWAYS_INLINE std::uint32_t positive_word(const float* p) {
   const __m512 zero = _mm512_setzero_ps();

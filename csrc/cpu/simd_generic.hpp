@@ -37,6 +37,9 @@ struct Vec {
   GLAI_ALWAYS_INLINE void store(T* p, Tail<T> tail) const {
     for (int i = 0; i < tail.count; ++i) p[i] = v[i];
   }
+  // Past the caches where the instruction set can, for what will not be read soon; p is aligned to the
+  // vector, and stream_fence() must follow before another thread may read.
+  GLAI_ALWAYS_INLINE void stream(T* p) const { store(p); }
   // *this + a * b
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {v + a.v * b.v}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {v + a.v}; }
@@ -48,6 +51,8 @@ struct Vec {
     return sum;
   }
 };
+
+GLAI_ALWAYS_INLINE void stream_fence() {}
 
 // Bit i is set when p[i] > 0 (NaN is not), for 32 elements.
 template <class T>
