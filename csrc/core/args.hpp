@@ -92,4 +92,33 @@ struct GatedMatmulWeightGradArgs {
   Execution exec;
 };
 
+// Unit bits of one hidden layer, of the samples a and b; the always-on unit is not among them.
+struct UnitLayerPair {
+  TensorView words_a, words_b;  // int32 [Na, W], [Nb, W]
+  std::int64_t n_units;
+};
+
+// out[n,m] = (xa[n] . xb[m] + 1) * prod over layers of (units on in both n and m + 1)
+struct PathKernelArgs {
+  TensorView xa, xb;            // [Na, D], [Nb, D]
+  const UnitLayerPair* layers;  // n_layers of them
+  std::int64_t n_layers;
+  bool symmetric;  // b is a
+  TensorView out;  // [Na, Nb], written
+  Execution exec;
+};
+
+// out[(p,d),(q,e)] += sum_n s[n] * g[n,p] * g[n,q] * x~[n,d] * x~[n,e] where (p,d) <= (q,e); x~ is x
+// and, last, the bias feature 1
+struct PathGramArgs {
+  TensorView x;      // [N, D]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  std::optional<TensorView> sample_weight;  // s, [N]
+  TensorView features;                      // [N, D+1], workspace: x~
+  std::optional<TensorView> weighted;       // [N, D+1], workspace: s * x~, there when sample_weight is
+  TensorView out;                           // [P*(D+1), P*(D+1)], added to
+  Execution exec;
+};
+
 }  // namespace glai

@@ -26,5 +26,7 @@ void check_path_gates(const PathGatesArgs& args);
 void check_gated_matmul(const GatedMatmulArgs& args);
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
+void check_path_kernel(const PathKernelArgs& args);
+void check_path_gram(const PathGramArgs& args);
 
 }  // namespace glai

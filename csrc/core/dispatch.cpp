@@ -18,14 +18,22 @@ struct Isa {
   bool (*supported)();
 };
 
+#ifdef GLAI_X86
+bool supports_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 constexpr Isa kIsas[] = {
     {"generic", &kCpuGeneric, [] { return true; }},
 #ifdef GLAI_X86
     {"avx2", &kCpuAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
-    {"avx512", &kCpuAvx512,
+    {"avx512", &kCpuAvx512, supports_avx512},
+    {"avx512_bf16", &kCpuAvx512Bf16,
      [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+       return supports_avx512() && __builtin_cpu_supports("avx512bf16") &&
+              __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni");
      }},
 #endif
 };

@@ -19,12 +19,15 @@ struct OpTable {
   void (*gated_matmul)(const GatedMatmulArgs&);
   void (*gated_matmul_input_grad)(const GatedMatmulInputGradArgs&);
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);
+  void (*path_kernel)(const PathKernelArgs&);
+  void (*path_gram)(const PathGramArgs&);
 };
 
 extern const OpTable kCpuGeneric;
 #ifdef GLAI_X86
 extern const OpTable kCpuAvx2;
 extern const OpTable kCpuAvx512;
+extern const OpTable kCpuAvx512Bf16;
 #endif
 #ifdef GLAI_CUDA_COMPILED
 extern const OpTable kCuda;

@@ -38,6 +38,7 @@ constexpr std::int64_t kTableBytes = 160 * 1024;
 // Features of a panel whose `subsets` - 1 sums fill the table; whole cache lines of x where possible.
 template <class T>
 GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
+  if (width == 0) return kMaxPanelRows;
   constexpr std::int64_t line = 64 / sizeof(T);
   const std::int64_t most = kTableBytes / ((subsets - 1) * width * static_cast<std::int64_t>(sizeof(T)));
   if (most >= kMaxPanelRows) return kMaxPanelRows;
@@ -295,13 +296,19 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const int subsets = 1 << plan.group_gates;
   const std::int64_t groups = (p_count + plan.group_gates - 1) / plan.group_gates;
   const bool reference = plan.form == Form::reference;
-  const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs);
+  // Narrower tiles and lower blocks for more threads: how the result is cut changes no element's sum.
+  const std::int64_t vecs = (c + lanes - 1) / lanes;
+  std::int64_t most_vecs = kMaxTileVecs;
+  while (most_vecs > 2 && EvenSplit(vecs, most_vecs).parts < a.exec.threads) --most_vecs;
+  const EvenSplit tiles(vecs, most_vecs);
   // Several tiles in a task only where one alone would touch a memory page per feature.
   const bool far_apart = (a.weight.stride[2] == 1 || c == 1) &&
                          a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  const std::int64_t tiles_per_task = far_apart ? kMaxTiles : 1;
-  const std::int64_t column_tasks =
-      tiles_per_task == 0 ? 0 : (tiles.parts + tiles_per_task - 1) / tiles_per_task;
+  const std::int64_t share_of_tiles = (tiles.parts + a.exec.threads - 1) / a.exec.threads;
+  const std::int64_t tiles_per_task = !far_apart || share_of_tiles < 1 ? 1
+                                      : share_of_tiles < kMaxTiles     ? share_of_tiles
+                                                                       : kMaxTiles;
+  const std::int64_t column_tasks = (tiles.parts + tiles_per_task - 1) / tiles_per_task;
   const std::int64_t most_width = kMaxTileVecs * lanes;
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
@@ -310,16 +317,17 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
   // The order of a row's sum depends on it, so it is a function of the shape and the plan.
   const std::int64_t k_step =
-      !copy_x && subsets == 2 ? kMaxPlainPanelRows
-                              : panel_rows<T>(subsets, (tiles.parts == 0 ? 1 : tiles.size(0)) * lanes);
-  // How a block is cut changes no row's sum: high, but enough tasks for all threads.
+      !copy_x && subsets == 2
+          ? kMaxPlainPanelRows
+          : panel_rows<T>(subsets, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
   std::int64_t block_rows = kMaxBlockRows;
   if (column_tasks < a.exec.threads && n < kMaxBlockRows * a.exec.threads) {
     const std::int64_t share = (n + a.exec.threads - 1) / a.exec.threads;
     block_rows = share < kMinBlockRows ? kMinBlockRows : share < kMaxBlockRows ? share : kMaxBlockRows;
   }
   const EvenSplit blocks(n, block_rows);
-  const std::int64_t batch = blocks.parts < kBatchBlocks ? blocks.parts : kBatchBlocks;
+  const std::int64_t most_blocks = kBatchBlocks < a.exec.threads ? a.exec.threads : kBatchBlocks;
+  const std::int64_t batch = blocks.parts < most_blocks ? blocks.parts : most_blocks;
   const std::int64_t most_rows = blocks.parts == 0 ? 0 : blocks.size(0);
   const std::int64_t lists = groups < kGroupsPerPass ? groups : kGroupsPerPass;
   const std::int64_t capacity = bucket_capacity(most_rows, subsets, quantum);
@@ -348,8 +356,8 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         if (reference && paths.majority[group.paths[i]] != 0) group.flipped |= 1u << i;
       }
     }
-    for (std::int64_t b0 = 0; b0 < blocks.parts; b0 += kBatchBlocks) {
-      const std::int64_t b_count = blocks.parts - b0 < kBatchBlocks ? blocks.parts - b0 : kBatchBlocks;
+    for (std::int64_t b0 = 0; b0 < blocks.parts; b0 += batch) {
+      const std::int64_t b_count = blocks.parts - b0 < batch ? blocks.parts - b0 : batch;
       parallel_for(b_count * here, work, a.exec.threads, [&](std::int64_t task) {
         const std::int64_t block = b0 + task / here, g = task % here;
         Buckets& sorted = buckets[task];

@@ -6,6 +6,8 @@
 #include "cpu/gated_matmul_input_grad.hpp"
 #include "cpu/gated_matmul_weight_grad.hpp"
 #include "cpu/gates.hpp"
+#include "cpu/path_gram.hpp"
+#include "cpu/path_kernel.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -19,6 +21,8 @@ constexpr OpTable op_table() {
       .gated_matmul = gated_matmul,
       .gated_matmul_input_grad = gated_matmul_input_grad,
       .gated_matmul_weight_grad = gated_matmul_weight_grad,
+      .path_kernel = path_kernel,
+      .path_gram = path_gram,
   };
 }
 

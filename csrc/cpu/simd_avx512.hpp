@@ -1,4 +1,5 @@
 // The Simd vocabulary of simd_generic.hpp for AVX-512 (F, BW, VL, DQ): 64-byte vectors, 32 registers.
+// Where the file that includes it is compiled for more (isa_avx512_bf16.cpp), it uses that too.
 #pragma once
 
 #include <immintrin.h>
@@ -39,8 +40,10 @@ struct Vec<float> {
   }
   GLAI_ALWAYS_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm512_mask_storeu_ps(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(float* p) const { _mm512_stream_ps(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE float total() const { return _mm512_reduce_add_ps(v); }
 };
 
@@ -57,10 +60,14 @@ struct Vec<double> {
   }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm512_mask_storeu_pd(p, t.mask, v); }
+  GLAI_ALWAYS_INLINE void stream(double* p) const { _mm512_stream_pd(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE double total() const { return _mm512_reduce_add_pd(v); }
 };
+
+GLAI_ALWAYS_INLINE void stream_fence() { _mm_sfence(); }
 
 GLAI_ALWAYS_INLINE std::uint32_t positive_word(const float* p) {
   const __m512 zero = _mm512_setzero_ps();
@@ -83,6 +90,91 @@ GLAI_ALWAYS_INLINE std::uint32_t positive_word(const std::uint8_t* p) {
   const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm256_test_epi8_mask(bytes, bytes);
 }
+
+template <class T>
+struct CommonBits;
+
+#ifdef __AVX512VPOPCNTDQ__
+
+template <>
+struct CommonBits<float> {
+  // Lanes of 32 bits hold any count; this many words of a tile's columns stay in the first-level cache.
+  static constexpr std::int64_t kMostWords = 64;
+  __m512i counts;
+
+  static GLAI_ALWAYS_INLINE CommonBits zero() { return {_mm512_setzero_si512()}; }
+  GLAI_ALWAYS_INLINE CommonBits plus_common(std::uint32_t row, const std::uint32_t* columns) const {
+    const __m512i common =
+        _mm512_and_si512(_mm512_set1_epi32(static_cast<int>(row)), _mm512_loadu_si512(columns));
+    return {_mm512_add_epi32(counts, _mm512_popcnt_epi32(common))};
+  }
+  GLAI_ALWAYS_INLINE Vec<float> total() const { return {_mm512_cvtepi32_ps(counts)}; }
+};
+
+template <>
+struct CommonBits<double> {
+  // Lanes of 32 bits hold any count; this many words of a tile's columns stay in the first-level cache.
+  static constexpr std::int64_t kMostWords = 64;
+  __m256i counts;
+
+  static GLAI_ALWAYS_INLINE CommonBits zero() { return {_mm256_setzero_si256()}; }
+  GLAI_ALWAYS_INLINE CommonBits plus_common(std::uint32_t row, const std::uint32_t* columns) const {
+    const __m256i common =
+        _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(row)),
+                         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns)));
+    return {_mm256_add_epi32(counts, _mm256_popcnt_epi32(common))};
+  }
+  GLAI_ALWAYS_INLINE Vec<double> total() const { return {_mm512_cvtepi32_pd(counts)}; }
+};
+
+#else  // a byte's bits are counted by a table of the sixteen nibbles
+
+template <>
+struct CommonBits<float> {
+  static constexpr std::int64_t kMostWords = 31;
+  __m512i bytes;
+
+  static GLAI_ALWAYS_INLINE CommonBits zero() { return {_mm512_setzero_si512()}; }
+  GLAI_ALWAYS_INLINE CommonBits plus_common(std::uint32_t row, const std::uint32_t* columns) const {
+    const __m512i common =
+        _mm512_and_si512(_mm512_set1_epi32(static_cast<int>(row)), _mm512_loadu_si512(columns));
+    const __m512i of_nibble =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i low = _mm512_and_si512(common, _mm512_set1_epi8(15));
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(common, 4), _mm512_set1_epi8(15));
+    return {_mm512_add_epi8(bytes, _mm512_add_epi8(_mm512_shuffle_epi8(of_nibble, low),
+                                                   _mm512_shuffle_epi8(of_nibble, high)))};
+  }
+  GLAI_ALWAYS_INLINE Vec<float> total() const {
+    const __m512i pairs = _mm512_maddubs_epi16(bytes, _mm512_set1_epi8(1));
+    return {_mm512_cvtepi32_ps(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  }
+};
+
+template <>
+struct CommonBits<double> {
+  static constexpr std::int64_t kMostWords = 31;
+  __m256i bytes;
+
+  static GLAI_ALWAYS_INLINE CommonBits zero() { return {_mm256_setzero_si256()}; }
+  GLAI_ALWAYS_INLINE CommonBits plus_common(std::uint32_t row, const std::uint32_t* columns) const {
+    const __m256i common =
+        _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(row)),
+                         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns)));
+    const __m256i of_nibble =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i low = _mm256_and_si256(common, _mm256_set1_epi8(15));
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(common, 4), _mm256_set1_epi8(15));
+    return {_mm256_add_epi8(bytes, _mm256_add_epi8(_mm256_shuffle_epi8(of_nibble, low),
+                                                   _mm256_shuffle_epi8(of_nibble, high)))};
+  }
+  GLAI_ALWAYS_INLINE Vec<double> total() const {
+    const __m256i pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
+    return {_mm512_cvtepi32_pd(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+  }
+};
+
+#endif
 
 constexpr int kMaxTileVecs = 4;
 constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }

@@ -37,9 +37,13 @@ struct Vec {
   GLAI_ALWAYS_INLINE void store(T* p, Tail<T> tail) const {
     for (int i = 0; i < tail.count; ++i) p[i] = v[i];
   }
+  // Past the caches where the instruction set can, for what will not be read soon; p is aligned to the
+  // vector, and stream_fence() must follow before another thread may read.
+  GLAI_ALWAYS_INLINE void stream(T* p) const { store(p); }
   // *this + a * b
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {v + a.v * b.v}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {v + a.v}; }
+  GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {v * a.v}; }
   // Sum of the lanes.
   GLAI_ALWAYS_INLINE T total() const {
     T sum = v[0];
@@ -48,6 +52,8 @@ struct Vec {
   }
 };
 
+GLAI_ALWAYS_INLINE void stream_fence() {}
+
 // Bit i is set when p[i] > 0 (NaN is not), for 32 elements.
 template <class T>
 GLAI_ALWAYS_INLINE std::uint32_t positive_word(const T* p) {
@@ -55,6 +61,35 @@ GLAI_ALWAYS_INLINE std::uint32_t positive_word(const T* p) {
   for (int i = 0; i < 32; ++i) word |= static_cast<std::uint32_t>(p[i] > T(0)) << i;
   return word;
 }
+
+// Counts the bits that words of a row share with words of columns, one column per lane of Vec<T>.
+template <class T>
+struct CommonBits {
+  static constexpr int width = Vec<T>::width;
+  // Words that may be added before total(): every byte holds a count of its own, at most 8 per word.
+  static constexpr std::int64_t kMostWords = 31;
+  typedef std::uint32_t Lanes __attribute__((vector_size(4 * width)));
+  Lanes bytes;
+
+  static GLAI_ALWAYS_INLINE CommonBits zero() { return {Lanes{}}; }
+  GLAI_ALWAYS_INLINE CommonBits plus_common(std::uint32_t row, const std::uint32_t* columns) const {
+    Lanes c;
+    __builtin_memcpy(&c, columns, sizeof(c));
+    c &= row;
+    c -= c >> 1 & 0x55555555u;
+    c = (c & 0x33333333u) + (c >> 2 & 0x33333333u);
+    return {bytes + ((c + (c >> 4)) & 0x0f0f0f0fu)};
+  }
+  GLAI_ALWAYS_INLINE Vec<T> total() const {
+    const Lanes pairs = (bytes & 0x00ff00ffu) + (bytes >> 8 & 0x00ff00ffu);
+    const Lanes lanes = (pairs + (pairs >> 16)) & 0xffffu;
+    std::uint32_t sums[width];
+    __builtin_memcpy(sums, &lanes, sizeof(sums));
+    Vec<T> r;
+    for (int i = 0; i < width; ++i) r.v[i] = static_cast<T>(sums[i]);
+    return r;
+  }
+};
 
 // Register budget: how many vectors a tile is wide, and how many rows it then has.
 constexpr int kMaxTileVecs = 2;

@@ -17,6 +17,8 @@ const OpTable kCuda = {
     nullptr,  // gated_matmul
     nullptr,  // gated_matmul_input_grad
     nullptr,  // gated_matmul_weight_grad
+    nullptr,  // path_kernel
+    nullptr,  // path_gram
 };
 
 std::string cuda_unavailable_reason() {

@@ -17,6 +17,7 @@ from glai_native.ops import (
     pack_gates,
     path_gates,
 )
+from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.store import GateDataset, GateStore
 from glai_native.structure import InputProjection, PathSelector
 from glai_native.training import StructureEpoch, StructureMonitor, train_structure
@@ -40,5 +41,7 @@ __all__ = [
     "merge",
     "pack_gates",
     "path_gates",
+    "path_gram",
+    "path_kernel",
     "train_structure",
 ]

@@ -75,3 +75,24 @@ def gated_matmul_bias_grad_ref(g: Tensor, dy: Tensor) -> Tensor:
 def gated_matmul_input_grad_ref(dy: Tensor, g: Tensor, weight: Tensor) -> Tensor:
     """``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``."""
     return torch.einsum("np,nc,pdc->nd", g.to(dy.dtype), dy, weight)
+
+
+def path_kernel_ref(xa: Tensor, layers_a: Sequence[Tensor], xb: Tensor, layers_b: Sequence[Tensor]) -> Tensor:
+    """``k[n,m] = (xa[n]·xb[m] + 1) · prod_l (a_l(n)·a_l(m) + 1)``, unit bits bool ``[N, h_l]``."""
+    kernel = xa @ xb.T + 1
+    for a, b in zip(layers_a, layers_b, strict=True):
+        kernel = kernel * (a.to(xa.dtype) @ b.to(xa.dtype).T + 1)
+    return kernel
+
+
+def path_features_ref(x: Tensor, g: Tensor) -> Tensor:
+    """``phi[n,(p,d)] = g[n,p] · x[n,d]``, the bias feature 1 last in each p: ``[N, P·(D+1)]``."""
+    with_bias = torch.cat([x, x.new_ones((x.shape[0], 1))], dim=1)
+    return (g.to(x.dtype).unsqueeze(2) * with_bias.unsqueeze(1)).flatten(1)
+
+
+def path_gram_ref(x: Tensor, g: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    """``gram[i,j] = sum_n s[n] · phi[n,i] · phi[n,j]`` where i <= j, zero elsewhere."""
+    phi = path_features_ref(x, g)
+    weighted = phi if sample_weight is None else phi * sample_weight.unsqueeze(1)
+    return (weighted.T @ phi).triu()
