@@ -316,7 +316,9 @@ def test_report(tmp_path, report, capsys):
         assert text.startswith("before\n<!-- cpu results -->\n")
         assert text.endswith("\n<!-- /cpu results -->\nafter\n")
         assert "of last time" not in text
-    assert "`python bench/bench_ops.py --quick --shape 1,2,3,4 --threads 2 --seconds 0.5`, 1 minutes" in text
+    assert (
+        "`python bench/bench_ops.py --quick --shape 1,2,3,4 --threads 2 --seconds 0.5`, 1.0 minutes" in text
+    )
     for words in (
         "A processor",
         "0.95 (0.95); 7",
