@@ -168,10 +168,11 @@ def _left_out(skipped: Sequence[dict[str, str]]) -> Iterator[str]:
 def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
     """One line per op and class of C (independent gates), a panel per number of threads; real gates as circles."""
     from matplotlib.figure import Figure as Picture
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     threads = results["machine"]["threads"]
     picture = Picture(figsize=(4.6 * len(threads) + 1.9, 4.2), layout="constrained")
-    panels = picture.subplots(1, len(threads), sharey=True, squeeze=False)[0]
+    panels = picture.subplots(1, len(threads), sharex=True, sharey=True, squeeze=False)[0]
     for panel, count in zip(panels, threads, strict=True):
         for i, op in enumerate(OPS):
             for name, low, high, style in CLASSES:
@@ -185,7 +186,9 @@ def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
         panel.set(title=threads_name(count), xlabel="density", xscale="log", yscale="log")
         panel.set_xticks([0.05, 0.1, 0.25, 0.5, 1], ["0.05", "0.1", "0.25", "0.5", "1"])
         panel.xaxis.minorticks_off()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(label)
     panels[0].scatter(
