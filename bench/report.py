@@ -92,7 +92,7 @@ def markdown(results: dict[str, Any], links: Sequence[str]) -> str:
     call = machine["call"]
     return "\n".join(
         [
-            f"`{command_name(results['settings'])}`, {results['seconds'] / 60:.0f} minutes on {machine_name(machine)}.",
+            f"`{command_name(results['settings'])}`, {results['seconds'] / 60:.1f} minutes on {machine_name(machine)}.",
             *(line for threads in machine["threads"] for line in _summary(results, threads)),
             "",
             f"The smallest call without a gradient takes {call['op_us']:.1f} µs, the binding alone "
@@ -166,12 +166,13 @@ def _left_out(skipped: Sequence[dict[str, str]]) -> Iterator[str]:
 
 
 def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
-    """One line per op and class of C, a panel per number of threads; real gates as points."""
+    """One line per op and class of C (independent gates), a panel per number of threads; real gates as circles."""
     from matplotlib.figure import Figure as Picture
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     threads = results["machine"]["threads"]
     picture = Picture(figsize=(4.6 * len(threads) + 1.9, 4.2), layout="constrained")
-    panels = picture.subplots(1, len(threads), sharey=True, squeeze=False)[0]
+    panels = picture.subplots(1, len(threads), sharex=True, sharey=True, squeeze=False)[0]
     for panel, count in zip(panels, threads, strict=True):
         for i, op in enumerate(OPS):
             for name, low, high, style in CLASSES:
@@ -185,12 +186,16 @@ def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
         panel.set(title=threads_name(count), xlabel="density", xscale="log", yscale="log")
         panel.set_xticks([0.05, 0.1, 0.25, 0.5, 1], ["0.05", "0.1", "0.25", "0.5", "1"])
         panel.xaxis.minorticks_off()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(label)
+    panels[0].scatter(
+        [], [], s=14, facecolors="none", edgecolors="grey", label="gates of a selector, one shape"
+    )
     lines, names = panels[0].get_legend_handles_labels()
-    if lines:
-        picture.legend(lines, names, loc="outside right upper", fontsize="small")
+    picture.legend(lines, names, loc="outside right upper", fontsize="small")
     picture.savefig(path, dpi=90)
 
 

@@ -52,6 +52,12 @@ class Grid:
     skipped: tuple[dict[str, str], ...]
 
     @classmethod
+    def chosen(cls, quick: bool, shapes: Sequence[Shape] | None, data: Path | None) -> Grid:
+        """The whole grid, or a few cases of it; ``shapes``: instead of its own."""
+        shapes = shapes or (QUICK_SHAPES if quick else SHAPES)
+        return cls.of(shapes, QUICK_DENSITIES if quick else DENSITIES, data)
+
+    @classmethod
     def of(cls, shapes: Sequence[Shape], densities: Sequence[float], data: Path | None) -> Grid:
         """Every shape with independent gates of every density, and with the gates of every source."""
         cells: list[tuple[Shape, float | None, str]] = []
@@ -111,9 +117,7 @@ def bench_ops(
         the ratio best / ours, and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the
         rate of torch's sgemm with as many threads, measured in the same run.
     """
-    grid = Grid.of(
-        shapes or (QUICK_SHAPES if quick else SHAPES), QUICK_DENSITIES if quick else DENSITIES, data
-    )
+    grid = Grid.chosen(quick, shapes, data)
     before, start = torch.get_num_threads(), time.perf_counter()
     rows: list[Row] = []
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +18,8 @@ MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 # A baseline this many times slower than the fastest one is not timed further.
 HOPELESS = 2.5
-# A trial is one call after the warm-up, or as many as fit: a short one may meet an interruption longer than itself.
-TRIAL_SECONDS = 0.01
-TRIAL_CALLS = 5
+# Share of the budget that the trial takes: long enough to outlast an interruption, which a few short calls do not.
+TRIAL_SHARE = 0.2
 
 SGEMM_SIZE = 2048
 SGEMM_REPEATS = 8
@@ -34,9 +33,9 @@ def measure(
 ) -> dict[str, float]:
     """Median seconds per call, the calls taking turns, each round starting with the next.
 
-    Every call is first warmed up and tried. A baseline whose best time so far, warm-up included, is more than 2.5
-    times that of the fastest baseline cannot become the best one: that time is what is returned for it, and it
-    takes no further part.
+    Every call is first warmed up, then tried, in turns too: one round at least, more while a fifth of the budget lasts.
+    A baseline whose best time so far, warm-up included, is more than 2.5 times that of the fastest baseline cannot
+    become the best one: that time is what is returned for it, and it takes no further part.
 
     Args:
         ours: always timed to the end.
@@ -48,30 +47,34 @@ def measure(
         By name, ours under ``OURS``.
     """
     calls = {OURS: ours, **baselines}
-    tried = {name: _trial(name, call, check) for name, call in calls.items()}
+    tried = {}
+    for name, call in calls.items():
+        start = time.perf_counter()
+        result = call()
+        tried[name] = time.perf_counter() - start
+        check(name, result)
+        del result  # one result at a time: a gradient of the weights may be large
+    for name, taken in _rounds(calls, 1, TRIAL_SHARE * seconds).items():
+        tried[name] = min(tried[name], *taken)
     limit = HOPELESS * min(tried[name] for name in baselines)
-    names = [name for name in calls if name == OURS or tried[name] <= limit]
-    times: dict[str, list[float]] = {name: [] for name in names}
-    end = time.perf_counter() + seconds
-    for i in range(MAX_ROUNDS):
-        if i >= MIN_ROUNDS and time.perf_counter() > end:
-            break
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            times[name].append(_seconds(calls[name]))
+    hopeful = {name: call for name, call in calls.items() if name == OURS or tried[name] <= limit}
+    times = _rounds(hopeful, MIN_ROUNDS, seconds)
     return {name: statistics.median(times[name]) if name in times else tried[name] for name in calls}
 
 
-def _trial(name: str, call: Callable[[], Tensor], check: Callable[[str, Tensor], None]) -> float:
-    start = time.perf_counter()
-    result = call()
-    best = spent = time.perf_counter() - start
-    check(name, result)
-    for i in range(TRIAL_CALLS):
-        if i and spent > TRIAL_SECONDS:
+def _rounds(
+    calls: Mapping[str, Callable[[], object]], at_least: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds of each call in every round, each round starting with the next."""
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    end = time.perf_counter() + seconds
+    for i in range(MAX_ROUNDS):
+        if i >= at_least and time.perf_counter() > end:
             break
-        taken = _seconds(call)
-        best, spent = min(best, taken), spent + taken
-    return best
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            times[name].append(_seconds(calls[name]))
+    return times
 
 
 def _seconds(call: Callable[[], object]) -> float:
