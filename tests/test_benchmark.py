@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import glai_native as glai
 from accuracy import assert_accurate
-from glai_native import benchmark, measuring, real_gates, scoreboard
+from glai_native import _native, benchmark, measuring, real_gates, scoreboard
 from glai_native import reference as ref
 from glai_native.baselines import forward_baselines, input_grad_baselines, weight_grad_baselines
 from glai_native.cases import GIANT, SHAPES, Shape, make_case
 from glai_native.cli import main
+from glai_native.explaining import explain_form
 
 SMALL = Shape(33, 9, 12, 10)
 REPORT = Path(__file__).parents[1] / "bench" / "report.py"
@@ -350,3 +352,29 @@ def test_report_help(report, capsys):
 def test_readme_has_the_markers(report):
     text = (REPORT.parents[1] / "README.md").read_text()
     assert report.with_report(text, "new", "README.md").count("\nnew\n") == 1
+
+
+def test_explain_says_which_form_is_taken(monkeypatch, capsys):
+    monkeypatch.delenv("GLAI_DATA", raising=False)
+    shape = ["--shape", "512,64,512,128"]
+    assert main(["bench", "--quick", "--explain", "--json", *shape]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    forms = {(row["op"], round(row["density"], 1)): row["form"] for row in rows}
+    assert forms["forward", 0.1] == "compaction"
+    assert forms["forward", 0.5] == "subset_sums"
+    for row in rows:
+        costs = {name: row[name] for name in ("compaction", "subset_sums", "reference") if row[name]}
+        assert row["density"] == 1 or costs[row["form"]] <= min(costs.values()) / 0.9
+    assert main(["bench", "--quick", "--explain", *shape]) == 0
+    assert "subset_sums" in capsys.readouterr().out
+
+
+def test_gates_that_deviate_little_take_the_reference_form():
+    bits = torch.rand((1024, 64), generator=torch.Generator().manual_seed(0)) < 0.9
+    gates = glai.pack_gates(bits)
+    why = explain_form("forward", gates, 64, 64)
+    assert why["form"] == "reference"
+    assert why["density"] == pytest.approx(gates.density())
+    assert why["deviation"] == pytest.approx(gates.deviation())
+    with pytest.raises(ValueError, match="explain_form: op must be"):
+        _native.explain_form("matmul", gates.words, 64, 64, 64)

@@ -237,9 +237,31 @@ def test_nan_in_a_weight_reaches_the_samples_whose_path_is_on(isa, form):
     assert torch.equal(torch.isnan(y).any(1), bits[:, 2])
 
 
+def test_reference_steps_aside_where_weights_nearly_cancel(isa):
+    """Else the weights of paths that are off, added and taken away again, would drown the others'."""
+    x, weight, bias, dy, bits = draw(1024, 40, 32, 40, density=0.9)
+    gates = glai.pack_gates(bits)
+    for op in ("gated_matmul", "gated_matmul_input_grad"):
+        assert form_of(op, gates, weight) == "reference"
+    weight[3] *= 1e6
+    check_forward(glai.gated_matmul(x, gates, weight, bias), x, bits, weight, bias)
+    check_input_grad(glai.gated_matmul_input_grad(dy, gates, weight), dy, bits, weight)
+    forced = glai.gated_matmul(x, gates, weight, form="reference")
+    check_forward(forced, x, bits, weight, None, "reference")
+
+
+def test_all_gates_on(isa):
+    x, weight, bias, dy, bits = draw(70, 35, 21, 13, density=1.1)
+    check_all(x, weight, bias, dy, bits)
+    check_all(x.T.contiguous().T, weight.mT.contiguous().mT, bias, dy, bits)
+    out = torch.ones(35, 21, 13)
+    glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out, accumulate=True)
+    check_weight_grad(out, x, bits, dy, added_to=torch.ones(35, 21, 13))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_do_not_depend_on_threads(isa, threads, dtype):
-    x, weight, bias, dy, bits = draw(700, 40, 33, 20, dtype)
+    x, weight, bias, dy, bits = draw(700, 40, 33, 70, dtype)
     gates = glai.pack_gates(bits)
     results = []
     for n in (1, 2, 3, 3):
@@ -247,8 +269,8 @@ def test_bits_do_not_depend_on_threads(isa, threads, dtype):
         results.append(
             (
                 *(glai.gated_matmul(x, gates, weight, bias, form=form) for form in FORMS),
-                glai.gated_matmul_weight_grad(x, gates, dy),
-                glai.gated_matmul_input_grad(dy, gates, weight),
+                *(glai.gated_matmul_weight_grad(x, gates, dy, form=form) for form in GRAD_FORMS),
+                *(glai.gated_matmul_input_grad(dy, gates, weight, form=form) for form in FORMS),
                 glai.pack_gates(x).words,
                 gates.counts(),
             )

@@ -1,6 +1,7 @@
 // glai_native._native: arguments in, checks called, GIL released, op run. No arithmetic.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <cstdint>
 #include <optional>
@@ -153,10 +154,11 @@ void bind_plan(py::module_& m) {
          std::int64_t c) {
         const GatedMatmulExplanation why =
             explain_gated_matmul(op, view(words, "explain_form", "words"), n_gates, d, c);
-        return py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
-                        "density"_a = why.density, "deviation"_a = why.deviation,
-                        "compaction"_a = why.plan.compaction, "subset_sums"_a = why.plan.subset_sums,
-                        "reference"_a = why.plan.reference);
+        return py::typing::Dict<py::str, py::object>(
+            py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
+                     "density"_a = why.density, "deviation"_a = why.deviation,
+                     "compaction"_a = why.plan.compaction, "subset_sums"_a = why.plan.subset_sums,
+                     "reference"_a = why.plan.reference));
       },
       "op"_a, "words"_a, "n_gates"_a, "d"_a, "c"_a);
 }

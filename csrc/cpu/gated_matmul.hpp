@@ -32,12 +32,19 @@ GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n)
   return view;
 }
 
-// out[j] = sum of rows[i, j] over n rows.
+// out[j] = sum of rows[i, j] over n rows, four at a time: so many streams of memory at once.
 template <class T>
 GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_t n,
                                  std::int64_t columns, T* out) {
   for (std::int64_t j = 0; j < columns; ++j) out[j] = T(0);
-  for (std::int64_t i = 0; i < n; ++i) {
+  std::int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const T* r = rows + i * stride;
+    for (std::int64_t j = 0; j < columns; ++j) {
+      out[j] += (r[j] + r[stride + j]) + (r[2 * stride + j] + r[3 * stride + j]);
+    }
+  }
+  for (; i < n; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) out[j] += rows[i * stride + j];
   }
 }

@@ -38,6 +38,7 @@ examples:
   glai bench --quick                                 a few cases, under three minutes
   glai bench --threads 1 --json                      the whole grid with one thread, for machines
   glai bench --shape 1024,256,384,64 --all           one shape (N,P,D,C), every row
+  glai bench --quick --explain                       which form each case takes, and why
   GLAI_DATA=data glai bench                          also with gates of selectors trained on MNIST and BANKING77
 """
 
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
     add_bench_arguments(bench)
+    bench.add_argument(
+        "--explain", action="store_true", help="time nothing: show which form each case takes, and why"
+    )
     return parser
 
 
@@ -218,11 +222,25 @@ def _merge(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from glai_native.bench_tables import print_results
 
+    if arguments.explain:
+        return _explain(arguments)
     results = run_bench(arguments)
     if arguments.json:
         print(json.dumps(results, indent=2))
     else:
         print_results(results, Console(), every_row=arguments.all)
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from glai_native.explaining import explain_grid, print_explanation
+    from glai_native.real_gates import data_folder
+
+    rows = explain_grid(arguments.quick, arguments.shape, data_folder())
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_explanation(rows, Console())
     return 0
 
 

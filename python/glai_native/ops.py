@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from glai_native import _native
 from glai_native.backend import execution
@@ -176,7 +177,19 @@ def _require_gates(op: str, gates: PackedGates) -> None:
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if isinstance(t, Tensor) and t.requires_grad:
+                return True
+    return False
+
+
+def _plain(*tensors: Tensor | None) -> bool:
+    """Whether all are contiguous, the common case: one question each instead of four."""
+    for t in tensors:  # noqa: SIM110 - a generator would cost what this saves
+        if t is not None and not (type(t) in (Tensor, Parameter) and t.is_contiguous()):
+            return False
+    return True
 
 
 def _unit_stride(t: Tensor) -> Tensor:
@@ -206,10 +219,10 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 def _gated_matmul(
     x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
 ) -> Tensor:
+    if not _plain(x, weight, bias):
+        x, weight = _unit_stride(x), _either_unit_stride(weight)
+        bias = None if bias is None else _unit_stride(bias)
     y = _empty(x, _size(x, 0), _size(weight, 2))
-    x, weight = _unit_stride(x), _either_unit_stride(weight)
-    if bias is not None:
-        bias = _unit_stride(bias)
     _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *execution(y))
     return y
 
