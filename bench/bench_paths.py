@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import glai_native as glai
-from glai_native.benchmark import OURS, measure
+from glai_native.measuring import OURS, measure
 from glai_native.reference import path_features_ref
 
 # (N, units of the only hidden layer, D)
@@ -130,7 +130,7 @@ def run(quick: bool, seconds: float) -> Iterator[dict[str, Any]]:
                     call(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
                 )
         case = f"N={n} units={units} D={d}" + (" out=" if reuse else "")
-        yield row("path_kernel", case, measure({OURS: ours, **calls}, seconds))
+        yield row("path_kernel", case, measure(ours, calls, seconds))
     for shape in QUICK_GRAM_SHAPES if quick else GRAM_SHAPES:
         calls, ours = gram_calls(*shape)
         gram = ours()
@@ -142,7 +142,7 @@ def run(quick: bool, seconds: float) -> Iterator[dict[str, Any]]:
                 raise RuntimeError(f"path_gram {shape}: '{name}' computes something else")
         n, p, d, density = shape
         case = f"N={n} P={p} D={d} density={density:g}"
-        yield row("path_gram", case, measure({OURS: ours, **calls}, seconds))
+        yield row("path_gram", case, measure(ours, calls, seconds))
 
 
 def row(op: str, case: str, medians: dict[str, float]) -> dict[str, Any]:

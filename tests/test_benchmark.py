@@ -269,9 +269,6 @@ def test_the_summary_counts_each_row_where_it_belongs():
     assert lines["forward, C >= 64"].figures[0].mean == pytest.approx(3)
     assert lines["forward, real gates, deviation <= 0.2"].figures[3].mean == 6
     assert lines["density 1: forward"].figures[3].missed
-    missed = scoreboard.missed_targets(list(lines.values()))
-    assert "forward, C = 10: 2.00 of 7 (<= 0.1), worst cell 2.00 of 3" in missed
-    assert not any(sentence.startswith(("input", "forward, real", str(GIANT))) for sentence in missed)
     assert [one["ratio"] for one in scoreboard.slower_cells(rows)] == [0.5]
 
 

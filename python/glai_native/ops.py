@@ -86,12 +86,19 @@ def gated_matmul(
         gates: path gates, N samples of P.
         weight: ``[P, D, C]``.
         bias: ``[P, C]`` or None.
-        form: forces a kernel by name: ``"compaction"`` (work falls with the density) or ``"subset_sums"`` (work
-            does not depend on it); None chooses by shape and density.
+        form: forces a form by name; None chooses one by shapes and counts of the gates (``glai bench --explain``
+            shows which, and why).
+            ``"compaction"``: per path, the rows that are on are multiplied; work falls with the density.
+            ``"subset_sums"``: paths in groups, the rows of each subset of a group are multiplied by the sum of the
+            subset's weights; up to five times less work where many gates are on.
+            ``"reference"``: the weights of the majority's paths are summed first, and what deviates is corrected;
+            work falls with the deviation. Where it is chosen, not forced, it steps aside when weights of paths that
+            a sample has off outweigh those it has on.
 
     Returns:
-        ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on; one in x reaches its own
-        sample, by subset sums also where no path is on.
+        ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on, and no others unless
+        ``form="reference"`` is forced, where those of a path that most samples have on may reach every sample; one in
+        x reaches its own sample only.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
@@ -121,7 +128,7 @@ def gated_matmul_weight_grad(
         dy: ``[N, C]``.
         out: ``[P, D, C]`` to write into, with stride 1 in its last dimension; None makes one.
         accumulate: add to ``out`` instead of overwriting it.
-        form: forces a kernel by name (``"compaction"``); None chooses.
+        form: forces ``"compaction"`` or ``"subset_sums"`` (see :func:`gated_matmul`); None chooses.
 
     Returns:
         ``out``, ``[P, D, C]``. A path that is never on has gradient exactly 0.

@@ -182,22 +182,6 @@ def slower_cells(rows: Sequence[Row]) -> list[Row]:
     return sorted((row for row in rows if row["ratio"] < 1), key=lambda row: row["ratio"])
 
 
-def missed_targets(summary: Sequence[SummaryLine]) -> list[str]:
-    """Per line of the table, what it reached and what it should have."""
-    missed = []
-    for line in summary:
-        parts = [
-            f"{figure.mean:.2f} of {figure.target:g} ({column})"
-            for column, figure in zip(COLUMNS, line.figures, strict=True)
-            if figure and figure.missed
-        ]
-        if line.floor.missed:
-            parts.append(f"worst cell {line.floor.worst:.2f} of {line.floor.target:g}")
-        if parts:
-            missed.append(f"{line.label}: {', '.join(parts)}")
-    return missed
-
-
 def cell_name(row: Row) -> str:
     """A row in words."""
     gates = (
