@@ -17,13 +17,13 @@
 #include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/tiles.hpp"
+#include "cpu/weights_ahead.hpp"
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kGroupsPerPass = 256;     // groups whose buckets are kept at a time
-constexpr std::int64_t kMaxPanelRows = 64;       // features of a panel
-constexpr std::int64_t kMaxPlainPanelRows = 64;  // where neither sums nor copies of x are made
-constexpr std::int64_t kMaxTiles = 8;            // of columns in a task
+constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept at a time
+constexpr std::int64_t kMaxPanelRows = 64;    // features of a panel
+constexpr std::int64_t kMaxTiles = 8;         // of columns in a task
 constexpr std::int64_t kMinBlockRows = 64;
 constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are kept at a time
 constexpr int kRowQuantum = 4;            // buckets are filled up to a multiple of this many rows
@@ -68,7 +68,7 @@ struct BucketTask {
 // One step of features: x and the weights of a tile's columns.
 template <class T>
 struct PanelStep {
-  std::int64_t k, k_count;
+  std::int64_t k_count;
   const T* x;  // [rows, k_count]
   std::int64_t x_stride;
 };
@@ -156,52 +156,6 @@ GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>
   }
 }
 
-// The weights of the group that comes next, sent for a few cache lines at a time while this one
-// multiplies: all at once they would wait for each other.
-template <class T>
-class WeightsAhead {
- public:
-  GLAI_ALWAYS_INLINE WeightsAhead(const GatedMatmulArgs& a, std::int64_t first, std::int64_t columns,
-                                  const GateGroup& group, std::int64_t k, std::int64_t k_count)
-      : a_(a), group_(group) {
-    const std::int64_t d = a.x.shape[1], real = d - k < k_count ? d - k : k_count;
-    // Lines lie along whichever dimension has stride 1.
-    const bool by_columns = a.weight.stride[2] == 1;
-    row_stride_ = by_columns ? a.weight.stride[1] : a.weight.stride[2];
-    rows_ = by_columns ? real : columns;
-    row_ = by_columns ? columns : real;
-    first_ = k * a.weight.stride[1] + first * a.weight.stride[2];
-  }
-
-  // How often send will be called.
-  GLAI_ALWAYS_INLINE void spread_over(std::int64_t sends) {
-    const std::int64_t rows = rows_ * group_.count;
-    rows_per_send_ = sends < 1 ? rows : (rows + sends - 1) / sends;
-  }
-
-  GLAI_ALWAYS_INLINE void send() {
-    for (std::int64_t i = 0; i < rows_per_send_ && path_ < group_.count; ++i) {
-      const T* row = a_.weight.as<const T>() + group_.paths[path_] * a_.weight.stride[0] + first_ +
-                     done_ * row_stride_;
-      for (std::int64_t j = 0; j < row_; j += 64 / static_cast<std::int64_t>(sizeof(T))) {
-        __builtin_prefetch(row + j, 0, 2);
-      }
-      __builtin_prefetch(row + row_ - 1, 0, 2);
-      if (++done_ == rows_) {
-        done_ = 0;
-        ++path_;
-      }
-    }
-  }
-
- private:
-  const GatedMatmulArgs& a_;
-  const GateGroup& group_;
-  std::int64_t row_stride_, rows_, row_, first_;
-  std::int64_t rows_per_send_ = 0, done_ = 0;
-  int path_ = 0;
-};
-
 // y[rows, :] += x[rows, :] · panel for the rows listed.
 template <class T, int V>
 void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
@@ -251,8 +205,7 @@ GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t gro
     const std::int64_t k_count = features - k < k_step ? features - k : k_step;
     const bool copied = copy_x || k + k_count > d;  // the bias's feature is in the copy only
     if (copied) pack_samples(t, k, k_count);
-    const PanelStep<T> step{k, k_count,
-                            copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
+    const PanelStep<T> step{k_count, copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
                             copied ? k_count : a.x.stride[0]};
     const std::int64_t most = k_step * kMaxTileVecs * Vec<T>::width;
     for (std::int64_t j = 0; reference && j < t.tile_count * most; ++j) t.base[j] = T(0);
@@ -317,9 +270,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
   // The order of a row's sum depends on it, so it is a function of the shape and the plan.
   const std::int64_t k_step =
-      !copy_x && subsets == 2
-          ? kMaxPlainPanelRows
-          : panel_rows<T>(subsets, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
+      panel_rows<T>(subsets, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
   std::int64_t block_rows = kMaxBlockRows;
   if (column_tasks < a.exec.threads && n < kMaxBlockRows * a.exec.threads) {
     const std::int64_t share = (n + a.exec.threads - 1) / a.exec.threads;
