@@ -17,6 +17,8 @@
 namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGradFeatures = 128;  // features per task
+constexpr std::int64_t kCachedBytes =
+    512 * 1024;  // what stays in the second-level cache beside the result
 // With at most this many outputs the features may be the vector lanes instead.
 constexpr std::int64_t kMaxOutputsAcross = 32;
 
@@ -78,23 +80,37 @@ template <class T>
 GLAI_ALWAYS_INLINE void add_outer_products(const Rows<T>& a, std::int64_t na, const Rows<T>& b,
                                            std::int64_t nb, const Buckets& buckets, int gates, T* sums,
                                            const GradTile<T>* outs) {
+  const auto add_tile = [&](std::int64_t i, int m, std::int64_t column, int vecs, Tail<T> tail) {
+    const std::int64_t size = static_cast<std::int64_t>(m) * vecs * Vec<T>::width;
+    for (int s = 1; s < 1 << gates; ++s) {
+      const std::uint16_t* rows = buckets.rows + buckets.begin[s];
+      run_outer_tile<T>(m, vecs,
+                        {a.data + i, a.stride, b.data + column, b.stride, rows,
+                         buckets.begin[s + 1] - buckets.begin[s], sums + s * size, tail});
+    }
+    GradTile<T> tiles[kMaxGroupGates];
+    for (int p = 0; p < gates; ++p) {
+      tiles[p] = {outs[p].out + i * outs[p].stride + column, outs[p].stride, outs[p].add};
+    }
+    fold_subsets<T>(sums, gates, m, vecs, tail, tiles);
+  };
+  // Down the rows of the result, so that the columns of b stay in cache; but along them where they are
+  // far apart and b is small, so that memory is written in order.
+  const std::int64_t b_bytes = buckets.begin[1 << gates] * nb * static_cast<std::int64_t>(sizeof(T));
+  if (outs[0].stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes &&
+      b_bytes <= kCachedBytes) {
+    const EvenSplit groups(na, outer_tile_rows(kMaxTileVecs));
+    for (std::int64_t g = 0; g < groups.parts; ++g) {
+      for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
+        add_tile(groups.begin(g), static_cast<int>(groups.size(g)), column, vecs, tail);
+      });
+    }
+    return;
+  }
   for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
     const EvenSplit groups(na, outer_tile_rows(vecs));
     for (std::int64_t g = 0; g < groups.parts; ++g) {
-      const std::int64_t i = groups.begin(g);
-      const int m = static_cast<int>(groups.size(g));
-      const std::int64_t size = static_cast<std::int64_t>(m) * vecs * Vec<T>::width;
-      for (int s = 1; s < 1 << gates; ++s) {
-        const std::uint16_t* rows = buckets.rows + buckets.begin[s];
-        run_outer_tile<T>(m, vecs,
-                          {a.data + i, a.stride, b.data + column, b.stride, rows,
-                           buckets.begin[s + 1] - buckets.begin[s], sums + s * size, tail});
-      }
-      GradTile<T> tiles[kMaxGroupGates];
-      for (int p = 0; p < gates; ++p) {
-        tiles[p] = {outs[p].out + i * outs[p].stride + column, outs[p].stride, outs[p].add};
-      }
-      fold_subsets<T>(sums, gates, m, vecs, tail, tiles);
+      add_tile(groups.begin(g), static_cast<int>(groups.size(g)), column, vecs, tail);
     }
   });
 }
