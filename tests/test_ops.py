@@ -21,6 +21,7 @@ EDGES = [
     (3, 0, 4, 5),
     (3, 4, 0, 5),
     (3, 4, 5, 0),
+    (0, 3, 128, 5),  # no samples, rows of x that would collide in the cache
     (1, 1, 1, 1),
     (31, 31, 31, 31),
     (32, 32, 32, 32),
@@ -244,10 +245,26 @@ def test_reference_steps_aside_where_weights_nearly_cancel(isa):
     for op in ("gated_matmul", "gated_matmul_input_grad"):
         assert form_of(op, gates, weight) == "reference"
     weight[3] *= 1e6
+    for scale in (1, 1e20, 1e-30):
+        check_forward(glai.gated_matmul(x, gates, weight * scale), x, bits, weight * scale, None)
     check_forward(glai.gated_matmul(x, gates, weight, bias), x, bits, weight, bias)
+    bias[-1, 0] = 1e9  # one large bias hides nothing
+    check_forward(glai.gated_matmul(x, gates, weight, bias)[:, 1:], x, bits, weight[..., 1:], bias[:, 1:])
     check_input_grad(glai.gated_matmul_input_grad(dy, gates, weight), dy, bits, weight)
     forced = glai.gated_matmul(x, gates, weight, form="reference")
     check_forward(forced, x, bits, weight, None, "reference")
+
+
+def test_infinity_reaches_the_samples_whose_path_is_on_and_no_others(isa):
+    x, weight, _, _, bits = draw(1024, 40, 32, 64, density=0.9)
+    bits[:, -1] = True
+    gates = glai.pack_gates(bits)
+    assert form_of("gated_matmul", gates, weight) == "reference"
+    weight[-1, :, 0] = weight[3, :, 1] = float("inf")
+    y = glai.gated_matmul(x, gates, weight)
+    assert torch.equal(torch.isfinite(y[:, 1]), ~bits[:, 3])
+    assert not torch.isfinite(y[:, 0]).any()
+    assert torch.isfinite(y[:, 2:]).all()
 
 
 def test_all_gates_on(isa):

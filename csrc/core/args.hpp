@@ -15,7 +15,7 @@ struct Execution {
   void* stream = nullptr;
 };
 
-// The ways of computing a gated product (one kernel each); automatic lets choose_form decide.
+// The ways of computing a gated product; automatic lets plan_gated_matmul choose.
 enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference };
 
 struct PackGatesArgs {

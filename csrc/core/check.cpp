@@ -324,10 +324,16 @@ void check_path_gram(const PathGramArgs& a) {
   check.apart("out", a.out, "x", a.x);
   check.apart("out", a.out, "gates.words", a.words);
   check.tensor("features", a.features, {dtype}, {{"N", n}, {"D+1", width}}, Layout::rows);
+  if (a.sample_weight.has_value() != a.weighted.has_value()) {
+    fail("path_gram: sample_weight and weighted must come together");
+  }
   if (a.sample_weight) {
     check.tensor("sample_weight", *a.sample_weight, {dtype}, {{"N", n}});
     check.apart("out", a.out, "sample_weight", *a.sample_weight);
     check.tensor("weighted", *a.weighted, {dtype}, {{"N", n}, {"D+1", width}}, Layout::rows);
+    if (a.weighted->stride[0] != a.features.stride[0] && n > 1) {
+      fail("path_gram: weighted must have the strides of features, pass torch.empty_like(features)");
+    }
   }
 }
 

@@ -31,4 +31,6 @@ std::byte* scratch(Scratch kind, std::size_t bytes) {
   return block.data.get();
 }
 
+void throw_out_of_memory() { throw std::bad_alloc(); }
+
 }  // namespace glai

@@ -14,6 +14,8 @@ enum class Scratch : unsigned char { task, call, plan };
 // This thread's block of that kind, of at least `bytes`, aligned to a cache line; what it held is lost.
 std::byte* scratch(Scratch kind, std::size_t bytes);
 
+[[noreturn]] void throw_out_of_memory();
+
 // Cuts arrays from this thread's block: sizes are added up first, then the arrays taken in the same
 // order.
 class ScratchSizes {

@@ -7,6 +7,8 @@
 #include "core/scratch.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
 #include "cpu/gates.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/tiles.hpp"
 #include "cpu/weight_norms.hpp"
 
 namespace glai::GLAI_ISA {

@@ -62,10 +62,10 @@ struct BucketTask {
   std::int64_t tile_count;
   T* x_copy;  // [rows + 1, k_count], the last to fill up buckets
   T* table;   // [subsets, k_count, width]
-  T* base;    // [tiles, k_count, width]: weights of the majority
+  T* base;    // [tiles, step, widest tile]: weights of the majority
 };
 
-// One step of features: x and the weights of a tile's columns.
+// One step of features of all samples of a block.
 template <class T>
 struct PanelStep {
   std::int64_t k_count;

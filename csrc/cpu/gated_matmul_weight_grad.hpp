@@ -215,7 +215,7 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
       buckets[g].rows = row_lists + g * capacity;
       fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1,
                    buckets[g]);
-      if (!copy_x) return;
+      if (!copy_x || rows == 0) return;
       const EvenSplit parts(rows, (rows + groups - 1) / groups);
       if (g >= parts.parts) return;
       for (std::int64_t r = parts.begin(g); r < parts.begin(g) + parts.size(g); ++r) {
