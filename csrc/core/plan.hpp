@@ -31,9 +31,9 @@ struct PathOrder {
   std::uint8_t* majority;  // [P]: reference form: 1 where most samples have the path on
 };
 
-// density: mean of the gates, under 1 (where all are on there is one product, with the sum of all
-// weights). counts: in how many samples each path is on [P]; null: the reference form is not considered.
-// `paths` is written.
+// density: mean of the gates (where all are on, callers take one product with the sum of all weights,
+// and ask only for a form that is forced). counts: in how many samples each path is on [P]; null: the
+// reference form is not considered. `paths` is written.
 GatedMatmulPlan plan_gated_matmul(const GatedShape& shape, double density, const std::int64_t* counts,
                                   Form form, const PathOrder& paths);
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& shape, double density, Form form);
