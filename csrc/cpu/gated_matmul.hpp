@@ -5,6 +5,7 @@
 #include "core/args.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
+#include "cpu/dense_product.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/parallel.hpp"
@@ -21,17 +22,6 @@ GLAI_ALWAYS_INLINE double density_of(const TensorView& words, std::int64_t n_gat
   std::int64_t on = 0;
   for (std::int64_t i = 0; i < count; ++i) on += __builtin_popcount(words.as<const std::uint32_t>()[i]);
   return count == 0 ? 0.0 : static_cast<double>(on) / static_cast<double>(words.shape[0] * n_gates);
-}
-
-// One path's share of gates that are all on: words of one gate [N], every one set.
-GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) words[i] = 1u;
-  TensorView view;
-  view.data = words;
-  view.ndim = 2;
-  view.shape[0] = n;
-  view.shape[1] = view.stride[0] = view.stride[1] = 1;
-  return view;
 }
 
 // out[j] = sum of rows[i, j] over n rows, four at a time: so many streams of memory at once.
@@ -54,7 +44,7 @@ GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_
 // All gates on: one product with the sum of all paths' weights.
 template <class T>
 void gated_matmul_all_on(const GatedMatmulArgs& a) {
-  const std::int64_t n = a.x.shape[0], p_count = a.n_gates;
+  const std::int64_t p_count = a.n_gates;
   // The dimension of the weights with stride 1 comes last, here and in their sum.
   const bool by_columns = a.weight.shape[2] == 1 || a.weight.stride[2] == 1;
   const int inner = by_columns ? 2 : 1, outer = by_columns ? 1 : 2;
@@ -63,7 +53,6 @@ void gated_matmul_all_on(const GatedMatmulArgs& a) {
   ScratchSizes sizes;
   const auto weight_at = sizes.add<T>(rows * columns);
   const auto bias_at = sizes.add<T>(a.weight.shape[2]);
-  const auto words_at = sizes.add<std::uint32_t>(n);
   std::byte* memory = scratch(Scratch::plan, sizes.bytes());
   T* sum = reinterpret_cast<T*>(memory + weight_at);
   T* bias_sum = reinterpret_cast<T*>(memory + bias_at);
@@ -78,21 +67,12 @@ void gated_matmul_all_on(const GatedMatmulArgs& a) {
                  const T* w = a.weight.as<const T>() + i * a.weight.stride[outer] + begin;
                  add_rows(w, a.weight.stride[0], p_count, count, sum + i * columns + begin);
                });
-  GatedMatmulArgs one = a;
-  one.words = all_on_words(reinterpret_cast<std::uint32_t*>(memory + words_at), n);
-  one.n_gates = 1;
-  one.weight.data = sum;
-  one.weight.shape[0] = 1;
-  one.weight.stride[0] = rows * columns;
-  one.weight.stride[outer] = columns;
-  one.weight.stride[inner] = 1;
-  if (a.bias) {
-    add_rows(a.bias->as<const T>(), a.bias->stride[0], p_count, a.bias->shape[1], bias_sum);
-    one.bias->data = bias_sum;
-    one.bias->shape[0] = 1;
-  }
-  std::int32_t order = 0;
-  gated_matmul_buckets<T>(one, {Form::compaction, 1, 1.0, 0.0, 0.0, 0.0}, {&order, nullptr});
+  if (a.bias) add_rows(a.bias->as<const T>(), a.bias->stride[0], p_count, a.bias->shape[1], bias_sum);
+  const std::int64_t outer_stride = columns;
+  dense_product<T>(
+      a.x,
+      {sum, {by_columns ? outer_stride : 1, by_columns ? 1 : outer_stride}, a.bias ? bias_sum : nullptr},
+      a.y, a.exec.threads);
 }
 
 template <class T>

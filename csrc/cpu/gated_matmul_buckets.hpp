@@ -23,12 +23,15 @@ namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept at a time
 constexpr std::int64_t kMaxPanelRows = 64;    // features of a panel
-constexpr std::int64_t kMaxTiles = 8;         // of columns in a task
+constexpr std::int64_t kMaxTiles = 16;        // of columns in a task
 constexpr std::int64_t kMinBlockRows = 64;
 constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are kept at a time
 constexpr int kRowQuantum = 4;            // buckets are filled up to a multiple of this many rows
 // Rows of weights further apart than this fall on a memory page each.
 constexpr std::int64_t kFarApartBytes = 2048;
+// Where a group has at most this share of the samples, and weights are far apart, groups come one by
+// one.
+constexpr double kFewRows = 0.15;
 // A block of samples is copied panel by panel where a sample is multiplied at least this often.
 constexpr double kCopiedUses = 6.0;
 // The table of a group's panels: in the second-level cache, so that panels are long and y is loaded and
@@ -60,9 +63,19 @@ struct BucketTask {
   std::int64_t begin, rows;  // samples
   const ColumnTile<T>* tiles;
   std::int64_t tile_count;
-  T* x_copy;  // [rows + 1, k_count], the last to fill up buckets
-  T* table;   // [subsets, k_count, width]
-  T* base;    // [tiles, step, widest tile]: weights of the majority
+  T* x_copy;            // [rows + 1, k_count], the last to fill up buckets
+  T* table;             // [subsets, k_count, width]
+  T* base;              // [tiles, k_step, widest tile]: weights of the majority
+  std::int64_t k_step;  // features of a panel
+  bool reference;
+};
+
+// The groups of one pass, sorted for a block.
+struct PassGroups {
+  std::int64_t count;
+  const GateGroup* gates;
+  const Buckets* buckets;
+  const std::uint32_t* needed;  // subsets
 };
 
 // One step of features of all samples of a block.
@@ -73,19 +86,28 @@ struct PanelStep {
   std::int64_t x_stride;
 };
 
-// x[rows, k .. k + k_count), one more feature of ones at the end where there is a bias.
+// The weights of the majority for tile i of the task.
 template <class T>
-GLAI_ALWAYS_INLINE void pack_samples(const BucketTask<T>& t, std::int64_t k, std::int64_t k_count) {
+GLAI_ALWAYS_INLINE T* base_of(const BucketTask<T>& t, std::int64_t i) {
+  return t.base + i * t.k_step * kMaxTileVecs * Vec<T>::width;
+}
+
+// x[row, k .. k + k_count) of one sample, one more feature of ones at the end where there is a bias; the
+// row past the last is zero.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_sample(const BucketTask<T>& t, std::int64_t row, std::int64_t k,
+                                    std::int64_t k_count) {
   const GatedMatmulArgs& a = t.a;
   const std::int64_t d = a.x.shape[1];
   const std::int64_t real = d - k < k_count ? d - k : k_count;
-  const T* x = a.x.as<const T>() + t.begin * a.x.stride[0] + k;
-  for (std::int64_t i = 0; i < t.rows; ++i) {
-    T* out = t.x_copy + i * k_count;
-    for (std::int64_t j = 0; j < real; ++j) out[j] = x[i * a.x.stride[0] + j];
-    if (real < k_count) out[real] = T(1);
+  T* out = t.x_copy + row * k_count;
+  if (row == t.rows) {
+    for (std::int64_t j = 0; j < k_count; ++j) out[j] = T(0);
+    return;
   }
-  for (std::int64_t j = 0; j < k_count; ++j) t.x_copy[t.rows * k_count + j] = T(0);
+  const T* x = a.x.as<const T>() + (t.begin + row) * a.x.stride[0] + k;
+  for (std::int64_t j = 0; j < real; ++j) out[j] = x[j];
+  if (real < k_count) out[real] = T(1);
 }
 
 // The weights [k_count, width] of one path, lanes past the last column zero.
@@ -164,8 +186,12 @@ void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::
   constexpr int most = gather_tile_rows(V);
   GatherTile<T> tile{step.x, step.x_stride, rows, panel, panel_stride, step.k_count, t.y, t.width};
   for (; count >= most; count -= most, tile.rows += most) {
-    if (ahead != nullptr) ahead->send();
-    gather_tile<T, most, V>(tile);
+    if (ahead == nullptr) {
+      gather_tile<T, most, V>(tile);
+    } else {
+      tile.ahead = ahead->next(step.k_count, panel);
+      gather_tile<T, most, V, true>(tile);
+    }
   }
   if (count == 0) return;
   if (count == kRowQuantum) return gather_tile<T, kRowQuantum, V>(tile);
@@ -185,57 +211,81 @@ GLAI_ALWAYS_INLINE void run_multiply_rows(const ColumnTile<T>& t, const PanelSte
   multiply_rows<T, V>(t, step, rows, count, panel, panel_stride, ahead);
 }
 
-// What all samples of a block do on the columns of a task, for the groups of one pass. Columns come
-// innermost, so that the weights are read along their rows: a tile alone would touch a memory page per
-// feature and come back to each for the next tile.
+// What a group does on one panel of features, while the panel of `next` from feature next_k on is sent
+// for. Columns come innermost, so that the weights are read along their rows: a tile alone would touch a
+// memory page per feature and come back to each for the next tile.
 template <class T>
-GLAI_ALWAYS_INLINE void multiply_groups(const BucketTask<T>& t, std::int64_t groups,
-                                        const GateGroup* gates, const Buckets* buckets,
-                                        const std::uint32_t* needed, bool copy_x, bool reference,
-                                        std::int64_t k_step) {
+GLAI_ALWAYS_INLINE void multiply_group(const BucketTask<T>& t, const PassGroups& pass, std::int64_t g,
+                                       std::int64_t k, const PanelStep<T>& step, std::int64_t next,
+                                       std::int64_t next_k) {
   const GatedMatmulArgs& a = t.a;
-  const std::int64_t d = a.x.shape[1], features = d + (a.bias ? 1 : 0);
+  const GateGroup& group = pass.gates[g];
+  const Buckets& buckets = pass.buckets[g];
   const bool close = (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
                      a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
   const ColumnTile<T>& last = t.tiles[t.tile_count - 1];
-  const std::int64_t columns = last.first + last.columns - t.tiles[0].first;
+  WeightsAhead<T> ahead(a, t.tiles[0].first, last.first + last.columns - t.tiles[0].first,
+                        pass.gates[next], next_k, t.k_step);
+  ahead.spread_over(t.tile_count * buckets.begin[1 << group.count] / gather_tile_rows(t.tiles[0].vecs));
+  for (std::int64_t i = 0; i < t.tile_count; ++i) {
+    const ColumnTile<T>& tile = t.tiles[i];
+    // A panel of a single path is used where it lies when its rows are whole vectors, close together.
+    if (group.count == 1 && !t.reference && close && tile.columns == tile.width &&
+        k + step.k_count <= a.x.shape[1]) {
+      const T* w = a.weight.as<const T>() + group.paths[0] * a.weight.stride[0] +
+                   k * a.weight.stride[1] + tile.first;
+      run_multiply_rows(tile, step, buckets.rows, buckets.begin[2], w, a.weight.stride[1], &ahead);
+      continue;
+    }
+    const std::int64_t size = step.k_count * tile.width;
+    build_sums(a, tile, group, pass.needed[g], k, step.k_count, t.table, base_of(t, i));
+    for (int s = 1; s < 1 << group.count; ++s) {
+      run_multiply_rows(tile, step, buckets.rows + buckets.begin[s],
+                        buckets.begin[s + 1] - buckets.begin[s], t.table + s * size, tile.width, &ahead);
+    }
+  }
+}
+
+// What all samples of a block do on the columns of a task, for the groups of one pass: panel by panel,
+// so that x is copied once per panel.
+template <class T>
+GLAI_ALWAYS_INLINE void multiply_by_panels(const BucketTask<T>& t, const PassGroups& pass, bool copy_x) {
+  const GatedMatmulArgs& a = t.a;
+  const std::int64_t d = a.x.shape[1], features = d + (a.bias ? 1 : 0);
   std::uint16_t all_rows[kMaxBlockRows];
   for (std::int64_t r = 0; r < t.rows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
-  for (std::int64_t k = 0; k < features; k += k_step) {
-    const std::int64_t k_count = features - k < k_step ? features - k : k_step;
+  for (std::int64_t k = 0; k < features; k += t.k_step) {
+    const std::int64_t k_count = features - k < t.k_step ? features - k : t.k_step;
     const bool copied = copy_x || k + k_count > d;  // the bias's feature is in the copy only
-    if (copied) pack_samples(t, k, k_count);
+    for (std::int64_t r = 0; copied && r <= t.rows; ++r) pack_sample(t, r, k, k_count);
     const PanelStep<T> step{k_count, copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
                             copied ? k_count : a.x.stride[0]};
-    const std::int64_t most = k_step * kMaxTileVecs * Vec<T>::width;
-    for (std::int64_t j = 0; reference && j < t.tile_count * most; ++j) t.base[j] = T(0);
-    for (std::int64_t g = 0; g < groups; ++g) {
-      WeightsAhead<T> ahead(a, t.tiles[0].first, columns, gates[g + 1 < groups ? g + 1 : g], k, k_count);
-      ahead.spread_over(t.tile_count * buckets[g].begin[1 << gates[g].count] /
-                        gather_tile_rows(t.tiles[0].vecs));
-      for (std::int64_t i = 0; i < t.tile_count; ++i) {
-        const ColumnTile<T>& tile = t.tiles[i];
-        const std::int64_t size = k_count * tile.width;
-        // A panel of a single path is used where it lies when its rows are whole vectors, close
-        // together.
-        if (gates[g].count == 1 && !reference && close && tile.columns == tile.width &&
-            k + k_count <= d) {
-          const T* w = a.weight.as<const T>() + gates[g].paths[0] * a.weight.stride[0] +
-                       k * a.weight.stride[1] + tile.first;
-          run_multiply_rows(tile, step, buckets[g].rows, buckets[g].begin[2], w, a.weight.stride[1],
-                            &ahead);
-          continue;
-        }
-        build_sums(a, tile, gates[g], needed[g], k, k_count, t.table, t.base + i * most);
-        for (int s = 1; s < 1 << gates[g].count; ++s) {
-          run_multiply_rows(tile, step, buckets[g].rows + buckets[g].begin[s],
-                            buckets[g].begin[s + 1] - buckets[g].begin[s], t.table + s * size,
-                            tile.width, &ahead);
-        }
-      }
+    for (std::int64_t i = 0; t.reference && i < t.tile_count; ++i) {
+      for (std::int64_t j = 0; j < k_count * t.tiles[i].width; ++j) base_of(t, i)[j] = T(0);
     }
-    for (std::int64_t i = 0; reference && i < t.tile_count; ++i) {
-      run_multiply_rows(t.tiles[i], step, all_rows, t.rows, t.base + i * most, t.tiles[i].width);
+    for (std::int64_t g = 0; g < pass.count; ++g) {
+      multiply_group(t, pass, g, k, step, g + 1 < pass.count ? g + 1 : g, k);
+    }
+    for (std::int64_t i = 0; t.reference && i < t.tile_count; ++i) {
+      run_multiply_rows(t.tiles[i], step, all_rows, t.rows, base_of(t, i), t.tiles[i].width);
+    }
+  }
+}
+
+// The same group by group: memory is read in order, and the few rows of y stay in cache that one group
+// adds to.
+template <class T>
+GLAI_ALWAYS_INLINE void multiply_by_groups(const BucketTask<T>& t, const PassGroups& pass) {
+  const std::int64_t features = t.a.x.shape[1] + (t.a.bias ? 1 : 0);
+  for (std::int64_t g = 0; g < pass.count; ++g) {
+    const Buckets& buckets = pass.buckets[g];
+    const int rows = buckets.begin[1 << pass.gates[g].count];
+    for (std::int64_t k = 0; k < features; k += t.k_step) {
+      const bool last = k + t.k_step >= features;
+      const std::int64_t k_count = last ? features - k : t.k_step;
+      for (int i = 0; i < rows; ++i) pack_sample(t, buckets.rows[i], k, k_count);
+      multiply_group(t, pass, g, k, {k_count, t.x_copy, k_count}, last && g + 1 < pass.count ? g + 1 : g,
+                     last ? 0 : k + t.k_step);
     }
   }
 }
@@ -258,15 +308,19 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const bool far_apart = (a.weight.stride[2] == 1 || c == 1) &&
                          a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
   const std::int64_t share_of_tiles = (tiles.parts + a.exec.threads - 1) / a.exec.threads;
+  const std::int64_t line_stride = a.weight.stride[2] == 1 ? a.weight.stride[1] : a.weight.stride[2];
+  const bool by_groups = line_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes &&
+                         !reference && plan.any_on <= kFewRows;
+  const std::int64_t most_tiles = by_groups ? kMaxTiles : kMaxTiles / 2;
   const std::int64_t tiles_per_task = !far_apart || share_of_tiles < 1 ? 1
-                                      : share_of_tiles < kMaxTiles     ? share_of_tiles
-                                                                       : kMaxTiles;
+                                      : share_of_tiles < most_tiles    ? share_of_tiles
+                                                                       : most_tiles;
   const std::int64_t column_tasks = (tiles.parts + tiles_per_task - 1) / tiles_per_task;
   const std::int64_t most_width = kMaxTileVecs * lanes;
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
   const double uses = static_cast<double>(groups) * plan.any_on;
-  const bool copy_x = reference || uses >= kCopiedUses;
+  const bool copy_x = reference || by_groups || uses >= kCopiedUses;
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
   // The order of a row's sum depends on it, so it is a function of the shape and the plan.
   const std::int64_t k_step =
@@ -348,9 +402,15 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                               tile_count,
                               reinterpret_cast<T*>(own + x_at),
                               reinterpret_cast<T*>(own + table_at),
-                              reinterpret_cast<T*>(own + base_at)};
-        multiply_groups(t, here, gates, buckets + b * here, needed + b * here, copy_x, reference,
-                        k_step);
+                              reinterpret_cast<T*>(own + base_at),
+                              k_step,
+                              reference};
+        const PassGroups pass{here, gates, buckets + b * here, needed + b * here};
+        if (by_groups) {
+          multiply_by_groups(t, pass);
+        } else {
+          multiply_by_panels(t, pass, copy_x);
+        }
         for (std::int64_t i = 0; i < tile_count; ++i) {
           const ColumnTile<T>& tile = own_tiles[i];
           T* y = a.y.as<T>() + begin * a.y.stride[0] + tile.first;

@@ -17,8 +17,7 @@
 namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGradFeatures = 128;  // features per task
-constexpr std::int64_t kCachedBytes =
-    512 * 1024;  // what stays in the second-level cache beside the result
+constexpr std::int64_t kGradFeaturesFarApart = 512;
 // With at most this many outputs the features may be the vector lanes instead.
 constexpr std::int64_t kMaxOutputsAcross = 32;
 
@@ -75,44 +74,133 @@ GLAI_ALWAYS_INLINE void fold_subsets(T* sums, int gates, int m, int vecs, Tail<T
   }
 }
 
-// For each path of a group: out[i, j] (+)= sum over its samples of a[sample, i] * b[sample, j].
+// One operand of outer products: rows of T, a stride apart, read from a first column on.
 template <class T>
-GLAI_ALWAYS_INLINE void add_outer_products(const Rows<T>& a, std::int64_t na, const Rows<T>& b,
-                                           std::int64_t nb, const Buckets& buckets, int gates, T* sums,
-                                           const GradTile<T>* outs) {
-  const auto add_tile = [&](std::int64_t i, int m, std::int64_t column, int vecs, Tail<T> tail) {
-    const std::int64_t size = static_cast<std::int64_t>(m) * vecs * Vec<T>::width;
-    for (int s = 1; s < 1 << gates; ++s) {
-      const std::uint16_t* rows = buckets.rows + buckets.begin[s];
-      run_outer_tile<T>(m, vecs,
-                        {a.data + i, a.stride, b.data + column, b.stride, rows,
-                         buckets.begin[s + 1] - buckets.begin[s], sums + s * size, tail});
-    }
-    GradTile<T> tiles[kMaxGroupGates];
-    for (int p = 0; p < gates; ++p) {
-      tiles[p] = {outs[p].out + i * outs[p].stride + column, outs[p].stride, outs[p].add};
-    }
-    fold_subsets<T>(sums, gates, m, vecs, tail, tiles);
-  };
-  // Down the rows of the result, so that the columns of b stay in cache; but along them where they are
-  // far apart and b is small, so that memory is written in order.
-  const std::int64_t b_bytes = buckets.begin[1 << gates] * nb * static_cast<std::int64_t>(sizeof(T));
-  if (outs[0].stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes &&
-      b_bytes <= kCachedBytes) {
-    const EvenSplit groups(na, outer_tile_rows(kMaxTileVecs));
-    for (std::int64_t g = 0; g < groups.parts; ++g) {
-      for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
-        add_tile(groups.begin(g), static_cast<int>(groups.size(g)), column, vecs, tail);
-      });
-    }
-    return;
+struct Rows {
+  const T* data;  // row 0, at the first column
+  std::int64_t stride;
+};
+
+// Copies `count` columns of the rows listed, one row after another, `width` apart and filled up with
+// zeros.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_rows(const Rows<T>& from, const std::uint16_t* list, std::int64_t rows,
+                                  std::int64_t first, std::int64_t count, std::int64_t width, T* out) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const std::int64_t whole = count / lanes * lanes;
+  const Tail<T> rest(static_cast<int>(count - whole));
+  const Tail<T> room(static_cast<int>(width - whole < lanes ? width - whole : lanes));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* line = from.data + list[r] * from.stride + first;
+    for (std::int64_t j = 0; j < whole; j += lanes) Vec<T>::load(line + j).store(out + j);
+    if (whole < width) Vec<T>::load(line + whole, rest).store(out + whole, room);
+    out += width;
   }
-  for_column_tiles<T>(nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
-    const EvenSplit groups(na, outer_tile_rows(vecs));
+}
+
+// The gradients of a group's paths: out[i, j] (+)= sum over a path's samples of a[sample, i] * b[sample,
+// j].
+template <class T>
+struct OuterProducts {
+  Rows<T> a;
+  std::int64_t na;
+  Rows<T> b;
+  std::int64_t nb;
+  const Buckets& buckets;
+  int gates;
+  T* sums;                  // [subsets, tile]
+  const GradTile<T>* outs;  // per path
+};
+
+// The tile of rows [i, i + m) and the vectors from `column` on; a and b start there.
+template <class T, bool GatherA, bool GatherB>
+GLAI_ALWAYS_INLINE void add_outer_tile(const OuterProducts<T>& t, std::int64_t i, int m,
+                                       std::int64_t column, int vecs, Tail<T> tail, const Rows<T>& a,
+                                       const Rows<T>& b) {
+  const std::int64_t width = vecs * Vec<T>::width;
+  const auto tile_of = [&](int s, int end, T* out, std::int64_t stride, bool whole, bool add) {
+    const std::int64_t begin = t.buckets.begin[s];
+    return OuterTile<T>{GatherA ? a.data : a.data + begin * a.stride,
+                        a.stride,
+                        GatherB ? b.data : b.data + begin * b.stride,
+                        b.stride,
+                        t.buckets.rows + begin,
+                        t.buckets.begin[end] - begin,
+                        tail,
+                        out,
+                        stride,
+                        whole,
+                        add};
+  };
+  if (t.gates == 1) {
+    const GradTile<T>& one = t.outs[0];
+    return run_outer_tile<T, GatherA, GatherB>(
+        m, vecs, tile_of(1, 2, one.out + i * one.stride + column, one.stride, false, one.add));
+  }
+  for (int s = 1; s < 1 << t.gates; ++s) {
+    run_outer_tile<T, GatherA, GatherB>(m, vecs,
+                                        tile_of(s, s + 1, t.sums + s * m * width, 0, true, false));
+  }
+  GradTile<T> tiles[kMaxGroupGates];
+  for (int p = 0; p < t.gates; ++p) {
+    tiles[p] = {t.outs[p].out + i * t.outs[p].stride + column, t.outs[p].stride, t.outs[p].add};
+  }
+  fold_subsets<T>(t.sums, t.gates, m, vecs, tail, tiles);
+}
+
+// Operands read where they lie.
+template <class T>
+GLAI_ALWAYS_INLINE void add_outer_products(const OuterProducts<T>& t) {
+  for_column_tiles<T>(t.nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
+    const EvenSplit groups(t.na, outer_tile_rows(vecs));
     for (std::int64_t g = 0; g < groups.parts; ++g) {
-      add_tile(groups.begin(g), static_cast<int>(groups.size(g)), column, vecs, tail);
+      const std::int64_t i = groups.begin(g);
+      add_outer_tile<T, true, true>(t, i, static_cast<int>(groups.size(g)), column, vecs, tail,
+                                    {t.a.data + i, t.a.stride}, {t.b.data + column, t.b.stride});
     }
   });
+}
+
+// The same for wide results: b, and a where it is read often, copied in the order in which tiles read
+// them.
+template <class T>
+struct PackedOperands {
+  T* a;  // [rows, a tile's], or null: as it lies
+  T* b;  // [nb in whole vectors, rows]
+};
+
+template <class T>
+GLAI_ALWAYS_INLINE void add_packed_outer_products(const OuterProducts<T>& t,
+                                                  const PackedOperands<T>& packed) {
+  const std::int64_t rows = t.buckets.begin[1 << t.gates];
+  const std::uint16_t* list = t.buckets.rows;
+  for_column_tiles<T>(t.nb, [&](std::int64_t column, int vecs, Tail<T>) {
+    const std::int64_t width = vecs * Vec<T>::width, left = t.nb - column;
+    pack_rows(t.b, list, rows, column, left < width ? left : width, width, packed.b + column * rows);
+  });
+  const auto b_of = [&](std::int64_t column, int vecs) {
+    return Rows<T>{packed.b + column * rows, vecs * Vec<T>::width};
+  };
+  if (packed.a == nullptr) {
+    return for_column_tiles<T>(t.nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
+      const EvenSplit groups(t.na, outer_tile_rows(vecs));
+      for (std::int64_t g = 0; g < groups.parts; ++g) {
+        const std::int64_t i = groups.begin(g);
+        add_outer_tile<T, true, false>(t, i, static_cast<int>(groups.size(g)), column, vecs, tail,
+                                       {t.a.data + i, t.a.stride}, b_of(column, vecs));
+      }
+    });
+  }
+  // Along the rows of the result, so that memory is written in order.
+  const EvenSplit groups(t.na, outer_tile_rows(kMaxTileVecs));
+  for (std::int64_t g = 0; g < groups.parts; ++g) {
+    const std::int64_t i = groups.begin(g), m = groups.size(g);
+    pack_rows(t.a, list, rows, i, m, m, packed.a);
+    for_column_tiles<T>(t.nb, [&](std::int64_t column, int vecs, Tail<T> tail) {
+      add_outer_tile<T, false, false>(t, i, static_cast<int>(m), column, vecs, tail, {packed.a, m},
+                                      b_of(column, vecs));
+    });
+  }
 }
 
 // Rows this far apart share few sets of the caches and evict each other while a tile walks down.
@@ -138,10 +226,15 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
   const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
   const int gates = t.group.count;
   const bool add = a.accumulate || !t.first;
+  const bool packed = !across && c > kMaxTileVecs * Vec<T>::width;
+  const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
+  const std::int64_t rows = t.buckets.begin[1 << gates];
   constexpr std::int64_t tile = kMaxOuterTileVecs * Vec<T>::width;
   ScratchSizes sizes;
   const auto sums_at = sizes.add<T>(tile << gates);
   const auto across_at = sizes.add<T>(across ? gates * c * t.dn : 0);
+  const auto a_at = sizes.add<T>(packed && far_apart ? rows * outer_tile_rows(kMaxTileVecs) : 0);
+  const auto b_at = sizes.add<T>(packed ? rows * (c + Vec<T>::width) : 0);
   std::byte* memory = scratch(Scratch::task, sizes.bytes());
   T* sums = reinterpret_cast<T*>(memory + sums_at);
   T* transposed = reinterpret_cast<T*>(memory + across_at);  // [gates, c, dn]
@@ -151,7 +244,7 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
     for (int i = 0; i < gates; ++i) {
       tiles[i] = {a.db->as<T>() + t.group.paths[i] * a.db->stride[0], 0, add};
     }
-    add_outer_products<T>({&one, 0}, 1, t.dy, c, t.buckets, gates, sums, tiles);
+    add_outer_products<T>({{&one, 0}, 1, t.dy, c, t.buckets, gates, sums, tiles});
   }
   T* dw[kMaxGroupGates];
   for (int i = 0; i < gates; ++i) {
@@ -159,8 +252,13 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
     tiles[i] = across ? GradTile<T>{transposed + i * c * t.dn, t.dn, false}
                       : GradTile<T>{dw[i], dw_stride, add};
   }
-  if (!across) return add_outer_products<T>(t.x, t.dn, t.dy, c, t.buckets, gates, sums, tiles);
-  add_outer_products<T>(t.dy, c, t.x, t.dn, t.buckets, gates, sums, tiles);
+  if (!across) {
+    const OuterProducts<T> products{t.x, t.dn, t.dy, c, t.buckets, gates, sums, tiles};
+    if (!packed) return add_outer_products<T>(products);
+    T* packed_a = far_apart ? reinterpret_cast<T*>(memory + a_at) : nullptr;
+    return add_packed_outer_products<T>(products, {packed_a, reinterpret_cast<T*>(memory + b_at)});
+  }
+  add_outer_products<T>({t.dy, c, t.x, t.dn, t.buckets, gates, sums, tiles});
   for (int i = 0; i < gates; ++i) {
     const T* from = transposed + i * c * t.dn;
     if (!add) {
@@ -180,7 +278,8 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
   const bool across = features_across<T>(d, c);
   const std::int64_t groups = (p_count + group_gates - 1) / group_gates;
   // One slice at least, so that the bias gradient is written when D is 0.
-  const EvenSplit slices(d == 0 ? 1 : d, kGradFeatures);
+  const bool far_apart = a.dw.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
+  const EvenSplit slices(d == 0 ? 1 : d, far_apart ? kGradFeaturesFarApart : kGradFeatures);
   const EvenSplit blocks(n, kMaxBlockRows);
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
@@ -237,6 +336,17 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
                        across);
     });
   }
+}
+
+// One path's share of gates that are all on: words of one gate [N], every one set.
+GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) words[i] = 1u;
+  TensorView view;
+  view.data = words;
+  view.ndim = 2;
+  view.shape[0] = n;
+  view.shape[1] = view.stride[0] = view.stride[1] = 1;
+  return view;
 }
 
 // All gates on: one product, copied to all paths.

@@ -118,8 +118,9 @@ GLAI_ALWAYS_INLINE void sum_outer_products(const GramSquare& square, const T* a,
                                            std::int64_t stride, const std::uint16_t* rows,
                                            std::int64_t n_rows, T* sums) {
   for_gram_tiles<T>(square, [&](const GramTile<T>& tile) {
-    run_outer_tile<T>(tile.m, tile.vecs,
-                      {a + tile.i, stride, b + tile.j, stride, rows, n_rows, sums + tile.at, tile.tail});
+    run_outer_tile<T, true, true>(tile.m, tile.vecs,
+                                  {a + tile.i, stride, b + tile.j, stride, rows, n_rows, tile.tail,
+                                   sums + tile.at, 0, true, false});
   });
 }
 

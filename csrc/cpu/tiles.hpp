@@ -2,7 +2,8 @@
 // index known to the compiler, so that the accumulators stay in registers.
 //
 //   gather_tile   y[rows[i], :]  += sum_k x[rows[i], k] * w[k, :]                  (rows gathered)
-//   outer_tile    out[i, :]      = sum_r a[rows[r], i] * b[rows[r], :]               (sum over rows)
+//   outer_tile    out[i, :]      = sum_r a[r, i] * b[r, :]               (sum over rows, gathered or
+//   not)
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,13 @@
 #include "core/tensor.hpp"
 
 namespace glai::GLAI_ISA {
+
+// Memory that will be read soon, an address per step.
+template <class T>
+struct Stretch {
+  const T* first;
+  std::int64_t step;
+};
 
 template <class T>
 struct GatherTile {
@@ -22,9 +30,10 @@ struct GatherTile {
   std::int64_t k;
   T* y;  // row 0 of the block, [rows, V vectors]
   std::int64_t y_stride;
+  Stretch<T> ahead = {};  // sent for while this is multiplied
 };
 
-template <class T, int M, int V>
+template <class T, int M, int V, bool SendAhead = false>
 GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
   using Vector = Vec<T>;
   const T* x[M];
@@ -43,6 +52,7 @@ GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) column[v] = Vector::load(w + v * Vector::width);
     w += t.w_stride;
+    if constexpr (SendAhead) __builtin_prefetch(t.ahead.first + k * t.ahead.step, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
       const Vector s = Vector::broadcast(x[i][k]);
@@ -57,26 +67,23 @@ GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
   }
 }
 
-// One operand of outer products: rows of T, a stride apart, read from a first column on.
-template <class T>
-struct Rows {
-  const T* data;  // row 0, at the first column
-  std::int64_t stride;
-};
-
 template <class T>
 struct OuterTile {
   const T* a;  // M columns
   std::int64_t a_stride;
   const T* b;  // V vectors
   std::int64_t b_stride;
-  const std::uint16_t* rows;
+  const std::uint16_t* rows;  // of the operands that are gathered; the others are read in order
   std::int64_t n_rows;
-  T* out;        // [M, V vectors], written
-  Tail<T> tail;  // lanes of b's last vector; the others are written as zero
+  Tail<T> tail;  // lanes of b's last vector; the others count as zero
+  T* out;
+  std::int64_t out_stride;
+  bool whole;  // out is [M, V vectors], packed, every lane written; otherwise rows out_stride apart and
+               // `tail` lanes of the last vector
+  bool add;    // to what is there; not with `whole`
 };
 
-template <class T, int M, int V>
+template <class T, int M, int V, bool GatherA, bool GatherB>
 void outer_tile(const OuterTile<T>& t) {
   using Vector = Vec<T>;
   Vector sum[M][V];
@@ -86,8 +93,8 @@ void outer_tile(const OuterTile<T>& t) {
     for (int v = 0; v < V; ++v) sum[i][v] = Vector::zero();
   }
   for (std::int64_t r = 0; r < t.n_rows; ++r) {
-    const T* a = t.a + t.rows[r] * t.a_stride;
-    const T* b = t.b + t.rows[r] * t.b_stride;
+    const T* a = t.a + (GatherA ? t.rows[r] : r) * t.a_stride;
+    const T* b = t.b + (GatherB ? t.rows[r] : r) * t.b_stride;
     Vector column[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V - 1; ++v) column[v] = Vector::load(b + v * Vector::width);
@@ -99,21 +106,37 @@ void outer_tile(const OuterTile<T>& t) {
       for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
     }
   }
+  if (t.whole) {  // no masked store here: what it writes cannot be loaded until it is in the cache
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v].store(t.out + (i * V + v) * Vector::width);
+    }
+    return;
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
+    T* out = t.out + i * t.out_stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[i][v].store(t.out + (i * V + v) * Vector::width);
+    for (int v = 0; v < V; ++v, out += Vector::width) {
+      if (v < V - 1) {
+        (t.add ? sum[i][v].plus(Vector::load(out)) : sum[i][v]).store(out);
+      } else {
+        (t.add ? sum[i][v].plus(Vector::load(out, t.tail)) : sum[i][v]).store(out, t.tail);
+      }
+    }
   }
 }
 
 // Runs the instance for `rows` x `vecs` known at run time, 1 <= vecs <= kMaxTileVecs.
-template <class T, int V = 1>
+template <class T, bool GatherA, bool GatherB, int V = 1>
 GLAI_ALWAYS_INLINE void run_outer_tile(int rows, int vecs, const OuterTile<T>& t) {
   if constexpr (V < kMaxTileVecs) {
-    if (vecs > V) return run_outer_tile<T, V + 1>(rows, vecs, t);
+    if (vecs > V) return run_outer_tile<T, GatherA, GatherB, V + 1>(rows, vecs, t);
   }
   [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRun[])(const OuterTile<T>&) = {outer_tile<T, M + 1, V>...};
+    static constexpr void (*kRun[])(const OuterTile<T>&) = {
+        outer_tile<T, M + 1, V, GatherA, GatherB>...};
     kRun[rows - 1](t);
   }(std::make_integer_sequence<int, outer_tile_rows(V)>{});
 }
@@ -133,10 +156,10 @@ struct EvenSplit {
 
 // Calls f(first column, vectors, tail) for tiles that cover n columns.
 template <class T, class F>
-GLAI_ALWAYS_INLINE void for_column_tiles(std::int64_t n, const F& f) {
+GLAI_ALWAYS_INLINE void for_column_tiles(std::int64_t n, const F& f, int most = kMaxTileVecs) {
   constexpr int width = Vec<T>::width;
   const std::int64_t vecs = (n + width - 1) / width;
-  const EvenSplit split(vecs, kMaxTileVecs);
+  const EvenSplit split(vecs, most);
   std::int64_t column = 0;
   for (std::int64_t i = 0; i < split.parts; ++i) {
     const std::int64_t end = column + split.size(i) * width;

@@ -5,6 +5,7 @@
 
 #include "core/args.hpp"
 #include "cpu/buckets.hpp"
+#include "cpu/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -25,32 +26,48 @@ class WeightsAhead {
     first_ = k * a.weight.stride[1] + first * a.weight.stride[2];
   }
 
-  // How often send will be called.
-  GLAI_ALWAYS_INLINE void spread_over(std::int64_t sends) {
-    const std::int64_t rows = rows_ * group_.count;
-    rows_per_send_ = sends < 1 ? rows : (rows + sends - 1) / sends;
+  // How often next will be called: a stretch is as long as that asks for.
+  GLAI_ALWAYS_INLINE void spread_over(std::int64_t calls) {
+    const std::int64_t values = rows_ * row_ * group_.count;
+    share_ = calls < 1 ? values : (values / calls / kLine + 1) * kLine;
   }
 
-  GLAI_ALWAYS_INLINE void send() {
-    for (std::int64_t i = 0; i < rows_per_send_ && path_ < group_.count; ++i) {
-      const T* row = a_.weight.as<const T>() + group_.paths[path_] * a_.weight.stride[0] + first_ +
-                     done_ * row_stride_;
-      for (std::int64_t j = 0; j < row_; j += 64 / static_cast<std::int64_t>(sizeof(T))) {
-        __builtin_prefetch(row + j, 0, 2);
+  // What to send for in `steps` steps; `otherwise` again and again when nothing is left.
+  GLAI_ALWAYS_INLINE Stretch<T> next(std::int64_t steps, const T* otherwise) {
+    if (path_ == group_.count || rows_ == 0 || row_ == 0) return {otherwise, 0};
+    const T* panel = a_.weight.as<const T>() + group_.paths[path_] * a_.weight.stride[0] + first_;
+    if (row_ <= kShortRow) {  // down the rows
+      const Stretch<T> down{panel + within_, (rows_ + steps - 1) / steps * row_stride_};
+      within_ += kLine;
+      if (within_ >= row_) {
+        within_ = 0;
+        ++path_;
       }
-      __builtin_prefetch(row + row_ - 1, 0, 2);
+      return down;
+    }
+    const std::int64_t most = share_ < steps * kLine ? share_ : steps * kLine;
+    const T* along = panel + done_ * row_stride_ + within_;
+    std::int64_t count = row_ - within_;
+    if (count > most) {
+      count = most;
+      within_ += most;
+    } else {
+      within_ = 0;
       if (++done_ == rows_) {
         done_ = 0;
         ++path_;
       }
     }
+    return {along, (count + steps - 1) / steps};
   }
 
  private:
+  static constexpr std::int64_t kLine = 64 / sizeof(T);
+  static constexpr std::int64_t kShortRow = 8 * kLine;
   const GatedMatmulArgs& a_;
   const GateGroup& group_;
   std::int64_t row_stride_, rows_, row_, first_;
-  std::int64_t rows_per_send_ = 0, done_ = 0;
+  std::int64_t share_ = 0, done_ = 0, within_ = 0;
   int path_ = 0;
 };
 

@@ -1,0 +1,123 @@
+// y = x · w + bias: what a gated product becomes where all gates are on.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "core/args.hpp"
+#include "core/scratch.hpp"
+#include "cpu/panel.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/tiles.hpp"
+
+namespace glai::GLAI_ISA {
+
+constexpr std::int64_t kDenseRows = 256;      // of a task
+constexpr std::int64_t kDenseFeatures = 256;  // of a panel
+
+template <class T>
+struct DenseTile {
+  const T* x;
+  std::int64_t x_stride;
+  const T* w;  // [k, V vectors]
+  std::int64_t k;
+  T* y;
+  std::int64_t y_stride;
+  Tail<T> tail;    // lanes of the last vector
+  const T* start;  // [V vectors]: what sums start from; null: y
+};
+
+template <class T, int M, int V>
+void dense_tile(const DenseTile<T>& t) {
+  using Vector = Vec<T>;
+  Vector sum[M][V];
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const T* y = t.y + i * t.y_stride + v * Vector::width;
+      sum[i][v] = t.start != nullptr ? Vector::load(t.start + v * Vector::width)
+                  : v < V - 1        ? Vector::load(y)
+                                     : Vector::load(y, t.tail);
+    }
+  }
+  for (std::int64_t k = 0; k < t.k; ++k) {
+    Vector column[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) column[v] = Vector::load(t.w + (k * V + v) * Vector::width);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) {
+      const Vector s = Vector::broadcast(t.x[i * t.x_stride + k]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i) {
+    T* y = t.y + i * t.y_stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < V - 1; ++v) sum[i][v].store(y + v * Vector::width);
+    sum[i][V - 1].store(y + (V - 1) * Vector::width, t.tail);
+  }
+}
+
+// Runs the instance for `rows` x `vecs` known at run time, 1 <= vecs <= kMaxTileVecs.
+template <class T, int V = 1>
+GLAI_ALWAYS_INLINE void run_dense_tile(int rows, int vecs, const DenseTile<T>& t) {
+  if constexpr (V < kMaxTileVecs) {
+    if (vecs > V) return run_dense_tile<T, V + 1>(rows, vecs, t);
+  }
+  [&]<int... M>(std::integer_sequence<int, M...>) {
+    static constexpr void (*kRun[])(const DenseTile<T>&) = {dense_tile<T, M + 1, V>...};
+    kRun[rows - 1](t);
+  }(std::make_integer_sequence<int, gather_tile_rows(V)>{});
+}
+
+// w: [D, C], a unit stride in one of them.
+template <class T>
+struct DenseWeight {
+  const T* data;
+  std::int64_t stride[2];
+  const T* bias;  // [C], or null
+};
+
+template <class T>
+void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorView& y, int threads) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
+  const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs), blocks(n, kDenseRows);
+  const double work = static_cast<double>(n) * static_cast<double>(c) * static_cast<double>(d + 1);
+  parallel_for(tiles.parts * blocks.parts, work, threads, [&](std::int64_t task) {
+    const std::int64_t tile = task / blocks.parts, block = task % blocks.parts;
+    const int vecs = static_cast<int>(tiles.size(tile));
+    const std::int64_t first = tiles.begin(tile) * lanes, width = vecs * lanes;
+    const std::int64_t columns = c - first < width ? c - first : width;
+    const Tail<T> tail(static_cast<int>(columns - (vecs - 1) * lanes));
+    T* panel = reinterpret_cast<T*>(scratch(Scratch::task, (kDenseFeatures + 1) * width * sizeof(T)));
+    T* start = panel + kDenseFeatures * width;
+    for (std::int64_t j = 0; j < width; ++j) start[j] = w.bias && j < columns ? w.bias[first + j] : T(0);
+    const EvenSplit groups(blocks.size(block), gather_tile_rows(vecs));
+    // Once at least, so that y is written when there are no features.
+    for (std::int64_t k = 0; k == 0 || k < d; k += kDenseFeatures) {
+      const std::int64_t k_count = d - k < kDenseFeatures ? d - k : kDenseFeatures;
+      const T* from = w.data + k * w.stride[0] + first * w.stride[1];
+      if (w.stride[1] != 1) {
+        pack_transposed(from, w.stride[1], k_count, columns, panel, width);
+      }
+      for (std::int64_t i = 0; i < k_count; ++i) {
+        for (std::int64_t j = 0; w.stride[1] == 1 && j < columns; ++j)
+          panel[i * width + j] = from[i * w.stride[0] + j];
+        for (std::int64_t j = columns; j < width; ++j) panel[i * width + j] = T(0);
+      }
+      for (std::int64_t g = 0; g < groups.parts; ++g) {
+        const std::int64_t row = blocks.begin(block) + groups.begin(g);
+        run_dense_tile<T>(
+            static_cast<int>(groups.size(g)), vecs,
+            {x.as<const T>() + row * x.stride[0] + k, x.stride[0], panel, k_count,
+             y.as<T>() + row * y.stride[0] + first, y.stride[0], tail, k == 0 ? start : nullptr});
+      }
+    }
+  });
+}
+
+}  // namespace glai::GLAI_ISA
