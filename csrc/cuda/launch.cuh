@@ -1,12 +1,30 @@
-// Around every launch: the tensor's device made current, the error looked at.
+// Launching a kernel: the tensor's device made current, shared memory asked for, the error looked at. On
+// the host the executor takes the launch.
 #pragma once
 
-#include <cuda_runtime.h>
-
+#include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
+#include "cuda/primitives.cuh"
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#endif
+
 namespace glai {
+
+struct Launch {
+  const char* op;
+  int device;
+  void* stream;
+  std::int64_t blocks;
+  int threads;
+  std::size_t shared_bytes = 0;
+};
+
+#ifdef __CUDACC__
 
 inline void check_cuda(const char* op, cudaError_t error) {
   if (error != cudaSuccess) {
@@ -27,5 +45,30 @@ class DeviceGuard {
  private:
   int previous_ = 0;
 };
+
+#endif
+
+// Kernels of no blocks are not launched.
+template <class... Parameters, class... Arguments>
+void launch(const Launch& l, void (*kernel)(Parameters...), const Arguments&... arguments) {
+  if (l.blocks == 0) return;
+  constexpr std::int64_t kMostBlocks = 0x7fffffff;
+  if (l.blocks > kMostBlocks) {
+    throw std::runtime_error(std::string(l.op) + ": too large for one launch, split the samples");
+  }
+#ifdef __CUDACC__
+  const DeviceGuard guard(l.op, l.device);
+  constexpr std::size_t kWithoutAsking = 48 * 1024;
+  if (l.shared_bytes > kWithoutAsking) {
+    check_cuda(l.op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(l.shared_bytes)));
+  }
+  kernel<<<static_cast<unsigned>(l.blocks), l.threads, l.shared_bytes,
+           static_cast<cudaStream_t>(l.stream)>>>(arguments...);
+  check_cuda(l.op, cudaGetLastError());
+#else
+  simt::launch(l.blocks, l.threads, l.shared_bytes, [&] { kernel(arguments...); });
+#endif
+}
 
 }  // namespace glai

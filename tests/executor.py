@@ -1,0 +1,53 @@
+"""Runs the CUDA kernels of the ops on the host: builds tests/simt and puts it where the ops find the extension."""
+
+import ctypes
+import importlib.machinery
+import importlib.util
+import itertools
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pybind11
+
+SOURCE = Path(__file__).parent / "simt"
+ORDERS = ("forward", "reverse", "shuffled")
+SCHEDULES = list(itertools.product(ORDERS, (False, True)))  # order of a warp's lanes; copies land at once
+
+
+def build(folder, *options, target="all"):
+    """Configures and builds tests/simt in ``folder``, or what has changed of it."""
+    configure = ["cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", *options]
+    jobs = str(min(2, os.cpu_count() or 1))
+    for command in (configure, ["cmake", "--build", folder, "-j", jobs, "--target", target]):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RuntimeError(f"{command}\n{result.stdout}\n{result.stderr}")
+
+
+def load(folder):
+    """The stand-in for the extension, and the function that sets its schedule."""
+    build(
+        folder,
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        target="_native",
+    )
+    (path,) = Path(folder).glob("_native.*.so")
+    loader = importlib.machinery.ExtensionFileLoader("_native", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_native", loader))
+    loader.exec_module(module)
+    schedule = ctypes.CDLL(str(path)).glai_simt_schedule
+    schedule.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64]
+    return module, lambda order, eager, seed=1: schedule(ORDERS.index(order), eager, seed)
+
+
+@contextmanager
+def on_executor(module):
+    """Within, glai's ops take tensors of the CPU to the CUDA kernels on the executor."""
+    with mock.patch("glai_native.gates._native", module), mock.patch("glai_native.ops._native", module):
+        with mock.patch("glai_native.path_matrices._native", module):
+            yield
