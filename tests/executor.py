@@ -7,7 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -48,6 +48,8 @@ def load(folder):
 @contextmanager
 def on_executor(module):
     """Within, glai's ops take tensors of the CPU to the CUDA kernels on the executor."""
-    with mock.patch("glai_native.gates._native", module), mock.patch("glai_native.ops._native", module):
-        with mock.patch("glai_native.path_matrices._native", module):
-            yield
+    with ExitStack() as stack:
+        for owner in ("gates", "ops", "path_matrices"):
+            stack.enter_context(mock.patch(f"glai_native.{owner}._native", module))
+        stack.enter_context(mock.patch("glai_native.backend.runs_cuda_kernels", return_value=True))
+        yield

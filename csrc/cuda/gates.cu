@@ -104,6 +104,18 @@ path_gates_kernel(const std::uint32_t* unit_words, std::int64_t n_units,
   }
 }
 
+// A warp turns a word of 32 samples into a word of each of 32 gates.
+GLAI_KERNEL(kThreads)
+gate_columns_kernel(const std::uint32_t* words, std::int64_t n, std::int64_t p, std::uint32_t* columns) {
+  const std::int64_t w = words_per_row(p), w_columns = words_per_row(n);
+  for (std::int64_t i = first_warp(); i < w * w_columns; i += block_count() * kWarps) {
+    const std::int64_t row = i / w * kWordBits + lane_index();
+    const std::int64_t gate = i % w * kWordBits + lane_index();
+    const std::uint32_t column = transpose_bits(row < n ? words[row * w + i % w] : 0u);
+    if (gate < p) columns[gate * w_columns + i / w] = column;
+  }
+}
+
 template <class T>
 void launch_pack_gates_of(const PackGatesArgs& a) {
   const std::int64_t n = a.bits.shape[0], p = a.bits.shape[1];
@@ -151,6 +163,14 @@ void launch_path_gates(const PathGatesArgs& a) {
   launch({"path_gates", a.unit_words.device.index, a.exec.stream, blocks_for(n * w, kThreads), kThreads},
          path_gates_kernel, a.unit_words.as<const std::uint32_t>(), a.n_units,
          a.inner_words.as<const std::uint32_t>(), a.n_inner, n, a.words.as<std::uint32_t>());
+}
+
+void launch_gate_columns(const char* op, const TensorView& words, std::int64_t n_gates,
+                         const TensorView& columns, const Execution& exec) {
+  const std::int64_t n = words.shape[0];
+  launch({op, words.device.index, exec.stream,
+          blocks_for(words_per_row(n) * words_per_row(n_gates), kWarps), kThreads},
+         gate_columns_kernel, words.as<const std::uint32_t>(), n, n_gates, columns.as<std::uint32_t>());
 }
 
 }  // namespace glai

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 
@@ -47,6 +48,14 @@ class DeviceGuard {
 };
 
 #endif
+
+// Whether all rows at these strides begin at multiples of 16 bytes.
+template <class T>
+bool rows_aligned(const T* data, std::initializer_list<std::int64_t> strides) {
+  bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  for (const std::int64_t stride : strides) aligned = aligned && stride % (16 / sizeof(T)) == 0;
+  return aligned;
+}
 
 // Kernels of no blocks are not launched.
 template <class... Parameters, class... Arguments>

@@ -72,7 +72,7 @@ void Fiber::start(const std::function<void()>* body) {
   // As glai_switch_stack leaves a stack: r15, r14, r13, r12, rbx, rbp, return address. A call aligns
   // to 16.
   const auto top = reinterpret_cast<std::uintptr_t>(stack_.get() + kStackBytes) / 16 * 16;
-  auto** stack = reinterpret_cast<void**>(top) - 8;
+  auto** stack = reinterpret_cast<void**>(top) - 9;
   stack[0] = stack[1] = stack[4] = stack[5] = nullptr;
   stack[2] = reinterpret_cast<void*>(&Fiber::enter);
   stack[3] = this;

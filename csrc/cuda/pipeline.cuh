@@ -1,0 +1,75 @@
+// Tiles on their way from global to shared memory while others are multiplied.
+#pragma once
+
+#include "cuda/primitives.cuh"
+
+namespace glai {
+
+// A tile of one operand of a block's product, `kAcross` rows or columns of it by one step of depth, 64
+// bytes of each. kDepthInner: [across][depth], otherwise [depth][across]; rows are padded so that the
+// eight rows a matrix load takes, and the lanes of a fragment of words, fall on different banks.
+template <class T, int kAcross, bool kDepthInner_>
+struct OperandTile {
+  static constexpr bool kDepthInner = kDepthInner_;
+  static constexpr int kDepth = 64 / sizeof(T);
+  static constexpr int kChunk = 16 / sizeof(T);
+  static constexpr int kRows = kDepthInner ? kAcross : kDepth;
+  static constexpr int kWidth = kDepthInner ? kDepth : kAcross;
+  static constexpr int kStride = kWidth + (kDepthInner || sizeof(T) == 2 ? kChunk : 2 * kChunk);
+  static constexpr int kElements = kRows * kStride;
+
+  static GLAI_DEVICE int at(int across, int depth) {
+    return kDepthInner ? across * kStride + depth : depth * kStride + across;
+  }
+};
+
+// 16 bytes of a tensor's row, or what it has of them: elements past `valid` count as zero.
+template <class T>
+struct Chunk {
+  const T* from;
+  std::int64_t valid;
+};
+
+// The whole tile; source(row, column) gives the chunk that begins there. aligned: all chunks begin at
+// multiples of 16 bytes. Otherwise they are copied element by element, and have landed on return.
+template <class Tile, int kThreads, class T, class Source>
+GLAI_DEVICE void load_tile(T* tile, bool aligned, const Source& source) {
+  constexpr int kChunksPerRow = Tile::kWidth / Tile::kChunk;
+  for (int i = thread_index(); i < Tile::kRows * kChunksPerRow; i += kThreads) {
+    const int row = i / kChunksPerRow, column = i % kChunksPerRow * Tile::kChunk;
+    const Chunk<T> chunk = source(row, column);
+    const int valid = static_cast<int>(chunk.valid < 0              ? 0
+                                       : chunk.valid < Tile::kChunk ? chunk.valid
+                                                                    : Tile::kChunk);
+    T* to = tile + row * Tile::kStride + column;
+    if (aligned) {
+      copy_async(to, chunk.from, valid * static_cast<int>(sizeof(T)));
+    } else {
+      GLAI_UNROLL
+      for (int e = 0; e < Tile::kChunk; ++e) to[e] = e < valid ? chunk.from[e] : T{};
+    }
+  }
+}
+
+constexpr int kStages = 4;
+
+// load(stage, step), then use(stage, step), for every step in order; loads run kStages - 1 steps ahead.
+// One barrier a step: behind it a step's tiles have landed for all threads, and no thread reads the
+// stage that is loaded next.
+template <class Load, class Use>
+GLAI_DEVICE void pipeline(std::int64_t steps, const Load& load, const Use& use) {
+  for (int step = 0; step < kStages - 1; ++step) {
+    if (step < steps) load(step, step);
+    commit_copies();
+  }
+  for (std::int64_t step = 0; step < steps; ++step) {
+    wait_copies<kStages - 2>();
+    sync_block();
+    const std::int64_t next = step + kStages - 1;
+    if (next < steps) load(static_cast<int>(next % kStages), next);
+    commit_copies();
+    use(static_cast<int>(step % kStages), step);
+  }
+}
+
+}  // namespace glai
