@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import pybind11
+import torch
 
 SOURCE = Path(__file__).parent / "simt"
 ORDERS = ("forward", "reverse", "shuffled")
@@ -28,21 +29,45 @@ def build(folder, *options, target="all"):
             raise RuntimeError(f"{command}\n{result.stdout}\n{result.stderr}")
 
 
+def library(folder):
+    """Where the stand-in for the extension lies, a shared library too."""
+    (path,) = Path(folder).glob("_native.*.so")
+    return path
+
+
 def load(folder):
-    """The stand-in for the extension, and the function that sets its schedule."""
+    """Builds the stand-in for the extension; the module, and the function that sets its schedule."""
     build(
         folder,
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}",
         target="_native",
     )
-    (path,) = Path(folder).glob("_native.*.so")
+    path = library(folder)
     loader = importlib.machinery.ExtensionFileLoader("_native", str(path))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_native", loader))
     loader.exec_module(module)
     schedule = ctypes.CDLL(str(path)).glai_simt_schedule
     schedule.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64]
     return module, lambda order, eager, seed=1: schedule(ORDERS.index(order), eager, seed)
+
+
+def probe_of(path):
+    """The function of the shared library ``path`` that applies a group of primitives (tests/simt/probes.cu).
+
+    It takes the group's name and words, int32 ``[32, 16]``, where its kernels run, and returns as many.
+    """
+    function = ctypes.CDLL(str(path)).glai_probe
+    function.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]
+    function.restype = ctypes.c_char_p
+
+    def probe(name, words):
+        out = torch.zeros_like(words)
+        error = function(name.encode(), words.data_ptr(), out.data_ptr())
+        assert error is None, error
+        return out
+
+    return probe
 
 
 @contextmanager

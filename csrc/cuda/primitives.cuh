@@ -73,14 +73,6 @@ GLAI_DEVICE void sync_block() {
 #endif
 }
 
-GLAI_DEVICE void sync_warp() {
-#ifdef __CUDACC__
-  __syncwarp();
-#else
-  simt::sync_warp();
-#endif
-}
-
 // Bit i: what lane i said.
 GLAI_DEVICE std::uint32_t ballot(bool on) {
 #ifdef __CUDACC__

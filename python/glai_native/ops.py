@@ -1,7 +1,8 @@
 """The ops: native kernels as torch functions.
 
-Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64,
-all of one op alike, with any strides (a kernel that needs another layout gets a copy).
+Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64, on CUDA
+float16 or bfloat16 too (summed in float32), all of one op alike, with any strides (a kernel that needs another layout
+gets a copy). CUDA products of float32 take tf32 where ``torch.backends.cuda.matmul.allow_tf32`` says so.
 
 A call takes the shortest way that is right: a registered op under ``torch.compile``, an
 ``autograd.Function`` where a gradient is needed, the bare kernel otherwise.
@@ -87,7 +88,7 @@ def gated_matmul(
         weight: ``[P, D, C]``.
         bias: ``[P, C]`` or None.
         form: forces a form by name; None chooses one by shapes and counts of the gates (``glai bench --explain``
-            shows which, and why).
+            shows which, and why). On CUDA there is one form so far, and ``form`` must be None.
             ``"compaction"``: per path, the rows that are on are multiplied; work falls with the density.
             ``"subset_sums"``: paths in groups, the rows of each subset of a group are multiplied by the sum of the
             subset's weights; up to five times less work where many gates are on.

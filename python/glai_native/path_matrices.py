@@ -1,6 +1,7 @@
 """The matrices of the closed forms: the path kernel over samples, and the gram matrix over path features.
 
-Both are computed on values alone: what goes in is taken as detached, and no gradient comes out.
+Both are computed on values alone: what goes in is taken as detached, and no gradient comes out. Values are float32
+or float64; on CUDA the path kernel takes float16 and bfloat16 too, and tf32 is used where torch may use it.
 """
 
 from __future__ import annotations

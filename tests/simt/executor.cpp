@@ -36,9 +36,6 @@ struct Thread {
 struct Warp {
   const char* meeting = nullptr;  // its name, null while nobody is there
   int arrived = 0;
-  int syncs = 0;
-  char order_places[2] =
-      {};  // what sync_warp orders by, in turns: one thread may already be at the next
 };
 
 struct Block {
@@ -47,7 +44,7 @@ struct Block {
   std::unique_ptr<std::byte[]> shared;
   std::int64_t index = 0, count = 0;
   int syncs = 0;
-  char order_places[2] = {};  // what sync_block orders by, in turns
+  char order_places[2] = {};  // what sync_block orders by, in turns: one thread may be at the next
   char launch_place = 0;      // what one block after another orders by
   std::exception_ptr error;
 };
@@ -202,14 +199,6 @@ void sync_block() {
   announce(&place);
   me.state = State::at_barrier;
   me.fiber.yield();
-  observe(&place);
-}
-
-void sync_warp() {
-  Warp& mine = warp();
-  char& place = mine.order_places[mine.syncs % 2];
-  announce(&place);
-  meet("sync_warp", &mine, [](void* const* warps) { ++static_cast<Warp*>(warps[0])->syncs; });
   observe(&place);
 }
 

@@ -36,7 +36,6 @@ std::int64_t block_count();
 std::byte* shared_memory();  // as many bytes as the launch said, all of them NaN at first
 
 void sync_block();
-void sync_warp();
 
 // All threads of a warp meet; the last one runs work on what each brought, before any goes on.
 using Collective = void (*)(void* const brought[kWarpSize]);
