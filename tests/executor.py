@@ -23,8 +23,12 @@ def build(folder, *options, target="all"):
     """Configures and builds tests/simt in ``folder``, or what has changed of it."""
     configure = ["cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", *options]
     jobs = str(min(2, os.cpu_count() or 1))
+    # cmake and ninja may be this environment's, which need not be active.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for command in (configure, ["cmake", "--build", folder, "-j", jobs, "--target", target]):
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+        )
         if result.returncode:
             raise RuntimeError(f"{command}\n{result.stdout}\n{result.stderr}")
 

@@ -28,10 +28,11 @@ def test_matrices_are_loaded_in_fragments(probe):
 
 def test_copies_are_zero_past_their_bytes(probe):
     words = random_words()
-    expected = words[:, :4].contiguous().view(torch.uint8).clone()
+    expected = words[:, [0, 1, 2, 3, 5]].view(torch.uint8).clone()
     for lane in range(32):
-        expected[lane, int(words[lane, 4]) % 2**32 % 17 :] = 0
-    assert torch.equal(probe("copies", words)[:, :4], expected.view(torch.int32).roll(-1, 0))
+        expected[lane, int(words[lane, 4]) % 2**32 % 17 : 16] = 0
+        expected[lane, 16 + int(words[lane, 6]) % 2**32 % 5 :] = 0
+    assert torch.equal(probe("copies", words)[:, :5], expected.view(torch.int32).roll(-1, 0))
 
 
 def test_words_are_exchanged_and_rounded(probe):

@@ -39,13 +39,13 @@ GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorV
   q.splits = tiling.splits;
   q.columns = tiling.columns;
   if (q.splits > 1) q.partial = cuda.partial->as<SumOf<T>>();
-  q.a_aligned = rows_aligned(q.a, {q.a_stride});
-  q.w_aligned = rows_aligned(q.w, {q.w_path, q.depth_inner() ? q.w_column : q.w_depth});
+  q.a_granule = copy_granule(q.a, {q.a_stride});
+  q.w_granule = copy_granule(q.w, {q.w_path, q.depth_inner() ? q.w_column : q.w_depth});
   return q;
 }
 
 template <class... Arguments>
-void launch(DType dtype, bool tf32, const Arguments&... arguments) {
+void launch_as(DType dtype, bool tf32, const Arguments&... arguments) {
   switch (dtype) {
     case DType::float64: return launch_gated_product_fp64(gated_product<double>(arguments...));
     case DType::float16: return launch_gated_product_fp16(gated_product<fp16>(arguments...));
@@ -59,14 +59,14 @@ void launch(DType dtype, bool tf32, const Arguments&... arguments) {
 }  // namespace
 
 void launch_gated_matmul(const GatedMatmulArgs& a) {
-  launch(a.x.dtype, a.cuda.tf32, "gated_matmul", a.x, a.words, a.n_gates, a.weight, 1,
-         a.bias ? &*a.bias : nullptr, a.y, a.cuda, a.exec);
+  launch_as(a.x.dtype, a.cuda.tf32, "gated_matmul", a.x, a.words, a.n_gates, a.weight, 1,
+            a.bias ? &*a.bias : nullptr, a.y, a.cuda, a.exec);
 }
 
 void launch_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   const TensorView* no_bias = nullptr;
-  launch(a.dy.dtype, a.cuda.tf32, "gated_matmul_input_grad", a.dy, a.words, a.n_gates, a.weight, 2,
-         no_bias, a.dx, a.cuda, a.exec);
+  launch_as(a.dy.dtype, a.cuda.tf32, "gated_matmul_input_grad", a.dy, a.words, a.n_gates, a.weight, 2,
+            no_bias, a.dx, a.cuda, a.exec);
 }
 
 }  // namespace glai

@@ -34,7 +34,7 @@ struct GatedProduct {
   std::int64_t y_stride;
   SumOf<T>* partial;             // [splits, N, C], or null where there is one split
   std::int64_t splits, columns;  // of the tiling
-  bool a_aligned, w_aligned;     // rows begin at multiples of 16 bytes
+  int a_granule, w_granule;      // copy_granule of the rows
 
   bool depth_inner() const { return w_column != 1 && c != 1; }
 };
@@ -59,11 +59,11 @@ struct GatedMatmulBlock {
   GLAI_DEVICE T* stage_b(int stage) const { return stage_a(stage) + A::kElements; }
 
   GLAI_DEVICE void load(int stage, std::int64_t path, std::int64_t depth) const {
-    load_tile<A, Tile::kThreads>(stage_a(stage), q.a_aligned, [&](int i, int k) -> Chunk<T> {
+    load_tile<A, Tile::kThreads>(stage_a(stage), q.a_granule, [&](int i, int k) -> Chunk<T> {
       const std::int64_t n = row + i;
       return {q.a + n * q.a_stride + depth + k, n < q.n ? q.depth - depth - k : 0};
     });
-    load_tile<B, Tile::kThreads>(stage_b(stage), q.w_aligned, [&](int i, int j) -> Chunk<T> {
+    load_tile<B, Tile::kThreads>(stage_b(stage), q.w_granule, [&](int i, int j) -> Chunk<T> {
       const int across = kDepthInner ? i : j;
       const std::int64_t p = path + across / kColumns, c = column + across % kColumns;
       const std::int64_t k = depth + (kDepthInner ? j : i);

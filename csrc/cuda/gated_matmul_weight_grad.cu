@@ -32,8 +32,8 @@ void launch_products(const GatedMatmulWeightGradArgs& a) {
     q.db_path = a.db->stride[0];
   }
   q.accumulate = a.accumulate;
-  q.x_aligned = rows_aligned(q.x, {q.x_stride});
-  q.dy_aligned = rows_aligned(q.dy, {q.dy_stride});
+  q.x_granule = copy_granule(q.x, {q.x_stride});
+  q.dy_granule = copy_granule(q.dy, {q.dy_stride});
   q.c <= 16 ? launch_weight_grad_tiles<Narrow>(q) : launch_weight_grad_tiles<Wide>(q);
 }
 

@@ -23,7 +23,7 @@ struct WeightGradProduct {
   T* db;                         // or null
   std::int64_t db_path;
   bool accumulate;
-  bool x_aligned, dy_aligned;
+  int x_granule, dy_granule;  // copy_granule of the rows
 
   // One where there are no features either: the bias is with the first.
   GLAI_HOST_DEVICE std::int64_t row_tiles(std::int64_t rows) const {
@@ -51,8 +51,8 @@ gated_matmul_weight_grad_kernel(WeightGradProduct<typename Tile::T> q) {
   const bool with_bias = q.db != nullptr && row == 0 && thread_index() < kColumns;
   const bool any = Product::add(
       tile, q.n, [&](std::int64_t word) { return bits[word]; },
-      SampleRows<T>{q.x, q.x_stride, row, q.d, q.x_aligned},
-      SampleRows<T>{q.dy, q.dy_stride, column, q.c, q.dy_aligned},
+      SampleRows<T>{q.x, q.x_stride, row, q.d, q.x_granule},
+      SampleRows<T>{q.dy, q.dy_stride, column, q.c, q.dy_granule},
       [&](const T* dy) {
         if (!with_bias) return;
         for (int k = 0; k < B::kDepth; ++k) bias += widen(dy[B::at(thread_index(), k)]);

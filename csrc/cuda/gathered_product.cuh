@@ -17,7 +17,7 @@ struct SampleRows {
   const T* data;
   std::int64_t stride;
   std::int64_t first, width;
-  bool aligned;  // rows, and first, begin at multiples of 16 bytes
+  int granule;  // copy_granule of the rows; first is a multiple of 16 bytes
 };
 
 template <class Tile>
@@ -91,10 +91,10 @@ struct GatheredProduct {
       pipeline((count + A::kDepth - 1) / A::kDepth,
                [&](int stage, std::int64_t step) {
                  const int k0 = static_cast<int>(step) * A::kDepth;
-                 load_tile<A, kThreads>(stage_a(stage), a.aligned, [&](int k, int column) {
+                 load_tile<A, kThreads>(stage_a(stage), a.granule, [&](int k, int column) {
                    return chunk_of(a, begin, count, k0 + k, column);
                  });
-                 load_tile<B, kThreads>(stage_b(stage), b.aligned, [&](int k, int column) {
+                 load_tile<B, kThreads>(stage_b(stage), b.granule, [&](int k, int column) {
                    return chunk_of(b, begin, count, k0 + k, column);
                  });
                },

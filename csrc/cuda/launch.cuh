@@ -49,12 +49,16 @@ class DeviceGuard {
 
 #endif
 
-// Whether all rows at these strides begin at multiples of 16 bytes.
+// How many bytes a copy of rows at these strides can take at a time: 16 or 4, or 0 where only elements
+// will do.
 template <class T>
-bool rows_aligned(const T* data, std::initializer_list<std::int64_t> strides) {
-  bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-  for (const std::int64_t stride : strides) aligned = aligned && stride % (16 / sizeof(T)) == 0;
-  return aligned;
+int copy_granule(const T* data, std::initializer_list<std::int64_t> strides) {
+  for (const int granule : {16, 4}) {
+    bool fits = reinterpret_cast<std::uintptr_t>(data) % granule == 0;
+    for (const std::int64_t stride : strides) fits = fits && stride * sizeof(T) % granule == 0;
+    if (fits) return granule;
+  }
+  return 0;
 }
 
 // Kernels of no blocks are not launched.

@@ -1,6 +1,7 @@
 // path_gram on CUDA: a block owns a tile of the matrix of one pair of paths p <= q, and sums over the
 // samples that have both on. The matrix of a pair is symmetric: tiles above its diagonal are computed,
 // and mirrored.
+#include <algorithm>
 #include <cmath>
 
 #include "core/args.hpp"
@@ -21,7 +22,7 @@ struct GramProduct {
   std::int64_t n, width;  // D+1
   const T *weighted, *features;
   std::int64_t stride;           // of both
-  bool aligned;                  // rows of both begin at multiples of 16 bytes
+  int granule;                   // copy_granule of the rows of both
   const std::uint32_t* columns;  // [P, ceil(N/32)]
   T* out;
   std::int64_t out_stride;
@@ -70,8 +71,8 @@ path_gram_kernel(GramProduct<typename Tile::T> q) {
   Tile tile = {};
   const bool any = GatheredProduct<Tile>::add(
       tile, q.n, [&](std::int64_t word) { return low[word] & high[word]; },
-      SampleRows<T>{q.weighted, q.stride, place.low * kTile, q.width, q.aligned},
-      SampleRows<T>{q.features, q.stride, place.high * kTile, q.width, q.aligned}, [](const T*) {});
+      SampleRows<T>{q.weighted, q.stride, place.low * kTile, q.width, q.granule},
+      SampleRows<T>{q.features, q.stride, place.high * kTile, q.width, q.granule}, [](const T*) {});
   if (!any) return;
   T* out = q.out + path.low * q.width * q.out_stride + path.high * q.width;
   GLAI_UNROLL
@@ -105,7 +106,7 @@ void launch_product(const PathGramArgs& a) {
   q.features = a.features.as<const T>();
   q.weighted = weighted != nullptr ? weighted : q.features;
   q.stride = a.features.stride[0];
-  q.aligned = rows_aligned(q.features, {q.stride}) && rows_aligned(q.weighted, {q.stride});
+  q.granule = std::min(copy_granule(q.features, {q.stride}), copy_granule(q.weighted, {q.stride}));
   q.columns = a.cuda.gate_columns->as<const std::uint32_t>();
   q.out = a.out.as<T>();
   q.out_stride = a.out.stride[0];

@@ -32,8 +32,8 @@ void launch_product(const PathKernelArgs& args) {
   q.symmetric = args.symmetric;
   q.out = args.out.as<T>();
   q.out_stride = args.out.stride[0];
-  q.a_aligned = rows_aligned(q.a, {q.a_stride});
-  q.b_aligned = rows_aligned(q.b, {q.b_stride});
+  q.a_granule = copy_granule(q.a, {q.a_stride});
+  q.b_granule = copy_granule(q.b, {q.b_stride});
   const std::int64_t row_tiles = (q.n + Tile::kRows - 1) / Tile::kRows;
   const std::int64_t column_tiles = (q.m + Block::kColumns - 1) / Block::kColumns;
   launch(

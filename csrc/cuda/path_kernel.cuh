@@ -28,7 +28,7 @@ struct PathKernelProduct {
   bool symmetric;  // b is a: tiles below the diagonal are mirrored from those above
   T* out;
   std::int64_t out_stride;
-  bool a_aligned, b_aligned;
+  int a_granule, b_granule;  // copy_granule of the rows
 };
 
 template <class Tile>
@@ -52,11 +52,11 @@ struct PathKernelBlock {
         (q.d + A::kDepth - 1) / A::kDepth,
         [&](int stage, std::int64_t step) {
           const std::int64_t depth = step * A::kDepth;
-          load_tile<A, Tile::kThreads>(stage_a(stage), q.a_aligned, [&](int i, int k) -> Chunk<T> {
+          load_tile<A, Tile::kThreads>(stage_a(stage), q.a_granule, [&](int i, int k) -> Chunk<T> {
             const std::int64_t n = row + i;
             return {q.a + n * q.a_stride + depth + k, n < q.n ? q.d - depth - k : 0};
           });
-          load_tile<B, Tile::kThreads>(stage_b(stage), q.b_aligned, [&](int i, int k) -> Chunk<T> {
+          load_tile<B, Tile::kThreads>(stage_b(stage), q.b_granule, [&](int i, int k) -> Chunk<T> {
             const std::int64_t m = column + i;
             return {q.b + m * q.b_stride + depth + k, m < q.m ? q.d - depth - k : 0};
           });

@@ -30,10 +30,10 @@ struct Chunk {
   std::int64_t valid;
 };
 
-// The whole tile; source(row, column) gives the chunk that begins there. aligned: all chunks begin at
-// multiples of 16 bytes. Otherwise they are copied element by element, and have landed on return.
+// The whole tile; source(row, column) gives the chunk that begins there, at a multiple of `granule`
+// bytes. Where granule is 0 it is copied element by element, and has landed on return.
 template <class Tile, int kThreads, class T, class Source>
-GLAI_DEVICE void load_tile(T* tile, bool aligned, const Source& source) {
+GLAI_DEVICE void load_tile(T* tile, int granule, const Source& source) {
   constexpr int kChunksPerRow = Tile::kWidth / Tile::kChunk;
   for (int i = thread_index(); i < Tile::kRows * kChunksPerRow; i += kThreads) {
     const int row = i / kChunksPerRow, column = i % kChunksPerRow * Tile::kChunk;
@@ -41,9 +41,20 @@ GLAI_DEVICE void load_tile(T* tile, bool aligned, const Source& source) {
     const int valid = static_cast<int>(chunk.valid < 0              ? 0
                                        : chunk.valid < Tile::kChunk ? chunk.valid
                                                                     : Tile::kChunk);
+    const int bytes = valid * static_cast<int>(sizeof(T));
     T* to = tile + row * Tile::kStride + column;
-    if (aligned) {
-      copy_async(to, chunk.from, valid * static_cast<int>(sizeof(T)));
+    if (granule == 16) {
+      copy_async<16>(to, chunk.from, bytes);
+    } else if (granule == 4) {
+      GLAI_UNROLL
+      for (int at = 0; at < 16; at += 4) {
+        const int left = bytes - at;
+        copy_async<4>(reinterpret_cast<std::byte*>(to) + at,
+                      reinterpret_cast<const std::byte*>(chunk.from) + at,
+                      left < 0   ? 0
+                      : left < 4 ? left
+                                 : 4);
+      }
     } else {
       GLAI_UNROLL
       for (int e = 0; e < Tile::kChunk; ++e) to[e] = e < valid ? chunk.from[e] : T{};

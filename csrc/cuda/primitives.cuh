@@ -125,14 +125,23 @@ GLAI_DEVICE std::uint32_t shared_address(const void* pointer) {
 }
 #endif
 
-// Starts to copy 16 bytes, of which those past `bytes` are zero; both places are multiples of 16.
+// Starts to copy kSize bytes, 16 or 4, of which those past `bytes` are zero; both places are multiples
+// of kSize.
+template <int kSize>
 GLAI_DEVICE void copy_async(void* to_shared, const void* from, int bytes) {
+  static_assert(kSize == 16 || kSize == 4);
 #ifdef __CUDACC__
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to_shared)),
-               "l"(from), "r"(bytes)
-               : "memory");
+  if constexpr (kSize == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to_shared)),
+                 "l"(from), "r"(bytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to_shared)),
+                 "l"(from), "r"(bytes)
+                 : "memory");
+  }
 #else
-  simt::copy_async(to_shared, from, bytes);
+  simt::copy_async(to_shared, from, kSize, bytes);
 #endif
 }
 

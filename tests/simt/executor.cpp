@@ -20,7 +20,7 @@ namespace {
 struct Copy {
   void* to;
   const void* from;
-  int bytes;
+  int size, bytes;
 };
 
 enum class State { ready, at_meeting, at_barrier, done };
@@ -59,8 +59,8 @@ void land(const std::vector<Copy>& copies) {
   for (const Copy& copy : copies) {
     std::byte bytes[16] = {};
     std::memcpy(bytes, copy.from, copy.bytes);
-    announce_write(copy.to, sizeof(bytes));
-    std::memcpy(copy.to, bytes, sizeof(bytes));
+    announce_write(copy.to, copy.size);
+    std::memcpy(copy.to, bytes, copy.size);
   }
 }
 
@@ -226,12 +226,13 @@ void meet(const char* name, void* brought, Collective work) {
   work(all);
 }
 
-void copy_async(void* to, const void* from, int bytes) {
-  const auto misplaced = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 != 0; };
-  if (bytes < 0 || bytes > 16 || misplaced(to) || (bytes > 0 && misplaced(from))) {
-    throw std::logic_error("copy_async takes 0 to 16 bytes between multiples of 16");
+void copy_async(void* to, const void* from, int size, int bytes) {
+  const auto misplaced = [&](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % size != 0; };
+  if (bytes < 0 || bytes > size || misplaced(to) || misplaced(from)) {
+    throw std::logic_error("copy_async takes 0 to " + std::to_string(size) +
+                           " bytes between multiples of as many");
   }
-  const Copy copy{to, from, bytes};
+  const Copy copy{to, from, size, bytes};
   if (schedule().eager_copies) {
     land({copy});
   } else {
@@ -252,7 +253,5 @@ void wait_copies(int pending_groups) {
   for (std::ptrdiff_t i = 0; i < landing; ++i) land(groups[i]);
   groups.erase(groups.begin(), groups.begin() + landing);
 }
-
-void note_read(const void* address, std::size_t bytes) { announce_read(address, bytes); }
 
 }  // namespace glai::simt

@@ -41,11 +41,8 @@ void sync_block();
 using Collective = void (*)(void* const brought[kWarpSize]);
 void meet(const char* name, void* brought, Collective work);
 
-void copy_async(void* to, const void* from, int bytes);  // 16 bytes, zero past `bytes`
+void copy_async(void* to, const void* from, int size, int bytes);  // 4 or 16, zero past `bytes`
 void commit_copies();
 void wait_copies(int pending_groups);
-
-// What the machine itself reads of shared memory for a thread, so that race detection knows.
-void note_read(const void* address, std::size_t bytes);
 
 }  // namespace glai::simt

@@ -33,19 +33,21 @@ probe_words(const std::uint32_t* in, std::uint32_t* out) {
   o[9] = static_cast<std::uint32_t>(block_index() * block_count() + warp_index());
 }
 
-// Each lane copies words [0, 4) of its own, w[4] % 17 bytes of them, and reads what its neighbour
-// copied.
+// Each lane copies words [0, 4) of its own, w[4] % 17 bytes of them, and as word 5 w[6] % 5; reads what
+// its neighbour copied.
 GLAI_KERNEL(kWarpSize)
 probe_copies(const std::uint32_t* in, std::uint32_t* out) {
   const std::uint32_t* w = in + lane_index() * kWords;
   auto* shared = reinterpret_cast<std::uint32_t*>(shared_memory());
-  copy_async(shared + 4 * lane_index(), w, static_cast<int>(w[4] % 17));
+  copy_async<16>(shared + 4 * lane_index(), w, static_cast<int>(w[4] % 17));
+  copy_async<4>(shared + 4 * kWarpSize + lane_index(), w + 5, static_cast<int>(w[6] % 5));
   commit_copies();
   commit_copies();  // an empty group
   wait_copies<1>();
   sync_block();
   const int neighbour = (lane_index() + 1) % kWarpSize;
   for (int i = 0; i < 4; ++i) out[lane_index() * kWords + i] = shared[4 * neighbour + i];
+  out[lane_index() * kWords + 4] = shared[4 * kWarpSize + neighbour];
 }
 
 // Each lane's words [0, 4) are a row.
@@ -95,7 +97,7 @@ extern "C" __attribute__((visibility("default"))) const char* glai_probe(const c
   for (const auto& probe : probes) {
     if (std::string(name) != probe.name) continue;
     try {
-      launch({"glai_probe", 0, nullptr, 1, kWarpSize, 16 * kWarpSize}, probe.kernel, in, out);
+      launch({"glai_probe", 0, nullptr, 1, kWarpSize, 20 * kWarpSize}, probe.kernel, in, out);
 #ifdef __CUDACC__
       check_cuda("glai_probe", cudaDeviceSynchronize());
 #endif

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "executor.hpp"
+#include "fiber.hpp"
 
 namespace glai::simt {
 namespace {
@@ -45,7 +46,7 @@ T read(const std::byte* from) {
 
 void load_rows(void* const brought[kWarpSize]) {
   const auto load = [&](int i) { return static_cast<const MatrixLoad*>(brought[i]); };
-  for (int i = 0; i < kWarpSize; ++i) note_read(load(i)->row, 16);
+  for (int i = 0; i < kWarpSize; ++i) announce_read(load(i)->row, 16);
   for (int i = 0; i < kWarpSize; ++i) {
     const int g = i / 4, t = i % 4;
     for (int matrix = 0; matrix < 4; ++matrix) {
