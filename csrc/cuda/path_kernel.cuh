@@ -64,23 +64,44 @@ struct PathKernelBlock {
         [&](int stage, std::int64_t) { tile.template multiply<A, B>(stage_a(stage), stage_b(stage)); });
   }
 
+  // kWords of a layer's words for every row and then every column, where the stages were; rows of words
+  // are padded so that neighbouring samples fall on different banks.
+  static constexpr int kWords = 8;
+  static_assert((Tile::kRows + kColumns) * (kWords + 1) * sizeof(std::uint32_t) <= kSharedBytes);
+  static GLAI_DEVICE std::uint32_t& shared_word(int sample, int j) {
+    return reinterpret_cast<std::uint32_t*>(shared_memory())[sample * (kWords + 1) + j];
+  }
+
+  GLAI_DEVICE void load_words(const UnitWords& layer, std::int64_t first) const {
+    for (int i = thread_index(); i < (Tile::kRows + kColumns) * kWords; i += Tile::kThreads) {
+      const int sample = i / kWords, j = i % kWords;
+      const bool of_row = sample < Tile::kRows;
+      const std::int64_t n = of_row ? row + sample : column + sample - Tile::kRows;
+      const bool inside = n < (of_row ? q.n : q.m) && first + j < layer.n_words;
+      shared_word(sample, j) = inside ? (of_row ? layer.a : layer.b)[n * layer.n_words + first + j] : 0u;
+    }
+  }
+
   // sums *= 1 + units of the layer on in both
   GLAI_DEVICE void multiply_shared_units(Tile& tile, const UnitWords& layer) const {
     int shared[Tile::kUnits][Tile::kPerUnit] = {};
-    for (std::int64_t j = 0; j < layer.n_words; ++j) {
-      std::uint32_t of_row[Tile::kPerUnit];
-      GLAI_UNROLL
-      for (int e = 0; e < Tile::kPerUnit; ++e) {
-        const std::int64_t n = row + Tile::row(e);
-        of_row[e] = n < q.n ? layer.a[n * layer.n_words + j] : 0u;
-      }
-      GLAI_UNROLL
-      for (int unit = 0; unit < Tile::kUnits; ++unit) {
+    for (std::int64_t first = 0; first < layer.n_words; first += kWords) {
+      const auto left =
+          static_cast<int>(layer.n_words - first < kWords ? layer.n_words - first : kWords);
+      sync_block();  // nobody reads what was there any more
+      load_words(layer, first);
+      sync_block();
+      for (int j = 0; j < left; ++j) {
+        std::uint32_t of_row[Tile::kPerUnit];
         GLAI_UNROLL
-        for (int e = 0; e < Tile::kPerUnit; ++e) {
-          const std::int64_t m = column + 16 * unit + Tile::column(e);
-          const std::uint32_t of_column = m < q.m ? layer.b[m * layer.n_words + j] : 0u;
-          shared[unit][e] += popcount(of_row[e] & of_column);
+        for (int e = 0; e < Tile::kPerUnit; ++e) of_row[e] = shared_word(Tile::row(e), j);
+        GLAI_UNROLL
+        for (int unit = 0; unit < Tile::kUnits; ++unit) {
+          GLAI_UNROLL
+          for (int e = 0; e < Tile::kPerUnit; ++e) {
+            const int of_column = Tile::kRows + 16 * unit + Tile::column(e);
+            shared[unit][e] += popcount(of_row[e] & shared_word(of_column, j));
+          }
         }
       }
     }

@@ -67,6 +67,18 @@ MUTATIONS = [
         "of_warps[thread_index()] = count;\n",
     ),
     Mutation(
+        "words loaded over a stage that is still read",
+        "path_kernel.cuh",
+        "      sync_block();  // nobody reads what was there any more\n",
+        "",
+    ),
+    Mutation(
+        "no barrier between words landing and their use",
+        "path_kernel.cuh",
+        "load_words(layer, first);\n      sync_block();\n",
+        "load_words(layer, first);\n",
+    ),
+    Mutation(
         "lanes that leave a shuffle out",
         "gathered_product.cuh",
         "      const std::uint32_t below = shuffle_up(before, distance);\n"
