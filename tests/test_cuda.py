@@ -6,6 +6,7 @@ import torch
 
 import glai_native as glai
 from executor import SCHEDULES, on_executor
+from glai_native import backend
 from glai_native import reference as ref
 from test_ops import check_bias_grad, check_forward, check_input_grad, check_weight_grad, draw
 from test_path_gram import check_gram
@@ -266,3 +267,20 @@ def test_what_cuda_does_not_take(place):
         glai.path_kernel(x, [gates] * 17)
     with pytest.raises(ValueError, match="path_gram: x must be float32 or float64"):
         glai.path_gram(x.half(), gates)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has one name for it"
+)
+def test_tf32_follows_torch_by_either_name():
+    matmul = torch.backends.cuda.matmul
+    try:
+        for precision in ("tf32", "ieee"):
+            matmul.fp32_precision = precision
+            assert backend.allows_tf32() == (precision == "tf32")
+    finally:
+        matmul.allow_tf32 = False
+    assert not backend.allows_tf32()
+    matmul.allow_tf32 = True
+    assert backend.allows_tf32()
+    matmul.allow_tf32 = False

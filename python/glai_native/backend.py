@@ -24,7 +24,11 @@ def runs_cuda_kernels(tensor: torch.Tensor) -> bool:
 
 def allows_tf32() -> bool:
     """Whether CUDA products of float32 may round their operands to tf32, as torch's own would."""
-    return bool(torch.backends.cuda.matmul.allow_tf32)
+    matmul = torch.backends.cuda.matmul
+    try:
+        return bool(matmul.allow_tf32)
+    except RuntimeError:  # it was set by its newer name, which the older one then refuses to read
+        return bool(matmul.fp32_precision == "tf32")
 
 
 def build_info() -> dict[str, Any]:
