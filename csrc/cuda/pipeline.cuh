@@ -30,6 +30,11 @@ struct Chunk {
   std::int64_t valid;
 };
 
+// value, or the nearest to it from 0 to most.
+GLAI_DEVICE int clip(std::int64_t value, int most) {
+  return value < 0 ? 0 : value < most ? static_cast<int>(value) : most;
+}
+
 // The whole tile; source(row, column) gives the chunk that begins there, at a multiple of `granule`
 // bytes. Where granule is 0 it is copied element by element, and has landed on return.
 template <class Tile, int kThreads, class T, class Source>
@@ -38,9 +43,7 @@ GLAI_DEVICE void load_tile(T* tile, int granule, const Source& source) {
   for (int i = thread_index(); i < Tile::kRows * kChunksPerRow; i += kThreads) {
     const int row = i / kChunksPerRow, column = i % kChunksPerRow * Tile::kChunk;
     const Chunk<T> chunk = source(row, column);
-    const int valid = static_cast<int>(chunk.valid < 0              ? 0
-                                       : chunk.valid < Tile::kChunk ? chunk.valid
-                                                                    : Tile::kChunk);
+    const int valid = clip(chunk.valid, Tile::kChunk);
     const int bytes = valid * static_cast<int>(sizeof(T));
     T* to = tile + row * Tile::kStride + column;
     if (granule == 16) {
@@ -48,12 +51,8 @@ GLAI_DEVICE void load_tile(T* tile, int granule, const Source& source) {
     } else if (granule == 4) {
       GLAI_UNROLL
       for (int at = 0; at < 16; at += 4) {
-        const int left = bytes - at;
         copy_async<4>(reinterpret_cast<std::byte*>(to) + at,
-                      reinterpret_cast<const std::byte*>(chunk.from) + at,
-                      left < 0   ? 0
-                      : left < 4 ? left
-                                 : 4);
+                      reinterpret_cast<const std::byte*>(chunk.from) + at, clip(bytes - at, 4));
       }
     } else {
       GLAI_UNROLL
