@@ -67,7 +67,8 @@ void launch(const Launch& l, void (*kernel)(Parameters...), const Arguments&... 
   if (l.blocks == 0) return;
   constexpr std::int64_t kMostBlocks = 0x7fffffff;
   if (l.blocks > kMostBlocks) {
-    throw std::runtime_error(std::string(l.op) + ": too large for one launch, split the samples");
+    throw std::runtime_error(std::string(l.op) + ": needs " + std::to_string(l.blocks) +
+                             " blocks, more than one launch takes");
   }
 #ifdef __CUDACC__
   const DeviceGuard guard(l.op, l.device);
