@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import glai_native as glai
+from executor import library, load, probe_of
 from glai_native import _native
 
 
@@ -17,6 +18,21 @@ def isa(request):
     _native.force_cpu_isa(request.param)
     yield request.param
     _native.force_cpu_isa(before)
+
+
+@pytest.fixture(scope="session")
+def executor(request):
+    """The module that runs CUDA kernels on the host, and the function that sets its schedule.
+
+    Built in pytest's cache folder, so that a second run compiles only what has changed.
+    """
+    return load(request.config.cache.mkdir("simt"))
+
+
+@pytest.fixture(scope="session")
+def probe(executor, request):
+    """Groups of primitives as the executor does them."""
+    return probe_of(library(request.config.cache.mkdir("simt")))
 
 
 @pytest.fixture

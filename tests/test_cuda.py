@@ -1,39 +1,286 @@
-"""CUDA: the ops that exist there against the CPU, and a sentence for those that do not."""
+"""The CUDA kernels: on the host executor, in all orders of lanes and with copies that land at once and late; and,
+where there is one, on a GPU."""
 
 import pytest
 import torch
 
 import glai_native as glai
+from executor import SCHEDULES, on_executor
+from glai_native import backend
+from glai_native import reference as ref
+from test_ops import check_bias_grad, check_forward, check_input_grad, check_weight_grad, draw
+from test_path_gram import check_gram
+from test_path_gram import draw as path_gram_draw
+from test_path_kernel import check_kernel, pack
+from test_path_kernel import draw as path_kernel_draw
 
-pytestmark = pytest.mark.gpu
+
+def name_of(machine):
+    return machine if machine == "gpu" else f"{machine[0]}-{'eager' if machine[1] else 'lazy'}"
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("p", [1, 31, 32, 33, 1000])
-@pytest.mark.parametrize("n", [0, 1, 300])
-def test_pack_gates(n, p, dtype):
-    values = torch.randn((n, p), generator=torch.Generator().manual_seed(0))
-    bits = (values > 0) if dtype == torch.bool else values.to(dtype)
-    expected = glai.pack_gates(bits).words
-    assert torch.equal(glai.pack_gates(bits.cuda()).words.cpu(), expected)
-    assert torch.equal(
-        glai.pack_gates(bits.cuda()[:, : p // 2]).words.cpu(), glai.pack_gates(bits[:, : p // 2]).words
+@pytest.fixture(params=[*SCHEDULES, pytest.param("gpu", marks=pytest.mark.gpu)], ids=name_of)
+def place(request):
+    """Where kernels run: a function that puts a tensor, or gates, there."""
+    if request.param == "gpu":
+        yield lambda t: t.to("cuda")
+        return
+    module, schedule = request.getfixturevalue("executor")
+    schedule(*request.param)
+    with on_executor(module):
+        yield lambda t: t
+
+
+@pytest.mark.parametrize("p", [0, 1, 31, 32, 33, 100])
+@pytest.mark.parametrize("n", [0, 1, 31, 33, 300])
+def test_gate_bits(place, n, p):
+    generator = torch.Generator().manual_seed(n + p)
+    values = torch.randn((n, 2 * p), generator=generator)
+    bits, other = values[:, :p] > 0, values[:, p:] > 0.3
+    for source in (bits, values[:, :p], values[:, :p].double(), values[:, :p].half()):
+        gates = glai.pack_gates(place(source))
+        assert torch.equal(gates.words.cpu(), ref.pack_gates_ref(bits))
+    assert torch.equal(gates.unpack().cpu(), bits)
+    assert torch.equal(gates.counts().cpu(), bits.sum(0))
+    assert torch.equal(gates.hamming(glai.pack_gates(place(other))).cpu(), (bits != other).sum(1))
+
+
+@pytest.mark.parametrize("units", [(0,), (5,), (31,), (33,), (7, 0, 3), (40, 2)])
+def test_path_gates(place, units):
+    generator = torch.Generator().manual_seed(0)
+    layers = [torch.rand((37, h), generator=generator) < 0.5 for h in units]
+    paths = glai.path_gates([glai.pack_gates(place(layer)) for layer in layers])
+    assert torch.equal(paths.unpack().cpu(), ref.path_gates_ref(layers))
+
+
+ARITHMETICS = ["fp32", "tf32", "fp16", "bf16", "fp64"]
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
+
+
+@pytest.fixture(params=ARITHMETICS)
+def arithmetic(request):
+    """A dtype, and how its results are rounded."""
+    tf32, before = request.param == "tf32", torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    yield DTYPES[request.param], {"tf32": tf32}
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+# (N, P, D, C): zero, one, around a word, odd, more than one tile of rows, of depth, of columns, of paths.
+SHAPES = [
+    (0, 3, 4, 5),
+    (3, 0, 4, 5),
+    (3, 4, 0, 5),
+    (3, 4, 5, 0),
+    (1, 1, 1, 1),
+    (31, 31, 31, 31),
+    (33, 33, 33, 33),
+    (130, 9, 17, 16),
+    (70, 3, 100, 65),
+    (66, 5, 72, 72),
+    (140, 70, 8, 10),
+]
+
+
+def draw_as(shape, dtype, **options):
+    *values, bits = draw(*shape, dtype=torch.float64, **options)
+    return *(v.to(dtype) for v in values), bits
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gated_matmul(place, arithmetic, shape):
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, bits = draw_as(shape, dtype)
+    gates = glai.pack_gates(place(bits))
+    for w in (weight, weight.mT.contiguous().mT):
+        there = place(x), gates, place(w)
+        check_forward(glai.gated_matmul(*there).cpu(), x, bits, w, None, **rounding)
+        check_forward(glai.gated_matmul(*there, place(bias)).cpu(), x, bits, w, bias, **rounding)
+        dx = glai.gated_matmul_input_grad(place(dy), gates, place(w))
+        check_input_grad(dx.cpu(), dy, bits, w, **rounding)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gated_matmul_weight_grad(place, arithmetic, shape):
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, bits = draw_as(shape, dtype)
+    gates = glai.pack_gates(place(bits))
+    there = place(x), gates, place(dy)
+    check_weight_grad(glai.gated_matmul_weight_grad(*there).cpu(), x, bits, dy, **rounding)
+    out = place(weight.clone())
+    glai.gated_matmul_weight_grad(*there, out=out, accumulate=True)
+    check_weight_grad(out.cpu(), x, bits, dy, added_to=weight, **rounding)
+    leaf = place(bias).requires_grad_()
+    glai.gated_matmul(place(x), gates, place(weight), leaf).backward(place(dy))
+    check_bias_grad(leaf.grad.cpu(), bits, dy, **rounding)
+
+
+# (Na, Nb, D, units per layer)
+KERNEL_SHAPES = [
+    (0, 3, 4, (5,)),
+    (3, 4, 0, (0,)),
+    (33, 31, 33, (33, 65)),
+    (20, 21, 3, (300,)),
+    (130, 70, 40, (32,)),
+    (9, 200, 8, (9, 0, 3)),
+]
+
+
+@pytest.mark.parametrize("shape", KERNEL_SHAPES, ids=str)
+def test_path_kernel(place, arithmetic, shape):
+    dtype, rounding = arithmetic
+    na, nb, d, units = shape
+    (xa, layers_a), (xb, layers_b) = (path_kernel_draw(n, d, units, seed=n) for n in (na, nb))
+    xa, xb = xa.to(dtype), xb.to(dtype)
+    a, b = (
+        (place(x), pack([place(layer) for layer in layers])) for x, layers in ((xa, layers_a), (xb, layers_b))
     )
+    check_kernel(glai.path_kernel(*a, *b).cpu(), xa, layers_a, xb, layers_b, **rounding)
+    symmetric = glai.path_kernel(*a).cpu()
+    check_kernel(symmetric, xa, layers_a, xa, layers_a, **rounding)
+    assert torch.equal(symmetric, symmetric.T)
 
 
-def test_pack_gates_on_another_stream():
-    bits = torch.rand(5000, 777).cuda() < 0.5
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        gates = glai.pack_gates(bits)
-    stream.synchronize()
-    assert torch.equal(gates.words.cpu(), glai.pack_gates(bits.cpu()).words)
+# (N, P, D)
+GRAM_SHAPES = [(0, 3, 4), (3, 0, 4), (3, 4, 0), (33, 33, 3), (60, 3, 31), (90, 2, 130), (9000, 2, 2)]
 
 
-def test_ops_without_a_kernel_say_so():
-    gates = glai.pack_gates(torch.ones(3, 4, dtype=torch.bool, device="cuda"))
-    with pytest.raises(ValueError, match="there is no CUDA kernel for this op yet"):
-        glai.gated_matmul(torch.zeros(3, 2, device="cuda"), gates, torch.zeros(4, 2, 5, device="cuda"))
-    with pytest.raises(ValueError, match="weight must be on cuda:0 like x, got cpu"):
-        glai.gated_matmul(torch.zeros(3, 2, device="cuda"), gates, torch.zeros(4, 2, 5))
+@pytest.mark.parametrize("shape", GRAM_SHAPES, ids=str)
+@pytest.mark.parametrize("arithmetic", ["fp32", "tf32", "fp64"], indirect=True)
+def test_path_gram(place, arithmetic, shape):
+    dtype, rounding = arithmetic
+    x, bits, weight = path_gram_draw(*shape, dtype)
+    gates = glai.pack_gates(place(bits))
+    out = glai.path_gram(place(x), gates)
+    check_gram(out.cpu(), x, bits, **rounding)
+    start = out.cpu().clone()
+    glai.path_gram(place(x), gates, place(weight), out=out)
+    check_gram(out.cpu(), x, bits, weight, added_to=start, **rounding)
+    blocks = out.cpu().view(shape[1], shape[2] + 1, shape[1], shape[2] + 1)
+    for p in range(shape[1] - 1):
+        assert torch.equal(blocks[p, :, p + 1], blocks[p, :, p + 1].T)
+
+
+def test_strided_inputs(place, arithmetic):
+    dtype, rounding = arithmetic
+    n, p, d, c = 40, 35, 24, 16
+    *values, bits = draw_as((2 * n, 2 * p, 2 * d, 2 * c), dtype)
+    x, weight, bias, dy = map(place, values)
+    bits = bits[:n, :p]
+    views = {
+        "slices": (
+            x[5 : 5 + n, 3 : 3 + d],
+            weight[1 : 1 + p, 2 : 2 + d, 4 : 4 + c],
+            bias[:p, 1 : 1 + c],
+            dy[:n, 2 : 2 + c],
+        ),
+        "aligned slices": (x[5 : 5 + n, 8 : 8 + d], weight[1 : 1 + p, :d, 16:], bias[:p, :c], dy[:n, :c]),
+        "steps": (x[::2, ::2], weight[::2, ::2, ::2], bias[::2, ::2], dy[::2, ::2]),
+        "expanded": (
+            x[:1, :d].expand(n, d),
+            weight[:1, :d, :c].expand(p, d, c),
+            bias[:1, :1].expand(p, c),
+            dy[:1, :1].expand(n, c),
+        ),
+    }
+    gates = glai.pack_gates(place(bits))
+    for view in views.values():
+        x, weight, bias, dy = view
+        there = [t.cpu() for t in view]
+        y = glai.gated_matmul(x, gates, weight, bias)
+        check_forward(y.cpu(), there[0], bits, there[1], there[2], **rounding)
+        dx = glai.gated_matmul_input_grad(dy, gates, weight)
+        check_input_grad(dx.cpu(), there[3], bits, there[1], **rounding)
+        out = place(torch.full((p + 2, d + 3, c + 5), 7.0, dtype=dtype))
+        inner = out[1:-1, 2:-1, 3:-2]
+        glai.gated_matmul_weight_grad(x, gates, dy, out=inner)
+        check_weight_grad(inner.cpu(), there[0], bits, there[3], **rounding)
+        inner.fill_(7)
+        assert (out == 7).all()
+
+
+def test_what_is_off_has_no_effect(place, arithmetic):
+    """A NaN or infinity reaches the samples whose path is on, and nobody else."""
+    dtype, _ = arithmetic
+    x, weight, _, dy, bits = draw_as((300, 9, 40, 10), dtype)
+    bits[:, 4] = bits[3] = False
+    gates = glai.pack_gates(place(bits))
+    weight[4] = float("nan")
+    assert torch.isfinite(glai.gated_matmul(place(x), gates, place(weight))).all()
+    assert torch.isfinite(glai.gated_matmul_input_grad(place(dy), gates, place(weight))).all()
+    weight[2] = float("inf")
+    y = glai.gated_matmul(place(x), gates, place(weight)).cpu()
+    assert torch.equal(~torch.isfinite(y).all(1), bits[:, 2])
+    x[3], dy[3] = float("inf"), float("nan")
+    out = place(torch.full((9, 40, 10), float("nan"), dtype=dtype))
+    glai.gated_matmul_weight_grad(place(x), gates, place(dy), out=out)
+    assert torch.isfinite(out).all()
+    assert (out[4] == 0).all()
+
+
+def test_gradients_of_a_step(place):
+    """Of a loss, through all three products, as training takes them."""
+    x, weight, bias, _, bits = draw(64, 17, 50, 10)
+
+    def gradients(device, gates):
+        leaves = [device(t).requires_grad_() for t in (x, weight, bias)]
+        loss = glai.gated_matmul(leaves[0], gates, *leaves[1:]).square().sum()
+        return [g.cpu() for g in torch.autograd.grad(loss, leaves)]
+
+    actual = gradients(place, glai.pack_gates(place(bits)))
+    g = bits.float()
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    loss = (torch.einsum("np,nd,pdc->nc", g, x, weight) + g @ bias).square().sum()
+    for a, b in zip(actual, torch.autograd.grad(loss, leaves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_sums_do_not_depend_on_the_schedule(executor, arithmetic):
+    dtype, _ = arithmetic
+    x, weight, bias, dy, bits = draw_as((140, 20, 70, 20), dtype)
+    gates = glai.pack_gates(bits)
+    module, schedule = executor
+    results = []
+    with on_executor(module):
+        for order, eager in SCHEDULES:
+            schedule(order, eager, seed=7)
+            y = glai.gated_matmul(x, gates, weight, bias)
+            results.append((y, glai.gated_matmul_weight_grad(x, gates, dy)))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_what_cuda_does_not_take(place):
+    x, weight, _, dy, bits = draw(5, 4, 3, 2)
+    x, weight, dy, gates = place(x), place(weight), place(dy), glai.pack_gates(place(bits))
+    with pytest.raises(ValueError, match="gated_matmul: form must be None on cuda, got 'compaction'"):
+        glai.gated_matmul(x, gates, weight, form="compaction")
+    with pytest.raises(ValueError, match="weight_grad: form must be None on cuda, got 'subset_sums'"):
+        glai.gated_matmul_weight_grad(x, gates, dy, form="subset_sums")
+    with pytest.raises(ValueError, match="path_kernel: layers_a must be at most 16 on cuda, got 17"):
+        glai.path_kernel(x, [gates] * 17)
+    with pytest.raises(ValueError, match="path_gram: x must be float32 or float64"):
+        glai.path_gram(x.half(), gates)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has one name for it"
+)
+def test_tf32_follows_torch_by_either_name():
+    matmul = torch.backends.cuda.matmul
+    try:
+        for precision in ("tf32", "ieee"):
+            matmul.fp32_precision = precision
+            assert backend.allows_tf32() == (precision == "tf32")
+    finally:
+        matmul.allow_tf32 = False
+    assert not backend.allows_tf32()
+    matmul.allow_tf32 = True
+    assert backend.allows_tf32()
+    matmul.allow_tf32 = False

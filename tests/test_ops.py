@@ -58,7 +58,7 @@ def added(bits, form):
     return majority.int() + (bits != majority).int()
 
 
-def check_forward(y, x, bits, weight, bias, form="compaction"):
+def check_forward(y, x, bits, weight, bias, form="compaction", **rounding):
     wide = [t.double() for t in (x, weight)]
     wide_bias = None if bias is None else bias.double()
     sizes = None if bias is None else bias.double().abs()
@@ -68,10 +68,11 @@ def check_forward(y, x, bits, weight, bias, form="compaction"):
         ref.gated_matmul_ref(wide[0], bits, wide[1], wide_bias),
         ref.gated_matmul_ref(wide[0].abs(), added(bits, form), wide[1].abs(), sizes),
         ref.gated_matmul_ref(torch.ones_like(wide[0]), added(bits, form), torch.ones_like(wide[1]), ones),
+        **rounding,
     )
 
 
-def check_weight_grad(dw, x, bits, dy, added_to=None):
+def check_weight_grad(dw, x, bits, dy, added_to=None, **rounding):
     x, dy = x.double(), dy.double()
     expected, terms = (
         ref.gated_matmul_weight_grad_ref(x, bits, dy),
@@ -80,26 +81,28 @@ def check_weight_grad(dw, x, bits, dy, added_to=None):
     counts = ref.gated_matmul_weight_grad_ref(torch.ones_like(x), bits, torch.ones_like(dy))
     if added_to is not None:
         expected, terms, counts = expected + added_to.double(), terms + added_to.double().abs(), counts + 1
-    assert_accurate(dw, expected, terms, counts)
+    assert_accurate(dw, expected, terms, counts, **rounding)
 
 
-def check_bias_grad(db, bits, dy):
+def check_bias_grad(db, bits, dy, **rounding):
     dy = dy.double()
     assert_accurate(
         db,
         ref.gated_matmul_bias_grad_ref(bits, dy),
         ref.gated_matmul_bias_grad_ref(bits, dy.abs()),
         ref.gated_matmul_bias_grad_ref(bits, torch.ones_like(dy)),
+        **rounding,
     )
 
 
-def check_input_grad(dx, dy, bits, weight, form="compaction"):
+def check_input_grad(dx, dy, bits, weight, form="compaction", **rounding):
     dy, weight = dy.double(), weight.double()
     assert_accurate(
         dx,
         ref.gated_matmul_input_grad_ref(dy, bits, weight),
         ref.gated_matmul_input_grad_ref(dy.abs(), added(bits, form), weight.abs()),
         ref.gated_matmul_input_grad_ref(torch.ones_like(dy), added(bits, form), torch.ones_like(weight)),
+        **rounding,
     )
 
 

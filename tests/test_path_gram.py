@@ -37,7 +37,7 @@ def draw(n, p, d, dtype=torch.float32, density=0.5, seed=0):
     return x, bits, torch.randn(n, generator=g, dtype=dtype)
 
 
-def check_gram(gram, x, bits, weight=None, added_to=None):
+def check_gram(gram, x, bits, weight=None, added_to=None, **rounding):
     x = x.double()
     weight = torch.ones(len(x), dtype=torch.float64) if weight is None else weight.double()
     expected = ref.path_gram_ref(x, bits, weight)
@@ -45,7 +45,7 @@ def check_gram(gram, x, bits, weight=None, added_to=None):
     counts = ref.path_gram_ref(torch.ones_like(x), bits)
     if added_to is not None:
         expected, terms, counts = expected + added_to.double(), terms + added_to.double().abs(), counts + 1
-    assert_accurate(gram, expected, terms, counts)
+    assert_accurate(gram, expected, terms, counts, **rounding)
 
 
 def check_all(x, bits, weight):

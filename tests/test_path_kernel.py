@@ -40,13 +40,14 @@ def pack(layers):
     return [glai.pack_gates(layer) for layer in layers]
 
 
-def check_kernel(kernel, xa, layers_a, xb, layers_b):
+def check_kernel(kernel, xa, layers_a, xb, layers_b, **rounding):
     xa, xb = xa.double(), xb.double()
     assert_accurate(
         kernel,
         ref.path_kernel_ref(xa, layers_a, xb, layers_b),
         ref.path_kernel_ref(xa.abs(), layers_a, xb.abs(), layers_b),
         torch.full(kernel.shape, xa.shape[1] + 1),
+        **rounding,
     )
 
 

@@ -11,6 +11,7 @@
 #include "core/check.hpp"
 #include "core/dispatch.hpp"
 #include "core/plan.hpp"
+#include "core/tiling.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -104,20 +105,27 @@ void bind_gated_matmul(py::module_& m) {
   m.def(
       "gated_matmul",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form, int threads,
-         std::uintptr_t stream) {
+         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form, bool tf32,
+         const std::optional<TensorArg>& partial, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul";
-        const GatedMatmulArgs args{
-            view(x, op, "x"),           view(words, op, "gates.words"), n_gates,
-            view(weight, op, "weight"), view(bias, op, "bias"),         view(y, op, "y"),
-            form_of(op, form),          execution(threads, stream)};
+        const GatedMatmulArgs args{view(x, op, "x"),
+                                   view(words, op, "gates.words"),
+                                   n_gates,
+                                   view(weight, op, "weight"),
+                                   view(bias, op, "bias"),
+                                   view(y, op, "y"),
+                                   form_of(op, form),
+                                   execution(threads, stream),
+                                   {tf32, view(partial, op, "partial"), std::nullopt}};
         check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "threads"_a, "stream"_a);
+      "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "tf32"_a, "partial"_a,
+      "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_input_grad",
       [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const TensorArg& dx, const py::object& form, int threads, std::uintptr_t stream) {
+         const TensorArg& dx, const py::object& form, bool tf32, const std::optional<TensorArg>& partial,
+         int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_input_grad";
         const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
                                             view(words, op, "gates.words"),
@@ -125,29 +133,46 @@ void bind_gated_matmul(py::module_& m) {
                                             view(weight, op, "weight"),
                                             view(dx, op, "dx"),
                                             form_of(op, form),
-                                            execution(threads, stream)};
+                                            execution(threads, stream),
+                                            {tf32, view(partial, op, "partial"), std::nullopt}};
         check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
                       args.dy.device, args);
       },
-      "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "threads"_a, "stream"_a);
+      "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "tf32"_a, "partial"_a, "threads"_a,
+      "stream"_a);
   m.def(
       "gated_matmul_weight_grad",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
          const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
-         const py::object& form, int threads, std::uintptr_t stream) {
+         const py::object& form, bool tf32, const std::optional<TensorArg>& gate_columns, int threads,
+         std::uintptr_t stream) {
         const char* op = "gated_matmul_weight_grad";
         const GatedMatmulWeightGradArgs args{
-            view(x, op, "x"),          view(words, op, "gates.words"), n_gates,    view(dy, op, "dy"),
-            view(dw, op, "out"),       view(db, op, "bias_out"),       accumulate, form_of(op, form),
-            execution(threads, stream)};
+            view(x, op, "x"),
+            view(words, op, "gates.words"),
+            n_gates,
+            view(dy, op, "dy"),
+            view(dw, op, "out"),
+            view(db, op, "bias_out"),
+            accumulate,
+            form_of(op, form),
+            execution(threads, stream),
+            {tf32, std::nullopt, view(gate_columns, op, "gate_columns")}};
         check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,
                       args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "threads"_a,
-      "stream"_a);
+      "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "tf32"_a,
+      "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
 void bind_plan(py::module_& m) {
+  m.def(
+      "gated_matmul_splits",
+      [](const TensorArg& y, std::int64_t n_gates) {
+        const TensorView v = view(y, "gated_matmul_splits", "y");
+        return gated_matmul_tiling(v.dtype, v.shape[0], n_gates, v.shape[1]).splits;
+      },
+      "y"_a, "n_gates"_a);
   m.def(
       "explain_form",
       [](const std::string& op, const TensorArg& words, std::int64_t n_gates, std::int64_t d,
@@ -168,7 +193,7 @@ void bind_path_matrices(py::module_& m) {
       "path_kernel",
       [](const TensorArg& xa, const std::vector<TensorArg>& words_a, const std::optional<TensorArg>& xb,
          const std::vector<TensorArg>& words_b, const std::vector<std::int64_t>& n_units,
-         const TensorArg& out, int threads, std::uintptr_t stream) {
+         const TensorArg& out, bool tf32, int threads, std::uintptr_t stream) {
         const char* op = "path_kernel";
         const std::vector<TensorArg>& other = xb ? words_b : words_a;
         std::vector<UnitLayerPair> layers;
@@ -182,16 +207,17 @@ void bind_path_matrices(py::module_& m) {
                                   static_cast<std::int64_t>(layers.size()),
                                   !xb,
                                   view(out, op, "out"),
-                                  execution(threads, stream)};
+                                  execution(threads, stream),
+                                  {tf32, std::nullopt, std::nullopt}};
         check_and_run(op, check_path_kernel, &OpTable::path_kernel, args.xa.device, args);
       },
-      "xa"_a, "words_a"_a, "xb"_a, "words_b"_a, "n_units"_a, "out"_a, "threads"_a, "stream"_a);
+      "xa"_a, "words_a"_a, "xb"_a, "words_b"_a, "n_units"_a, "out"_a, "tf32"_a, "threads"_a, "stream"_a);
   m.def(
       "path_gram",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates,
          const std::optional<TensorArg>& sample_weight, const TensorArg& features,
-         const std::optional<TensorArg>& weighted, const TensorArg& out, int threads,
-         std::uintptr_t stream) {
+         const std::optional<TensorArg>& weighted, const TensorArg& out, bool tf32,
+         const std::optional<TensorArg>& gate_columns, int threads, std::uintptr_t stream) {
         const char* op = "path_gram";
         const PathGramArgs args{view(x, op, "x"),
                                 view(words, op, "gates.words"),
@@ -200,11 +226,12 @@ void bind_path_matrices(py::module_& m) {
                                 view(features, op, "features"),
                                 view(weighted, op, "weighted"),
                                 view(out, op, "out"),
-                                execution(threads, stream)};
+                                execution(threads, stream),
+                                {tf32, std::nullopt, view(gate_columns, op, "gate_columns")}};
         check_and_run(op, check_path_gram, &OpTable::path_gram, args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "sample_weight"_a, "features"_a, "weighted"_a, "out"_a, "threads"_a,
-      "stream"_a);
+      "x"_a, "words"_a, "n_gates"_a, "sample_weight"_a, "features"_a, "weighted"_a, "out"_a, "tf32"_a,
+      "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
 void bind_build(py::module_& m) {

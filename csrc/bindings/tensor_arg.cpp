@@ -14,7 +14,7 @@ namespace {
 struct Torch {
   py::object tensor_type;
   std::array<std::pair<PyObject*, DType>, 10> dtypes;  // torch never frees its dtypes
-  PyObject *is_cpu, *is_cuda, *get_device, *dtype, *shape, *stride, *data_ptr, *is_neg;
+  PyObject *dtype, *shape, *stride, *data_ptr, *is_neg;
 };
 
 const Torch& torch() {
@@ -35,9 +35,6 @@ const Torch& torch() {
                        {dtype("int16"), DType::int16},
                        {dtype("float16"), DType::float16},
                        {dtype("bfloat16"), DType::bfloat16}}},
-                     intern("is_cpu"),
-                     intern("is_cuda"),
-                     intern("get_device"),
                      intern("dtype"),
                      intern("shape"),
                      intern("stride"),
@@ -45,18 +42,6 @@ const Torch& torch() {
                      intern("is_neg")};
       })
       .get_stored();
-}
-
-py::object attribute(py::handle object, PyObject* name) {
-  PyObject* value = PyObject_GetAttr(object.ptr(), name);
-  if (value == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(value);
-}
-
-py::object call(py::handle object, PyObject* method) {
-  PyObject* value = PyObject_CallMethodNoArgs(object.ptr(), method);
-  if (value == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(value);
 }
 
 void copy_sizes(const py::object& sizes, std::int64_t* out, int ndim) {
@@ -80,13 +65,7 @@ TensorView view(const TensorArg& tensor, const char* op, const char* name) {
       break;
     }
   }
-  if (attribute(tensor, t.is_cpu).ptr() == Py_True) {
-    v.device = {DeviceType::cpu, 0};
-  } else if (attribute(tensor, t.is_cuda).ptr() == Py_True) {
-    v.device = {DeviceType::cuda, py::cast<int>(call(tensor, t.get_device))};
-  } else {
-    v.device = {DeviceType::other, 0};
-  }
+  v.device = device_of(tensor);
   const py::object shape = attribute(tensor, t.shape);
   const auto ndim = PyTuple_GET_SIZE(shape.ptr());
   if (ndim > kMaxDims) {

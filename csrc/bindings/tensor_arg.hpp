@@ -16,6 +16,22 @@ class TensorArg : public pybind11::object {
   PYBIND11_OBJECT_DEFAULT(TensorArg, object, [](PyObject* o) { return o != nullptr; })
 };
 
+// An attribute, or what a method without arguments returns; names are interned strings.
+inline pybind11::object attribute(pybind11::handle object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object.ptr(), name);
+  if (value == nullptr) throw pybind11::error_already_set();
+  return pybind11::reinterpret_steal<pybind11::object>(value);
+}
+inline pybind11::object call(pybind11::handle object, PyObject* method) {
+  PyObject* value = PyObject_CallMethodNoArgs(object.ptr(), method);
+  if (value == nullptr) throw pybind11::error_already_set();
+  return pybind11::reinterpret_steal<pybind11::object>(value);
+}
+
+// Whose kernels a tensor's memory is for. Alone in its source file: the tests' executor, which runs CUDA
+// kernels on memory of the CPU, links another.
+Device device_of(const TensorArg& tensor);
+
 TensorView view(const TensorArg& tensor, const char* op, const char* name);
 std::optional<TensorView> view(const std::optional<TensorArg>& tensor, const char* op, const char* name);
 

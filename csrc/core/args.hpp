@@ -56,6 +56,13 @@ struct PathGatesArgs {
   Execution exec;
 };
 
+// What a product on CUDA is told besides; the CPU ignores it.
+struct CudaProduct {
+  bool tf32 = false;                  // float32 operands may be rounded to tf32
+  std::optional<TensorView> partial;  // y, dx: sums of each split, workspace: [splits, rows, columns]
+  std::optional<TensorView> gate_columns;  // dw, gram: int32 [P, ceil(N/32)], workspace: gates by path
+};
+
 // y[n,c] = sum_p g[n,p] * (b[p,c] + sum_d x[n,d] * w[p,d,c])
 struct GatedMatmulArgs {
   TensorView x;      // [N, D]
@@ -66,6 +73,7 @@ struct GatedMatmulArgs {
   TensorView y;                    // [N, C], written
   Form form;
   Execution exec;
+  CudaProduct cuda = {};
 };
 
 // dx[n,d] = sum_p g[n,p] * sum_c dy[n,c] * w[p,d,c]
@@ -77,6 +85,7 @@ struct GatedMatmulInputGradArgs {
   TensorView dx;      // [N, D], written
   Form form;
   Execution exec;
+  CudaProduct cuda = {};
 };
 
 // dw[p,d,c] (+)= sum_n g[n,p] * x[n,d] * dy[n,c];  db[p,c] (+)= sum_n g[n,p] * dy[n,c]
@@ -90,6 +99,7 @@ struct GatedMatmulWeightGradArgs {
   bool accumulate;
   Form form;
   Execution exec;
+  CudaProduct cuda = {};
 };
 
 // Unit bits of one hidden layer, of the samples a and b; the always-on unit is not among them.
@@ -97,6 +107,8 @@ struct UnitLayerPair {
   TensorView words_a, words_b;  // int32 [Na, W], [Nb, W]
   std::int64_t n_units;
 };
+
+constexpr int kMaxCudaLayers = 16;  // that a kernel is passed
 
 // out[n,m] = (xa[n] . xb[m] + 1) * prod over layers of (units on in both n and m + 1)
 struct PathKernelArgs {
@@ -106,6 +118,7 @@ struct PathKernelArgs {
   bool symmetric;  // b is a
   TensorView out;  // [Na, Nb], written
   Execution exec;
+  CudaProduct cuda = {};
 };
 
 // out[(p,d),(q,e)] += sum_n s[n] * g[n,p] * g[n,q] * x~[n,d] * x~[n,e] where (p,d) <= (q,e); x~ is x
@@ -119,6 +132,7 @@ struct PathGramArgs {
   std::optional<TensorView> weighted;       // [N, D+1], workspace: s * x~, there when sample_weight is
   TensorView out;                           // [P*(D+1), P*(D+1)], added to
   Execution exec;
+  CudaProduct cuda = {};
 };
 
 }  // namespace glai

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/gates.hpp"
+#include "core/tiling.hpp"
 
 namespace glai {
 namespace {
@@ -83,6 +84,20 @@ const char* layout_demand(Layout layout) {
   return "be contiguous";
 }
 
+std::int64_t item_size(DType dtype) {
+  switch (dtype) {
+    case DType::float64:
+    case DType::int64: return 8;
+    case DType::float16:
+    case DType::bfloat16:
+    case DType::int16: return 2;
+    case DType::boolean:
+    case DType::uint8:
+    case DType::int8: return 1;
+    default: return 4;
+  }
+}
+
 // From the first byte of a tensor to past its last one.
 std::pair<const char*, const char*> bytes(const TensorView& v) {
   std::int64_t last = 0;
@@ -90,7 +105,7 @@ std::pair<const char*, const char*> bytes(const TensorView& v) {
     if (v.shape[i] == 0) return {nullptr, nullptr};
     last += (v.shape[i] - 1) * v.stride[i];
   }
-  const std::int64_t size = v.dtype == DType::float64 ? 8 : 4;
+  const std::int64_t size = item_size(v.dtype);
   const auto* begin = v.as<const char>();
   return {begin, begin + (last + 1) * size};
 }
@@ -153,6 +168,40 @@ class Checker {
 };
 
 const DTypes kFloats = {DType::float32, DType::float64};
+const DTypes kCudaFloats = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
+
+const DTypes& floats_of(const Device& device) {
+  return device.type == DeviceType::cuda ? kCudaFloats : kFloats;
+}
+
+// CUDA has one form so far.
+void check_form_on_cuda(const char* op, const Device& device, Form form) {
+  if (device.type == DeviceType::cuda && form != Form::automatic) {
+    fail(std::string(op) + ": form must be None on cuda, got '" + form_name(form) + "'");
+  }
+}
+
+// The workspace of products whose paths are split.
+void check_partial(const char* op, const Checker& check, const TensorView& y, std::int64_t n_gates,
+                   const CudaProduct& cuda) {
+  if (y.device.type != DeviceType::cuda) return;
+  const std::int64_t rows = y.shape[0], columns = y.shape[1];
+  const std::int64_t splits = gated_matmul_tiling(y.dtype, rows, n_gates, columns).splits;
+  if (splits == 1) return;
+  if (!cuda.partial)
+    fail(std::string(op) + ": partial must come with " + std::to_string(splits) + " splits");
+  check.tensor("partial", *cuda.partial, {sum_dtype(y.dtype)},
+               {{"splits", splits}, {"rows", rows}, {"columns", columns}}, Layout::contiguous);
+}
+
+// The workspace of products that go path by path.
+void check_gate_columns(const char* op, const Checker& check, const TensorView& words,
+                        std::int64_t n_gates, const CudaProduct& cuda) {
+  if (words.device.type != DeviceType::cuda) return;
+  if (!cuda.gate_columns) fail(std::string(op) + ": gate_columns must come with tensors on cuda");
+  check.tensor("gate_columns", *cuda.gate_columns, {DType::int32},
+               {{"P", n_gates}, {"ceil(N/32)", words_per_row(words.shape[0])}}, Layout::contiguous);
+}
 
 }  // namespace
 
@@ -251,7 +300,7 @@ void check_path_gates(const PathGatesArgs& a) {
 
 void check_gated_matmul(const GatedMatmulArgs& a) {
   const Checker check("gated_matmul", "x", a.x.device);
-  check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});
+  check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});
   const DType dtype = a.x.dtype;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
@@ -260,17 +309,21 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   const std::int64_t c = a.weight.shape[2];
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
+  check_form_on_cuda("gated_matmul", a.y.device, a.form);
+  check_partial("gated_matmul", check, a.y, a.n_gates, a.cuda);
 }
 
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   const Checker check("gated_matmul_input_grad", "dy", a.dy.device);
-  check.tensor("dy", a.dy, kFloats, {{"N"}, {"C"}});
+  check.tensor("dy", a.dy, floats_of(a.dy.device), {{"N"}, {"C"}});
   const DType dtype = a.dy.dtype;
   const std::int64_t n = a.dy.shape[0], c = a.dy.shape[1];
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
   check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D"}, {"C", c}},
                Layout::either_unit_stride);
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
+  check_form_on_cuda("gated_matmul_input_grad", a.dx.device, a.form);
+  check_partial("gated_matmul_input_grad", check, a.dx, a.n_gates, a.cuda);
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
@@ -278,7 +331,7 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
     fail("gated_matmul_weight_grad: form must be None, 'compaction' or 'subset_sums', got 'reference'");
   }
   const Checker check("gated_matmul_weight_grad", "x", a.x.device);
-  check.tensor("x", a.x, kFloats, {{"N"}, {"D"}});
+  check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});
   const DType dtype = a.x.dtype;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
@@ -289,13 +342,19 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   check.apart("out", a.dw, "dy", a.dy);
   check.apart("out", a.dw, "gates.words", a.words);
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
+  check_form_on_cuda("gated_matmul_weight_grad", a.x.device, a.form);
+  check_gate_columns("gated_matmul_weight_grad", check, a.words, a.n_gates, a.cuda);
 }
 
 void check_path_kernel(const PathKernelArgs& a) {
   const Checker check("path_kernel", "xa", a.xa.device);
-  check.tensor("xa", a.xa, kFloats, {{"Na"}, {"D"}});
+  check.tensor("xa", a.xa, floats_of(a.xa.device), {{"Na"}, {"D"}});
   const DType dtype = a.xa.dtype;
   check.tensor("xb", a.xb, {dtype}, {{"Nb"}, {"D", a.xa.shape[1]}});
+  if (a.xa.device.type == DeviceType::cuda && a.n_layers > kMaxCudaLayers) {
+    fail("path_kernel: layers_a must be at most " + std::to_string(kMaxCudaLayers) + " on cuda, got " +
+         std::to_string(a.n_layers));
+  }
   const std::int64_t na = a.xa.shape[0], nb = a.xb.shape[0];
   for (std::int64_t l = 0; l < a.n_layers; ++l) {
     const std::string place = "[" + std::to_string(l) + "].words";
@@ -335,6 +394,7 @@ void check_path_gram(const PathGramArgs& a) {
       fail("path_gram: weighted must have the strides of features, pass torch.empty_like(features)");
     }
   }
+  check_gate_columns("path_gram", check, a.words, a.n_gates, a.cuda);
 }
 
 }  // namespace glai

@@ -17,6 +17,20 @@ def execution(tensor: torch.Tensor) -> tuple[int, int]:
     return torch.get_num_threads(), 0
 
 
+def runs_cuda_kernels(tensor: torch.Tensor) -> bool:
+    """Whether an op on ``tensor`` takes the CUDA kernels, which want a workspace from here."""
+    return tensor.is_cuda
+
+
+def allows_tf32() -> bool:
+    """Whether CUDA products of float32 may round their operands to tf32, as torch's own would."""
+    matmul = torch.backends.cuda.matmul
+    try:
+        return bool(matmul.allow_tf32)
+    except RuntimeError:  # it was set by its newer name, which the older one then refuses to read
+        return bool(matmul.fp32_precision == "tf32")
+
+
 def build_info() -> dict[str, Any]:
     """What this build of the package can do on this machine.
 

@@ -1,7 +1,8 @@
 """The ops: native kernels as torch functions.
 
-Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64,
-all of one op alike, with any strides (a kernel that needs another layout gets a copy).
+Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64, on CUDA
+float16 or bfloat16 too (summed in float32), all of one op alike, with any strides (a kernel that needs another layout
+gets a copy). CUDA products of float32 take tf32 where ``torch.backends.cuda.matmul.allow_tf32`` says so.
 
 A call takes the shortest way that is right: a registered op under ``torch.compile``, an
 ``autograd.Function`` where a gradient is needed, the bare kernel otherwise.
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from glai_native import _native
+from glai_native import _native, backend
 from glai_native.backend import execution
 from glai_native.gates import PackedGates, common_structure, words_per_row
 
@@ -87,7 +88,7 @@ def gated_matmul(
         weight: ``[P, D, C]``.
         bias: ``[P, C]`` or None.
         form: forces a form by name; None chooses one by shapes and counts of the gates (``glai bench --explain``
-            shows which, and why).
+            shows which, and why). On CUDA there is one form so far, and ``form`` must be None.
             ``"compaction"``: per path, the rows that are on are multiplied; work falls with the density.
             ``"subset_sums"``: paths in groups, the rows of each subset of a group are multiplied by the sum of the
             subset's weights; up to five times less work where many gates are on.
@@ -230,8 +231,25 @@ def _gated_matmul(
         x, weight = _unit_stride(x), _either_unit_stride(weight)
         bias = None if bias is None else _unit_stride(bias)
     y = _empty(x, _size(x, 0), _size(weight, 2))
-    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *execution(y))
+    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *_cuda_product(y, n_gates), *execution(y))
     return y
+
+
+def _cuda_product(y: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
+    """What a product on CUDA wants besides: whether tf32 will do, and memory for the sums of each split."""
+    if not (isinstance(y, Tensor) and backend.runs_cuda_kernels(y)):
+        return False, None
+    splits = _native.gated_matmul_splits(y, n_gates)
+    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
+    partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
+    return backend.allows_tf32(), partial
+
+
+def _cuda_gathered(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
+    """The same for a product that goes path by path: memory for each path's gates, bits over samples."""
+    if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):
+        return False, None
+    return backend.allows_tf32(), words.new_empty((n_gates, words_per_row(words.shape[0])))
 
 
 def _weight_grad(
@@ -252,8 +270,9 @@ def _weight_grad(
     db = _empty(dy, n_gates if with_bias else 0, _size(dy, 1))
     x, dy = _unit_stride(x), _unit_stride(dy)
     bias_out = db if with_bias else None
+    cuda = _cuda_gathered(words, n_gates)
     _native.gated_matmul_weight_grad(
-        x, words, n_gates, dy, out, bias_out, accumulate, form, *execution(words)
+        x, words, n_gates, dy, out, bias_out, accumulate, form, *cuda, *execution(words)
     )
     return out, db
 
@@ -261,7 +280,8 @@ def _weight_grad(
 def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
     dx = _empty(dy, _size(dy, 0), _size(weight, 1))
     dy, weight = _unit_stride(dy), _either_unit_stride(weight)
-    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, *execution(dx))
+    cuda = _cuda_product(dx, n_gates)
+    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, *cuda, *execution(dx))
     return dx
 
 

@@ -1,6 +1,7 @@
 """The matrices of the closed forms: the path kernel over samples, and the gram matrix over path features.
 
-Both are computed on values alone: what goes in is taken as detached, and no gradient comes out.
+Both are computed on values alone: what goes in is taken as detached, and no gradient comes out. Values are float32
+or float64; on CUDA the path kernel takes float16 and bfloat16 too, and tf32 is used where torch may use it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glai_native import _native
+from glai_native import _native, backend
 from glai_native.backend import execution
 from glai_native.gates import PackedGates, common_structure
-from glai_native.ops import _empty, _require_gates, _size, _unit_stride
+from glai_native.ops import _cuda_gathered, _empty, _require_gates, _size, _unit_stride
 
 CACHE_LINE_BYTES = 64
 
@@ -68,6 +69,7 @@ def path_kernel(
         [layer.words for layer in layers_b or ()],
         [layer.n_gates for layer in layers_a],
         out,
+        backend.runs_cuda_kernels(layers_a[0].words) and backend.allows_tf32(),
         *execution(layers_a[0].words),
     )
     return out
@@ -114,6 +116,7 @@ def path_gram(
         features,
         weighted,
         out,
+        *_cuda_gathered(gates.words, gates.n_gates),
         *execution(features),
     )
     return out

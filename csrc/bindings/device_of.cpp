@@ -1,0 +1,18 @@
+#include "bindings/tensor_arg.hpp"
+
+namespace py = pybind11;
+
+namespace glai::bindings {
+
+Device device_of(const TensorArg& tensor) {
+  static PyObject* const is_cpu = PyUnicode_InternFromString("is_cpu");
+  static PyObject* const is_cuda = PyUnicode_InternFromString("is_cuda");
+  static PyObject* const get_device = PyUnicode_InternFromString("get_device");
+  if (attribute(tensor, is_cpu).ptr() == Py_True) return {DeviceType::cpu, 0};
+  if (attribute(tensor, is_cuda).ptr() == Py_True) {
+    return {DeviceType::cuda, py::cast<int>(call(tensor, get_device))};
+  }
+  return {DeviceType::other, 0};
+}
+
+}  // namespace glai::bindings

@@ -1,0 +1,11 @@
+// gated_matmul's product: float32 as it is, on CUDA cores.
+#include "cuda/fma_tile.cuh"
+#include "cuda/gated_matmul_products.hpp"
+
+namespace glai {
+
+void launch_gated_product_fp32(const GatedProduct<float>& q) {
+  launch_gated_product<FmaTile<float, 8, 8>>(q);
+}
+
+}  // namespace glai

@@ -1,0 +1,11 @@
+// gated_matmul's product: float64 on CUDA cores.
+#include "cuda/fma_tile.cuh"
+#include "cuda/gated_matmul_products.hpp"
+
+namespace glai {
+
+void launch_gated_product_fp64(const GatedProduct<double>& q) {
+  launch_gated_product<FmaTile<double, 4, 8>>(q);
+}
+
+}  // namespace glai

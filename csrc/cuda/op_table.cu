@@ -1,0 +1,20 @@
+// The ops that run on CUDA.
+#include "core/dispatch.hpp"
+#include "cuda/launchers.hpp"
+
+namespace glai {
+
+const OpTable kCuda = {
+    launch_pack_gates,
+    launch_unpack_gates,
+    launch_gate_counts,
+    launch_gate_hamming,
+    launch_path_gates,
+    launch_gated_matmul,
+    launch_gated_matmul_input_grad,
+    launch_gated_matmul_weight_grad,
+    launch_path_kernel,
+    launch_path_gram,
+};
+
+}  // namespace glai
