@@ -7,17 +7,14 @@
 // majority's weights) + what deviates, with the sign of the weights turned where the majority is on.
 #pragma once
 
-#include <utility>
-
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
+#include "cpu/bucket_products.hpp"
 #include "cpu/buckets.hpp"
-#include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/tiles.hpp"
-#include "cpu/weights_ahead.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -25,10 +22,12 @@ constexpr std::int64_t kGroupsPerPass = 256;  // groups whose buckets are kept a
 constexpr std::int64_t kMaxPanelRows = 64;    // features of a panel
 constexpr std::int64_t kMaxTiles = 16;        // of columns in a task
 constexpr std::int64_t kMinBlockRows = 64;
+// A result of a few vectors per sample and one block is summed in parts, each over a share of the
+// groups, when there are enough of these: two threads then share the sums of weights.
+constexpr std::int64_t kGroupParts = 2;
+constexpr std::int64_t kPartGroups = 4;  // in a part at least
+constexpr std::int64_t kPartVecs = 2;
 constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are kept at a time
-constexpr int kRowQuantum = 4;            // buckets are filled up to a multiple of this many rows
-// Rows of weights further apart than this fall on a memory page each.
-constexpr std::int64_t kFarApartBytes = 2048;
 // Where a group has at most this share of the samples, and weights are far apart, groups come one by
 // one.
 constexpr double kFewRows = 0.15;
@@ -48,248 +47,6 @@ GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
   return most >= line ? most / line * line : most < 4 ? 4 : most;
 }
 
-// A tile of columns of one block of samples.
-template <class T>
-struct ColumnTile {
-  std::int64_t first, columns, width;  // outputs, and the lanes that hold them
-  int vecs;
-  T* y;  // [rows + 1, width]
-};
-
-// A block of samples times the tiles of columns of a task: what the steps below share.
-template <class T>
-struct BucketTask {
-  const GatedMatmulArgs& a;
-  std::int64_t begin, rows;  // samples
-  const ColumnTile<T>* tiles;
-  std::int64_t tile_count;
-  T* x_copy;            // [rows + 1, k_count], the last to fill up buckets
-  T* table;             // [subsets, k_count, width]
-  T* base;              // [tiles, k_step, widest tile]: weights of the majority
-  std::int64_t k_step;  // features of a panel
-  bool reference;
-};
-
-// The groups of one pass, sorted for a block.
-struct PassGroups {
-  std::int64_t count;
-  const GateGroup* gates;
-  const Buckets* buckets;
-  const std::uint32_t* needed;  // subsets
-};
-
-// One step of features of all samples of a block.
-template <class T>
-struct PanelStep {
-  std::int64_t k_count;
-  const T* x;  // [rows, k_count]
-  std::int64_t x_stride;
-};
-
-// The weights of the majority for tile i of the task.
-template <class T>
-GLAI_ALWAYS_INLINE T* base_of(const BucketTask<T>& t, std::int64_t i) {
-  return t.base + i * t.k_step * kMaxTileVecs * Vec<T>::width;
-}
-
-// x[row, k .. k + k_count) of one sample, one more feature of ones at the end where there is a bias; the
-// row past the last is zero.
-template <class T>
-GLAI_ALWAYS_INLINE void pack_sample(const BucketTask<T>& t, std::int64_t row, std::int64_t k,
-                                    std::int64_t k_count) {
-  const GatedMatmulArgs& a = t.a;
-  const std::int64_t d = a.x.shape[1];
-  const std::int64_t real = d - k < k_count ? d - k : k_count;
-  T* out = t.x_copy + row * k_count;
-  if (row == t.rows) {
-    for (std::int64_t j = 0; j < k_count; ++j) out[j] = T(0);
-    return;
-  }
-  const T* x = a.x.as<const T>() + (t.begin + row) * a.x.stride[0] + k;
-  for (std::int64_t j = 0; j < real; ++j) out[j] = x[j];
-  if (real < k_count) out[real] = T(1);
-}
-
-// The weights [k_count, width] of one path, lanes past the last column zero.
-template <class T>
-GLAI_ALWAYS_INLINE void pack_weights(const GatedMatmulArgs& a, const ColumnTile<T>& t, std::int64_t p,
-                                     std::int64_t k, std::int64_t k_count, T* out) {
-  const std::int64_t d = a.x.shape[1];
-  const std::int64_t real = d - k < k_count ? d - k : k_count;
-  const std::int64_t k_stride = a.weight.stride[1];
-  const std::int64_t column_stride = a.weight.shape[2] == 1 ? 1 : a.weight.stride[2];
-  const T* w = a.weight.as<const T>() + p * a.weight.stride[0] + k * k_stride + t.first * column_stride;
-  if (t.columns < t.width && (column_stride != 1 || real < k_count)) {
-    for (std::int64_t i = 0; i < k_count * t.width; ++i) out[i] = T(0);
-  }
-  if (column_stride != 1) {
-    pack_transposed(w, column_stride, real, t.columns, out, t.width);
-  } else if (t.columns == t.width) {
-    for (std::int64_t i = 0; i < real; ++i) {
-      for (std::int64_t v = 0; v < t.vecs; ++v) {
-        Vec<T>::load(w + i * k_stride + v * Vec<T>::width).store(out + i * t.width + v * Vec<T>::width);
-      }
-    }
-  } else {
-    const Tail<T> tail(static_cast<int>(t.columns - (t.vecs - 1) * Vec<T>::width));
-    for (std::int64_t i = 0; i < real; ++i) {
-      for (std::int64_t v = 0; v < t.vecs - 1; ++v) {
-        Vec<T>::load(w + i * k_stride + v * Vec<T>::width).store(out + i * t.width + v * Vec<T>::width);
-      }
-      const std::int64_t last = (t.vecs - 1) * Vec<T>::width;
-      Vec<T>::load(w + i * k_stride + last, tail).store(out + i * t.width + last);
-    }
-  }
-  if (real < k_count) {
-    const T* bias = a.bias->as<const T>() + p * a.bias->stride[0] + t.first;
-    for (std::int64_t j = 0; j < t.columns; ++j) out[real * t.width + j] = bias[j];
-  }
-}
-
-// out[i] = a[i] + b[i], whole vectors.
-template <class T>
-GLAI_ALWAYS_INLINE void add_arrays(const T* a, const T* b, std::int64_t count, T* out) {
-  for (std::int64_t i = 0; i < count; i += Vec<T>::width) {
-    Vec<T>::load(a + i).plus(Vec<T>::load(b + i)).store(out + i);
-  }
-}
-
-// table[s] = sum of the weights of the paths in s, for the subsets that `needed` names and their parts.
-template <class T>
-GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>& t,
-                                   const GateGroup& group, std::uint32_t needed, std::int64_t k,
-                                   std::int64_t k_count, T* table, T* base) {
-  const std::int64_t size = k_count * t.width;
-  for (int i = 0; i < group.count; ++i) {
-    T* out = table + (std::int64_t{1} << i) * size;
-    const bool flipped = (group.flipped >> i & 1u) != 0;
-    if (!flipped && (needed >> (1 << i) & 1u) == 0) continue;
-    pack_weights(a, t, group.paths[i], k, k_count, out);
-    if (!flipped) continue;
-    add_arrays(base, out, size, base);
-    for (std::int64_t j = 0; j < size; ++j) out[j] = -out[j];
-  }
-  for (int i = 1; i < group.count; ++i) {
-    const int top = 1 << i;
-    for (int s = top + 1; s < 2 * top; ++s) {
-      if ((needed >> s & 1u) == 0) continue;
-      add_arrays(table + top * size, table + (s - top) * size, size, table + s * size);
-    }
-  }
-}
-
-// y[rows, :] += x[rows, :] · panel for the rows listed.
-template <class T, int V>
-void multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step, const std::uint16_t* rows,
-                   std::int64_t count, const T* panel, std::int64_t panel_stride,
-                   WeightsAhead<T>* ahead) {
-  constexpr int most = gather_tile_rows(V);
-  GatherTile<T> tile{step.x, step.x_stride, rows, panel, panel_stride, step.k_count, t.y, t.width};
-  for (; count >= most; count -= most, tile.rows += most) {
-    if (ahead == nullptr) {
-      gather_tile<T, most, V>(tile);
-    } else {
-      tile.ahead = ahead->next(step.k_count, panel);
-      gather_tile<T, most, V, true>(tile);
-    }
-  }
-  if (count == 0) return;
-  if (count == kRowQuantum) return gather_tile<T, kRowQuantum, V>(tile);
-  [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRest[])(const GatherTile<T>&) = {gather_tile<T, M + 1, V>...};
-    kRest[count - 1](tile);
-  }(std::make_integer_sequence<int, most - 1>{});
-}
-
-template <class T, int V = 1>
-GLAI_ALWAYS_INLINE void run_multiply_rows(const ColumnTile<T>& t, const PanelStep<T>& step,
-                                          const std::uint16_t* rows, std::int64_t count, const T* panel,
-                                          std::int64_t panel_stride, WeightsAhead<T>* ahead = nullptr) {
-  if constexpr (V < kMaxTileVecs) {
-    if (t.vecs > V) return run_multiply_rows<T, V + 1>(t, step, rows, count, panel, panel_stride, ahead);
-  }
-  multiply_rows<T, V>(t, step, rows, count, panel, panel_stride, ahead);
-}
-
-// What a group does on one panel of features, while the panel of `next` from feature next_k on is sent
-// for. Columns come innermost, so that the weights are read along their rows: a tile alone would touch a
-// memory page per feature and come back to each for the next tile.
-template <class T>
-GLAI_ALWAYS_INLINE void multiply_group(const BucketTask<T>& t, const PassGroups& pass, std::int64_t g,
-                                       std::int64_t k, const PanelStep<T>& step, std::int64_t next,
-                                       std::int64_t next_k) {
-  const GatedMatmulArgs& a = t.a;
-  const GateGroup& group = pass.gates[g];
-  const Buckets& buckets = pass.buckets[g];
-  const bool close = (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
-                     a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
-  const ColumnTile<T>& last = t.tiles[t.tile_count - 1];
-  WeightsAhead<T> ahead(a, t.tiles[0].first, last.first + last.columns - t.tiles[0].first,
-                        pass.gates[next], next_k, t.k_step);
-  ahead.spread_over(t.tile_count * buckets.begin[1 << group.count] / gather_tile_rows(t.tiles[0].vecs));
-  for (std::int64_t i = 0; i < t.tile_count; ++i) {
-    const ColumnTile<T>& tile = t.tiles[i];
-    // A panel of a single path is used where it lies when its rows are whole vectors, close together.
-    if (group.count == 1 && !t.reference && close && tile.columns == tile.width &&
-        k + step.k_count <= a.x.shape[1]) {
-      const T* w = a.weight.as<const T>() + group.paths[0] * a.weight.stride[0] +
-                   k * a.weight.stride[1] + tile.first;
-      run_multiply_rows(tile, step, buckets.rows, buckets.begin[2], w, a.weight.stride[1], &ahead);
-      continue;
-    }
-    const std::int64_t size = step.k_count * tile.width;
-    build_sums(a, tile, group, pass.needed[g], k, step.k_count, t.table, base_of(t, i));
-    for (int s = 1; s < 1 << group.count; ++s) {
-      run_multiply_rows(tile, step, buckets.rows + buckets.begin[s],
-                        buckets.begin[s + 1] - buckets.begin[s], t.table + s * size, tile.width, &ahead);
-    }
-  }
-}
-
-// What all samples of a block do on the columns of a task, for the groups of one pass: panel by panel,
-// so that x is copied once per panel.
-template <class T>
-GLAI_ALWAYS_INLINE void multiply_by_panels(const BucketTask<T>& t, const PassGroups& pass, bool copy_x) {
-  const GatedMatmulArgs& a = t.a;
-  const std::int64_t d = a.x.shape[1], features = d + (a.bias ? 1 : 0);
-  std::uint16_t all_rows[kMaxBlockRows];
-  for (std::int64_t r = 0; r < t.rows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
-  for (std::int64_t k = 0; k < features; k += t.k_step) {
-    const std::int64_t k_count = features - k < t.k_step ? features - k : t.k_step;
-    const bool copied = copy_x || k + k_count > d;  // the bias's feature is in the copy only
-    for (std::int64_t r = 0; copied && r <= t.rows; ++r) pack_sample(t, r, k, k_count);
-    const PanelStep<T> step{k_count, copied ? t.x_copy : a.x.as<const T>() + t.begin * a.x.stride[0] + k,
-                            copied ? k_count : a.x.stride[0]};
-    for (std::int64_t i = 0; t.reference && i < t.tile_count; ++i) {
-      for (std::int64_t j = 0; j < k_count * t.tiles[i].width; ++j) base_of(t, i)[j] = T(0);
-    }
-    for (std::int64_t g = 0; g < pass.count; ++g) {
-      multiply_group(t, pass, g, k, step, g + 1 < pass.count ? g + 1 : g, k);
-    }
-    for (std::int64_t i = 0; t.reference && i < t.tile_count; ++i) {
-      run_multiply_rows(t.tiles[i], step, all_rows, t.rows, base_of(t, i), t.tiles[i].width);
-    }
-  }
-}
-
-// The same group by group: memory is read in order, and the few rows of y stay in cache that one group
-// adds to.
-template <class T>
-GLAI_ALWAYS_INLINE void multiply_by_groups(const BucketTask<T>& t, const PassGroups& pass) {
-  const std::int64_t features = t.a.x.shape[1] + (t.a.bias ? 1 : 0);
-  for (std::int64_t g = 0; g < pass.count; ++g) {
-    const Buckets& buckets = pass.buckets[g];
-    const int rows = buckets.begin[1 << pass.gates[g].count];
-    for (std::int64_t k = 0; k < features; k += t.k_step) {
-      const bool last = k + t.k_step >= features;
-      const std::int64_t k_count = last ? features - k : t.k_step;
-      for (int i = 0; i < rows; ++i) pack_sample(t, buckets.rows[i], k, k_count);
-      multiply_group(t, pass, g, k, {k_count, t.x_copy, k_count}, last && g + 1 < pass.count ? g + 1 : g,
-                     last ? 0 : k + t.k_step);
-    }
-  }
-}
-
 template <class T>
 void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                           const PathOrder& paths) {
@@ -301,13 +58,18 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const bool reference = plan.form == Form::reference;
   // Narrower tiles and lower blocks for more threads: how the result is cut changes no element's sum.
   const std::int64_t vecs = (c + lanes - 1) / lanes;
+  const bool in_parts =
+      !reference && vecs <= kPartVecs && n <= kMaxBlockRows && groups >= kGroupParts * kPartGroups;
+  const std::int64_t parts = in_parts ? kGroupParts : 1;
+  // For which the result has to be cut.
+  const std::int64_t threads = (a.exec.threads + parts - 1) / parts;
   std::int64_t most_vecs = kMaxTileVecs;
-  while (most_vecs > 2 && EvenSplit(vecs, most_vecs).parts < a.exec.threads) --most_vecs;
+  while (most_vecs > 2 && EvenSplit(vecs, most_vecs).parts < threads) --most_vecs;
   const EvenSplit tiles(vecs, most_vecs);
   // Several tiles in a task only where one alone would touch a memory page per feature.
   const bool far_apart = (a.weight.stride[2] == 1 || c == 1) &&
                          a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  const std::int64_t share_of_tiles = (tiles.parts + a.exec.threads - 1) / a.exec.threads;
+  const std::int64_t share_of_tiles = (tiles.parts + threads - 1) / threads;
   const std::int64_t line_stride = a.weight.stride[2] == 1 ? a.weight.stride[1] : a.weight.stride[2];
   const bool by_groups = line_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes &&
                          !reference && plan.any_on <= kFewRows;
@@ -326,8 +88,8 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const std::int64_t k_step =
       panel_rows<T>(subsets, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
   std::int64_t block_rows = kMaxBlockRows;
-  if (column_tasks < a.exec.threads && n < kMaxBlockRows * a.exec.threads) {
-    const std::int64_t share = (n + a.exec.threads - 1) / a.exec.threads;
+  if (column_tasks < threads && n < kMaxBlockRows * threads) {
+    const std::int64_t share = (n + threads - 1) / threads;
     block_rows = share < kMinBlockRows ? kMinBlockRows : share < kMaxBlockRows ? share : kMaxBlockRows;
   }
   const EvenSplit blocks(n, block_rows);
@@ -342,11 +104,14 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const auto buckets_at = shared.add<Buckets>(batch * lists);
   const auto groups_at = shared.add<GateGroup>(lists);
   const auto needed_at = shared.add<std::uint32_t>(batch * lists);
+  const std::int64_t part_size = (most_rows + 1) * most_width;  // of one tile
+  const auto sums_at = shared.add<T>(parts == 1 ? 0 : batch * parts * tiles.parts * part_size);
   std::byte* memory = scratch(Scratch::call, shared.bytes());
   auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
   auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
   auto* gates = reinterpret_cast<GateGroup*>(memory + groups_at);
   auto* needed = reinterpret_cast<std::uint32_t*>(memory + needed_at);
+  T* sums = reinterpret_cast<T*>(memory + sums_at);  // [batch, parts, tiles, part_size]
 
   // Once at least, so that y is written when there are no paths.
   for (std::int64_t g0 = 0; g0 == 0 || g0 < groups; g0 += kGroupsPerPass) {
@@ -371,27 +136,30 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                      gates[g], blocks.size(block), quantum, sorted);
         needed[task] = needed_subsets(gates[g], sorted);
       });
-      parallel_for(b_count * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
-        const std::int64_t b = task / column_tasks;
+      const EvenSplit shares(here, (here + parts - 1) / parts);
+      parallel_for(b_count * shares.parts * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
+        const std::int64_t b = task / (shares.parts * column_tasks);
+        const std::int64_t part = task / column_tasks % shares.parts;
         const std::int64_t begin = blocks.begin(b0 + b), rows = blocks.size(b0 + b);
         ScratchSizes sizes;
         const auto x_at = sizes.add<T>((rows + 1) * k_step);
-        const auto y_at = sizes.add<T>(tiles_per_task * (rows + 1) * most_width);
+        const auto y_at = sizes.add<T>(parts == 1 ? tiles_per_task * part_size : 0);
         const auto base_at = sizes.add<T>(tiles_per_task * k_step * most_width);
         const auto table_at = sizes.add<T>(subsets * k_step * most_width);
         std::byte* own = scratch(Scratch::task, sizes.bytes());
-        T* local = reinterpret_cast<T*>(own + y_at);
+        T* local = parts == 1 ? reinterpret_cast<T*>(own + y_at)
+                              : sums + (b * parts + part) * tiles.parts * part_size;
         ColumnTile<T> own_tiles[kMaxTiles];
         std::int64_t tile_count = 0;
         for (std::int64_t i = task % column_tasks * tiles_per_task;
              tile_count < tiles_per_task && i < tiles.parts; ++i, ++tile_count) {
           const std::int64_t first = tiles.begin(i) * lanes, width = tiles.size(i) * lanes;
           const std::int64_t columns = c - first < width ? c - first : width;
-          T* tile_y = local + tile_count * (rows + 1) * most_width;
+          T* tile_y = local + (parts == 1 ? tile_count : i) * part_size;
           own_tiles[tile_count] = {first, columns, width, static_cast<int>(tiles.size(i)), tile_y};
           const T* y = a.y.as<const T>() + begin * a.y.stride[0] + first;
           for (std::int64_t j = 0; j < (rows + 1) * width; ++j) tile_y[j] = T(0);
-          for (std::int64_t r = 0; g0 > 0 && r < rows; ++r) {
+          for (std::int64_t r = 0; g0 > 0 && part == 0 && r < rows; ++r) {
             for (std::int64_t j = 0; j < columns; ++j) tile_y[r * width + j] = y[r * a.y.stride[0] + j];
           }
         }
@@ -405,18 +173,36 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                               reinterpret_cast<T*>(own + base_at),
                               k_step,
                               reference};
-        const PassGroups pass{here, gates, buckets + b * here, needed + b * here};
+        const std::int64_t from = shares.begin(part), at = b * here + from;
+        const PassGroups pass{shares.size(part), gates + from, buckets + at, needed + at};
         if (by_groups) {
           multiply_by_groups(t, pass);
         } else {
           multiply_by_panels(t, pass, copy_x);
         }
-        for (std::int64_t i = 0; i < tile_count; ++i) {
+        for (std::int64_t i = 0; parts == 1 && i < tile_count; ++i) {
           const ColumnTile<T>& tile = own_tiles[i];
           T* y = a.y.as<T>() + begin * a.y.stride[0] + tile.first;
           for (std::int64_t r = 0; r < rows; ++r) {
             for (std::int64_t j = 0; j < tile.columns; ++j)
               y[r * a.y.stride[0] + j] = tile.y[r * tile.width + j];
+          }
+        }
+      });
+      if (parts == 1) continue;
+      parallel_for(b_count * tiles.parts, work, a.exec.threads, [&](std::int64_t task) {
+        const std::int64_t b = task / tiles.parts, i = task % tiles.parts;
+        const std::int64_t first = tiles.begin(i) * lanes, width = tiles.size(i) * lanes;
+        const std::int64_t columns = c - first < width ? c - first : width;
+        const T* from = sums + (b * parts * tiles.parts + i) * part_size;
+        T* y = a.y.as<T>() + blocks.begin(b0 + b) * a.y.stride[0] + first;
+        for (std::int64_t r = 0; r < blocks.size(b0 + b); ++r) {
+          for (std::int64_t j = 0; j < columns; ++j) {
+            T sum = from[r * width + j];
+            for (std::int64_t part = 1; part < shares.parts; ++part) {
+              sum += from[part * tiles.parts * part_size + r * width + j];
+            }
+            y[r * a.y.stride[0] + j] = sum;
           }
         }
       });
