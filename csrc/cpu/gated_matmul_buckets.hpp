@@ -136,10 +136,12 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                      gates[g], blocks.size(block), quantum, sorted);
         needed[task] = needed_subsets(gates[g], sorted);
       });
-      const EvenSplit shares(here, (here + parts - 1) / parts);
-      parallel_for(b_count * shares.parts * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
-        const std::int64_t b = task / (shares.parts * column_tasks);
-        const std::int64_t part = task / column_tasks % shares.parts;
+      // One task at least, so that y is written when there are no paths.
+      const EvenSplit shares(here, here < parts ? 1 : (here + parts - 1) / parts);
+      const std::int64_t share_tasks = shares.parts == 0 ? 1 : shares.parts;
+      parallel_for(b_count * share_tasks * column_tasks, work, a.exec.threads, [&](std::int64_t task) {
+        const std::int64_t b = task / (share_tasks * column_tasks);
+        const std::int64_t part = task / column_tasks % share_tasks;
         const std::int64_t begin = blocks.begin(b0 + b), rows = blocks.size(b0 + b);
         ScratchSizes sizes;
         const auto x_at = sizes.add<T>((rows + 1) * k_step);
@@ -199,7 +201,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         for (std::int64_t r = 0; r < blocks.size(b0 + b); ++r) {
           for (std::int64_t j = 0; j < columns; ++j) {
             T sum = from[r * width + j];
-            for (std::int64_t part = 1; part < shares.parts; ++part) {
+            for (std::int64_t part = 1; part < share_tasks; ++part) {
               sum += from[part * tiles.parts * part_size + r * width + j];
             }
             y[r * a.y.stride[0] + j] = sum;
