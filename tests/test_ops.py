@@ -279,9 +279,24 @@ def test_all_gates_on(isa):
     check_weight_grad(out, x, bits, dy, added_to=torch.ones(35, 21, 13))
 
 
+@pytest.mark.parametrize("n", [1, 33, 150])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_do_not_depend_on_threads(isa, threads, dtype):
-    x, weight, bias, dy, bits = draw(700, 40, 33, 70, dtype)
+def test_few_samples_per_path_and_weights_far_apart(isa, dtype, n):
+    x, weight, bias, dy, bits = draw(n, 20, 530, 600, dtype)
+    bits &= torch.rand(bits.shape) < 0.1
+    check_all(x, weight, bias, dy, bits)
+    check_all(x, weight.mT.contiguous().mT, bias, dy, bits)
+
+
+# N, P, D, C: tiles of columns; two parts of the groups; several passes over groups; several batches of blocks; rows
+# of weights on a memory page each.
+@pytest.mark.parametrize(
+    "shape", [(700, 40, 33, 70), (60, 90, 20, 10), (40, 1400, 9, 7), (4200, 21, 9, 5), (90, 20, 70, 600)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_do_not_depend_on_threads(isa, threads, dtype, shape):
+    x, weight, bias, dy, bits = draw(*shape, dtype)
+    check_all(x, weight, bias, dy, bits)
     gates = glai.pack_gates(bits)
     results = []
     for n in (1, 2, 3, 3):
