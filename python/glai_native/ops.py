@@ -99,7 +99,8 @@ def gated_matmul(
     Returns:
         ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on, and no others unless
         ``form="reference"`` is forced, where those of a path that most samples have on may reach every sample; one in
-        x reaches its own sample only.
+        x reaches its own sample only. Weights of paths that are on together may be added before they are multiplied:
+        such a sum overflows where the largest finite number is passed, although the products alone might not.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
