@@ -29,7 +29,7 @@ constexpr std::int64_t kPartGroups = 4;  // in a part at least
 constexpr std::int64_t kPartVecs = 2;
 constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are kept at a time
 // Where a group has at most this share of the samples, and weights are far apart, groups come one by
-// one.
+// one. (So the order of a sum, and its last bits, may differ between layouts of equal weights.)
 constexpr double kFewRows = 0.15;
 // A block of samples is copied panel by panel where a sample is multiplied at least this often.
 constexpr double kCopiedUses = 6.0;

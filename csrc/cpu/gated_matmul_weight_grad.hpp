@@ -18,6 +18,8 @@ namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGradFeatures = 128;  // features per task
 constexpr std::int64_t kGradFeaturesFarApart = 512;
+constexpr std::int64_t kMaxPackedBytes = 4 << 20;  // of an operand; larger ones are read where they lie
+constexpr std::int64_t kCopiedValues = 16384;      // of a task, where all gates are on
 // With at most this many outputs the features may be the vector lanes instead.
 constexpr std::int64_t kMaxOutputsAcross = 32;
 
@@ -226,7 +228,8 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
   const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
   const int gates = t.group.count;
   const bool add = a.accumulate || !t.first;
-  const bool packed = !across && c > kMaxTileVecs * Vec<T>::width;
+  const std::int64_t b_bytes = t.buckets.begin[1 << gates] * c * static_cast<std::int64_t>(sizeof(T));
+  const bool packed = !across && c > kMaxTileVecs * Vec<T>::width && b_bytes <= kMaxPackedBytes;
   const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
   const std::int64_t rows = t.buckets.begin[1 << gates];
   constexpr std::int64_t tile = kMaxOuterTileVecs * Vec<T>::width;
@@ -374,24 +377,26 @@ void gated_matmul_weight_grad_all_on(const GatedMatmulWeightGradArgs& a) {
   gated_matmul_weight_grad_buckets<T>(one, 1);
   const T* dw = reinterpret_cast<const T*>(memory + dw_at);
   const T* db = reinterpret_cast<const T*>(memory + db_at);
-  parallel_for(a.n_gates, static_cast<double>(a.n_gates * d) * static_cast<double>(c), a.exec.threads,
-               [&](std::int64_t p) {
-                 const bool flat = a.dw.stride[1] == c;
-                 const std::int64_t rows = flat ? 1 : d, columns = flat ? d * c : c;
-                 for (std::int64_t k = 0; k < rows; ++k) {
-                   T* out = a.dw.as<T>() + p * a.dw.stride[0] + k * a.dw.stride[1];
-                   const T* from = dw + k * columns;
-                   if (a.accumulate) {
-                     for (std::int64_t j = 0; j < columns; ++j) out[j] += from[j];
-                   } else {
-                     for (std::int64_t j = 0; j < columns; ++j) out[j] = from[j];
-                   }
-                 }
-                 for (std::int64_t j = 0; a.db && j < c; ++j) {
-                   T* out = a.db->as<T>() + p * a.db->stride[0] + j;
-                   *out = a.accumulate ? *out + db[j] : db[j];
-                 }
-               });
+  const EvenSplit tasks(a.n_gates, (kCopiedValues + d * c) / (d * c + 1));
+  parallel_for(
+      tasks.parts, 0.25 * static_cast<double>(a.n_gates * d) * static_cast<double>(c), a.exec.threads,
+      [&](std::int64_t task) {
+        const bool flat = a.dw.stride[1] == c;
+        const std::int64_t rows = flat ? 1 : d, columns = flat ? d * c : c;
+        const auto copy = [&](const T* from, std::int64_t count, T* out) {
+          if (a.accumulate) {
+            for (std::int64_t j = 0; j < count; ++j) out[j] += from[j];
+          } else {
+            for (std::int64_t j = 0; j < count; ++j) out[j] = from[j];
+          }
+        };
+        for (std::int64_t p = tasks.begin(task); p < tasks.begin(task) + tasks.size(task); ++p) {
+          for (std::int64_t k = 0; k < rows; ++k) {
+            copy(dw + k * columns, columns, a.dw.as<T>() + p * a.dw.stride[0] + k * a.dw.stride[1]);
+          }
+          if (a.db) copy(db, c, a.db->as<T>() + p * a.db->stride[0]);
+        }
+      });
 }
 
 template <class T>

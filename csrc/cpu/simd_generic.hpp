@@ -8,7 +8,7 @@
 
 namespace glai::GLAI_ISA {
 
-// The first `count` lanes of a vector, 0 < count <= width.
+// The first `count` lanes of a vector, 0 <= count <= width.
 template <class T>
 struct Tail {
   int count;
