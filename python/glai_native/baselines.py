@@ -20,9 +20,11 @@ Calls = dict[str, Callable[[], Tensor]]
 # The chunked forms keep N·(paths in a chunk)·C values at a time: about what a second-level cache holds, and what a
 # third-level cache does. Four times more or fewer were never the best torch form by more than 3% (any op, 8 shapes).
 CHUNK_VALUES = (1 << 18, 1 << 20)
+# On a GPU: what its second-level cache holds, and enough for each launch to fill the card.
+CUDA_CHUNK_VALUES = (1 << 22, 1 << 25)
 
 
-class _Kept:
+class Kept:
     """What the forms of one op keep between steps, each made when first asked for."""
 
     def __init__(self, case: Case) -> None:
@@ -59,7 +61,12 @@ class _Kept:
     @cached_property
     def rows(self) -> list[Tensor]:
         """Of each path, the samples that it is on for."""
-        return [self.case.gates[:, path].nonzero().squeeze(1) for path in range(self.p)]
+        return list(self.rows_by_path.split(self.case.gates.sum(0).tolist()))
+
+    @cached_property
+    def rows_by_path(self) -> Tensor:
+        """The same in one: the samples of path 0, those of path 1, and so on."""
+        return self.case.gates.T.nonzero()[:, 1].contiguous()
 
     @cached_property
     def product(self) -> Tensor:
@@ -83,7 +90,8 @@ class _Kept:
 
     def chunks(self) -> dict[str, list[tuple[int, int]]]:
         """First and last+1 path of each chunk, per size of a chunk; a chunk of all paths is the dense form."""
-        sizes = sorted({max(1, values // (self.n * self.c)) for values in CHUNK_VALUES})
+        chunk_values = CUDA_CHUNK_VALUES if self.x.is_cuda else CHUNK_VALUES
+        sizes = sorted({max(1, values // (self.n * self.c)) for values in chunk_values})
         return {
             f"chunks of {size}": [(a, min(a + size, self.p)) for a in range(0, self.p, size)]
             for size in sizes
@@ -93,7 +101,7 @@ class _Kept:
 
 def forward_baselines(case: Case) -> Calls:
     """Forms of ``y[n,c] = sum_p g[n,p] · sum_d x[n,d] · w[p,d,c]``."""
-    kept = _Kept(case)
+    kept = Kept(case)
     x, weight, g, n, p, c = kept.x, kept.weight, kept.g, kept.n, kept.p, kept.c
 
     def chunked(chunks: list[tuple[int, int]], chunk_weight: Callable[[int, int], Tensor]) -> Tensor:
@@ -131,7 +139,7 @@ def forward_baselines(case: Case) -> Calls:
 
 def weight_grad_baselines(case: Case) -> Calls:
     """Forms of ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``; each in the layout it likes best."""
-    kept = _Kept(case)
+    kept = Kept(case)
     x, dy, p, d, c = kept.x, kept.dy, kept.p, kept.d, kept.c
 
     def chunked(chunks: list[tuple[int, int]]) -> Tensor:
@@ -167,7 +175,7 @@ def weight_grad_baselines(case: Case) -> Calls:
 
 def input_grad_baselines(case: Case) -> Calls:
     """Forms of ``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · w[p,d,c]``."""
-    kept = _Kept(case)
+    kept = Kept(case)
     dy, weight, g, n, p, d, c = kept.dy, kept.weight, kept.g, kept.n, kept.p, kept.d, kept.c
 
     def chunked(chunks: list[tuple[int, int]]) -> Tensor:

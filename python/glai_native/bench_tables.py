@@ -59,7 +59,8 @@ def print_results(results: dict[str, Any], console: Console, every_row: bool = F
         )
 
 
-def _table(title: str, caption: str, left: int, *columns: str) -> Table:
+def make_table(title: str, caption: str, left: int, *columns: str) -> Table:
+    """A table whose first ``left`` columns are words and the others numbers."""
     table = Table(
         title=title, title_justify="left", caption=caption or None, caption_justify="left", box=SIMPLE
     )
@@ -69,7 +70,7 @@ def _table(title: str, caption: str, left: int, *columns: str) -> Table:
 
 
 def _summary_table(summary: Sequence[SummaryLine], threads: int) -> Table:
-    table = _table(
+    table = make_table(
         f"best torch / ours, {threads_name(threads)}: geometric mean (worst), below it the target",
         "Over 1: ours is faster. Gates over density 0.85 count as density 1; the floor is of any cell.",
         0,
@@ -82,13 +83,14 @@ def _summary_table(summary: Sequence[SummaryLine], threads: int) -> Table:
         floor = f"{line.floor.worst:.2f}\n>= {line.floor.target:g}"
         table.add_row(
             line.label,
-            *(_figure(figure) for figure in line.figures),
+            *(figure_text(figure) for figure in line.figures),
             f"[red]{floor}[/]" if line.floor.missed else floor,
         )
     return table
 
 
-def _figure(figure: Figure | None) -> str:
+def figure_text(figure: Figure | None) -> str:
+    """Mean, worst and target, in red where it is missed."""
     if figure is None:
         return ""
     text = f"{figure.mean:.2f} ({figure.worst:.2f})"
@@ -98,7 +100,7 @@ def _figure(figure: Figure | None) -> str:
 
 
 def _scaling_table(lines: Sequence[Scaling], threads: int, sgemm: float) -> Table:
-    table = _table(
+    table = make_table(
         f"time with one thread / with {threads}; sgemm {sgemm:.2f}",
         "",
         1,
@@ -117,7 +119,7 @@ def _scaling_table(lines: Sequence[Scaling], threads: int, sgemm: float) -> Tabl
 
 
 def _rows_table(rows: Sequence[Row]) -> Table:
-    table = _table(
+    table = make_table(
         "every row",
         "N samples, P paths, D features, C outputs; peak: useful multiply-adds per second over sgemm's",
         3,

@@ -161,23 +161,13 @@ def bench_ops(
 def _bench_case(case: Case, threads: Sequence[int], seconds: float, peaks: dict[int, float]) -> Iterator[Row]:
     gates = pack_gates(case.gates)
     for op in OPS:
-        ours, baselines = _calls(op, case, gates)
+        ours, baselines = op_calls(op, case, gates)
         expected = ours()
-        tolerance = 1e-3 * float(expected.abs().max())
-
-        def check(
-            name: str, result: Tensor, op: str = op, expected: Tensor = expected, tolerance: float = tolerance
-        ) -> None:
-            # In parts, so that no third tensor of that size is made.
-            parts = zip(result.chunk(64), expected.chunk(64), strict=True)
-            if not all(float((a - b).abs().max()) <= tolerance for a, b in parts):
-                raise RuntimeError(f"{op} {case.shape}: '{name}' computes something else")
-
+        check = agreement_check(f"{op} {case.shape}", expected, 1e-3)
         for count in threads:
             torch.set_num_threads(count)
             medians = measure(ours, baselines, seconds, check)
-            mine = medians.pop(OURS)
-            best = min(medians, key=lambda name: medians[name])
+            mine = medians[OURS]
             yield {
                 "op": op,
                 "shape": [case.shape.n, case.shape.p, case.shape.d, case.shape.c],
@@ -185,15 +175,39 @@ def _bench_case(case: Case, threads: Sequence[int], seconds: float, peaks: dict[
                 "density": case.density,
                 "deviation": gates.deviation(),
                 "threads": count,
-                "ours_ms": mine * 1e3,
-                "baselines_ms": {name: value * 1e3 for name, value in medians.items()},
-                "best": best,
-                "ratio": medians[best] / mine,
+                **compared(medians),
                 "peak_fraction": case.shape.work * gates.density() / mine / (peaks[count] * 1e9),
             }
 
 
-def _calls(op: str, case: Case, gates: PackedGates) -> tuple[Callable[[], Tensor], Calls]:
+def agreement_check(what: str, expected: Tensor, tolerance: float) -> Callable[[str, Tensor], None]:
+    """Raises RuntimeError for a named result that is off by more than that share of the largest expected value."""
+    limit = tolerance * float(expected.abs().max())
+
+    def check(name: str, result: Tensor) -> None:
+        # In parts, so that no third tensor of that size is made.
+        parts = zip(result.chunk(64), expected.chunk(64), strict=True)
+        if not all(float((a - b).abs().max()) <= limit for a, b in parts):
+            raise RuntimeError(f"{what}: '{name}' computes something else")
+
+    return check
+
+
+def compared(medians: dict[str, float]) -> Row:
+    """The part of a row that says how ours did beside the best of the others."""
+    mine = medians[OURS]
+    others = {name: value for name, value in medians.items() if name != OURS}
+    best = min(others, key=lambda name: others[name])
+    return {
+        "ours_ms": mine * 1e3,
+        "baselines_ms": {name: value * 1e3 for name, value in others.items()},
+        "best": best,
+        "ratio": others[best] / mine,
+    }
+
+
+def op_calls(op: str, case: Case, gates: PackedGates) -> tuple[Callable[[], Tensor], Calls]:
+    """Our call, and every torch form by name."""
     x, weight, dy = case.x, case.weight, case.dy
     if op == FORWARD:
         return lambda: gated_matmul(x, gates, weight), forward_baselines(case)

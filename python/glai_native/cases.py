@@ -80,15 +80,16 @@ def make_case(
     *,
     gates: Tensor | None = None,
     source: str = INDEPENDENT,
+    device: torch.device | str = "cpu",
 ) -> Case:
-    """Standard normal values, and independent gates of that density or the ``gates`` given."""
-    generator = torch.Generator().manual_seed(seed)
+    """Standard normal values, and independent gates of that density or the ``gates`` given; drawn on ``device``."""
+    generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, dtype=dtype)
+        return torch.randn(size, generator=generator, dtype=dtype, device=device)
 
     if gates is None:
-        gates = torch.rand((shape.n, shape.p), generator=generator) < density
+        gates = torch.rand((shape.n, shape.p), generator=generator, device=device) < density
     return Case(
         shape,
         density,

@@ -13,6 +13,9 @@ from glai_native import _native
 from glai_native.backend import execution
 from glai_native.ops import gated_matmul, pack_gates
 
+# Seconds that one call takes, on the device that it runs on.
+Clock = Callable[[Callable[[], object]], float]
+
 OURS = "glai_native"
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
@@ -30,6 +33,7 @@ def measure(
     baselines: dict[str, Callable[[], Tensor]],
     seconds: float,
     check: Callable[[str, Tensor], None] = lambda name, result: None,
+    clock: Clock | None = None,
 ) -> dict[str, float]:
     """Median seconds per call, the calls taking turns, each round starting with the next.
 
@@ -42,28 +46,28 @@ def measure(
         baselines: what to time beside it, by name.
         seconds: budget for the rounds of all of them together; three rounds are run whatever it says.
         check: is given every name with the result of its warm-up, and raises when it is wrong.
+        clock: of the device that the calls run on (None: the CPU's, wall time); when it returns, the call is over.
 
     Returns:
         By name, ours under ``OURS``.
     """
     calls = {OURS: ours, **baselines}
+    clock = clock or _seconds
     tried = {}
     for name, call in calls.items():
-        start = time.perf_counter()
-        result = call()
-        tried[name] = time.perf_counter() - start
+        tried[name], result = _with_result(clock, call)
         check(name, result)
         del result  # one result at a time: a gradient of the weights may be large
-    for name, taken in _rounds(calls, 1, TRIAL_SHARE * seconds).items():
+    for name, taken in _rounds(calls, 1, TRIAL_SHARE * seconds, clock).items():
         tried[name] = min(tried[name], *taken)
     limit = HOPELESS * min(tried[name] for name in baselines)
     hopeful = {name: call for name, call in calls.items() if name == OURS or tried[name] <= limit}
-    times = _rounds(hopeful, MIN_ROUNDS, seconds)
+    times = _rounds(hopeful, MIN_ROUNDS, seconds, clock)
     return {name: statistics.median(times[name]) if name in times else tried[name] for name in calls}
 
 
 def _rounds(
-    calls: Mapping[str, Callable[[], object]], at_least: int, seconds: float
+    calls: Mapping[str, Callable[[], object]], at_least: int, seconds: float, clock: Clock
 ) -> dict[str, list[float]]:
     """Seconds of each call in every round, each round starting with the next."""
     names = list(calls)
@@ -73,8 +77,13 @@ def _rounds(
         if i >= at_least and time.perf_counter() > end:
             break
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            times[name].append(_seconds(calls[name]))
+            times[name].append(clock(calls[name]))
     return times
+
+
+def _with_result(clock: Clock, call: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    results: list[Tensor] = []
+    return clock(lambda: results.append(call())), results[0]
 
 
 def _seconds(call: Callable[[], object]) -> float:
