@@ -38,6 +38,7 @@ examples:
   glai bench --quick                                 a few cases, under three minutes
   glai bench --threads 1 --json                      the whole grid with one thread, for machines
   glai bench --shape 1024,256,384,64 --all           one shape (N,P,D,C), every row
+  glai bench --device cuda --quick                   on a GPU, under four minutes
   glai bench --quick --explain                       which form each case takes, and why
   GLAI_DATA=data glai bench                          also with gates of selectors trained on MNIST and BANKING77
 """
@@ -121,8 +122,20 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=1.0,
-        help="time budget per op, case and number of threads (default: %(default)s)",
+        help="time budget per op, case and number of threads or precision (default: 1; on a GPU 0.3, quick 0.12)",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("bf16", "tf32", "fp32"),
+        default=["bf16", "tf32", "fp32"],
+        help="on a GPU: time every case in each of these (default: all)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="on a GPU: what has not begun by then is left out (default: no end, quick 3)",
     )
     parser.add_argument(
         "--shape", type=shape, nargs="+", metavar="N,P,D,C", help="these shapes instead of the grid's"
@@ -220,15 +233,13 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from glai_native.bench_tables import print_results
-
     if arguments.explain:
         return _explain(arguments)
     results = run_bench(arguments)
     if arguments.json:
         print(json.dumps(results, indent=2))
     else:
-        print_results(results, Console(), every_row=arguments.all)
+        print_bench(results, Console(), every_row=arguments.all)
     return 0
 
 
@@ -247,15 +258,33 @@ def _explain(arguments: argparse.Namespace) -> int:
 def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """The benchmark as :func:`add_bench_arguments` describes it."""
     from glai_native.benchmark import bench_ops
+    from glai_native.cuda_benchmark import bench_cuda
     from glai_native.real_gates import data_folder
 
+    if arguments.device == "cuda":
+        return bench_cuda(
+            quick=arguments.quick,
+            seconds=arguments.seconds,
+            shapes=arguments.shape,
+            precisions=list(dict.fromkeys(arguments.precisions)),
+            minutes=arguments.minutes,
+        )
     return bench_ops(
         quick=arguments.quick,
         threads=list(dict.fromkeys(arguments.threads)),
-        seconds=arguments.seconds,
+        seconds=1.0 if arguments.seconds is None else arguments.seconds,
         shapes=arguments.shape,
         data=data_folder(),
     )
+
+
+def print_bench(results: dict[str, Any], console: Console, every_row: bool) -> None:
+    """The tables of :func:`run_bench`'s results."""
+    from glai_native.bench_tables import print_results
+    from glai_native.cuda_tables import print_cuda_results
+
+    show = print_cuda_results if results["settings"].get("device") == "cuda" else print_results
+    show(results, console, every_row)
 
 
 def _show(figures: dict[str, Any], as_json: bool) -> None:

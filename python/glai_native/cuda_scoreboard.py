@@ -1,0 +1,90 @@
+"""What the GPU benchmark's rows add up to: the targets per precision, and which cells missed theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from glai_native.benchmark import FORWARD, OPS, Row
+from glai_native.cases import Shape
+from glai_native.cuda_benchmark import PATH_KERNEL
+from glai_native.scoreboard import Figure, geometric_mean
+
+# Products of this many multiply-adds are bounded by the matrix units alone.
+LARGE_WORK = 1 << 37
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: which rows it counts, and the target of their geometric mean.
+
+    ``precisions``: those that the target is set for; ``figure``: what of a row is counted.
+    """
+
+    label: str
+    counts: Callable[[Row], bool]
+    target: float | None
+    precisions: tuple[str, ...] = ("bf16", "tf32")
+    figure: str = "ratio"
+
+    def target_for(self, precision: str) -> float | None:
+        """None: no target is set."""
+        return self.target if precision in self.precisions else None
+
+
+def _of(op: str, counts: Callable[[int, float], bool]) -> Callable[[Row], bool]:
+    """Rows of one op whose number of outputs and density are counted."""
+    return lambda row: row["op"] == op and counts(row["shape"][3], row["density"])
+
+
+def _large(row: Row) -> bool:
+    return row["op"] == FORWARD and row["shape"][3] >= 64 and Shape(*row["shape"]).work >= LARGE_WORK
+
+
+LINES = (
+    *(Line(f"{op}, C <= 64, density <= 0.75", _of(op, lambda c, r: c <= 64 and r <= 0.75), 2) for op in OPS),
+    *(
+        Line(f"{op}, C >= 128, density <= 0.25", _of(op, lambda c, r: c >= 128 and 0.1 < r <= 0.25), 2)
+        for op in OPS
+    ),
+    *(Line(f"{op}, C >= 128, density <= 0.1", _of(op, lambda c, r: c >= 128 and r <= 0.1), 4) for op in OPS),
+    *(
+        Line(f"{op}, other C and density", _of(op, lambda c, r: r < 1 and _no_other(c, r)), None)
+        for op in OPS
+    ),
+    *(Line(f"{op}, density 1", _of(op, lambda c, r: r == 1), 1) for op in OPS),
+    Line("path kernel", lambda row: row["op"] == PATH_KERNEL, 3, ("bf16",)),
+    Line("forward, share of the matrix rate", _large, 0.45, ("bf16",), "matrix_fraction"),
+)
+FLOOR = 1.0  # of any cell's ratio
+
+
+def _no_other(c: int, density: float) -> bool:
+    return not (c <= 64 and density <= 0.75) and not (c >= 128 and density <= 0.25)
+
+
+def summarize(rows: Sequence[Row], precisions: Sequence[str]) -> list[tuple[str, list[Figure | None]]]:
+    """Label and a figure per precision (None: no such cell); the last line is the worst cell of all."""
+    summary = []
+    for line in LINES:
+        figures = [
+            _figure(
+                [row[line.figure] for row in _of_precision(rows, p) if line.counts(row)], line.target_for(p)
+            )
+            for p in precisions
+        ]
+        if any(figures):
+            summary.append((line.label, figures))
+    worst = [min((row["ratio"] for row in _of_precision(rows, p)), default=None) for p in precisions]
+    summary.append(
+        ("any cell", [None if one is None else Figure(one, one, len(rows), FLOOR) for one in worst])
+    )
+    return summary
+
+
+def _of_precision(rows: Sequence[Row], precision: str) -> list[Row]:
+    return [row for row in rows if row["precision"] == precision]
+
+
+def _figure(values: Sequence[float], target: float | None) -> Figure | None:
+    return Figure(geometric_mean(values), min(values), len(values), target) if values else None

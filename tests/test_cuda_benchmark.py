@@ -1,0 +1,300 @@
+"""The GPU's benchmark, run on the CPU with clocks and cards that stand in."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+import glai_native as glai
+from accuracy import assert_accurate
+from glai_native import backend, cuda_benchmark, cuda_card, cuda_scoreboard, measuring
+from glai_native import reference as ref
+from glai_native.benchmark import FORWARD, INPUT_GRAD, OPS, WEIGHT_GRAD
+from glai_native.cases import Shape, make_case
+from glai_native.cli import main
+from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
+from glai_native.cuda_card import Card, EventClock
+from glai_native.cuda_tables import print_cuda_results
+
+BENCH = Path(__file__).parents[1] / "bench"
+SMALL = Shape(33, 9, 16, 8)
+
+
+def wide_console():
+    return Console(width=200)
+
+
+@pytest.fixture
+def card(monkeypatch, threads):
+    """The CPU in the place of a card."""
+    threads(1)
+    monkeypatch.setattr(cuda_card, "MATRIX_SIZE", 32)
+    monkeypatch.setattr(cuda_card, "COPY_BYTES", 1 << 10)
+    monkeypatch.setattr(cuda_benchmark, "PATH_KERNEL_SHAPE", (40, 33, 5))
+    return Card("NVIDIA Test 1 GB", torch.device("cpu"), 1 << 30, 1 << 13, measuring._seconds)
+
+
+@pytest.fixture
+def eager_compiler(monkeypatch):
+    """The compiler that changes nothing, and what it was given."""
+    compiled = []
+
+    def compiler(function, dynamic):
+        assert not dynamic
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    yield compiled
+    forget_compiled()
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bench_ops():
+    return script("bench_ops")
+
+
+@pytest.fixture(scope="module")
+def launch_kernels():
+    return script("launch_kernels")
+
+
+@pytest.mark.usefixtures("eager_compiler")
+@pytest.mark.parametrize("density", [1.0, 0.4])
+def test_every_baseline_computes_the_op(density):
+    if not hasattr(torch, "_grouped_mm"):
+        pytest.skip(f"torch {torch.__version__} has no _grouped_mm")
+    case = make_case(SMALL, density)
+    x, w, dy = case.x.double(), case.weight.double(), case.dy.double()
+    expected = {
+        FORWARD: lambda x, w, dy: ref.gated_matmul_ref(x, case.gates, w),
+        WEIGHT_GRAD: lambda x, w, dy: ref.gated_matmul_weight_grad_ref(x, case.gates, dy),
+        INPUT_GRAD: lambda x, w, dy: ref.gated_matmul_input_grad_ref(dy, case.gates, w),
+    }
+    for op, reference in expected.items():
+        calls = cuda_baselines(op, case, compiled=True)
+        assert COMPILED in calls
+        assert "grouped_mm" in calls
+        ones = [torch.ones_like(t) for t in (x, w, dy)]
+        terms = reference(x.abs(), w.abs(), dy.abs())
+        for call in (*calls.values(), *calls.values()):
+            assert_accurate(call(), reference(x, w, dy), terms, reference(*ones) + 1)
+
+
+def test_what_torch_lacks_is_said(monkeypatch):
+    monkeypatch.delattr(torch, "_grouped_mm", raising=False)
+    calls = cuda_baselines(FORWARD, make_case(SMALL, 0.5), compiled=False)
+    with pytest.raises(RuntimeError, match="has no _grouped_mm"):
+        calls["grouped_mm"]()
+
+
+def test_results(card, eager_compiler, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_benchmark, "QUICK_SHAPES", (SMALL,))
+        results = cuda_benchmark.bench_cuda(
+            quick=True, seconds=0, precisions=["tf32", "fp32"], card=card, progress=False
+        )
+    assert not backend.allows_tf32()
+    assert results["skipped"] == []
+    assert eager_compiler == []  # quick compiles for bf16 only
+    assert results["machine"]["card"] == "NVIDIA Test 1 GB"
+    assert set(results["machine"]["matrix_gfma_per_s"]) == {"tf32", "fp32"}
+    assert len(results["rows"]) == 2 * (1 + 3 * 3)
+    for row in results["rows"]:
+        assert row["ratio"] == pytest.approx(min(row["baselines_ms"].values()) / row["ours_ms"])
+        assert row["left_out"][COMPILED] == "takes seconds per shape"
+        assert row["floor_ms"] > 0
+        assert row["matrix_fraction"] > 0
+    small = [row for row in results["rows"] if row["shape"] == [33, 9, 16, 8]]
+    # Two turns of 2**13 bytes over inputs of 4·(33·16 + 9·16·8 + 33·8) bytes and bits.
+    assert {row["sets"] for row in small} == {3}
+    assert json.loads(json.dumps(results)) == results
+    print_cuda_results(results, wide_console(), every_row=True)
+    output = capsys.readouterr().out
+    for words in ("NVIDIA Test 1 GB", "path kernel", "density 1", "any cell", "Cells under 1", "every row"):
+        assert words in output
+
+
+def test_the_whole_grid(card, eager_compiler):
+    cells = list(cuda_benchmark._cells(False, None, ["bf16", "fp32"]))
+    assert len(cells) == 2 * (1 + 8 * 3 * 6)
+    assert {shape.n for _, shape, _ in cells if shape} == {256, 4096, 65_536}
+    results = cuda_benchmark.bench_cuda(
+        seconds=0, shapes=[SMALL], precisions=["fp32"], card=card, progress=False
+    )
+    assert len(results["rows"]) == 3 * 6
+    assert len(eager_compiler) == 3  # once for all densities of a shape
+    assert all(COMPILED in row["baselines_ms"] for row in results["rows"])
+
+
+def test_what_does_not_fit_or_fails_is_left_out(card, capsys, monkeypatch):
+    small = Card(card.name, card.device, 5000, card.cache_bytes, card.clock)
+    results = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["fp32"], card=small, progress=False
+    )
+    assert results["rows"] == []
+    assert "takes 0 GB" in results["skipped"][0]["reason"]
+    print_cuda_results(results, wide_console())
+    assert "Left out: (33,9,16,8), density 1, fp32: takes 0 GB" in capsys.readouterr().out
+
+    late = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, precisions=["fp32"], minutes=-1, card=card, progress=False
+    )
+    assert {one["reason"] for one in late["skipped"]} == {"the time was over"}
+    print_cuda_results(late, wide_console())
+    assert " more" in capsys.readouterr().out
+
+    def broken(op, case, compiled):
+        return {"wrong": lambda: torch.ones(1, 1), "lacks memory": lambda: 1 / 0}
+
+    monkeypatch.setattr(cuda_benchmark, "cuda_baselines", broken)
+    one = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["fp32"], card=card, progress=False
+    )
+    assert {"wrong", "lacks memory"} <= set(one["rows"][0]["left_out"])
+    print_cuda_results(one, wide_console())
+    assert "Form left out of 9 of 9 cells: lacks memory: division by zero" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_our_result_is_held_to_float64(op, card, monkeypatch):
+    real = cuda_benchmark.op_calls
+
+    def wrong(name, case, gates):
+        ours, baselines = real(name, case, gates)
+        return (lambda: ours() * 1.001) if name == op else ours, baselines
+
+    monkeypatch.setattr(cuda_benchmark, "op_calls", wrong)
+    results = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["fp32"], card=card, progress=False
+    )
+    assert {row["op"] for row in results["rows"]} == set(OPS) - {op}
+    assert {one["shape"] for one in results["skipped"]} == {f"{op} {SMALL}"}
+    assert "'glai_native' computes something else" in results["skipped"][0]["reason"]
+
+
+def test_sets_take_turns():
+    order = []
+
+    def call(i):
+        return lambda: (order.append(i), torch.tensor(i))[1]
+
+    rotation = cuda_benchmark.Rotation([call(0), call(1), call(2)])
+    assert [int(rotation()) for _ in range(5)] == [0, 1, 2, 0, 1]
+    assert order == [2, 1, 0, 1, 2, 0, 1]  # all once, so that the first call of none is timed
+
+
+def test_the_event_clock():
+    log = []
+
+    class Event:
+        def __init__(self):
+            self.name = f"event {len(names)}"
+            names.append(self.name)
+
+        def record(self):
+            log.append(self.name)
+
+        def synchronize(self):
+            log.append(f"wait for {self.name}")
+
+        def elapsed_time(self, end):
+            return 2.5
+
+    names = []
+    clock = EventClock(64, torch.device("cpu"), Event)
+    clock._cold.fill_(1)
+    assert clock(lambda: log.append(f"call {int(clock._cold.sum())}")) == 2.5e-3
+    assert log == ["event 0", "call 0", "event 1", "wait for event 1"]
+
+
+def test_arithmetic_is_put_back():
+    assert not backend.allows_tf32()
+    with cuda_card.arithmetic("tf32"):
+        assert backend.allows_tf32()
+    assert not backend.allows_tf32()
+
+
+def row(op=FORWARD, c=10, density=0.5, ratio=2.0, precision="bf16", n=512, **others):
+    return {
+        "op": op,
+        "shape": [n, 64, 512, c],
+        "gates": "independent",
+        "density": density,
+        "precision": precision,
+        "ratio": ratio,
+        "matrix_fraction": 0.5,
+        **others,
+    }
+
+
+def test_the_summary_counts_each_row_where_it_belongs():
+    rows = [
+        row(ratio=4.0),
+        row(ratio=1.0, density=0.05),
+        row(ratio=1.5, precision="fp32"),
+        row(ratio=3.0, c=1000, density=0.25),
+        row(ratio=3.0, c=1000, density=0.1),
+        row(ratio=1.1, c=100, density=0.5),
+        row(ratio=0.9, density=1.0),
+        row(ratio=5.0, c=64, density=1.0, n=1 << 16),
+        row("path kernel", ratio=2.0),
+    ]
+    lines = dict(cuda_scoreboard.summarize(rows, ["bf16", "fp32"]))
+    few, exact = lines["forward, C <= 64, density <= 0.75"]
+    assert (few.mean, few.worst, few.target, few.missed) == (pytest.approx(2), 1, 2, False)
+    assert (exact.mean, exact.target) == (1.5, None)
+    many = [lines[f"forward, C >= 128, density <= {r}"][0] for r in (0.25, 0.1)]
+    assert [(one.mean, one.target, one.missed) for one in many] == [
+        (pytest.approx(3), 2, False),
+        (pytest.approx(3), 4, True),
+    ]
+    assert lines["forward, other C and density"][0].cells == 1
+    assert lines["forward, density 1"][0].worst == 0.9
+    assert lines["path kernel"][0].missed
+    assert lines["forward, share of the matrix rate"][0].cells == 1
+    worst = lines["any cell"]
+    assert [(one.worst, one.missed) for one in worst] == [(0.9, True), (1.5, False)]
+
+
+def test_without_a_gpu_it_is_one_sentence(bench_ops, capsys, monkeypatch):
+    info = {**glai.build_info(), "cuda_available": False, "cuda_reason": "no NVIDIA driver"}
+    monkeypatch.setattr(cuda_card, "build_info", lambda: info)
+    for run in (lambda: main(["bench", "--device", "cuda"]), lambda: bench_ops.main(["--device", "cuda"])):
+        assert run() == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert "no GPU to run on: no NVIDIA driver" in captured.err
+        assert captured.out == ""
+
+
+def test_each_card_has_its_file(bench_ops, card, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(Card, "here", classmethod(lambda cls: card))
+    monkeypatch.setattr(bench_ops, "RESULTS", tmp_path / "results")
+    options = ["--device", "cuda", "--quick", "--seconds", "0", "--shape", "33,9,16,8", "--precisions"]
+    assert bench_ops.main([*options, "fp32"]) == 0
+    results = json.loads((tmp_path / "results" / "nvidia-test-1-gb.json").read_text())
+    assert results["settings"]["precisions"] == ["fp32"]
+    assert len(results["rows"]) == 9
+    assert "NVIDIA Test 1 GB" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        bench_ops.main([*options, "int8"])
+    assert stop.value.code == 2
+
+
+def test_every_kernel_is_launched(launch_kernels, capsys, monkeypatch):
+    launch_kernels.launch(launch_kernels.RAGGED, "fp32", "cpu")
+    info = {**glai.build_info(), "cuda_available": False, "cuda_reason": "no NVIDIA driver"}
+    monkeypatch.setattr(glai, "build_info", lambda: info)
+    assert launch_kernels.main([]) == 2
+    assert "no GPU to run on: no NVIDIA driver" in capsys.readouterr().err
