@@ -1,0 +1,59 @@
+"""Launches every CUDA kernel once, on random data, for tools that look at single launches (profiler, sanitizer).
+
+Nothing is compared or timed here: the tests and bench_ops.py do that.
+
+python bench/launch_kernels.py --shape 4096,193,50,10 --precisions bf16 tf32
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+import glai_native as glai
+from glai_native.cases import Shape, make_case
+from glai_native.cli import shape
+from glai_native.cuda_card import PRECISIONS, arithmetic
+
+# Every size off the tiles' by one.
+RAGGED = Shape(129, 33, 65, 17)
+
+
+def launch(one: Shape, precision: str, device: torch.device | str) -> None:
+    case = make_case(one, 0.4, PRECISIONS[precision][0], device=device)
+    gates = glai.pack_gates(case.gates)
+    with arithmetic(precision), torch.no_grad():
+        glai.gated_matmul(case.x, gates, case.weight, case.weight[:, 0])
+        glai.gated_matmul_weight_grad(case.x, gates, case.dy)
+        glai.gated_matmul_input_grad(case.dy, gates, case.weight)
+        glai.path_kernel(case.x, [gates])
+        if case.x.dtype == torch.float32:
+            few = slice(0, min(8, one.p))  # the gram matrix grows with the square of paths
+            glai.path_gram(case.x, glai.pack_gates(case.gates[:, few]))
+    glai.path_gates([glai.pack_gates(case.gates[:, :3]), gates])
+    gates.unpack()
+    gates.counts()
+    gates.hamming(gates)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", type=shape, nargs="+", default=[RAGGED], metavar="N,P,D,C")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    arguments = parser.parse_args(argv)
+    info = glai.build_info()
+    if not info["cuda_available"]:
+        print(f"launch_kernels.py: no GPU to run on: {info['cuda_reason']}", file=sys.stderr)
+        return 2
+    for one in arguments.shape:
+        for precision in arguments.precisions:
+            launch(one, precision, "cuda")
+    torch.cuda.synchronize()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
