@@ -298,3 +298,27 @@ def test_every_kernel_is_launched(launch_kernels, capsys, monkeypatch):
     monkeypatch.setattr(glai, "build_info", lambda: info)
     assert launch_kernels.main([]) == 2
     assert "no GPU to run on: no NVIDIA driver" in capsys.readouterr().err
+
+
+def test_what_was_timed_outlives_a_failed_card(card, capsys):
+    class Failing(Card):
+        def release(self):
+            if releases.append(None) or len(releases) == 3:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    releases = []
+    failing = Failing(card.name, card.device, card.memory_bytes, card.cache_bytes, card.clock)
+    results = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["fp32"], card=failing, progress=False
+    )
+    assert len(results["rows"]) == 3 * 2  # two of three densities; the first release is after the floors
+    assert results["skipped"][-1]["reason"] == "CUDA error: an illegal memory access was encountered"
+
+
+def test_a_type_that_is_refused_is_left_out_with_the_reason(card):
+    results = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["bf16"], card=card, progress=False
+    )
+    assert results["rows"] == []  # the CPU's kernels take no bfloat16
+    assert len(results["skipped"]) == 3 * 3
+    assert all("bfloat16" in one["reason"] for one in results["skipped"])

@@ -101,8 +101,8 @@ def bench_cuda(
     Returns:
         As for ``bench_ops``, a row with precision instead of threads, sets (of inputs that take turns), left_out
         (form to reason), floor_ms (the larger of: every input read and result written once, at the bandwidth of a
-        copy; the multiply-adds of gates that are on, at the matrix rate), and matrix_fraction (multiply-adds of the
-        dense product per second over the matrix rate).
+        copy; the multiply-adds of gates that are on, or at density 1 of one product, at the matrix rate), and
+        matrix_fraction (multiply-adds of the dense product per second over the matrix rate).
     """
     start = time.perf_counter()
     card = card or Card.here()
@@ -126,8 +126,16 @@ def bench_cuda(
             run = _Run(card, precision, seconds, bandwidth, rates[precision], compiled, end, found)
             with arithmetic(precision):
                 run.path_kernel() if shape is None else run.products(shape, density)
-            card.release()
             bar.update(task, advance=1)
+            try:
+                card.release()
+            except (
+                RuntimeError
+            ) as error:  # after a failed kernel the card answers nothing more: keep what there is
+                found.skipped.append(
+                    {"shape": "all that follows", "gates": "any", "reason": _sentence(error)}
+                )
+                break
     return {
         "settings": {
             "device": "cuda",
@@ -199,11 +207,14 @@ class _Run:
                 make_case(shape, density, self.dtype, seed, device=self.card.device) for seed in range(count)
             ]
             gates = [pack_gates(case.gates) for case in sets]
+            on = gates[0].density()
         except RuntimeError as error:  # memory
             self._skip(str(shape), density, _sentence(error))
             return
         # Of x, weight and dy each op reads two and writes what is as large as the third.
-        floor = max(inputs / self.bandwidth, shape.work * gates[0].density() / self.rate)
+        # With every gate on the weights can be summed first: one product is left.
+        needed = shape.work / p if on == 1 else shape.work * on
+        floor = max(inputs / self.bandwidth, needed / self.rate)
         for op in OPS:
             try:
                 ours, baselines = self._rotations(op, sets, gates)

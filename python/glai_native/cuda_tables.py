@@ -86,7 +86,7 @@ def _print_rows(rows: list[Row], console: Console) -> None:
 
 
 def _card_name(machine: dict[str, Any]) -> str:
-    rates = ", ".join(f"{name} {rate / 1e3:.0f}" for name, rate in machine["matrix_gfma_per_s"].items())
+    rates = ", ".join(f"{name} {rate / 1e3:.3g}" for name, rate in machine["matrix_gfma_per_s"].items())
     return (
         f"{machine['card']}, torch {machine['torch']}; copies {machine['copy_gb_per_s']:.0f} GB/s read and "
         f"written, torch's large square products in TFMA/s: {rates}"
