@@ -5,14 +5,17 @@ import pytest
 import torch
 
 import glai_native as glai
+from conftest import make_mlp
 from executor import SCHEDULES, on_executor
-from glai_native import backend
+from glai_native import backend, ops
 from glai_native import reference as ref
 from test_ops import check_bias_grad, check_forward, check_input_grad, check_weight_grad, draw
 from test_path_gram import check_gram
 from test_path_gram import draw as path_gram_draw
 from test_path_kernel import check_kernel, pack
 from test_path_kernel import draw as path_kernel_draw
+from test_selector_gates import check_gates
+from test_selector_gates import draw as selector_draw
 
 
 def name_of(machine):
@@ -91,6 +94,49 @@ SHAPES = [
 def draw_as(shape, dtype, **options):
     *values, bits = draw(*shape, dtype=torch.float64, **options)
     return *(v.to(dtype) for v in values), bits
+
+
+# (N, D, H): also slices whose rows are aligned to 16 bytes, to 4, to less.
+SELECTOR_SHAPES = [(0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (33, 33, 33), (130, 72, 140), (65, 40, 64)]
+
+
+@pytest.mark.parametrize("shape", SELECTOR_SHAPES, ids=str)
+def test_selector_gates(place, arithmetic, shape):
+    dtype, rounding = arithmetic
+    x, weight, bias = selector_draw(*shape, dtype)
+    views = [(x, weight, bias), (x, weight.T.contiguous().T, bias), (x[::3, 1:], weight[1:, 1:], bias[1:])]
+    for x, weight, bias in views:
+        check_gates(ops.selector_gates(place(x), place(weight), place(bias)), x, weight, bias, **rounding)
+        check_gates(ops.selector_gates(place(x), place(weight)), x, weight, None, **rounding)
+
+
+def test_selector_gates_of_exact_sums(place, arithmetic):
+    """Small integers, exact in every type: zeros are many, and off."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randint(-2, 3, size, generator=generator).to(arithmetic[0])
+        for size in ((140, 9), (70, 9), (70,))
+    )
+    expected = ref.selector_gates_ref(x.double(), weight.double(), bias.double())
+    x[5] = float("nan")
+    expected[5] = False
+    assert torch.equal(ops.selector_gates(place(x), place(weight), place(bias)).unpack().cpu(), expected)
+    alone = ops.selector_gates(place(x[77:78]), place(weight), place(bias))
+    assert torch.equal(alone.unpack().cpu(), expected[77:78])
+
+
+@pytest.mark.parametrize("sizes", [(6, 33, 3), (6, 40, 35, 3)])
+def test_units_of_a_selector(place, sizes):
+    x = torch.randn((300, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mlp = make_mlp(*sizes, dtype=torch.float64)
+    *earlier, last = [layer for layer in mlp if isinstance(layer, torch.nn.Linear)][:-1]
+    gates = place(glai.PathSelector(mlp)).unit_gates(place(x))
+    activation = x
+    for layer in earlier:
+        activation = layer(activation).relu()
+    check_gates(gates[-1], activation.detach(), last.weight.detach(), last.bias.detach())
+    whole = ref.path_gates_ref([layer.unpack().cpu() for layer in gates])
+    assert torch.equal(glai.path_gates(gates).unpack().cpu(), whole)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

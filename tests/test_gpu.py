@@ -9,6 +9,7 @@ import torch
 
 import glai_native as glai
 from executor import SOURCE, probe_of
+from glai_native import ops
 from probe_words import MMA_TYPES, fragments, operands, random_floats, random_words
 
 pytestmark = pytest.mark.gpu
@@ -65,6 +66,7 @@ def run_all(x, weight, bias, dy, bits):
         glai.gated_matmul_input_grad(dy, gates, weight),
         glai.path_kernel(x, [gates]),
         gates.counts(),
+        ops.selector_gates(x, weight[..., 0]).words,
     )
 
 

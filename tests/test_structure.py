@@ -92,7 +92,22 @@ def test_many_samples_are_captured_in_blocks(monkeypatch, selector, samples):
     whole = selector.unit_gates(samples)
     monkeypatch.setattr("glai_native.structure.CAPTURE_ROWS", 7)
     for a, b in zip(whole, selector.unit_gates(samples), strict=True):
-        assert a.agreement(b) > 0.999  # a product's rounding may depend on the rows beside it
+        assert torch.equal(a.words, b.words)
+
+
+def test_gates_of_one_layer_do_not_depend_on_the_batch():
+    """Pre-activations are of rounding alone: where torch's product sums a lone row in another order, signs change."""
+    generator = torch.Generator().manual_seed(0)
+    half, weight = torch.randn((40, 300), generator=generator), torch.randn((70, 300), generator=generator)
+    x = torch.cat([half, half.flip(1)], dim=1)
+    mlp = make_mlp(600, 70, 3)
+    with torch.no_grad():
+        mlp[0].weight.copy_(torch.cat([weight, -weight.flip(1)], dim=1))
+        mlp[0].bias.zero_()
+    selector = glai.PathSelector(mlp)
+    together = selector.gates(x)
+    for rows in (slice(0, 1), slice(5, 8), slice(1, 40)):
+        assert torch.equal(selector.gates(x[rows]).words, together[rows].words)
 
 
 def test_no_samples(selector):
@@ -165,6 +180,13 @@ def test_selector_refuses(samples):
         mlp[0].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="weights must be finite"):
         glai.PathSelector(mlp)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_of_16_bits(dtype, samples):
+    mlp = make_mlp(6, 33, 4, dtype=dtype)
+    (gates,) = glai.PathSelector(mlp).unit_gates(samples)
+    assert torch.equal(gates.unpack(), mlp[0](samples.to(dtype)) > 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int32, torch.uint8])

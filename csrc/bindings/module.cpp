@@ -99,6 +99,17 @@ void bind_gates(py::module_& m) {
         check_and_run(op, check_path_gates, &OpTable::path_gates, args.unit_words.device, args);
       },
       "unit_words"_a, "n_units"_a, "inner_words"_a, "n_inner"_a, "words"_a, "threads"_a, "stream"_a);
+  m.def(
+      "selector_gates",
+      [](const TensorArg& x, const TensorArg& weight, const std::optional<TensorArg>& bias,
+         const TensorArg& words, bool tf32, int threads, std::uintptr_t stream) {
+        const char* op = "selector_gates";
+        const SelectorGatesArgs args{view(x, op, "x"),           view(weight, op, "weight"),
+                                     view(bias, op, "bias"),     view(words, op, "words"),
+                                     execution(threads, stream), {tf32, std::nullopt, std::nullopt}};
+        check_and_run(op, check_selector_gates, &OpTable::selector_gates, args.x.device, args);
+      },
+      "x"_a, "weight"_a, "bias"_a, "words"_a, "tf32"_a, "threads"_a, "stream"_a);
 }
 
 void bind_gated_matmul(py::module_& m) {

@@ -63,6 +63,16 @@ struct CudaProduct {
   std::optional<TensorView> gate_columns;  // dw, gram: int32 [P, ceil(N/32)], workspace: gates by path
 };
 
+// Bit h of sample n: bias[h] + sum_d x[n,d] * weight[h,d] > 0; NaN is off
+struct SelectorGatesArgs {
+  TensorView x;                    // [N, D]
+  TensorView weight;               // [H, D], stride 1 in H or D
+  std::optional<TensorView> bias;  // [H]
+  TensorView words;                // int32 [N, words(H)], written
+  Execution exec;
+  CudaProduct cuda = {};
+};
+
 // y[n,c] = sum_p g[n,p] * (b[p,c] + sum_d x[n,d] * w[p,d,c])
 struct GatedMatmulArgs {
   TensorView x;      // [N, D]

@@ -298,6 +298,16 @@ void check_path_gates(const PathGatesArgs& a) {
   check.words("words", a.words, {"N", n}, "P", (a.n_units + 1) * a.n_inner);
 }
 
+void check_selector_gates(const SelectorGatesArgs& a) {
+  const Checker check("selector_gates", "x", a.x.device);
+  check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});
+  const DType dtype = a.x.dtype;
+  check.tensor("weight", a.weight, {dtype}, {{"H"}, {"D", a.x.shape[1]}}, Layout::either_unit_stride);
+  const std::int64_t h = a.weight.shape[0];
+  if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"H", h}});
+  check.words("words", a.words, {"N", a.x.shape[0]}, "H", h);
+}
+
 void check_gated_matmul(const GatedMatmulArgs& a) {
   const Checker check("gated_matmul", "x", a.x.device);
   check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});

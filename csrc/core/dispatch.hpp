@@ -16,6 +16,7 @@ struct OpTable {
   void (*gate_counts)(const GateCountsArgs&);
   void (*gate_hamming)(const GateHammingArgs&);
   void (*path_gates)(const PathGatesArgs&);
+  void (*selector_gates)(const SelectorGatesArgs&);
   void (*gated_matmul)(const GatedMatmulArgs&);
   void (*gated_matmul_input_grad)(const GatedMatmulInputGradArgs&);
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);

@@ -12,10 +12,8 @@
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kDenseRows = 256;          // of a task
-constexpr std::int64_t kDenseFeatures = 256;      // of a panel
-constexpr std::int64_t kDensePanels = 24 * 1024;  // bytes
-constexpr std::int64_t kDenseTileRows = 8;        // that go through all tiles together
+constexpr std::int64_t kDenseRows = 256;      // of a task
+constexpr std::int64_t kDenseFeatures = 256;  // of a panel
 
 template <class T>
 struct DenseTile {
@@ -81,37 +79,60 @@ struct DenseWeight {
   const T* data;
   std::int64_t stride[2];
   const T* bias;  // [C], or null
-};
 
-// The columns of tile i.
-template <class T>
-struct DenseColumns {
-  std::int64_t first, count, width;
-  int vecs;
-  Tail<T> tail;
-  GLAI_ALWAYS_INLINE DenseColumns(const EvenSplit& tiles, std::int64_t i, std::int64_t c)
-      : first(tiles.begin(i) * Vec<T>::width),
-        count(c - first < tiles.size(i) * Vec<T>::width ? c - first : tiles.size(i) * Vec<T>::width),
-        width(tiles.size(i) * Vec<T>::width),
-        vecs(static_cast<int>(tiles.size(i))),
-        tail(static_cast<int>(count - (vecs - 1) * Vec<T>::width)) {}
-};
-
-// out: the bias [width], then the weights [k_count, width]; lanes past the last column zero.
-template <class T>
-GLAI_ALWAYS_INLINE void pack_dense_weight(const DenseWeight<T>& w, std::int64_t k, std::int64_t k_count,
-                                          const DenseColumns<T>& columns, T* out) {
-  for (std::int64_t j = 0; j < columns.width; ++j) {
-    out[j] = w.bias && j < columns.count ? w.bias[columns.first + j] : T(0);
+  GLAI_ALWAYS_INLINE DenseWeight from(std::int64_t column) const {
+    return {data + column * stride[1], {stride[0], stride[1]}, bias ? bias + column : nullptr};
   }
-  out += columns.width;
-  const T* from = w.data + k * w.stride[0] + columns.first * w.stride[1];
-  if (w.stride[1] != 1) pack_transposed(from, w.stride[1], k_count, columns.count, out, columns.width);
-  for (std::int64_t i = 0; i < k_count; ++i) {
-    for (std::int64_t j = 0; w.stride[1] == 1 && j < columns.count; ++j) {
-      out[i * columns.width + j] = from[i * w.stride[0] + j];
+};
+
+// A block of rows of y, one tile of columns wide.
+template <class T>
+struct DenseBlock {
+  const T* x;
+  std::int64_t x_stride;
+  std::int64_t rows, d;
+  DenseWeight<T> w;  // of these columns
+  std::int64_t columns;
+  T* y;
+  std::int64_t y_stride;
+};
+
+// Elements of memory that dense_block works in, for a tile of `vecs` vectors.
+template <class T>
+constexpr std::int64_t dense_memory(int vecs) {
+  return (kDenseFeatures + 1) * vecs * Vec<T>::width;
+}
+
+// What a row sums to depends on no other row.
+template <class T>
+void dense_block(const DenseBlock<T>& b, T* memory) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const int vecs = static_cast<int>((b.columns + lanes - 1) / lanes);
+  const std::int64_t width = vecs * lanes;
+  const Tail<T> tail(static_cast<int>(b.columns - (vecs - 1) * lanes));
+  const DenseWeight<T>& w = b.w;
+  T* panel = memory;
+  T* start = panel + kDenseFeatures * width;
+  for (std::int64_t j = 0; j < width; ++j) start[j] = w.bias && j < b.columns ? w.bias[j] : T(0);
+  const EvenSplit groups(b.rows, gather_tile_rows(vecs));
+  // Once at least, so that y is written when there are no features.
+  for (std::int64_t k = 0; k == 0 || k < b.d; k += kDenseFeatures) {
+    const std::int64_t k_count = b.d - k < kDenseFeatures ? b.d - k : kDenseFeatures;
+    const T* from = w.data + k * w.stride[0];
+    if (w.stride[1] != 1) {
+      pack_transposed(from, w.stride[1], k_count, b.columns, panel, width);
     }
-    for (std::int64_t j = columns.count; j < columns.width; ++j) out[i * columns.width + j] = T(0);
+    for (std::int64_t i = 0; i < k_count; ++i) {
+      for (std::int64_t j = 0; w.stride[1] == 1 && j < b.columns; ++j)
+        panel[i * width + j] = from[i * w.stride[0] + j];
+      for (std::int64_t j = b.columns; j < width; ++j) panel[i * width + j] = T(0);
+    }
+    for (std::int64_t g = 0; g < groups.parts; ++g) {
+      const std::int64_t row = groups.begin(g);
+      run_dense_tile<T>(static_cast<int>(groups.size(g)), vecs,
+                        {b.x + row * b.x_stride + k, b.x_stride, panel, k_count, b.y + row * b.y_stride,
+                         b.y_stride, tail, k == 0 ? start : nullptr});
+    }
   }
 }
 
@@ -119,43 +140,18 @@ template <class T>
 void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorView& y, int threads) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
-  const std::int64_t k_step = d < kDenseFeatures ? d : kDenseFeatures;
   const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs), blocks(n, kDenseRows);
-  // As many tiles in a task as stay in the first-level cache, so that rows of y are written in order.
-  const std::int64_t tile_size = (k_step + 1) * kMaxTileVecs * lanes;
-  const EvenSplit shares(tiles.parts, 1 + kDensePanels / (tile_size * sizeof(T)));
   const double work = static_cast<double>(n) * static_cast<double>(c) * static_cast<double>(d + 1);
-  parallel_for(shares.parts * blocks.parts, work, threads, [&](std::int64_t task) {
-    const std::int64_t share = task / blocks.parts, block = task % blocks.parts;
-    const std::int64_t first_tile = shares.begin(share), end_tile = first_tile + shares.size(share);
-    T* panels = reinterpret_cast<T*>(
-        scratch(Scratch::task, static_cast<std::size_t>(shares.size(share) * tile_size) * sizeof(T)));
-    // Once at least, so that y is written when there are no features.
-    for (std::int64_t k = 0; k == 0 || k < d; k += k_step) {
-      const std::int64_t k_count = d - k < k_step ? d - k : k_step;
-      for (std::int64_t i = first_tile; i < end_tile; ++i) {
-        pack_dense_weight(w, k, k_count, DenseColumns<T>(tiles, i, c),
-                          panels + (i - first_tile) * tile_size);
-      }
-      for (std::int64_t r = 0; r < blocks.size(block);) {
-        const std::int64_t row = blocks.begin(block) + r, left = blocks.size(block) - r;
-        const int rows = static_cast<int>(left < kDenseTileRows ? left : kDenseTileRows);
-        for (std::int64_t i = first_tile; i < end_tile; ++i) {
-          const DenseColumns<T> columns(tiles, i, c);
-          const T* panel = panels + (i - first_tile) * tile_size;
-          for (int at = 0; at < rows;) {
-            const int most = gather_tile_rows(columns.vecs), m = rows - at < most ? rows - at : most;
-            run_dense_tile<T>(
-                m, columns.vecs,
-                {x.as<const T>() + (row + at) * x.stride[0] + k, x.stride[0], panel + columns.width,
-                 k_count, y.as<T>() + (row + at) * y.stride[0] + columns.first, y.stride[0],
-                 columns.tail, k == 0 ? panel : nullptr});
-            at += m;
-          }
-        }
-        r += rows;
-      }
-    }
+  parallel_for(tiles.parts * blocks.parts, work, threads, [&](std::int64_t task) {
+    const std::int64_t tile = task / blocks.parts, block = task % blocks.parts;
+    const int vecs = static_cast<int>(tiles.size(tile));
+    const std::int64_t first = tiles.begin(tile) * lanes, width = vecs * lanes;
+    const std::int64_t columns = c - first < width ? c - first : width;
+    const std::int64_t row = blocks.begin(block);
+    T* memory = reinterpret_cast<T*>(scratch(Scratch::task, dense_memory<T>(vecs) * sizeof(T)));
+    dense_block<T>({x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d,
+                    w.from(first), columns, y.as<T>() + row * y.stride[0] + first, y.stride[0]},
+                   memory);
   });
 }
 

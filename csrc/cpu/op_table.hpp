@@ -8,6 +8,7 @@
 #include "cpu/gates.hpp"
 #include "cpu/path_gram.hpp"
 #include "cpu/path_kernel.hpp"
+#include "cpu/selector_gates.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -18,6 +19,7 @@ constexpr OpTable op_table() {
       .gate_counts = gate_counts,
       .gate_hamming = gate_hamming,
       .path_gates = path_gates,
+      .selector_gates = selector_gates,
       .gated_matmul = gated_matmul,
       .gated_matmul_input_grad = gated_matmul_input_grad,
       .gated_matmul_weight_grad = gated_matmul_weight_grad,

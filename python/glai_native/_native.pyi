@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'unpack_gates', 'version']
+__all__: list[str] = ['check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'unpack_gates', 'version']
 def check_words(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def cpu_isa() -> str:
@@ -39,6 +39,8 @@ def path_gates(unit_words: torch.Tensor, n_units: typing.SupportsInt | typing.Su
 def path_gram(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, sample_weight: torch.Tensor | None, features: torch.Tensor, weighted: torch.Tensor | None, out: torch.Tensor, tf32: bool, gate_columns: torch.Tensor | None, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def path_kernel(xa: torch.Tensor, words_a: collections.abc.Sequence[torch.Tensor], xb: torch.Tensor | None, words_b: collections.abc.Sequence[torch.Tensor], n_units: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], out: torch.Tensor, tf32: bool, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def selector_gates(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, words: torch.Tensor, tf32: bool, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def unpack_gates(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, bits: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

@@ -43,6 +43,28 @@ def pack_gates(bits: Tensor) -> PackedGates:
     raise ValueError(f"pack_gates: bits must be a tensor [N, P], got {found}")
 
 
+def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> PackedGates:
+    """Which units of a ReLU layer fire: gate h of sample n is ``x[n]·weight[h] + bias[h] > 0`` (NaN is off).
+
+    Pre-activations are never written to memory, and a sample's gates depend on no other sample.
+
+    Args:
+        x: ``[N, D]``, the layer's input.
+        weight: ``[H, D]``, as ``nn.Linear`` keeps it.
+        bias: ``[H]`` or None.
+    """
+    # What is no tensor is left to the checks, here as in the other ops.
+    x, weight = (t.detach() if isinstance(t, Tensor) else t for t in (x, weight))
+    x, weight = _unit_stride(x), _either_unit_stride(weight)
+    bias = _unit_stride(bias.detach()) if isinstance(bias, Tensor) else bias
+    n_gates = _size(weight, 0)
+    like = x if isinstance(x, Tensor) else torch.empty(0)
+    words = like.new_empty((_size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
+    tf32 = backend.runs_cuda_kernels(words) and backend.allows_tf32()
+    _native.selector_gates(x, weight, bias, words, tf32, *execution(words))
+    return PackedGates._trusted(words, n_gates)
+
+
 def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
     """Path gates from the unit bits of each hidden layer, first layer first.
 

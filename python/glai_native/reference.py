@@ -55,6 +55,11 @@ def path_gates_ref(layers: Sequence[Tensor]) -> Tensor:
     return paths
 
 
+def selector_gates_ref(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x[n]·weight[h] + bias[h] > 0``, bool ``[N, H]``."""
+    return torch.nn.functional.linear(x, weight, bias) > 0
+
+
 def gated_matmul_ref(x: Tensor, g: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``."""
     gates = g.to(x.dtype)

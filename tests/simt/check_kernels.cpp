@@ -167,6 +167,20 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
   const Tensor bias = floats(t.dtype, {p, c}), dy = floats(t.dtype, {n, c});
   const auto on = [&](auto i, auto j) { return bits.get(i * p + j) != 0; };
 
+  const Tensor layer_weight = floats(t.dtype, {p, d}), layer_bias = floats(t.dtype, {p});
+  const Tensor fired = words(n, p);
+  Tensor fired_bits(DType::boolean, {n, p}, 1);
+  const SelectorGatesArgs selector{
+      x.view, layer_weight.view, layer_bias.view, fired.view, {}, {t.tf32, std::nullopt, std::nullopt}};
+  check_selector_gates(selector);
+  kCuda.selector_gates(selector);
+  kCuda.unpack_gates({fired.view, p, fired_bits.view, {}});
+  compare("selector_gates " + name, fired_bits, 0, [&](auto i) {
+    double sum = layer_bias.get(i % p);
+    for (std::int64_t k = 0; k < d; ++k) sum += x.get(i / p * d + k) * layer_weight.get(i % p * d + k);
+    return sum > 0 ? 1.0 : 0.0;
+  });
+
   const auto partial = [&](std::int64_t columns) {
     const auto sum = sum_dtype(t.dtype);
     return Tensor(sum, {gated_matmul_tiling(t.dtype, n, p, columns).splits, n, columns}, size_of(sum));

@@ -79,6 +79,21 @@ MUTATIONS = [
         "load_words(layer, first);\n",
     ),
     Mutation(
+        "bits written over a stage that is still read",
+        "selector_gates.cuh",
+        "    sync_block();  // nobody reads the last stage any more\n",
+        "",
+    ),
+    Mutation(
+        "no barrier between bits landing and the vote on them",
+        "selector_gates.cuh",
+        "    }\n    sync_block();\n    for (int i = warp_index()",
+        "    }\n    for (int i = warp_index()",
+    ),
+    Mutation(
+        "a row of bits past the last one", "selector_gates.cuh", "== 0 && n < q.n &&", "== 0 && n <= q.n &&"
+    ),
+    Mutation(
         "lanes that leave a shuffle out",
         "gathered_product.cuh",
         "      const std::uint32_t below = shuffle_up(before, distance);\n"
