@@ -29,21 +29,26 @@ struct Launch {
 
 inline void check_cuda(const char* op, cudaError_t error) {
   if (error != cudaSuccess) {
+    cudaGetLastError();  // so that the next launch does not find it
     throw std::runtime_error(std::string(op) + ": CUDA error: " + cudaGetErrorString(error));
   }
 }
 
 class DeviceGuard {
  public:
-  DeviceGuard(const char* op, int device) {
+  // Only where it changes anything: making a device current may create its context.
+  DeviceGuard(const char* op, int device) : device_(device) {
     check_cuda(op, cudaGetDevice(&previous_));
-    check_cuda(op, cudaSetDevice(device));
+    if (previous_ != device_) check_cuda(op, cudaSetDevice(device_));
   }
-  ~DeviceGuard() { cudaSetDevice(previous_); }
+  ~DeviceGuard() {
+    if (previous_ != device_) cudaSetDevice(previous_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
+  int device_;
   int previous_ = 0;
 };
 
