@@ -228,10 +228,10 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradTask<T>& t, bool across) {
   const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
   const int gates = t.group.count;
   const bool add = a.accumulate || !t.first;
-  const std::int64_t b_bytes = t.buckets.begin[1 << gates] * c * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t rows = t.buckets.begin[1 << gates];
+  const std::int64_t b_bytes = rows * c * static_cast<std::int64_t>(sizeof(T));
   const bool packed = !across && c > kMaxTileVecs * Vec<T>::width && b_bytes <= kMaxPackedBytes;
   const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  const std::int64_t rows = t.buckets.begin[1 << gates];
   constexpr std::int64_t tile = kMaxOuterTileVecs * Vec<T>::width;
   ScratchSizes sizes;
   const auto sums_at = sizes.add<T>(tile << gates);
