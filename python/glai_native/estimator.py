@@ -12,6 +12,7 @@ from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gates import PackedGates, require_structure
 from glai_native.ops import gated_matmul
 from glai_native.structure import FLOATS, PathSelector, require_same_structure
+from glai_native.targets import require_targets
 
 ESTIMATOR_FILE = "estimator.safetensors"
 ESTIMATOR_FORMAT = "glai-estimator"
@@ -159,16 +160,11 @@ class PathEstimator(nn.Module):
         if gates.n_gates != self.n_paths:
             raise ValueError(f"record: gates must have P={self.n_paths} paths, got P={gates.n_gates}")
         if targets is not None:
-            if targets.shape != (len(gates),) or targets.is_floating_point():
+            if isinstance(targets, Tensor) and targets.is_floating_point():
                 raise ValueError(
-                    f"record: targets must be class indices [N={len(gates)}], "
-                    f"got {str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+                    f"record: targets must be class indices [N={len(gates)}], got {targets.dtype}"
                 )
-            if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < self.out_features:
-                raise ValueError(
-                    f"record: targets must be in [0, C={self.out_features}), "
-                    f"got {int(targets.min())} to {int(targets.max())}"
-                )
+            targets = require_targets("record", targets, len(gates), self.out_features)
             for c in targets.unique().tolist():
                 self.on_counts[:, c] += gates[targets == c].counts()
         self.samples_seen += len(gates)

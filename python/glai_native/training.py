@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from glai_native.gates import PackedGates
 from glai_native.structure import InputProjection, PathSelector
+from glai_native.targets import require_finite, require_targets
 
 PROBE_SAMPLES = 2048
 
@@ -177,23 +178,12 @@ def train_structure(
     projection = projection or InputProjection.fit(x)
     PathSelector(mlp, projection)  # refuses a network that cannot be a selector before it is trained
     z = projection(x).to(next(mlp.parameters()).dtype)
-    if not bool(torch.isfinite(z).all()):
-        raise ValueError("train_structure: x must be finite, got NaN or infinite values")
+    require_finite("train_structure", "x", z)
     n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
-    if y.is_complex():
-        raise ValueError(f"train_structure: y must be class indices or floating values, got {y.dtype}")
-    if y.is_floating_point():
-        if y.shape != (len(x), n_outputs):
-            raise ValueError(f"train_structure: y must be [N={len(x)}, C={n_outputs}], got {list(y.shape)}")
-        loss_function: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss
-    else:
-        if y.ndim != 1 or not 0 <= int(y.min()) <= int(y.max()) < n_outputs:
-            raise ValueError(
-                f"train_structure: y must be class indices [N={len(x)}] in [0, C={n_outputs}), "
-                f"got {list(y.shape)} from {int(y.min())} to {int(y.max())}"
-            )
-        y = y.long()
-        loss_function = nn.functional.cross_entropy
+    y = require_targets("train_structure", y, len(x), n_outputs, name="y")
+    loss_function: Callable[[Tensor, Tensor], Tensor] = (
+        nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy
+    )
 
     generator = torch.Generator().manual_seed(seed)
     probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]

@@ -1,0 +1,74 @@
+"""Targets of training: class indices ``[N]``, or values ``[N, C]``; checked here alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def require_targets(
+    owner: str, targets: Tensor, n_samples: int, n_outputs: int, name: str = "targets"
+) -> Tensor:
+    """Refuses what are neither class indices ``[N]`` in ``[0, C)`` nor finite values ``[N, C]``.
+
+    Args:
+        owner: who is asked, named in the errors.
+        targets: class indices of any integer type, or floating values.
+        n_samples: N.
+        n_outputs: C.
+        name: what the owner calls them.
+
+    Returns:
+        int64 ``[N]``, or the values as they came.
+    """
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"{owner}: {name} must be a torch.Tensor, got {type(targets).__name__}")
+    if targets.is_complex() or targets.dtype == torch.bool:
+        raise ValueError(f"{owner}: {name} must be class indices or floating values, got {targets.dtype}")
+    if targets.is_floating_point():
+        if targets.shape != (n_samples, n_outputs):
+            raise ValueError(
+                f"{owner}: {name} must be values [N={n_samples}, C={n_outputs}] or class indices [N={n_samples}], "
+                f"got {str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+            )
+        require_finite(owner, name, targets)
+        return targets
+    if targets.shape != (n_samples,):
+        raise ValueError(
+            f"{owner}: {name} must be class indices [N={n_samples}] or values [N={n_samples}, C={n_outputs}], "
+            f"got {str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+        )
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < n_outputs:
+        raise ValueError(
+            f"{owner}: {name} must be class indices in [0, C={n_outputs}), "
+            f"got {int(targets.min())} to {int(targets.max())}"
+        )
+    return targets.long()
+
+
+def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: int) -> Tensor | None:
+    """Refuses weights of samples that are not finite floating values >= 0 ``[N]``."""
+    if sample_weight is None:
+        return None
+    if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
+        found = sample_weight.dtype if isinstance(sample_weight, Tensor) else type(sample_weight).__name__
+        raise TypeError(f"{owner}: sample_weight must be a floating tensor [N={n_samples}], got {found}")
+    if sample_weight.shape != (n_samples,):
+        raise ValueError(f"{owner}: sample_weight must be [N={n_samples}], got {list(sample_weight.shape)}")
+    require_finite(owner, "sample_weight", sample_weight)
+    if bool((sample_weight < 0).any()):
+        raise ValueError(f"{owner}: sample_weight must be >= 0, got {float(sample_weight.min())}")
+    return sample_weight
+
+
+def require_finite(owner: str, name: str, values: Tensor) -> None:
+    """Refuses NaN and infinite values."""
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{owner}: {name} must be finite, got NaN or infinite values")
+
+
+def as_values(targets: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+    """Values ``[N, C]``: class indices become 0 and 1."""
+    if targets.is_floating_point():
+        return targets.to(dtype)
+    return torch.nn.functional.one_hot(targets, n_outputs).to(dtype)
