@@ -187,19 +187,19 @@ def train_structure(
 
     generator = torch.Generator().manual_seed(seed)
     probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]
-    optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate, fused=True)
     monitor.update(*_pattern(mlp, probe))
     with epoch_progress(progress) as bar:
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
-            total = 0.0
+            total = torch.zeros((), dtype=torch.float64, device=z.device)
             for ids in torch.randperm(len(z), generator=generator).to(z.device).split(batch_size):
                 loss = loss_function(mlp(z[ids]), y[ids])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += loss.item() * len(ids)
-            monitor.update(*_pattern(mlp, probe), loss=total / len(z))
+                total += loss.detach() * len(ids)
+            monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z))
             epoch = monitor.history[-1]
             bar.update(task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips")
             if on_epoch is not None:
