@@ -73,6 +73,27 @@ struct SelectorGatesArgs {
   CudaProduct cuda = {};
 };
 
+// y[n,p] = g[n,p] * (bias[p] + sum_d x[n,d] * u[p,d]); 0 where the gate is off, whatever the sum
+struct GatedLinearArgs {
+  TensorView x;      // [N, D]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView u;                    // [P, D], stride 1 in P or D
+  std::optional<TensorView> bias;  // [P]
+  TensorView y;                    // [N, P], written
+  Execution exec;
+  CudaProduct cuda = {};
+};
+
+// out[n,p] = g[n,p] * values[n,p]; 0 where the gate is off, whatever the value
+struct ApplyGatesArgs {
+  TensorView values;  // [N, P]
+  TensorView words;   // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView out;  // [N, P], written
+  Execution exec;
+};
+
 // y[n,c] = sum_p g[n,p] * (b[p,c] + sum_d x[n,d] * w[p,d,c])
 struct GatedMatmulArgs {
   TensorView x;      // [N, D]

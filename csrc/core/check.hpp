@@ -24,6 +24,8 @@ void check_gate_counts(const GateCountsArgs& args);
 void check_gate_hamming(const GateHammingArgs& args);
 void check_path_gates(const PathGatesArgs& args);
 void check_selector_gates(const SelectorGatesArgs& args);
+void check_gated_linear(const GatedLinearArgs& args);
+void check_apply_gates(const ApplyGatesArgs& args);
 void check_gated_matmul(const GatedMatmulArgs& args);
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);

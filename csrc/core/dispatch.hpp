@@ -17,6 +17,8 @@ struct OpTable {
   void (*gate_hamming)(const GateHammingArgs&);
   void (*path_gates)(const PathGatesArgs&);
   void (*selector_gates)(const SelectorGatesArgs&);
+  void (*gated_linear)(const GatedLinearArgs&);
+  void (*apply_gates)(const ApplyGatesArgs&);
   void (*gated_matmul)(const GatedMatmulArgs&);
   void (*gated_matmul_input_grad)(const GatedMatmulInputGradArgs&);
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);

@@ -1,10 +1,12 @@
-// y = x · w + bias: what a gated product becomes where all gates are on.
+// y = x · w + bias: what a gated product becomes where all gates are on; and g ⊙ (x · w + bias), each
+// column under a gate of its own.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "core/args.hpp"
+#include "core/gates.hpp"
 #include "core/scratch.hpp"
 #include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
@@ -14,6 +16,24 @@ namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kDenseRows = 256;      // of a task
 constexpr std::int64_t kDenseFeatures = 256;  // of a panel
+
+// Gates of the columns of y, read where y is written.
+struct ColumnGates {
+  const std::uint32_t* words = nullptr;  // of row 0; null: all are on
+  std::int64_t stride = 0;               // words between rows
+  std::int64_t first = 0;  // gate of column 0: a multiple of a vector's lanes, which divide
+                           // a word's
+
+  GLAI_ALWAYS_INLINE ColumnGates from(std::int64_t row, std::int64_t column) const {
+    if (words == nullptr) return {};
+    return {words + row * stride, stride, first + column};
+  }
+  // Bits of the columns from `column` on, as many as a vector has lanes.
+  GLAI_ALWAYS_INLINE std::uint32_t bits(std::int64_t row, std::int64_t column) const {
+    const std::int64_t gate = first + column;
+    return words[row * stride + gate / kWordBits] >> (gate % kWordBits);
+  }
+};
 
 template <class T>
 struct DenseTile {
@@ -25,6 +45,7 @@ struct DenseTile {
   std::int64_t y_stride;
   Tail<T> tail;    // lanes of the last vector
   const T* start;  // [V vectors]: what sums start from; null: y
+  ColumnGates gates;
 };
 
 template <class T, int M, int V>
@@ -50,6 +71,14 @@ void dense_tile(const DenseTile<T>& t) {
       const Vector s = Vector::broadcast(t.x[i * t.x_stride + k]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
+    }
+  }
+  // Before the last panel too: a sum that is off may start anew each time, nobody reads it.
+  if (t.gates.words != nullptr) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].only(t.gates.bits(i, v * Vector::width));
     }
   }
 #pragma GCC unroll 16
@@ -95,6 +124,7 @@ struct DenseBlock {
   std::int64_t columns;
   T* y;
   std::int64_t y_stride;
+  ColumnGates gates = {};
 };
 
 // Elements of memory that dense_block works in, for a tile of `vecs` vectors.
@@ -131,13 +161,14 @@ void dense_block(const DenseBlock<T>& b, T* memory) {
       const std::int64_t row = groups.begin(g);
       run_dense_tile<T>(static_cast<int>(groups.size(g)), vecs,
                         {b.x + row * b.x_stride + k, b.x_stride, panel, k_count, b.y + row * b.y_stride,
-                         b.y_stride, tail, k == 0 ? start : nullptr});
+                         b.y_stride, tail, k == 0 ? start : nullptr, b.gates.from(row, 0)});
     }
   }
 }
 
 template <class T>
-void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorView& y, int threads) {
+void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorView& y, int threads,
+                   const ColumnGates& gates = {}) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
   const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs), blocks(n, kDenseRows);
@@ -149,9 +180,10 @@ void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorVie
     const std::int64_t columns = c - first < width ? c - first : width;
     const std::int64_t row = blocks.begin(block);
     T* memory = reinterpret_cast<T*>(scratch(Scratch::task, dense_memory<T>(vecs) * sizeof(T)));
-    dense_block<T>({x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d,
-                    w.from(first), columns, y.as<T>() + row * y.stride[0] + first, y.stride[0]},
-                   memory);
+    dense_block<T>(
+        {x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d, w.from(first), columns,
+         y.as<T>() + row * y.stride[0] + first, y.stride[0], gates.from(row, first)},
+        memory);
   });
 }
 

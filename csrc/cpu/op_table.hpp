@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/dispatch.hpp"
+#include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
 #include "cpu/gated_matmul_input_grad.hpp"
 #include "cpu/gated_matmul_weight_grad.hpp"
@@ -20,6 +21,8 @@ constexpr OpTable op_table() {
       .gate_hamming = gate_hamming,
       .path_gates = path_gates,
       .selector_gates = selector_gates,
+      .gated_linear = gated_linear,
+      .apply_gates = apply_gates,
       .gated_matmul = gated_matmul,
       .gated_matmul_input_grad = gated_matmul_input_grad,
       .gated_matmul_weight_grad = gated_matmul_weight_grad,

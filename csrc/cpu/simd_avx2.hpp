@@ -45,6 +45,11 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
+    const __m256i place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), place);
+    return {_mm256_and_ps(v, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, place)))};
+  }
   GLAI_ALWAYS_INLINE float total() const {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
@@ -69,6 +74,11 @@ struct Vec<double> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
+    const __m256i place = _mm256_setr_epi64x(1, 2, 4, 8);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi64x(bits), place);
+    return {_mm256_and_pd(v, _mm256_castsi256_pd(_mm256_cmpeq_epi64(set, place)))};
+  }
   GLAI_ALWAYS_INLINE double total() const {
     const __m128d sum = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(sum, _mm_unpackhi_pd(sum, sum)));

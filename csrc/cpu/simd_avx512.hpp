@@ -44,6 +44,9 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
+    return {_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), v)};
+  }
   GLAI_ALWAYS_INLINE float total() const { return _mm512_reduce_add_ps(v); }
 };
 
@@ -64,6 +67,9 @@ struct Vec<double> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
+    return {_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), v)};
+  }
   GLAI_ALWAYS_INLINE double total() const { return _mm512_reduce_add_pd(v); }
 };
 

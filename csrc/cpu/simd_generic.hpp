@@ -44,6 +44,12 @@ struct Vec {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {v + a.v * b.v}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {v + a.v}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {v * a.v}; }
+  // The lanes whose bit is set, 0 for the others whatever they hold.
+  GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
+    Vec r;
+    for (int i = 0; i < width; ++i) r.v[i] = (bits >> i & 1u) != 0 ? v[i] : T(0);
+    return r;
+  }
   // Sum of the lanes.
   GLAI_ALWAYS_INLINE T total() const {
     T sum = v[0];

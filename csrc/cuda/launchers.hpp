@@ -16,6 +16,8 @@ void launch_gate_columns(const char* op, const TensorView& words, std::int64_t n
                          const TensorView& columns, const Execution& exec);
 
 void launch_selector_gates(const SelectorGatesArgs& args);
+void launch_gated_linear(const GatedLinearArgs& args);
+void launch_apply_gates(const ApplyGatesArgs& args);
 void launch_gated_matmul(const GatedMatmulArgs& args);
 void launch_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void launch_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);

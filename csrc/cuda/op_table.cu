@@ -11,6 +11,8 @@ const OpTable kCuda = {
     launch_gate_hamming,
     launch_path_gates,
     launch_selector_gates,
+    launch_gated_linear,
+    launch_apply_gates,
     launch_gated_matmul,
     launch_gated_matmul_input_grad,
     launch_gated_matmul_weight_grad,

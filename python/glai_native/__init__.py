@@ -7,6 +7,7 @@ the first, kept as packed bits, and trains only a linear model over the paths th
 from glai_native import _native
 from glai_native.backend import build_info
 from glai_native.estimator import PathEstimator
+from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
 from glai_native.merge import merge
 from glai_native.model import GLAI
@@ -35,6 +36,7 @@ __all__ = [
     "StructureEpoch",
     "StructureMonitor",
     "build_info",
+    "gated_linear",
     "gated_matmul",
     "gated_matmul_input_grad",
     "gated_matmul_weight_grad",

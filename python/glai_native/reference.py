@@ -60,6 +60,16 @@ def selector_gates_ref(x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     return torch.nn.functional.linear(x, weight, bias) > 0
 
 
+def gated_linear_ref(x: Tensor, g: Tensor, u: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``h[n,p] = g[n,p] · (bias[p] + sum_d x[n,d] · u[p,d])``, 0 where a gate is off."""
+    return apply_gates_ref(torch.nn.functional.linear(x, u, bias), g)
+
+
+def apply_gates_ref(values: Tensor, g: Tensor) -> Tensor:
+    """``values[n,p]`` where the gate is on, 0 elsewhere."""
+    return values.where(g, 0)
+
+
 def gated_matmul_ref(x: Tensor, g: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``."""
     gates = g.to(x.dtype)
