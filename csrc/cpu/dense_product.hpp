@@ -15,7 +15,8 @@
 namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kDenseRows = 256;      // of a task
-constexpr std::int64_t kDenseFeatures = 256;  // of a panel
+// Of a panel: 64 columns of floats then take 32 kB, and stay in the first-level cache.
+constexpr std::int64_t kDenseFeatures = 128;
 
 // Gates of the columns of y, read where y is written.
 struct ColumnGates {
@@ -146,8 +147,9 @@ void dense_block(const DenseBlock<T>& b, T* memory) {
   for (std::int64_t j = 0; j < width; ++j) start[j] = w.bias && j < b.columns ? w.bias[j] : T(0);
   const EvenSplit groups(b.rows, gather_tile_rows(vecs));
   // Once at least, so that y is written when there are no features.
-  for (std::int64_t k = 0; k == 0 || k < b.d; k += kDenseFeatures) {
-    const std::int64_t k_count = b.d - k < kDenseFeatures ? b.d - k : kDenseFeatures;
+  const EvenSplit panels(b.d, kDenseFeatures);
+  for (std::int64_t part = 0; part == 0 || part < panels.parts; ++part) {
+    const std::int64_t k = panels.begin(part), k_count = panels.size(part);
     const T* from = w.data + k * w.stride[0];
     if (w.stride[1] != 1) {
       pack_transposed(from, w.stride[1], k_count, b.columns, panel, width);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'unpack_gates', 'version']
+__all__: list[str] = ['apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'unpack_gates', 'version']
+def apply_gates(values: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, out: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
 def check_words(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def cpu_isa() -> str:
@@ -21,6 +23,8 @@ def force_cpu_isa(name: str) -> None:
 def gate_counts(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, counts: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def gate_hamming(words_a: torch.Tensor, words_b: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, distance: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def gated_linear(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, u: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, tf32: bool, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def gated_matmul(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, weight: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, form: typing.Any, tf32: bool, partial: torch.Tensor | None, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

@@ -106,7 +106,8 @@ def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _gates_backward(family: _Family, ctx: Any, dout: Tensor) -> Any:
-    return family.apply_gates(dout, *ctx.saved_tensors, ctx.n_gates), None, None
+    (words,) = ctx.saved_tensors
+    return family.apply_gates(dout, words, ctx.n_gates), None, None
 
 
 class _GatedLinear(torch.autograd.Function):
