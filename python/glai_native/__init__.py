@@ -6,6 +6,7 @@ the first, kept as packed bits, and trains only a linear model over the paths th
 
 from glai_native import _native
 from glai_native.backend import build_info
+from glai_native.directions import extend_directions, output_directions
 from glai_native.estimator import PathEstimator
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
@@ -36,11 +37,13 @@ __all__ = [
     "StructureEpoch",
     "StructureMonitor",
     "build_info",
+    "extend_directions",
     "gated_linear",
     "gated_matmul",
     "gated_matmul_input_grad",
     "gated_matmul_weight_grad",
     "merge",
+    "output_directions",
     "pack_gates",
     "path_gates",
     "path_gram",

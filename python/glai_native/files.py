@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> b
     return save(host, dict(metadata) | {"crc32": str(_crc32(host))})
 
 
+def hash_values(header: Any, tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of a header and of the tensors' shapes and values, as float64."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for tensor in tensors:
+        digest.update(json.dumps(list(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().to(torch.float64).contiguous().numpy().astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
 def _crc32(tensors: Mapping[str, Tensor]) -> int:
     checksum = 0
     for name in sorted(tensors):
@@ -78,10 +88,11 @@ class TensorFile:
 
     Args:
         path: the file.
-        file_format: what ``metadata["format"]`` must say; the version must be ``"1"``.
+        file_format: what ``metadata["format"]`` must say.
+        newest: the version must be an integer from 1 to this.
     """
 
-    def __init__(self, path: Path, file_format: str) -> None:
+    def __init__(self, path: Path, file_format: str, newest: int = 1) -> None:
         self.path = path
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file, a {file_format} file was expected here")
@@ -94,9 +105,10 @@ class TensorFile:
         found = self.metadata.get("format")
         if found != file_format:
             raise ValueError(f"{path}: format must be '{file_format}', got {found!r}")
-        if self.metadata.get("version") != "1":
+        versions = [str(version) for version in range(1, newest + 1)]
+        if self.metadata.get("version") not in versions:
             raise ValueError(
-                f"{path}: format version must be 1, got {self.metadata.get('version')!r}; "
+                f"{path}: format version must be {' or '.join(versions)}, got {self.metadata.get('version')!r}; "
                 "a newer glai_native wrote it"
             )
         tensors = {name: self._file.get_tensor(name) for name in self._names}

@@ -29,8 +29,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
 
 def _describe_model(model: GLAI) -> dict[str, Any]:
     selector, estimator = model.selector, model.estimator
-    frozen = sum(buffer.numel() for buffer in selector.buffers())
-    trained = sum(parameter.numel() for parameter in estimator.parameters())
+    frozen = sum(buffer.numel() for buffer in selector.buffers()) + estimator.frozen_parameters
     return {
         "kind": "model",
         "structure_id": model.structure_id,
@@ -39,9 +38,10 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "layer_widths": list(selector.widths),
         "paths": selector.n_paths,
         "out_features": estimator.out_features,
-        "dtype": str(estimator.weight.dtype).removeprefix("torch."),
+        "directions": estimator.directions_id or "none: full paths",
+        "dtype": str(estimator.dtype).removeprefix("torch."),
         "frozen_parameters": frozen,
-        "trained_parameters": trained,
+        "trained_parameters": estimator.trained_parameters,
         "samples_seen": int(estimator.samples_seen),
     }
 

@@ -27,7 +27,8 @@ def merge(models: Sequence[Model], method: str = "samples") -> Model:
         A new model of the same kind; its counts are the sums.
 
     Raises:
-        ValueError: different structures or sizes, an unknown method, or no samples recorded.
+        ValueError: different structures, output directions or sizes, full paths beside directions, an unknown method,
+            or no samples recorded.
     """
     if method not in METHODS:
         raise ValueError(f"merge: method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -58,10 +59,15 @@ def _merge_estimators(estimators: Sequence[PathEstimator]) -> PathEstimator:
                 f"merge: models must share one structure, model 0 has structure_id {_short(first.structure_id)} "
                 f"and model {i} has {_short(other.structure_id)}"
             )
-        if other.weight.shape != first.weight.shape or other.weight.dtype != first.weight.dtype:
+        if _sizes(other) != _sizes(first) or other.dtype != first.dtype:
             raise ValueError(
-                f"merge: weights must be {first.weight.dtype} {list(first.weight.shape)} like model 0's, "
-                f"model {i} has {other.weight.dtype} {list(other.weight.shape)}"
+                f"merge: weights must be {first.dtype} {_sizes(first)} like model 0's, "
+                f"model {i} has {other.dtype} {_sizes(other)}"
+            )
+        if other.directions_id != first.directions_id:
+            raise ValueError(
+                f"merge: models must share their output directions, model 0 has directions_id "
+                f"{_short(first.directions_id)} and model {i} has {_short(other.directions_id)}"
             )
     seen = [int(estimator.samples_seen) for estimator in estimators]
     total = sum(seen)
@@ -73,21 +79,25 @@ def _merge_estimators(estimators: Sequence[PathEstimator]) -> PathEstimator:
         first.n_paths,
         first.in_features,
         first.out_features,
+        first.directions,
         structure_id=first.structure_id,
-        dtype=first.weight.dtype,
-    ).to(first.weight.device)
+        dtype=first.dtype,
+    ).to(first.on_counts.device)
     # In float64, so that the order of the models does not show beyond the last rounding.
-    for name in ("weight", "bias"):
-        average = sum(
-            getattr(estimator, name).double() * (n / total)
-            for estimator, n in zip(estimators, seen, strict=True)
-        )
-        getattr(merged, name).copy_(average)
+    for name, parameter in merged.named_parameters():
+        average = torch.zeros_like(parameter, dtype=torch.float64)
+        for estimator, n in zip(estimators, seen, strict=True):
+            average += estimator.get_parameter(name).double() * (n / total)
+        parameter.copy_(average)
     merged.samples_seen.fill_(total)
     for estimator in estimators:
         merged.on_counts += estimator.on_counts
     return merged
 
 
-def _short(structure_id: str | None) -> str:
-    return "none" if structure_id is None else f"{structure_id[:12]}…"
+def _sizes(estimator: PathEstimator) -> list[int]:
+    return [estimator.n_paths, estimator.in_features, estimator.out_features]
+
+
+def _short(sha256: str | None) -> str:
+    return "none" if sha256 is None else f"{sha256[:12]}…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import json
 import math
@@ -14,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from glai_native.files import TensorFile, tensors_to_bytes
+from glai_native.files import TensorFile, hash_values, tensors_to_bytes
 from glai_native.gates import PackedGates
 from glai_native.ops import pack_gates, path_gates, selector_gates
 
@@ -331,18 +330,12 @@ class PathSelector(nn.Module):
     def _compute_id(self) -> str:
         """SHA-256 of architecture and values, as float64, so that a wider copy is the same structure."""
         architecture = ["glai-structure", 1, self.projection.kind, self.in_features, list(self.widths)]
-        digest = hashlib.sha256(json.dumps(architecture).encode())
         tensors = [
             t
             for t in (self.projection.mean, self.projection.scale, self.projection.rotation)
             if t is not None
         ]
-        for tensor in tensors + [tensor for layer in self.hidden for tensor in layer]:
-            digest.update(json.dumps(list(tensor.shape)).encode())
-            digest.update(
-                tensor.detach().cpu().to(torch.float64).contiguous().numpy().astype("<f8").tobytes()
-            )
-        return digest.hexdigest()
+        return hash_values(architecture, tensors + [tensor for layer in self.hidden for tensor in layer])
 
 
 def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:
