@@ -78,7 +78,9 @@ def probe_of(path):
 def on_executor(module):
     """Within, glai's ops take tensors of the CPU to the CUDA kernels on the executor."""
     with ExitStack() as stack:
-        for owner in ("gates", "ops", "path_matrices"):
-            stack.enter_context(mock.patch(f"glai_native.{owner}._native", module))
+        for owner in ("gates", "gated_linear", "ops", "path_matrices"):
+            # By its module: a function of the same name may stand before it in the package.
+            owner = importlib.import_module(f"glai_native.{owner}")
+            stack.enter_context(mock.patch.object(owner, "_native", module))
         stack.enter_context(mock.patch("glai_native.backend.runs_cuda_kernels", return_value=True))
         yield

@@ -1,4 +1,4 @@
-// Gate bits on CUDA: packing, unpacking, counting, comparing, and the path product.
+// Gate bits on CUDA: packing, unpacking, counting, comparing, applying, and the path product.
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "cuda/gate_bits.cuh"
@@ -116,6 +116,19 @@ gate_columns_kernel(const std::uint32_t* words, std::int64_t n, std::int64_t p, 
   }
 }
 
+// A warp takes the 32 values of one word of gates; Bits: an integer as wide as a value.
+template <class Bits>
+GLAI_KERNEL(kThreads)
+apply_gates_kernel(const Bits* values, std::int64_t row_stride, const std::uint32_t* words,
+                   std::int64_t n, std::int64_t p, Bits* out, std::int64_t out_stride) {
+  const std::int64_t w = words_per_row(p);
+  for (std::int64_t i = first_warp(); i < n * w; i += block_count() * kWarps) {
+    const std::int64_t row = i / w, gate = i % w * kWordBits + lane_index();
+    const bool on = (words[i] >> lane_index() & 1u) != 0;
+    if (gate < p) out[row * out_stride + gate] = on ? values[row * row_stride + gate] : Bits{0};
+  }
+}
+
 template <class T>
 void launch_pack_gates_of(const PackGatesArgs& a) {
   const std::int64_t n = a.bits.shape[0], p = a.bits.shape[1];
@@ -123,6 +136,15 @@ void launch_pack_gates_of(const PackGatesArgs& a) {
           kThreads},
          pack_gates_kernel<T>, a.bits.as<const T>(), a.bits.stride[0], n, p,
          a.words.as<std::uint32_t>());
+}
+
+template <class Bits>
+void launch_apply_gates_of(const ApplyGatesArgs& a) {
+  const std::int64_t n = a.values.shape[0], p = a.n_gates;
+  launch({"apply_gates", a.values.device.index, a.exec.stream, blocks_for(n * words_per_row(p), kWarps),
+          kThreads},
+         apply_gates_kernel<Bits>, a.values.as<const Bits>(), a.values.stride[0],
+         a.words.as<const std::uint32_t>(), n, p, a.out.as<Bits>(), a.out.stride[0]);
 }
 
 }  // namespace
@@ -141,6 +163,14 @@ void launch_unpack_gates(const UnpackGatesArgs& a) {
           kThreads},
          unpack_gates_kernel, a.words.as<const std::uint32_t>(), n, a.n_gates,
          a.bits.as<std::uint8_t>());
+}
+
+void launch_apply_gates(const ApplyGatesArgs& a) {
+  switch (a.values.dtype) {
+    case DType::float64: return launch_apply_gates_of<std::uint64_t>(a);
+    case DType::float32: return launch_apply_gates_of<std::uint32_t>(a);
+    default: return launch_apply_gates_of<std::uint16_t>(a);  // float16, bfloat16
+  }
 }
 
 void launch_gate_counts(const GateCountsArgs& a) {

@@ -9,26 +9,17 @@
 namespace glai {
 namespace {
 
+template <class Tile, bool kDepthInner>
+void launch_blocks(const LinearProduct<typename Tile::T>& q, std::uint32_t* words) {
+  launch(LinearBlock<Tile, kDepthInner>::launch_of("selector_gates", q),
+         selector_gates_kernel<Tile, kDepthInner>, q, words);
+}
+
 template <class Tile>
-void launch_product(const SelectorGatesArgs& args) {
-  using T = typename Tile::T;
-  SelectorProduct<T> q = {};
-  q.device = args.x.device.index;
-  q.stream = args.exec.stream;
-  q.n = args.x.shape[0];
-  q.d = args.x.shape[1];
-  q.h = args.weight.shape[0];
-  q.x = args.x.as<const T>();
-  q.x_stride = args.x.stride[0];
-  q.w = args.weight.as<const T>();
-  q.w_unit = args.weight.stride[0];
-  q.w_depth = args.weight.stride[1];
-  q.bias = args.bias ? args.bias->as<const T>() : nullptr;
-  q.words = args.words.as<std::uint32_t>();
-  q.x_granule = copy_granule(q.x, {q.x_stride});
-  q.w_granule = copy_granule(q.w, {q.depth_inner() ? q.w_unit : q.w_depth});
-  q.depth_inner() ? launch_selector_gates_blocks<Tile, true>(q)
-                  : launch_selector_gates_blocks<Tile, false>(q);
+void launch_product(const SelectorGatesArgs& a) {
+  const auto q = linear_product<typename Tile::T>(a.x, a.weight, a.bias, a.exec);
+  auto* words = a.words.as<std::uint32_t>();
+  q.depth_inner() ? launch_blocks<Tile, true>(q, words) : launch_blocks<Tile, false>(q, words);
 }
 
 }  // namespace

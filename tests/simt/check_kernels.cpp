@@ -181,6 +181,23 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
     return sum > 0 ? 1.0 : 0.0;
   });
 
+  const Tensor h(t.dtype, {n, p}, size_of(t.dtype)), masked(t.dtype, {n, p}, size_of(t.dtype));
+  const GatedLinearArgs linear{x.view,          gates.view, p,  layer_weight.view,
+                               layer_bias.view, h.view,     {}, {t.tf32, std::nullopt, std::nullopt}};
+  check_gated_linear(linear);
+  kCuda.gated_linear(linear);
+  compare("gated_linear " + name, h, t.tolerance, [&](auto i) {
+    if (!on(i / p, i % p)) return 0.0;
+    double sum = layer_bias.get(i % p);
+    for (std::int64_t k = 0; k < d; ++k) sum += x.get(i / p * d + k) * layer_weight.get(i % p * d + k);
+    return sum;
+  });
+  const ApplyGatesArgs apply{h.view, fired.view, p, masked.view, {}};
+  check_apply_gates(apply);
+  kCuda.apply_gates(apply);
+  compare("apply_gates " + name, masked, 0,
+          [&](auto i) { return fired_bits.get(i) != 0 ? h.get(i) : 0.0; });
+
   const auto partial = [&](std::int64_t columns) {
     const auto sum = sum_dtype(t.dtype);
     return Tensor(sum, {gated_matmul_tiling(t.dtype, n, p, columns).splits, n, columns}, size_of(sum));
