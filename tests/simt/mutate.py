@@ -93,6 +93,15 @@ MUTATIONS = [
     Mutation(
         "a row of bits past the last one", "selector_gates.cuh", "== 0 && n < q.n &&", "== 0 && n <= q.n &&"
     ),
+    Mutation("the gate of another column", "gated_linear.cuh", ">> (p % kWordBits) & 1u", ">> (p % 16) & 1u"),
+    Mutation("a row of sums past the last one", "gated_linear.cuh", "if (n >= q.n)", "if (n > q.n)"),
+    Mutation("a column of sums past the last one", "gated_linear.cuh", "if (p >= q.h)", "if (p > q.h)"),
+    Mutation(
+        "a value past the last gate",
+        "gates.cu",
+        "if (gate < p) out[row * out_stride",
+        "if (gate <= p) out[row * out_stride",
+    ),
     Mutation(
         "lanes that leave a shuffle out",
         "gathered_product.cuh",
