@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.directions import (
-    carries_output,
     directions_id,
     extend_directions,
-    output_directions,
     require_directions,
+    scale_of_own_directions,
 )
 from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gated_linear import gated_linear
@@ -40,7 +39,7 @@ class PathEstimator(nn.Module):
         in_features: D, the width of z.
         out_features: C.
         directions: V ``[P, C]`` with a last row of zeros, as :func:`output_directions` makes it; copied and frozen.
-            None: full paths.
+            The estimator is made on its device. None: full paths.
         structure_id: the structure whose gates it reads; None: any.
         dtype: torch.float32 or torch.float64.
 
@@ -95,7 +94,7 @@ class PathEstimator(nn.Module):
             self._add_parameter("bias", paths | outputs, dtype)
         else:
             require_directions("PathEstimator", directions, n_paths, out_features)
-            directions = directions.detach().to(dtype, copy=True)
+            directions = directions.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
             self._add_parameter("u", paths | features, dtype)
             self._add_parameter("beta", paths, dtype)
             self._add_parameter("constant_weight", features | outputs, dtype)
@@ -103,6 +102,8 @@ class PathEstimator(nn.Module):
         self.register_buffer("directions", directions)
         self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64))
+        if directions is not None:
+            self.to(directions.device)
 
     def _add_parameter(self, name: str, sizes: dict[str, int], dtype: torch.dtype) -> None:
         try:
@@ -173,7 +174,7 @@ class PathEstimator(nn.Module):
 
         Raises:
             ValueError: the selector was loaded from a structure file and has no output layer; directions that are not
-                the network's own (``output_directions(selector)``), along which it cannot be given.
+                the network's own (``output_directions(selector)``, or a multiple), along which it cannot be given.
         """
         if selector.output is None:
             raise ValueError(
@@ -197,14 +198,14 @@ class PathEstimator(nn.Module):
                 estimator.weight.copy_(weight.unsqueeze(2) * step.unsqueeze(1))
                 estimator.bias.copy_(constant.unsqueeze(1) * step)
                 return estimator
-            real = carries_output(selector)
-            if not torch.equal(estimator.directions[real], output_directions(selector)[real]):
+            scale = scale_of_own_directions(selector, estimator.directions)
+            if scale is None:
                 raise ValueError(
                     "PathEstimator.from_selector: directions must be the network's own, output_directions(selector); "
                     "along others it cannot be given, PathEstimator(..., directions) starts from zeros"
                 )
-            estimator.u.copy_(weight)
-            estimator.beta[:-1] = constant[:-1]
+            estimator.u.copy_(weight / scale)
+            estimator.beta[:-1] = constant[:-1] / scale
             estimator.constant_bias.copy_(output_bias)
         return estimator
 
