@@ -67,6 +67,7 @@ def run_all(x, weight, bias, dy, bits):
         glai.path_kernel(x, [gates]),
         gates.counts(),
         ops.selector_gates(x, weight[..., 0]).words,
+        glai.gated_linear(x, gates, weight[..., 0], bias[:, 0]),
     )
 
 
