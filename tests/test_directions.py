@@ -113,6 +113,16 @@ def test_exact_emulation(sizes, projected, samples):
     torch.testing.assert_close(glai.GLAI(selector, raw)(x), model(x), rtol=1e-10, atol=1e-10)
 
 
+def test_emulation_of_a_network_with_decayed_weights(samples):
+    """Weights so small that scaling them rounds off more than the last place."""
+    mlp = make_mlp(6, 5, 3)
+    with torch.no_grad():
+        mlp[-1].weight[:, :2] *= 1e-38
+    selector = glai.PathSelector(mlp)
+    estimator = glai.PathEstimator.from_selector(selector, directions=glai.output_directions(selector))
+    torch.testing.assert_close(estimator(samples, selector.gates(samples)), mlp(samples))
+
+
 def test_along_other_directions_a_network_cannot_be_given(selector):
     directions = glai.output_directions(selector)
     directions[3] *= 2

@@ -57,8 +57,9 @@ def scale_of_own_directions(selector: PathSelector, directions: Tensor) -> Tenso
     weight = selector.output[0].double().T
     rows = _by_last_unit(selector, directions.double())
     scale = (rows * weight).sum() / (len(rows) * weight.square().sum())
-    rounding = 4 * torch.finfo(directions.dtype).eps
-    return scale if torch.allclose(rows, scale * weight.expand_as(rows), rtol=rounding, atol=0) else None
+    of = torch.finfo(directions.dtype)
+    same = torch.allclose(rows, scale * weight.expand_as(rows), rtol=4 * of.eps, atol=of.tiny)
+    return scale if same else None
 
 
 def _by_last_unit(selector: PathSelector, directions: Tensor) -> Tensor:
