@@ -20,6 +20,7 @@ from glai_native.ops import (
     path_gates,
 )
 from glai_native.path_matrices import path_gram, path_kernel
+from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
 from glai_native.structure import InputProjection, PathSelector
 from glai_native.training import StructureEpoch, StructureMonitor, train_structure
@@ -34,6 +35,7 @@ __all__ = [
     "PackedGates",
     "PathEstimator",
     "PathSelector",
+    "PathStatistics",
     "StructureEpoch",
     "StructureMonitor",
     "build_info",

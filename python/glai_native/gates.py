@@ -111,6 +111,13 @@ class PackedGates:
         _native.gate_counts(self.words, self.n_gates, counts, *execution(self.words))
         return counts
 
+    def counts_by_class(self, targets: Tensor, n_classes: int) -> Tensor:
+        """In how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``."""
+        counts = torch.zeros((self.n_gates, n_classes), dtype=torch.int64, device=self.device)
+        for c in targets.unique().tolist():
+            counts[:, c] = self[targets == c].counts()
+        return counts
+
     def density(self) -> float:
         """Mean of the gates; NaN when there are none."""
         total = len(self) * self.n_gates

@@ -1,0 +1,336 @@
+"""Sufficient statistics of the path estimator: exact under merging, increments, removals and new classes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glai_native.estimator import PathEstimator
+from glai_native.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.gates import PackedGates, require_structure
+from glai_native.memory import require_memory
+from glai_native.ops import gated_matmul_weight_grad
+from glai_native.path_matrices import path_gram
+from glai_native.ridge import RidgeSystem, solve_ridge
+from glai_native.structure import FLOATS, require_samples
+from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
+
+STATISTICS_FORMAT = "glai-statistics"
+
+# Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
+CHUNK_ROWS = 4 * 4096
+
+
+class PathStatistics:
+    """What the ridge solution of a path estimator needs of its samples, and nothing else of them.
+
+    The gram matrix of the path features (``path_gram``), their products with the targets
+    ``R[p,d,c] = sum_n s[n]·g[n,p]·[z[n],1][d]·t[n,c]``, the targets' squares and counts. All are sums over samples:
+    statistics of two parts of the data add up to those of the whole, and samples can be taken out again. Selector
+    and projection are not part of it: they have still seen what was taken out.
+
+    Args:
+        n_paths: P.
+        in_features: D, the width of z.
+        out_features: C.
+        dtype: torch.float64, or torch.float32: half the memory and time, and weights good to three or four digits.
+        structure_id: the structure whose gates are summed; None: taken from the first gates that state one.
+        device: where the sums are kept; samples must lie there too.
+
+    Attributes:
+        n_samples: N, how many samples they hold.
+        on_counts: int64 ``[P, C]``, in how many samples of class c path p was on; zero for targets that are values.
+
+    Raises:
+        MemoryError: the gram matrix ``[P·(D+1), P·(D+1)]`` takes more memory than there is.
+    """
+
+    def __init__(
+        self,
+        n_paths: int,
+        in_features: int,
+        out_features: int,
+        dtype: torch.dtype = torch.float64,
+        structure_id: str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        sizes = {"n_paths": n_paths, "in_features": in_features, "out_features": out_features}
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"PathStatistics: {name} must be an int >= 1, got {size!r}")
+        if dtype not in FLOATS:
+            raise ValueError(f"PathStatistics: dtype must be torch.float32 or torch.float64, got {dtype}")
+        device = torch.device(device)
+        self.n_paths, self.in_features = n_paths, in_features
+        self.structure_id = structure_id
+        self.n_samples = 0
+        size = n_paths * (in_features + 1)
+        require_memory(
+            "PathStatistics",
+            f"the gram matrix of P={n_paths} paths over D={in_features} features, {size:,} squared,",
+            size * size * dtype.itemsize,
+            device,
+            "use fewer paths, or project z to fewer components",
+        )
+        self._gram = torch.zeros((size, size), dtype=dtype, device=device)
+        self._rhs = torch.zeros((n_paths, in_features + 1, out_features), dtype=dtype, device=device)
+        self._squares = torch.zeros(out_features, dtype=dtype, device=device)
+        self.on_counts = torch.zeros((n_paths, out_features), dtype=torch.int64, device=device)
+
+    @property
+    def out_features(self) -> int:
+        """C."""
+        return self._rhs.shape[2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.float32 or torch.float64."""
+        return self._gram.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the sums are kept."""
+        return self._gram.device
+
+    def __repr__(self) -> str:
+        sizes = f"N={self.n_samples}, P={self.n_paths}, D={self.in_features}, C={self.out_features}"
+        return f"PathStatistics({sizes}, {self.dtype}, device='{self.device}')"
+
+    def update(
+        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Adds samples.
+
+        Args:
+            x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
+            gates: their path gates, N samples of P.
+            targets: class indices ``[N]`` in ``[0, C)``, or values ``[N, C]``.
+            sample_weight: ``[N]``, >= 0; None: 1 for each.
+        """
+        self._add("update", x, gates, targets, sample_weight, sign=1)
+
+    def downdate(
+        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Takes samples out again, given as they were to :meth:`update`.
+
+        The solution is then that of the samples that are left. The selector and the projection have still seen the
+        others.
+
+        Raises:
+            ValueError: there are not as many samples, or not as many of a class with a path on.
+        """
+        self._add("downdate", x, gates, targets, sample_weight, sign=-1)
+
+    @torch.no_grad()
+    def _add(
+        self,
+        owner: str,
+        x: Tensor,
+        gates: PackedGates,
+        targets: Tensor,
+        sample_weight: Tensor | None,
+        sign: int,
+    ) -> None:
+        self._require_samples(owner, x, gates)
+        targets = require_targets(owner, targets, len(x), self.out_features)
+        sample_weight = require_sample_weight(owner, sample_weight, len(x))
+        on_counts = self.on_counts
+        if not targets.is_floating_point():
+            on_counts = on_counts + sign * gates.counts_by_class(targets, self.out_features)
+        n_samples = self.n_samples + sign * len(x)
+        if n_samples < 0 or bool((on_counts < 0).any()):
+            raise ValueError(
+                f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
+                f"got {len(x):,} that are not"
+            )
+        if sample_weight is not None or sign < 0:
+            sample_weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
+            sample_weight = sample_weight.to(self.dtype) * sign
+        for begin in range(0, len(x), CHUNK_ROWS):
+            rows = slice(begin, begin + CHUNK_ROWS)
+            self._add_chunk(
+                x[rows].to(self.dtype),
+                gates[rows],
+                as_values(targets[rows], self.out_features, self.dtype),
+                None if sample_weight is None else sample_weight[rows],
+            )
+        self.n_samples, self.on_counts = n_samples, on_counts
+        self.structure_id = self.structure_id or gates.structure_id
+
+    def _require_samples(self, owner: str, x: Tensor, gates: PackedGates) -> None:
+        require_samples(owner, x, self.in_features)
+        if x.dtype not in FLOATS:
+            raise ValueError(
+                f"{owner}: x must be float32 or float64 [N, D={self.in_features}], got {x.dtype}"
+            )
+        if not isinstance(gates, PackedGates):
+            raise TypeError(f"{owner}: gates must be PackedGates, got {type(gates).__name__}")
+        if (len(gates), gates.n_gates) != (len(x), self.n_paths):
+            raise ValueError(
+                f"{owner}: gates must be of N={len(x)} samples and P={self.n_paths} paths, "
+                f"got N={len(gates)} and P={gates.n_gates}"
+            )
+        if x.device != self.device:
+            raise ValueError(f"{owner}: x must be on {self.device} like the statistics, got {x.device}")
+        require_structure(owner, gates, self.structure_id)
+        require_finite(owner, "x", x)
+
+    def _add_chunk(self, x: Tensor, gates: PackedGates, values: Tensor, weight: Tensor | None) -> None:
+        features = torch.cat([x, x.new_ones((len(x), 1))], dim=1)
+        weighted = values if weight is None else values * weight.unsqueeze(1)
+        path_gram(features[:, :-1], gates, weight, out=self._gram)
+        gated_matmul_weight_grad(features, gates, weighted, out=self._rhs, accumulate=True)
+        self._squares += (weighted * values).sum(0)
+
+    def merge(self, other: PathStatistics) -> PathStatistics:
+        """Adds the samples of ``other``; returns itself.
+
+        Raises:
+            ValueError: another structure, size, dtype or device.
+        """
+        if not isinstance(other, PathStatistics):
+            raise TypeError(f"merge: other must be PathStatistics, got {type(other).__name__}")
+        if other.structure_id != self.structure_id:
+            mine, theirs = (f"{i[:12]}…" if i else "none" for i in (self.structure_id, other.structure_id))
+            raise ValueError(f"merge: statistics must be of structure_id {mine}, got {theirs}")
+        if other._rhs.shape != self._rhs.shape:
+            mine, theirs = (f"[P={s.n_paths}, D={s.in_features}, C={s.out_features}]" for s in (self, other))
+            raise ValueError(f"merge: statistics must be {mine}, got {theirs}; add_outputs(k) adds classes")
+        if (other.dtype, other.device) != (self.dtype, self.device):
+            raise ValueError(
+                f"merge: statistics must be {self.dtype} on {self.device}, got {other.dtype} on {other.device}"
+            )
+        self._gram += other._gram
+        self._rhs += other._rhs
+        self._squares += other._squares
+        self.on_counts = self.on_counts + other.on_counts
+        self.n_samples += other.n_samples
+        return self
+
+    def __add__(self, other: PathStatistics) -> PathStatistics:
+        return self.copy().merge(other)
+
+    def copy(self) -> PathStatistics:
+        """The same sums, to go on separately."""
+        copy = PathStatistics(
+            self.n_paths, self.in_features, self.out_features, self.dtype, self.structure_id, self.device
+        )
+        return copy.merge(self)
+
+    def add_outputs(self, k: int) -> None:
+        """Adds k classes: the samples so far have target 0 there."""
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"add_outputs: k must be an int >= 1, got {k!r}")
+        self._rhs, self._squares, self.on_counts = (
+            torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1)
+            for sums in (self._rhs, self._squares, self.on_counts)
+        )
+
+    @torch.no_grad()
+    def solve(self, l2: float, *, dtype: torch.dtype | None = None) -> PathEstimator:
+        """The estimator that minimises ``sum_n s[n]·|t[n] - y(z[n])|² + l2·(|w|² + |b|²)``.
+
+        Args:
+            l2: the penalty, >= 0; > 0 where features depend on each other, as they do wherever a path is never on.
+            dtype: of the estimator; None: that of the statistics.
+
+        Raises:
+            ValueError: no samples, a bad l2, or a system that is singular at this l2.
+        """
+        if not self.n_samples:
+            raise ValueError(
+                "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
+            )
+        if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
+            raise ValueError(f"solve: l2 must be a finite number >= 0, got {l2!r}")
+        solution = solve_ridge(self._system(), l2).view(self._rhs.shape)
+        estimator = PathEstimator(
+            self.n_paths,
+            self.in_features,
+            self.out_features,
+            structure_id=self.structure_id,
+            dtype=dtype or self.dtype,
+        ).to(self.device)
+        estimator.weight.copy_(solution[:, :-1])
+        estimator.bias.copy_(solution[:, -1])
+        estimator.samples_seen.fill_(self.n_samples)
+        estimator.on_counts.copy_(self.on_counts)
+        return estimator
+
+    def _system(self) -> RidgeSystem:
+        return RidgeSystem(self._gram, self._rhs.flatten(0, 1), float(self._squares.sum()), self.n_samples)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one file, whole or not at all; of the gram matrix its upper triangle."""
+        write_files({Path(path): self.to_bytes()})
+
+    def to_bytes(self, **entries: str) -> bytes:
+        """A statistics file's content; ``entries`` join its metadata."""
+        metadata = {
+            "format": STATISTICS_FORMAT,
+            "version": "1",
+            "structure_id": self.structure_id or "",
+            "sizes": json.dumps([self.n_paths, self.in_features, self.out_features]),
+            "n_samples": str(self.n_samples),
+        }
+        tensors = {
+            "gram": _pack_upper(self._gram),
+            "rhs": self._rhs,
+            "squares": self._squares,
+            "on_counts": self.on_counts,
+        }
+        return tensors_to_bytes(tensors, metadata | entries)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], structure_id: str | None = None) -> PathStatistics:
+        """Reads a statistics file, onto the CPU.
+
+        Args:
+            path: the file.
+            structure_id: the structure that it must be of; None: any.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, of another format, or of another structure.
+        """
+        file = TensorFile(Path(path), STATISTICS_FORMAT)
+        found = file.entry("structure_id") or None
+        if structure_id is not None and found != structure_id:
+            raise ValueError(
+                f"{path}: structure_id must be {structure_id[:12]}…, got {f'{found[:12]}…' if found else 'none'}"
+            )
+        sizes = file.sizes("sizes")
+        if len(sizes) != 3:
+            raise ValueError(f"{path}: metadata entry 'sizes' must list P, D and C, got {sizes}")
+        n_paths, in_features, out_features = sizes
+        rhs = file.tensor("rhs", FLOATS, (n_paths, in_features + 1, out_features))
+        statistics = cls(n_paths, in_features, out_features, rhs.dtype, found)
+        size = statistics._gram.shape[0]
+        _unpack_upper(file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)), statistics._gram)
+        statistics._rhs.copy_(rhs)
+        statistics._squares.copy_(file.tensor("squares", (rhs.dtype,), (out_features,)))
+        statistics.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
+        statistics.n_samples = file.entry("n_samples", int)
+        if statistics.n_samples < 0 or bool((statistics.on_counts < 0).any()):
+            raise ValueError(f"{path}: counts of samples must be >= 0")
+        return statistics
+
+
+def _pack_upper(square: Tensor) -> Tensor:
+    """The upper triangle ``[M, M]`` by rows, ``[M·(M+1)/2]``."""
+    size = len(square)
+    packed = square.new_empty(size * (size + 1) // 2)
+    for i, row in enumerate(packed.split(list(range(size, 0, -1)))):
+        row.copy_(square[i, i:])
+    return packed
+
+
+def _unpack_upper(packed: Tensor, square: Tensor) -> None:
+    for i, row in enumerate(packed.split(list(range(len(square), 0, -1)))):
+        square[i, i:] = row
