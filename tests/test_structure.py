@@ -9,66 +9,6 @@ from conftest import make_mlp
 from glai_native import reference as ref
 
 
-def test_identity():
-    x = torch.randn(5, 3)
-    assert glai.InputProjection.identity(3)(x) is x
-
-
-def test_centring(generator):
-    x = torch.randn((500, 7), generator=generator) * torch.arange(1, 8) + 5
-    projection = glai.InputProjection.fit(x)
-    z = projection(x)
-    assert projection.kind == "centring"
-    torch.testing.assert_close(z.mean(0), torch.zeros(7), atol=1e-5, rtol=0)
-    assert float(z.square().mean()) == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(z, (x - x.mean(0)) * projection.scale)  # one scale for all features
-
-
-def test_rotation_keeps_the_strongest_directions(generator):
-    x = torch.randn((400, 6), generator=generator, dtype=torch.float64) * torch.tensor(
-        [9, 5, 1, 0.1, 0.1, 0.1]
-    )
-    projection = glai.InputProjection.fit(x, n_components=2)
-    z = projection(x)
-    assert projection.kind == "rotation"
-    assert z.shape == (400, 2)
-    assert float(z.square().mean()) == pytest.approx(1)
-    identity = projection.rotation.T @ projection.rotation
-    torch.testing.assert_close(identity, torch.eye(2, dtype=torch.float64))
-    kept = (z / projection.scale).square().sum() / (x - x.mean(0)).square().sum()
-    assert kept > 0.98
-
-
-def test_fit_on_integers_and_constants():
-    assert (
-        glai.InputProjection.fit(torch.randint(0, 255, (9, 4), dtype=torch.uint8)).mean.dtype == torch.float32
-    )
-    constant = glai.InputProjection.fit(torch.full((5, 3), 2.0))
-    assert torch.equal(constant(torch.full((5, 3), 2.0)), torch.zeros(5, 3))
-
-
-@pytest.mark.parametrize(
-    ("x", "n_components", "sentence"),
-    [
-        (torch.zeros(0, 3), None, r"x must be \[N >= 1, D >= 1\], got \[0, 3\]"),
-        (torch.zeros(3), None, r"got \[3\]"),
-        ([1.0], None, "got list"),
-        (torch.tensor([[1.0, float("nan")]]), None, "must be finite"),
-        (torch.tensor([[1.0, float("inf")]]), None, "must be finite"),
-        (torch.zeros(4, 3), 4, r"n_components must be in \[1, D=3\], got 4"),
-        (torch.zeros(4, 3), 0, "got 0"),
-    ],
-)
-def test_fit_refuses(x, n_components, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        glai.InputProjection.fit(x, n_components)
-
-
-def test_projection_parts_belong_together():
-    with pytest.raises(ValueError, match="mean and scale must come together"):
-        glai.InputProjection(3, mean=torch.zeros(3))
-
-
 @pytest.mark.parametrize("sizes", [(6, 5, 4), (6, 33, 3), (6, 5, 4, 3), (6, 3, 4, 5, 2)])
 def test_gates_are_the_units_that_fire(sizes, samples):
     mlp = make_mlp(*sizes)

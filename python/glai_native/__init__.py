@@ -20,9 +20,10 @@ from glai_native.ops import (
     path_gates,
 )
 from glai_native.path_matrices import path_gram, path_kernel
+from glai_native.projection import InputProjection
 from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
-from glai_native.structure import InputProjection, PathSelector
+from glai_native.structure import PathSelector
 from glai_native.training import StructureEpoch, StructureMonitor, train_structure
 
 __version__: str = _native.version()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.data import LabelledData, load_data
-from glai_native.structure import InputProjection
+from glai_native.projection import InputProjection
 from glai_native.training import StructureMonitor, train_structure
 
 DATA_VARIABLE = "GLAI_DATA"

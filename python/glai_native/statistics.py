@@ -16,8 +16,8 @@ from glai_native.gates import PackedGates, require_structure
 from glai_native.memory import require_memory
 from glai_native.ops import gated_matmul_weight_grad
 from glai_native.path_matrices import path_gram
+from glai_native.projection import FLOATS, require_samples
 from glai_native.ridge import RidgeSystem, solve_ridge
-from glai_native.structure import FLOATS, require_samples
 from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
 
 STATISTICS_FORMAT = "glai-statistics"

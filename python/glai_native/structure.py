@@ -1,4 +1,4 @@
-"""What is frozen: the input projection and the selector's hidden layers."""
+"""What is frozen: the input projection (`projection.py`) and the selector's hidden layers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,15 @@ from torch import Tensor, nn
 from glai_native.files import TensorFile, hash_values, tensors_to_bytes
 from glai_native.gates import PackedGates
 from glai_native.ops import pack_gates, path_gates, selector_gates
+from glai_native.projection import FLOATS as FLOATS
+from glai_native.projection import InputProjection
+from glai_native.projection import require_samples as require_samples
 
-FLOATS = (torch.float32, torch.float64)
 STRUCTURE_FILE = "structure.safetensors"
 STRUCTURE_FORMAT = "glai-structure"
 
 # Samples whose pre-activations exist at a time while gates are captured.
 CAPTURE_ROWS = 16384
-
-
-def require_samples(owner: str, x: Tensor, in_features: int) -> None:
-    """Refuses what is no float or integer tensor ``[N, D]`` of ``in_features`` columns."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
-    if x.ndim != 2 or x.shape[1] != in_features:
-        raise ValueError(f"{owner}: x must be [N, D={in_features}], got {list(x.shape)}")
 
 
 def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -41,96 +35,6 @@ def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: 
             f"{type(module).__name__}: the state must be of structure_id {mine[:12]}… like this module, "
             f"got {theirs[:12]}…"
         )
-
-
-class InputProjection(nn.Module):
-    """``z = Rᵀ(x - mean)·scale``: what gates and numbers both read. Frozen.
-
-    Made by :meth:`identity` or :meth:`fit`.
-
-    Args:
-        in_features: columns of raw x.
-        mean: ``[in_features]``, or None for the identity.
-        scale: one positive number for all features.
-        rotation: R ``[in_features, D]`` with orthonormal columns, or None for no rotation.
-    """
-
-    mean: Tensor | None
-    scale: Tensor | None
-    rotation: Tensor | None
-
-    def __init__(
-        self,
-        in_features: int,
-        mean: Tensor | None = None,
-        scale: Tensor | None = None,
-        rotation: Tensor | None = None,
-    ) -> None:
-        super().__init__()
-        if (mean is None) != (scale is None) or (mean is None and rotation is not None):
-            raise ValueError("InputProjection: mean and scale must come together, rotation only with them")
-        self.in_features = in_features
-        self.out_features = in_features if rotation is None else rotation.shape[1]
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-        self.register_buffer("rotation", rotation)
-
-    @classmethod
-    def identity(cls, in_features: int) -> InputProjection:
-        """z = x."""
-        return cls(in_features)
-
-    @classmethod
-    def fit(cls, x: Tensor, n_components: int | None = None) -> InputProjection:
-        """Centres, and scales all features by one number so that their mean variance is 1.
-
-        Args:
-            x: ``[N, in_features]``, float or integer, N >= 1, finite.
-            n_components: also rotate onto that many principal components; None keeps all features.
-        """
-        if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[0] or not x.shape[1]:
-            found = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"InputProjection.fit: x must be [N >= 1, D >= 1], got {found}")
-        wide = x.to(torch.float64)
-        if not bool(torch.isfinite(wide).all()):
-            raise ValueError("InputProjection.fit: x must be finite, got NaN or infinite values")
-        dtype = x.dtype if x.dtype in FLOATS else torch.float32
-        mean = wide.mean(0)
-        centred = wide - mean
-        rotation = None
-        if n_components is not None:
-            if not 1 <= n_components <= x.shape[1]:
-                raise ValueError(
-                    f"InputProjection.fit: n_components must be in [1, D={x.shape[1]}], got {n_components}"
-                )
-            # eigh sorts ascending; the sign of each axis is fixed so that a fit repeats.
-            axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :n_components]
-            largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-            rotation = (axes * torch.where(largest < 0, -1.0, 1.0)).contiguous()
-            centred = centred @ rotation
-        variance = float((centred * centred).mean())
-        scale = torch.tensor(1.0 / math.sqrt(variance) if variance > 0 else 1.0)
-        return cls(
-            x.shape[1],
-            mean.to(dtype),
-            scale.to(dtype),
-            None if rotation is None else rotation.to(dtype),
-        )
-
-    @property
-    def kind(self) -> str:
-        """``"identity"``, ``"centring"`` or ``"rotation"``."""
-        if self.mean is None:
-            return "identity"
-        return "centring" if self.rotation is None else "rotation"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw x ``[N, in_features]`` to z ``[N, D]``."""
-        require_samples("InputProjection", x, self.in_features)
-        if self.mean is None or self.scale is None:
-            return x
-        z = (x - self.mean) * self.scale
-        return z if self.rotation is None else z @ self.rotation
 
 
 class PathSelector(nn.Module):

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from glai_native.gates import PackedGates
-from glai_native.structure import InputProjection, PathSelector
+from glai_native.projection import InputProjection
+from glai_native.structure import PathSelector
 from glai_native.targets import require_finite, require_targets
 
 PROBE_SAMPLES = 2048

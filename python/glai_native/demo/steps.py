@@ -31,8 +31,9 @@ from glai_native.gates import PackedGates
 from glai_native.merge import merge
 from glai_native.model import GLAI
 from glai_native.ops import path_gates
+from glai_native.projection import InputProjection
 from glai_native.store import GateStore
-from glai_native.structure import InputProjection, PathSelector
+from glai_native.structure import PathSelector
 from glai_native.training import StructureMonitor, epoch_progress, train_structure
 
 MARKER = ".glai-demo"
