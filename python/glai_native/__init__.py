@@ -5,6 +5,7 @@ the first, kept as packed bits, and trains only a linear model over the paths th
 """
 
 from glai_native import _native
+from glai_native.accumulating import accumulate
 from glai_native.backend import build_info
 from glai_native.directions import extend_directions, output_directions
 from glai_native.estimator import PathEstimator
@@ -39,6 +40,7 @@ __all__ = [
     "PathStatistics",
     "StructureEpoch",
     "StructureMonitor",
+    "accumulate",
     "build_info",
     "extend_directions",
     "gated_linear",

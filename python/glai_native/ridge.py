@@ -1,4 +1,4 @@
-"""Ridge regression from its sufficient statistics: solving it, and choosing the penalty."""
+"""Ridge regression solved from its sufficient statistics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from glai_native.memory import require_memory
+
+
+class SingularSystem(ValueError):
+    """The system has no unique solution to the precision of its type."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def solve_ridge(system: RidgeSystem, l2: float) -> Tensor:
     """``(gram + l2·I)⁻¹·rhs``, ``[M, K]``, by Cholesky; a feature that is always zero gets exactly zero.
 
     Raises:
-        ValueError: the system is singular to the precision of its type.
+        SingularSystem: a ValueError that asks for a larger penalty.
     """
     return torch.cholesky_solve(system.rhs, factorise(system, l2))
 
@@ -64,7 +68,7 @@ def factorise(system: RidgeSystem, l2: float) -> Tensor:
     rounding = torch.finfo(gram.dtype).eps * math.sqrt(system.size)
     if int(info) != 0 or not bool((lower.diagonal().square() > rounding * before).all()):
         dtype = str(gram.dtype).removeprefix("torch.")
-        raise ValueError(
+        raise SingularSystem(
             f"solve: the system of {system.size:,} unknowns is singular in {dtype} at l2={l2:g} (paths that are never "
             "on, or features that others explain), pass a larger l2"
         )

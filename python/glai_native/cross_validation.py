@@ -1,0 +1,168 @@
+"""The ridge penalty chosen by generalised or exact leave-one-out cross-validation, from sufficient statistics.
+
+Penalties are tried relative to the mean of the gram matrix's diagonal. Up to ``SPECTRUM_SIZE`` unknowns one
+eigendecomposition (some 9·M³ multiply-adds) gives the score at every penalty of a fine grid. Beyond, each penalty costs
+a Cholesky factorisation (M³/3), and its inverse (2·M³/3) or a second pass over the samples (n·M²/2 each), so a
+coarse grid is walked downhill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glai_native.ridge import RidgeSystem, SingularSystem, factorise
+
+SPECTRUM_SIZE = 4096
+# Powers of ten, of the mean diagonal.
+WEAKEST, STRONGEST, FIRST = -8, 2, -2
+STEPS_PER_DECADE = 4
+
+
+@dataclass(frozen=True)
+class SampleRows:
+    """The rows of the features that belong to n samples, r for each, and what they should give.
+
+    Attributes:
+        features: ``[n, r, M]``.
+        targets: ``[n, r, K]``.
+        weight: of the samples, ``[n]``, or None.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weight: Tensor | None
+
+
+Passes = Callable[[], Iterable[SampleRows]]
+"""A pass over all samples, as often as it is called."""
+
+
+def choose_by_gcv(system: RidgeSystem) -> float:
+    """The penalty with the least ``(|residuals|² / n·K) / (1 - tr(H) / n)²``, H = F·(gram + l2·I)⁻¹·Fᵀ.
+
+    Golub, Heath and Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter" (1979).
+    """
+    if system.size <= SPECTRUM_SIZE:
+        spectrum = Spectrum(system)
+        return min(_grid(system), key=spectrum.gcv)
+    return _walk(system, lambda l2: _gcv_by_cholesky(system, l2))
+
+
+def choose_by_loo(system: RidgeSystem, passes: Passes) -> float:
+    """The penalty with the least sum of squares over samples, each predicted by the solution without it.
+
+    ``e = (I - H_n)⁻¹·r`` gives them without another fit: r are the residuals of a sample's rows, H_n its block of the
+    hat matrix. One pass over the samples up to ``SPECTRUM_SIZE`` unknowns, one for each penalty tried beyond.
+    """
+    if system.size <= SPECTRUM_SIZE:
+        spectrum = Spectrum(system)
+        grid = _grid(system)
+        errors = [0.0] * len(grid)
+        for rows in passes():
+            rotated = rows.features @ spectrum.axes
+            for i, l2 in enumerate(grid):
+                errors[i] += spectrum.loo(rotated, rows, l2)
+        return grid[min(range(len(grid)), key=errors.__getitem__)]
+    return _walk(system, lambda l2: _loo_by_cholesky(system, passes, l2))
+
+
+class Spectrum:
+    """``gram = U·diag(s)·Uᵀ``: the solution at any penalty for a product.
+
+    Attributes:
+        values: s ``[M]``, >= 0.
+        axes: U ``[M, M]``.
+        rhs: Uᵀ·rhs ``[M, K]``.
+    """
+
+    def __init__(self, system: RidgeSystem) -> None:
+        values, self.axes = torch.linalg.eigh(system.gram, UPLO="U")
+        self.values = values.clamp_(min=0)
+        self.rhs = self.axes.T @ system.rhs
+        self.system = system
+        self._energies = self.rhs.square().sum(1)
+
+    def gcv(self, l2: float) -> float:
+        """The generalised cross-validation score."""
+        shifted = self.values + l2
+        explained = float((self._energies * (shifted + l2) / shifted.square()).sum())
+        return _gcv(self.system, self.system.squares - explained, float((self.values / shifted).sum()))
+
+    def loo(self, rotated: Tensor, rows: SampleRows, l2: float) -> float:
+        """The sum of squared leave-one-out errors of ``rows``, whose features times U are ``rotated``."""
+        residuals = rows.targets - rotated @ (self.rhs / (self.values + l2).unsqueeze(1))
+        return _left_out(residuals, rotated / (self.values + l2).sqrt(), rows.weight)
+
+
+def _grid(system: RidgeSystem) -> list[float]:
+    steps = range(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
+    return [_penalty(system, step / STEPS_PER_DECADE) for step in steps]
+
+
+def _penalty(system: RidgeSystem, power: float) -> float:
+    return math.pow(10.0, power) * (float(system.gram.diagonal().mean()) or 1.0)
+
+
+def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
+    """Downhill by decades from the middle, then half a decade to either side."""
+    scores: dict[float, float] = {}
+
+    def tried(power: float) -> float:
+        if power not in scores:
+            try:
+                scores[power] = score(_penalty(system, power))
+            except SingularSystem:
+                scores[power] = math.inf
+        return scores[power]
+
+    best: float = FIRST
+    for step in (1, -1):
+        while WEAKEST <= best + step <= STRONGEST and tried(best + step) < tried(best):
+            best += step
+    best = min((best, best - 0.5, best + 0.5), key=tried)
+    return _penalty(system, best)
+
+
+def _gcv(system: RidgeSystem, squares: float, degrees: float) -> float:
+    """From the residuals' sum of squares and the trace of the hat matrix."""
+    left = 1 - degrees / system.n_rows
+    if left <= torch.finfo(system.gram.dtype).eps * system.size:
+        return math.inf
+    return max(squares, 0.0) / (system.n_rows * system.rhs.shape[1]) / left**2
+
+
+def _gcv_by_cholesky(system: RidgeSystem, l2: float) -> float:
+    factor = factorise(system, l2)
+    solution = torch.cholesky_solve(system.rhs, factor)
+    squares = system.squares - float((solution * system.rhs).sum()) - l2 * float(solution.square().sum())
+    inverse = torch.cholesky_inverse(factor, out=factor)
+    return _gcv(system, squares, system.size - l2 * float(inverse.trace()))
+
+
+def _loo_by_cholesky(system: RidgeSystem, passes: Passes, l2: float) -> float:
+    factor = factorise(system, l2)
+    solution = torch.cholesky_solve(system.rhs, factor)
+    total = 0.0
+    for rows in passes():
+        flat = rows.features.flatten(0, 1)
+        whitened = torch.linalg.solve_triangular(factor.T, flat, upper=True, left=False)
+        residuals = rows.targets - rows.features @ solution
+        total += _left_out(residuals, whitened.view(rows.features.shape), rows.weight)
+    return total
+
+
+def _left_out(residuals: Tensor, whitened: Tensor, weight: Tensor | None) -> float:
+    """Sum of squares of ``(I - H)⁻¹·residuals``, H ``[n, r, r]`` the products of ``whitened [n, r, M]`` with itself."""
+    hat = whitened @ whitened.mT
+    if weight is not None:
+        hat = hat * weight.view(-1, 1, 1)
+    rest = torch.eye(hat.shape[1], dtype=hat.dtype, device=hat.device) - hat
+    errors, _ = torch.linalg.solve_ex(rest, residuals)
+    squares = errors.square().sum((1, 2))
+    total = float((squares if weight is None else squares * weight).sum())
+    return total if math.isfinite(total) else math.inf
