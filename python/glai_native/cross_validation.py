@@ -48,8 +48,8 @@ def choose_by_gcv(system: RidgeSystem) -> float:
     Golub, Heath and Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter" (1979).
     """
     if system.size <= SPECTRUM_SIZE:
-        spectrum = Spectrum(system)
-        return min(_grid(system), key=spectrum.gcv)
+        grid = _grid(system)
+        return _least(grid, Spectrum(system).gcv(grid))
     return _walk(system, lambda l2: _gcv_by_cholesky(system, l2))
 
 
@@ -60,14 +60,8 @@ def choose_by_loo(system: RidgeSystem, passes: Passes) -> float:
     hat matrix. One pass over the samples up to ``SPECTRUM_SIZE`` unknowns, one for each penalty tried beyond.
     """
     if system.size <= SPECTRUM_SIZE:
-        spectrum = Spectrum(system)
-        grid = _grid(system)
-        errors = [0.0] * len(grid)
-        for rows in passes():
-            rotated = rows.features @ spectrum.axes
-            for i, l2 in enumerate(grid):
-                errors[i] += spectrum.loo(rotated, rows, l2)
-        return grid[min(range(len(grid)), key=errors.__getitem__)]
+        spectrum, grid = Spectrum(system), _grid(system)
+        return _least(grid, torch.stack([spectrum.loo(rows, grid) for rows in passes()]).sum(0))
     return _walk(system, lambda l2: _loo_by_cholesky(system, passes, l2))
 
 
@@ -85,23 +79,37 @@ class Spectrum:
         self.values = values.clamp_(min=0)
         self.rhs = self.axes.T @ system.rhs
         self.system = system
-        self._energies = self.rhs.square().sum(1)
 
-    def gcv(self, l2: float) -> float:
-        """The generalised cross-validation score."""
-        shifted = self.values + l2
-        explained = float((self._energies * (shifted + l2) / shifted.square()).sum())
-        return _gcv(self.system, self.system.squares - explained, float((self.values / shifted).sum()))
+    def gcv(self, penalties: Tensor) -> Tensor:
+        """The generalised cross-validation score at each of ``penalties [L]``."""
+        shifted = self.values.unsqueeze(1) + penalties
+        energies = self.rhs.square().sum(1)
+        explained = energies @ ((shifted + penalties) / shifted.square())
+        return _gcv(self.system, self.system.squares - explained, (self.values.unsqueeze(1) / shifted).sum(0))
 
-    def loo(self, rotated: Tensor, rows: SampleRows, l2: float) -> float:
-        """The sum of squared leave-one-out errors of ``rows``, whose features times U are ``rotated``."""
-        residuals = rows.targets - rotated @ (self.rhs / (self.values + l2).unsqueeze(1))
-        return _left_out(residuals, rotated / (self.values + l2).sqrt(), rows.weight)
+    def loo(self, rows: SampleRows, penalties: Tensor) -> Tensor:
+        """The sum of squared leave-one-out errors of ``rows`` at each of ``penalties [L]``."""
+        rotated = rows.features @ self.axes
+        shrinking = 1 / (self.values.unsqueeze(1) + penalties)
+        alone = rotated.square() @ shrinking if rotated.shape[1] == 1 else None
+        scores = []
+        for i, shrunk in enumerate(shrinking.T):
+            hat = (rotated * shrunk) @ rotated.mT if alone is None else alone[:, :, i : i + 1]
+            residuals = rows.targets - rotated @ (self.rhs * shrunk.unsqueeze(1))
+            scores.append(_left_out(residuals, hat, rows.weight))
+        return torch.stack(scores)
 
 
-def _grid(system: RidgeSystem) -> list[float]:
-    steps = range(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
-    return [_penalty(system, step / STEPS_PER_DECADE) for step in steps]
+def _least(penalties: Tensor, scores: Tensor) -> float:
+    """The penalty of the least score; one without a score (0 / 0, infinite) is not taken."""
+    return float(penalties[scores.nan_to_num(math.inf, math.inf).argmin()])
+
+
+def _grid(system: RidgeSystem) -> Tensor:
+    steps = torch.arange(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
+    return torch.stack(
+        [system.gram.new_tensor(_penalty(system, step / STEPS_PER_DECADE)) for step in steps.tolist()]
+    )
 
 
 def _penalty(system: RidgeSystem, power: float) -> float:
@@ -115,9 +123,10 @@ def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
     def tried(power: float) -> float:
         if power not in scores:
             try:
-                scores[power] = score(_penalty(system, power))
+                found = score(_penalty(system, power))
             except SingularSystem:
-                scores[power] = math.inf
+                found = math.inf
+            scores[power] = math.inf if math.isnan(found) else found
         return scores[power]
 
     best: float = FIRST
@@ -128,20 +137,20 @@ def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
     return _penalty(system, best)
 
 
-def _gcv(system: RidgeSystem, squares: float, degrees: float) -> float:
+def _gcv(system: RidgeSystem, squares: Tensor, degrees: Tensor) -> Tensor:
     """From the residuals' sum of squares and the trace of the hat matrix."""
     left = 1 - degrees / system.n_rows
-    if left <= torch.finfo(system.gram.dtype).eps * system.size:
-        return math.inf
-    return max(squares, 0.0) / (system.n_rows * system.rhs.shape[1]) / left**2
+    # As many degrees of freedom as residuals: both are rounding.
+    left = left.where(left > torch.finfo(system.gram.dtype).eps * system.size, math.nan)
+    return squares.clamp(min=0) / (system.n_rows * system.rhs.shape[1]) / left.square()
 
 
 def _gcv_by_cholesky(system: RidgeSystem, l2: float) -> float:
     factor = factorise(system, l2)
     solution = torch.cholesky_solve(system.rhs, factor)
-    squares = system.squares - float((solution * system.rhs).sum()) - l2 * float(solution.square().sum())
+    squares = system.squares - (solution * system.rhs).sum() - l2 * solution.square().sum()
     inverse = torch.cholesky_inverse(factor, out=factor)
-    return _gcv(system, squares, system.size - l2 * float(inverse.trace()))
+    return float(_gcv(system, squares, system.size - l2 * inverse.trace()))
 
 
 def _loo_by_cholesky(system: RidgeSystem, passes: Passes, l2: float) -> float:
@@ -150,19 +159,24 @@ def _loo_by_cholesky(system: RidgeSystem, passes: Passes, l2: float) -> float:
     total = 0.0
     for rows in passes():
         flat = rows.features.flatten(0, 1)
-        whitened = torch.linalg.solve_triangular(factor.T, flat, upper=True, left=False)
-        residuals = rows.targets - rows.features @ solution
-        total += _left_out(residuals, whitened.view(rows.features.shape), rows.weight)
+        whitened = torch.linalg.solve_triangular(factor.T, flat, upper=True, left=False).view(
+            rows.features.shape
+        )
+        single = whitened.shape[1] == 1
+        hat = whitened.square().sum(2, keepdim=True) if single else whitened @ whitened.mT
+        total += float(_left_out(rows.targets - rows.features @ solution, hat, rows.weight))
     return total
 
 
-def _left_out(residuals: Tensor, whitened: Tensor, weight: Tensor | None) -> float:
-    """Sum of squares of ``(I - H)⁻¹·residuals``, H ``[n, r, r]`` the products of ``whitened [n, r, M]`` with itself."""
-    hat = whitened @ whitened.mT
+def _left_out(residuals: Tensor, hat: Tensor, weight: Tensor | None) -> Tensor:
+    """Sum of squares of ``(I - H)⁻¹·residuals``, hat ``[n, r, r]`` before the samples' weights."""
     if weight is not None:
         hat = hat * weight.view(-1, 1, 1)
-    rest = torch.eye(hat.shape[1], dtype=hat.dtype, device=hat.device) - hat
-    errors, _ = torch.linalg.solve_ex(rest, residuals)
+    if hat.shape[1] == 1:
+        errors = residuals / (1 - hat)
+    else:
+        errors, _ = torch.linalg.solve_ex(
+            torch.eye(hat.shape[1], dtype=hat.dtype, device=hat.device) - hat, residuals
+        )
     squares = errors.square().sum((1, 2))
-    total = float((squares if weight is None else squares * weight).sum())
-    return total if math.isfinite(total) else math.inf
+    return (squares if weight is None else squares * weight).sum()
