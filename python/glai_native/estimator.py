@@ -267,8 +267,7 @@ class PathEstimator(nn.Module):
                     f"record: targets must be class indices [N={len(gates)}], got {targets.dtype}"
                 )
             targets = require_targets("record", targets, len(gates), self.out_features)
-            for c in targets.unique().tolist():
-                self.on_counts[:, c] += gates[targets == c].counts()
+            self.on_counts += gates.counts_by_class(targets, self.out_features)
         self.samples_seen += len(gates)
 
     def to_bytes(self) -> bytes:

@@ -122,6 +122,20 @@ def path_gram(
     return out
 
 
+def pack_upper(gram: Tensor) -> Tensor:
+    """The upper triangle of ``gram [M, M]`` row by row, ``[M·(M+1)/2]``."""
+    packed = gram.new_empty(len(gram) * (len(gram) + 1) // 2)
+    for i, row in enumerate(packed.split(list(range(len(gram), 0, -1)))):
+        row.copy_(gram[i, i:])
+    return packed
+
+
+def unpack_upper(packed: Tensor, out: Tensor) -> None:
+    """Writes what :func:`pack_upper` gave into the upper triangle of ``out [M, M]``."""
+    for i, row in enumerate(packed.split(list(range(len(out), 0, -1)))):
+        out[i, i:] = row
+
+
 def _require_layers(op: str, name: str, layers: Sequence[PackedGates]) -> None:
     if not isinstance(layers, Sequence) or any(not isinstance(layer, PackedGates) for layer in layers):
         raise TypeError(f"{op}: {name} must be a sequence of PackedGates, one per hidden layer")

@@ -18,8 +18,8 @@ from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, require_structure
 from glai_native.memory import require_memory
 from glai_native.ops import gated_matmul_weight_grad
-from glai_native.path_matrices import path_gram
-from glai_native.path_ridge import FullPaths
+from glai_native.path_matrices import pack_upper, path_gram, unpack_upper
+from glai_native.path_ridge import DirectedPaths, FullPaths
 from glai_native.projection import FLOATS, require_samples
 from glai_native.ridge import solve_ridge
 from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
@@ -147,9 +147,7 @@ class PathStatistics:
         sample_weight: Tensor | None,
         sign: int,
     ) -> None:
-        self._require_samples(owner, x, gates)
-        targets = require_targets(owner, targets, len(x), self.out_features)
-        sample_weight = require_sample_weight(owner, sample_weight, len(x))
+        targets, sample_weight = self._checked(owner, x, gates, targets, sample_weight)
         on_counts = self.on_counts
         if not targets.is_floating_point():
             on_counts = on_counts + sign * gates.counts_by_class(targets, self.out_features)
@@ -159,21 +157,21 @@ class PathStatistics:
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
                 f"got {len(x):,} that are not"
             )
-        if sample_weight is not None or sign < 0:
-            sample_weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
-            sample_weight = sample_weight.to(self.dtype) * sign
-        for begin in range(0, len(x), CHUNK_ROWS):
-            rows = slice(begin, begin + CHUNK_ROWS)
-            self._add_chunk(
-                x[rows].to(self.dtype),
-                gates[rows],
-                as_values(targets[rows], self.out_features, self.dtype),
-                None if sample_weight is None else sample_weight[rows],
-            )
+        if sign < 0:
+            sample_weight = -(x.new_ones(len(x)) if sample_weight is None else sample_weight)
+        for z, part, values, weight in self._chunks(x, gates, targets, sample_weight, CHUNK_ROWS):
+            features = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
+            weighted = values if weight is None else values * weight.unsqueeze(1)
+            path_gram(features[:, :-1], part, weight, out=self._gram)
+            gated_matmul_weight_grad(features, part, weighted, out=self._rhs, accumulate=True)
+            self._squares += (weighted * values).sum(0)
         self.n_samples, self.on_counts = n_samples, on_counts
         self.structure_id = self.structure_id or gates.structure_id
 
-    def _require_samples(self, owner: str, x: Tensor, gates: PackedGates) -> None:
+    def _checked(
+        self, owner: str, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Refuses what are no samples of these statistics; targets and weights as the checks leave them."""
         require_samples(owner, x, self.in_features)
         if x.dtype not in FLOATS:
             found = str(x.dtype).removeprefix("torch.")
@@ -189,13 +187,21 @@ class PathStatistics:
             raise ValueError(f"{owner}: x must be on {self.device} like the statistics, got {x.device}")
         require_structure(owner, gates, self.structure_id)
         require_finite(owner, "x", x)
+        targets = require_targets(owner, targets, len(x), self.out_features)
+        return targets, require_sample_weight(owner, sample_weight, len(x))
 
-    def _add_chunk(self, x: Tensor, gates: PackedGates, values: Tensor, weight: Tensor | None) -> None:
-        features = torch.cat([x, x.new_ones((len(x), 1))], dim=1)
-        weighted = values if weight is None else values * weight.unsqueeze(1)
-        path_gram(features[:, :-1], gates, weight, out=self._gram)
-        gated_matmul_weight_grad(features, gates, weighted, out=self._rhs, accumulate=True)
-        self._squares += (weighted * values).sum(0)
+    def _chunks(
+        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None, height: int
+    ) -> Iterator[tuple[Tensor, PackedGates, Tensor, Tensor | None]]:
+        """``height`` samples at a time in the statistics' dtype; targets as values ``[n, C]``."""
+        for begin in range(0, len(x), height):
+            rows = slice(begin, begin + height)
+            yield (
+                x[rows].to(self.dtype),
+                gates[rows],
+                as_values(targets[rows], self.out_features, self.dtype),
+                None if sample_weight is None else sample_weight[rows].to(self.dtype),
+            )
 
     def merge(self, other: PathStatistics) -> PathStatistics:
         """Adds the samples of ``other``; returns itself.
@@ -260,19 +266,23 @@ class PathStatistics:
     def solve(
         self,
         l2: float | str,
-        *,
+        directions: Tensor | None = None,
         data: Iterable[Samples] | None = None,
         dtype: torch.dtype | None = None,
         progress: bool = True,
     ) -> PathEstimator:
         """The estimator that minimises ``sum_n s[n]·|t[n] - y(z[n])|² + l2·(|w|² + |b|²)``.
 
-        M = P·(D+1) unknowns: M³/3 multiply-adds and a second copy of the gram matrix.
+        M unknowns cost M³/3 multiply-adds and a second copy of the gram matrix: M = P·(D+1) for full paths (whatever
+        C is), and (P-1)·(D+1) + (D+1)·C along directions, in a matrix of their own. w and b are the weights of full
+        paths either way, u_p·v_pᵀ and beta_p·v_p.
 
         Args:
             l2: the penalty, >= 0; > 0 where features depend on each other, as they do wherever a path is never on.
                 ``"gcv"``: chosen by generalised cross-validation; ``"loo"``: by the exact leave-one-out error
                 (:meth:`choose_l2`).
+            directions: V ``[P, C]`` (:func:`output_directions`): the estimator gets these output directions, and its
+                last path must have been on in every sample. None: full paths. The statistics do not depend on it.
             data: with ``"loo"``: the samples, as an iterable of ``(x, gates, targets)`` or ``(x, gates, targets,
                 sample_weight)`` that can be gone through more than once.
             dtype: of the estimator; None: that of the statistics.
@@ -282,10 +292,10 @@ class PathStatistics:
             ValueError: no samples, a bad l2, or a system that is singular at this l2.
         """
         if isinstance(l2, str):
-            l2 = self.choose_l2(l2, data=data, progress=progress)
+            l2 = self.choose_l2(l2, directions, data, progress=progress)
         elif isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
             raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {l2!r}")
-        paths = self._paths("solve")
+        paths = self._paths(directions)
         solution = solve_ridge(paths.system(), l2)
         estimator = paths.estimator(solution, self.structure_id, dtype or self.dtype)
         estimator.samples_seen.fill_(self.n_samples)
@@ -294,23 +304,30 @@ class PathStatistics:
 
     @torch.no_grad()
     def choose_l2(
-        self, method: str = "gcv", *, data: Iterable[Samples] | None = None, progress: bool = True
+        self,
+        method: str = "gcv",
+        directions: Tensor | None = None,
+        data: Iterable[Samples] | None = None,
+        *,
+        progress: bool = True,
     ) -> float:
         """The penalty with the least cross-validation error, from 1e-8 to 100 times the mean diagonal of the gram.
 
         Up to 4,096 unknowns an eigendecomposition (four times the gram's memory; 5 s at 4,096 on two cores) scores a
         grid of four penalties in a decade, ``"loo"`` in one pass over the data. Beyond, decades are walked downhill:
-        each penalty costs M³/3 multiply-adds, and 2·M³/3 for ``"gcv"`` or a pass of N·M²/2 for ``"loo"``.
+        each penalty costs M³/3 multiply-adds, and 2·M³/3 for ``"gcv"`` or a pass of N·M²/2 for ``"loo"``. Along
+        directions there are N·C residuals, and ``"loo"``, which leaves out all C of a sample, costs C passes.
 
         Args:
             method: ``"gcv"``, generalised cross-validation, from the statistics alone; ``"loo"``, the exact
                 leave-one-out error.
+            directions: as for :meth:`solve`.
             data: as for :meth:`solve`.
             progress: show a bar of the samples that ``"loo"`` goes through.
         """
         if method not in ("gcv", "loo"):
             raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {method!r}")
-        paths = self._paths("solve")
+        paths = self._paths(directions)
         if method == "gcv":
             return choose_by_gcv(paths.system())
         if data is None or isinstance(data, Iterator):
@@ -328,29 +345,31 @@ class PathStatistics:
 
             return choose_by_loo(paths.system(), passes)
 
-    def _paths(self, owner: str) -> FullPaths:
+    def _paths(self, directions: Tensor | None) -> FullPaths | DirectedPaths:
         if not self.n_samples:
             raise ValueError(
-                f"{owner}: the statistics must hold samples, got none; update(x, gates, targets) adds them"
+                "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
             )
-        return FullPaths(self._gram, self._rhs, float(self._squares.sum()), self.n_samples)
+        full = FullPaths(self._gram, self._rhs, float(self._squares.sum()), self.n_samples)
+        if directions is None:
+            return full
+        counted = int(self.on_counts[-1].sum())
+        if bool(self.on_counts.any()) and counted != self.n_samples:
+            raise ValueError(
+                "solve: with directions the last path must be on in every sample, as a selector's is, "
+                f"got {counted:,} of {self.n_samples:,}"
+            )
+        return DirectedPaths(full, directions)
 
-    def _rows(self, paths: FullPaths, data: Iterable[Samples]) -> Iterator[SampleRows]:
+    def _rows(self, paths: FullPaths | DirectedPaths, data: Iterable[Samples]) -> Iterator[SampleRows]:
         """One pass over the samples, which must be as many as the statistics hold."""
-        height = max(1, ROWS_BYTES // (paths.features_per_sample * self.dtype.itemsize))
+        height = max(1, ROWS_BYTES // (paths.row_size * self.dtype.itemsize))
         n_samples = 0
         for x, gates, targets, *weights in data:
-            self._require_samples("solve", x, gates)
-            targets = require_targets("solve", targets, len(x), self.out_features)
-            weight = require_sample_weight("solve", weights[0] if weights else None, len(x))
+            targets, weight = self._checked("solve", x, gates, targets, weights[0] if weights else None)
             n_samples += len(x)
-            for begin in range(0, len(x), height):
-                rows = slice(begin, begin + height)
-                yield SampleRows(
-                    paths.features(x[rows].to(self.dtype), gates[rows]),
-                    paths.targets(as_values(targets[rows], self.out_features, self.dtype)),
-                    None if weight is None else weight[rows].to(self.dtype),
-                )
+            for z, part, values, s in self._chunks(x, gates, targets, weight, height):
+                yield SampleRows(paths.features(z, part), paths.targets(values), s)
         if n_samples != self.n_samples:
             raise ValueError(
                 f"solve: data must be the N={self.n_samples:,} samples of the statistics, got {n_samples:,}"
@@ -370,7 +389,7 @@ class PathStatistics:
             "n_samples": str(self.n_samples),
         }
         tensors = {
-            "gram": _pack_upper(self._gram),
+            "gram": pack_upper(self._gram),
             "rhs": self._rhs,
             "squares": self._squares,
             "on_counts": self.on_counts,
@@ -402,7 +421,7 @@ class PathStatistics:
         rhs = file.tensor("rhs", FLOATS, (n_paths, in_features + 1, out_features))
         statistics = cls(n_paths, in_features, out_features, rhs.dtype, found)
         size = statistics._gram.shape[0]
-        _unpack_upper(file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)), statistics._gram)
+        unpack_upper(file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)), statistics._gram)
         statistics._rhs.copy_(rhs)
         statistics._squares.copy_(file.tensor("squares", (rhs.dtype,), (out_features,)))
         statistics.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
@@ -410,17 +429,3 @@ class PathStatistics:
         if statistics.n_samples < 0 or bool((statistics.on_counts < 0).any()):
             raise ValueError(f"{path}: counts of samples must be >= 0")
         return statistics
-
-
-def _pack_upper(square: Tensor) -> Tensor:
-    """The upper triangle ``[M, M]`` by rows, ``[M·(M+1)/2]``."""
-    size = len(square)
-    packed = square.new_empty(size * (size + 1) // 2)
-    for i, row in enumerate(packed.split(list(range(size, 0, -1)))):
-        row.copy_(square[i, i:])
-    return packed
-
-
-def _unpack_upper(packed: Tensor, square: Tensor) -> None:
-    for i, row in enumerate(packed.split(list(range(len(square), 0, -1)))):
-        square[i, i:] = row
