@@ -5,7 +5,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import cross_validation
+from glai_native import cross_validation, memory
 from glai_native import reference as ref
 
 # Units per hidden layer, D, C, N.
@@ -85,6 +85,20 @@ def test_files(tmp_path, selector, samples):
     foreign = glai.PathSelector(make_mlp(6, 33, 4, seed=5))
     with pytest.raises(ValueError, match=f"structure_id must be {foreign.structure_id[:12]}"):
         glai.PathStatistics.load(path, foreign.structure_id)
+    for entry, sentence in (
+        ("[34, 6]", "must list P, D and C"),
+        ("[35, 6, 4]", r"'rhs' must be .*\[35, 7, 4\]"),
+    ):
+        path.write_bytes(statistics.to_bytes(sizes=entry))
+        with pytest.raises(ValueError, match=sentence):
+            glai.PathStatistics.load(path)
+    path.write_bytes(statistics.to_bytes(n_samples="-1"))
+    with pytest.raises(ValueError, match="counts of samples must be >= 0"):
+        glai.PathStatistics.load(path)
+    path.write_bytes(glai.PathEstimator(2, 3, 4).to_bytes())
+    with pytest.raises(ValueError, match="format must be 'glai-statistics', got 'glai-estimator'"):
+        glai.PathStatistics.load(path)
+    statistics.save(path)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="truncated"):
         glai.PathStatistics.load(path)
@@ -326,6 +340,13 @@ def test_bad_arguments(monkeypatch, tmp_path):
         MemoryError, match="Cholesky factor of 20 unknowns takes .* are available; use fewer paths"
     ):
         statistics.solve(1.0)
+
+
+def test_memory_that_cannot_be_told_is_not_refused(monkeypatch, tmp_path):
+    assert memory.available_bytes(torch.device("cpu")) > 0
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    assert memory.available_bytes(torch.device("cpu")) is None
+    assert glai.PathStatistics(5, 3, 2).n_samples == 0
 
 
 def test_one_sample_of_a_class():
