@@ -69,6 +69,7 @@ def test_merging_is_exact():
         assert merged.n_samples == 90
         assert torch.equal(merged.on_counts, whole.on_counts)
     assert parts[0].n_samples == 30  # as it was
+    assert "N=30, P=20, D=6, C=4" in repr(parts[0].copy("cpu"))
 
 
 def test_files(tmp_path, selector, samples):

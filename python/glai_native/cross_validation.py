@@ -42,15 +42,22 @@ Passes = Callable[[], Iterable[SampleRows]]
 """A pass over all samples, as often as it is called."""
 
 
-def choose_by_gcv(system: RidgeSystem) -> float:
+def choose_by_gcv(system: RidgeSystem, on_penalty: Callable[[], object] = lambda: None) -> float:
     """The penalty with the least ``(|residuals|² / n·K) / (1 - tr(H) / n)²``, H = F·(gram + l2·I)⁻¹·Fᵀ.
 
     Golub, Heath and Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter" (1979).
+    ``on_penalty`` is called after each that takes a factorisation of its own.
     """
     if system.size <= SPECTRUM_SIZE:
         grid = _grid(system)
         return _least(grid, Spectrum(system).gcv(grid))
-    return _walk(system, lambda l2: _gcv_by_cholesky(system, l2))
+
+    def score(l2: float) -> float:
+        found = _gcv_by_cholesky(system, l2)
+        on_penalty()
+        return found
+
+    return _walk(system, score)
 
 
 def choose_by_loo(system: RidgeSystem, passes: Passes) -> float:

@@ -246,12 +246,10 @@ class PathStatistics:
     def __add__(self, other: PathStatistics) -> PathStatistics:
         return self.copy().merge(other)
 
-    def copy(self) -> PathStatistics:
-        """The same sums, to go on separately."""
-        copy = PathStatistics(
-            self.n_paths, self.in_features, self.out_features, self.dtype, self.structure_id, self.device
-        )
-        return copy.merge(self)
+    def copy(self, device: torch.device | str | None = None) -> PathStatistics:
+        """The same sums, to go on separately, or on another device."""
+        sizes = self.n_paths, self.in_features, self.out_features
+        return PathStatistics(*sizes, self.dtype, self.structure_id, device or self.device).merge(self)
 
     def add_outputs(self, k: int) -> None:
         """Adds k classes: the samples so far have target 0 there."""
@@ -268,6 +266,7 @@ class PathStatistics:
         l2: float | str,
         directions: Tensor | None = None,
         data: Iterable[Samples] | None = None,
+        *,
         dtype: torch.dtype | None = None,
         progress: bool = True,
     ) -> PathEstimator:
@@ -286,7 +285,7 @@ class PathStatistics:
             data: with ``"loo"``: the samples, as an iterable of ``(x, gates, targets)`` or ``(x, gates, targets,
                 sample_weight)`` that can be gone through more than once.
             dtype: of the estimator; None: that of the statistics.
-            progress: show a bar while a penalty is chosen by ``"loo"``.
+            progress: show a bar while a penalty is chosen.
 
         Raises:
             ValueError: no samples, a bad l2, or a system that is singular at this l2.
@@ -323,23 +322,24 @@ class PathStatistics:
                 leave-one-out error.
             directions: as for :meth:`solve`.
             data: as for :meth:`solve`.
-            progress: show a bar of the samples that ``"loo"`` goes through.
+            progress: show how many penalties were tried, or samples left out.
         """
         if method not in ("gcv", "loo"):
             raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {method!r}")
         paths = self._paths(directions)
-        if method == "gcv":
-            return choose_by_gcv(paths.system())
-        if data is None or isinstance(data, Iterator):
-            raise ValueError(
-                "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
-                f"(a list, a DataLoader), got {'none' if data is None else type(data).__name__}"
-            )
         with epoch_progress(progress) as bar:
-            task = bar.add_task("leave-one-out", total=None)
+            if method == "gcv":
+                task = bar.add_task("penalties", total=None)
+                return choose_by_gcv(paths.system(), on_penalty=lambda: bar.advance(task))
+            if data is None or isinstance(data, Iterator):
+                raise ValueError(
+                    "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
+                    f"(a list, a DataLoader), got {'none' if data is None else type(data).__name__}"
+                )
+            samples, task = data, bar.add_task("samples left out", total=None)
 
             def passes() -> Iterator[SampleRows]:
-                for rows in self._rows(paths, data):
+                for rows in self._rows(paths, samples):
                     yield rows
                     bar.advance(task, len(rows.targets))
 
