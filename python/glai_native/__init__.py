@@ -20,6 +20,7 @@ from glai_native.ops import (
     pack_gates,
     path_gates,
 )
+from glai_native.path_kernel_model import PathKernelModel
 from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.projection import InputProjection
 from glai_native.statistics import PathStatistics
@@ -36,6 +37,7 @@ __all__ = [
     "InputProjection",
     "PackedGates",
     "PathEstimator",
+    "PathKernelModel",
     "PathSelector",
     "PathStatistics",
     "StructureEpoch",

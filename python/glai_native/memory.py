@@ -1,29 +1,34 @@
-"""Whether a matrix fits in memory, asked before it is made."""
+"""How much memory there is, asked before something large is made."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
-_MEMINFO = Path("/proc/meminfo")
+GIB = 2**30
 
 
-def available_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be had on ``device``; None where it cannot be told."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that ``device`` can still give; for the CPU without swapping, and within its control group."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # also counts what the file cache would give back
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else free
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
+    return free
 
 
 def require_memory(owner: str, what: str, n_bytes: int, device: torch.device, advice: str) -> None:
     """Refuses, before it is begun, what would take more bytes than there are."""
-    available = available_bytes(device)
-    if available is not None and n_bytes > available:
+    available = free_memory(device)
+    if n_bytes > available:
         raise MemoryError(
             f"{owner}: {what} takes {n_bytes / 1e9:,.1f} GB and {available / 1e9:,.1f} GB are available; {advice}"
         )

@@ -1,0 +1,299 @@
+"""The dual closed form: ridge regression over all paths, whose number never enters."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glai_native.block_cholesky import NotPositiveDefiniteError
+from glai_native.estimator import PathEstimator
+from glai_native.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.gates import PackedGates, words_per_row
+from glai_native.kernel_ridge import cholesky_bytes, fit_by_cholesky, mean_square
+from glai_native.memory import GIB, free_memory
+from glai_native.ops import gated_matmul_weight_grad, path_gates
+from glai_native.path_features import PathFeatures
+from glai_native.structure import FLOATS, STRUCTURE_FILE, PathSelector
+from glai_native.targets import as_values, require_sample_weight, require_targets
+
+PATH_KERNEL_FILE = "path_kernel.safetensors"
+PATH_KERNEL_FORMAT = "glai-path-kernel"
+
+# Bytes of the kernel block that predict holds at a time.
+BLOCK_BYTES = 64 * 2**20
+
+# Samples whose path gates exist at a time in to_estimator.
+GATE_ROWS = 4096
+
+
+class PathKernelModel:
+    """The best linear model over all paths by squared error, found and used through the path kernel.
+
+        f(x) = sum_m k(x, x_m)·alpha_m        alpha = (K + l2·I)⁻¹·Y        k: see path_kernel
+
+    the minimum of ``sum_n |y_n - f(x_n)|² + l2·(|w|² + |b|²)`` over the weights of all paths (DESIGN, "ridge"). Its
+    cost depends on the number of samples, on D and on the number of units, never on the number of paths. Class
+    indices are learnt as 0 and 1 per class. It reads all paths in full: output directions, which exist to make
+    stored path weights smaller, have no part in it.
+
+    Args:
+        selector: the frozen structure; the model works in its dtype and on its device.
+
+    Attributes:
+        l2: of the fit.
+        centres: samples that predictions are compared with, M of them; None before a fit.
+        alpha: their coefficients ``[M, C]``.
+        loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
+        loo_accuracy: share of samples whose class the others predict; None for values.
+        n_samples: N of the fit.
+    """
+
+    def __init__(self, selector: PathSelector) -> None:
+        if not isinstance(selector, PathSelector):
+            raise TypeError(
+                f"PathKernelModel: selector must be a PathSelector, got {type(selector).__name__}"
+            )
+        if selector.hidden[0][0].dtype not in FLOATS:
+            raise ValueError(
+                "PathKernelModel: selector must be float32 or float64, "
+                f"got {selector.hidden[0][0].dtype}, cast it by selector.float()"
+            )
+        self.selector = selector
+        self.l2 = float("nan")
+        self.n_samples = 0
+        self.loo_error: float | None = None
+        self.loo_accuracy: float | None = None
+        self.centres: PathFeatures | None = None
+        self.alpha: Tensor | None = None
+
+    def __repr__(self) -> str:
+        if self.alpha is None:
+            return "PathKernelModel(not fitted)"
+        return f"PathKernelModel(N={self.n_samples}, M={len(self.alpha)}, C={self.alpha.shape[1]}, l2={self.l2:.3g})"
+
+    @property
+    def structure_id(self) -> str:
+        """SHA-256 of the frozen structure."""
+        return self.selector.structure_id
+
+    @torch.no_grad()
+    def fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        l2: float | Literal["loo"] = "loo",
+        *,
+        sample_weight: Tensor | None = None,
+        n_outputs: int | None = None,
+        memory: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> PathKernelModel:
+        """Solves for the coefficients; what was fitted before is replaced when it is done, not earlier.
+
+        A kernel matrix that fits ``memory`` is factored, and then every sample is a centre.
+
+        Args:
+            x: raw ``[N, in_features]``.
+            y: class indices ``[N]``, or values ``[N, C]``.
+            l2: a number >= 0; ``"loo"`` chooses it by leave-one-out.
+            sample_weight: ``[N]``, >= 0; samples of weight 0 are left out.
+            n_outputs: C; None: the columns of values, or the largest class + 1.
+            memory: bytes that may be used; None: half of what the device has free.
+            seed: of the samples that l2 is chosen on.
+            progress: show a bar, on terminals, when it takes more than about two seconds.
+
+        Raises:
+            ValueError: data that do not fit each other or the structure, or are not finite; one class only; an l2 that
+                is too small for the precision.
+            MemoryError: ``memory`` is too small.
+        """
+        owner = "PathKernelModel.fit"
+        features = PathFeatures.of(owner, self.selector, x)
+        targets, weight, keep = _checked(owner, y, sample_weight, n_outputs, features.z)
+        _require_l2(owner, l2, int(keep.sum()))
+        if not bool(keep.all()):
+            features, targets, weight = features[keep], targets[keep], weight[keep]
+        n = len(features)
+        budget = free_memory(features.z.device) // 2 if memory is None else memory
+        needed = cholesky_bytes(n, targets.shape[1], features.z.element_size())
+        if needed > budget:
+            raise MemoryError(
+                f"{owner}: the kernel matrix of N={n:,} samples takes {needed / GIB:.2f} GiB and memory allows "
+                f"{budget / GIB:.2f}; give more memory or fewer samples"
+            )
+        try:
+            fit = fit_by_cholesky(features, targets, weight, l2, seed, progress)
+        except NotPositiveDefiniteError:
+            dtype = str(features.z.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{owner}: the kernel matrix plus l2={l2} cannot be factored in {dtype}, give a larger l2 or a "
+                "selector in float64"
+            ) from None
+        self.l2, self.centres, self.alpha, self.n_samples = fit.l2, fit.centres, fit.alpha, n
+        self.loo_error = self.loo_accuracy = None
+        if fit.residuals is not None:
+            self.loo_error = mean_square(fit.residuals, weight)
+            if not y.is_floating_point():
+                right = (targets - fit.residuals).argmax(1) == targets.argmax(1)
+                self.loo_accuracy = float((right * weight).sum() / weight.sum())
+        return self
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Scores ``[N, C]`` of raw x ``[N, in_features]``, in blocks of samples."""
+        centres, alpha = self._fitted("predict")
+        samples = PathFeatures.of("PathKernelModel.predict", self.selector, x)
+        scores = alpha.new_empty(len(samples), alpha.shape[1])
+        rows = max(1, BLOCK_BYTES // (len(centres) * alpha.element_size()))
+        block = alpha.new_empty(min(rows, len(samples)), len(centres))
+        for start in range(0, len(samples), rows):
+            at = slice(start, min(start + rows, len(samples)))
+            kernel = samples[at].kernel(centres, out=block[: at.stop - start])
+            torch.mm(kernel, alpha, out=scores[at])
+        return scores
+
+    @torch.no_grad()
+    def to_estimator(self, memory: int | None = None) -> PathEstimator:
+        """The same function with its path weights written out, where there are not too many.
+
+            w[p,d,c] = sum_m g_m[p]·z_m[d]·alpha[m,c]        b[p,c] = sum_m g_m[p]·alpha[m,c]
+
+        Its full paths hold any such function; paths with output directions do not, fit those by themselves. Of what
+        merging needs it knows the samples seen, not how often each path was on per class.
+
+        Args:
+            memory: bytes that the weights may take; None: half of what the device has free.
+
+        Raises:
+            MemoryError: they would take more.
+        """
+        centres, alpha = self._fitted("to_estimator")
+        n_paths, width, n_outputs = self.selector.n_paths, self.selector.z_features, alpha.shape[1]
+        budget = free_memory(alpha.device) // 2 if memory is None else memory
+        # The weights, and on_counts of 8 bytes per path and output.
+        needed = n_paths * n_outputs * ((width + 1) * alpha.element_size() + 8)
+        if needed > budget:
+            raise MemoryError(
+                f"PathKernelModel.to_estimator: weights [P={n_paths}, D={width}, C={n_outputs}] take "
+                f"{needed / GIB:,.1f} GiB and memory allows {budget / GIB:,.1f}; predict with this model instead"
+            )
+        estimator = PathEstimator(
+            n_paths, width, n_outputs, structure_id=self.structure_id, dtype=alpha.dtype
+        ).to(alpha.device)
+        bias = alpha.new_zeros(n_paths, 1, n_outputs)
+        weight = torch.zeros_like(estimator.weight)
+        ones = alpha.new_ones(len(centres), 1)
+        for start in range(0, len(centres), GATE_ROWS):
+            at = slice(start, start + GATE_ROWS)
+            gates = path_gates([layer[at] for layer in centres.layers])
+            gated_matmul_weight_grad(centres.z[at], gates, alpha[at], out=weight, accumulate=True)
+            gated_matmul_weight_grad(ones[at], gates, alpha[at], out=bias, accumulate=True)
+        estimator.weight.copy_(weight)
+        estimator.bias.copy_(bias.squeeze(1))
+        estimator.samples_seen.fill_(self.n_samples)
+        return estimator
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
+
+        Args:
+            folder: made when it is not there; a model in it is replaced.
+        """
+        centres, alpha = self._fitted("save")
+        warnings.warn(
+            f"PathKernelModel.save: {PATH_KERNEL_FILE} contains training data, {len(centres)} projected samples and "
+            "their activation patterns; to_estimator() gives a model without them",
+            stacklevel=2,
+        )
+        metadata = {
+            "format": PATH_KERNEL_FORMAT,
+            "version": "1",
+            "structure_id": self.structure_id,
+            "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
+            "n_samples": str(self.n_samples),
+            "l2": repr(self.l2),
+            "loo_error": json.dumps(self.loo_error),
+            "loo_accuracy": json.dumps(self.loo_accuracy),
+            "contains_training_data": "true",
+        }
+        state = {"z": centres.z, "alpha": alpha}
+        state |= {f"units_{i}": layer.words for i, layer in enumerate(centres.layers)}
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_files(
+            {
+                folder / STRUCTURE_FILE: self.selector.to_bytes(),
+                folder / PATH_KERNEL_FILE: tensors_to_bytes(state, metadata),
+            }
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> PathKernelModel:
+        """Opens a folder that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, of another format, or the two are of different structures.
+        """
+        selector = PathSelector.load(Path(folder) / STRUCTURE_FILE)
+        file = TensorFile(Path(folder) / PATH_KERNEL_FILE, PATH_KERNEL_FORMAT)
+        found = file.entry("structure_id")
+        if found != selector.structure_id:
+            raise ValueError(
+                f"{file.path}: must be of structure_id {selector.structure_id[:12]}… like {STRUCTURE_FILE} beside it, "
+                f"got {found[:12]}…"
+            )
+        model = cls(selector)
+        z = file.tensor("z", (selector.hidden[0][0].dtype,), (None, selector.z_features)).clone()
+        layers = []
+        for i, width in enumerate(selector.widths):
+            words = file.tensor(f"units_{i}", (torch.int32,), (len(z), words_per_row(width))).clone()
+            layers.append(PackedGates(words, width, selector.structure_id))
+        model.centres = PathFeatures(z, layers)
+        model.alpha = file.tensor("alpha", (z.dtype,), (len(z), None)).clone()
+        model.n_samples = file.entry("n_samples", int)
+        model.l2 = file.entry("l2", float)
+        model.loo_error = file.entry("loo_error", json.loads)
+        model.loo_accuracy = file.entry("loo_accuracy", json.loads)
+        return model
+
+    def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:
+        if self.centres is None or self.alpha is None:
+            raise ValueError(f"PathKernelModel.{verb}: the model is not fitted, call fit(x, y) first")
+        return self.centres, self.alpha
+
+
+def _checked(
+    owner: str, y: Tensor, sample_weight: Tensor | None, n_outputs: int | None, z: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values ``[N, C]``, weights ``[N]`` in z's dtype, and which samples have any weight."""
+    if not len(z):
+        raise ValueError(f"{owner}: x must hold at least one sample, got none")
+    if n_outputs is None and isinstance(y, Tensor) and y.numel():
+        n_outputs = y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    y = require_targets(owner, y, len(z), n_outputs or 0, name="y").to(z.device)
+    weight = require_sample_weight(owner, sample_weight, len(z))
+    weight = z.new_ones(len(z)) if weight is None else weight.to(z)
+    keep = weight > 0
+    if not bool(keep.any()):
+        raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got none")
+    if not y.is_floating_point():
+        classes = y[keep].unique()
+        if len(classes) < 2:
+            raise ValueError(f"{owner}: y must hold at least 2 classes, got class {int(classes[0])} only")
+    return as_values(y, n_outputs or 0, z.dtype), weight, keep
+
+
+def _require_l2(owner: str, l2: float | str, n: int) -> None:
+    if l2 == "loo":
+        if n < 2:
+            raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
+    elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
+        raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')
