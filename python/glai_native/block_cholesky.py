@@ -55,9 +55,18 @@ class BlockCholesky:
 
     def solve(self, right: Tensor) -> Tensor:
         """``(matrix + diag(ridge))⁻¹ · right`` for ``right [N, C]``."""
+        return self.solve_transposed(self.solve_lower(right))
+
+    def solve_lower(self, right: Tensor) -> Tensor:
+        """``L⁻¹ · right`` for ``right [N, C]``."""
         solution = right.clone()
         for at, inverse in zip(self._blocks, self._inverses, strict=True):
             solution[at] = inverse @ (solution[at] - self.matrix[at, : at.start] @ solution[: at.start])
+        return solution
+
+    def solve_transposed(self, right: Tensor) -> Tensor:
+        """``L⁻ᵀ · right`` for ``right [N, C]``."""
+        solution = right.clone()
         for at, inverse in zip(reversed(self._blocks), reversed(self._inverses), strict=True):
             solution[at] = inverse.mT @ (solution[at] - self.matrix[at.stop :, at].mT @ solution[at.stop :])
         return solution

@@ -18,10 +18,11 @@ from glai_native.path_features import PathFeatures
 # What l2 is chosen from, as multiples of the kernel's mean diagonal.
 L2_GRID = tuple(10 ** (exponent / 2) for exponent in range(-6, 3))
 
-# Of more samples than these, the grid is tried on a quarter: nine factors of it take a seventh of the time of nine
-# factors of all samples over four.
-TRIAL_SAMPLES = 1000
-TRIAL_SHARE = 0.25
+# Of more samples than the least, the grid is tried on a share: nine solutions of a quarter take a seventh of the time
+# of one of all.
+TRIAL_LEAST = 1000
+TRIAL_SHARE = 4
+TRIAL_MOST = 5000
 
 # A bar shows from so many multiply-adds on, about two seconds of one core.
 BAR_MULTIPLY_ADDS = 1e11
@@ -32,35 +33,27 @@ class KernelFit:
     """What a fit over samples finds.
 
     Attributes:
-        l2: given or chosen.
         centres: the M samples that carry coefficients.
         alpha: their coefficients ``[M, C]``.
         residuals: leave-one-out ``[N, C]``; None where they are not known.
     """
 
-    l2: float
     centres: PathFeatures
     alpha: Tensor
     residuals: Tensor | None
 
 
 def fit_by_cholesky(
-    features: PathFeatures, targets: Tensor, sample_weight: Tensor, l2: float | str, seed: int, progress: bool
+    features: PathFeatures, targets: Tensor, sample_weight: Tensor, l2: float, progress: bool
 ) -> KernelFit:
-    """Every sample a centre. Args as :func:`solve_kernel_ridge`; l2 a number or ``"loo"``.
+    """Every sample a centre, the whole kernel matrix at once. Args as :func:`solve_kernel_ridge`.
 
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
     """
-    n = len(features)
-    rows = trial_rows(n, seed)
-    total = solve_cost(n) + (len(L2_GRID) * solve_cost(len(rows)) if l2 == "loo" else 0)
-    with multiply_adds_bar("kernel ridge", total, progress) as advance:
-        if isinstance(l2, str):
-            some = features[rows]
-            l2 = choose_l2(some.kernel(), targets[rows], sample_weight[rows], n, advance)
+    with multiply_adds_bar("kernel ridge", solve_cost(len(features)), progress) as advance:
         alpha, residuals = solve_kernel_ridge(features.kernel(), targets, sample_weight, l2, advance)
-    return KernelFit(l2, features, alpha, residuals)
+    return KernelFit(features, alpha, residuals)
 
 
 def cholesky_bytes(n: int, n_outputs: int, itemsize: int) -> int:
@@ -106,48 +99,46 @@ def mean_square(residuals: Tensor, sample_weight: Tensor) -> float:
     return float((residuals.square().sum(1) * sample_weight).sum() / sample_weight.sum())
 
 
-def trial_rows(n: int, seed: int) -> Tensor:
-    """The samples that :func:`choose_l2` looks at, sorted: all, or a share of many."""
-    count = min(n, max(TRIAL_SAMPLES, round(n * TRIAL_SHARE)))
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values
-
-
 def choose_l2(
-    kernel: Tensor,
-    targets: Tensor,
-    sample_weight: Tensor,
-    n_samples: int,
-    advance: Callable[[float], object] = float,
+    features: PathFeatures, targets: Tensor, sample_weight: Tensor, budget: int, seed: int, progress: bool
 ) -> float:
-    """The l2 of the grid with the least leave-one-out residual on some of the samples.
+    """The l2 of the grid with the least leave-one-out residual, on some of the samples where there are many.
 
-    More samples want a larger l2, though less than in proportion (measured on BANKING77 and MNIST: a quarter of the
-    samples choose one to four times less than all, on a curve that is flat there), so the square root of the
-    ratio is multiplied in.
+    More samples want a larger l2, though less than in proportion (on BANKING77 a quarter of the samples chose
+    one to five times less than all did, where the curve is flat), so the square root of the ratio is multiplied in.
 
     Args:
-        kernel: of those samples, ``[T, T]``, overwritten below its diagonal.
-        targets: their targets, ``[T, C]``.
-        sample_weight: their weights ``[T]``.
-        n_samples: N, how many samples l2 is meant for.
-        advance: called with the multiply-adds done since the last call.
+        features: N samples.
+        targets: ``[N, C]``.
+        sample_weight: ``[N]``, all positive.
+        budget: bytes; fewer samples are looked at where their kernel matrix would take more than half of it.
+        seed: of the choice of samples.
+        progress: show a bar.
 
     Raises:
         NotPositiveDefiniteError: no l2 of the grid is large enough.
     """
+    n = len(features)
+    most = max(2, math.isqrt(budget // (2 * targets.element_size())))
+    count = min(n, most, max(TRIAL_LEAST, min(TRIAL_MOST, n // TRIAL_SHARE)))
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    rows = rows.to(features.z.device)
+    kernel, targets, sample_weight = features[rows].kernel(), targets[rows], sample_weight[rows]
     mean_diagonal = float(kernel.diagonal().double().mean())
     best, least = math.nan, math.inf
-    for ratio in L2_GRID:
-        try:
-            _, residuals = solve_kernel_ridge(kernel, targets, sample_weight, ratio * mean_diagonal, advance)
-        except NotPositiveDefiniteError:
-            continue
-        error = mean_square(residuals, sample_weight)
-        if error < least:
-            best, least = ratio * mean_diagonal, error
+    with multiply_adds_bar("l2", len(L2_GRID) * solve_cost(count), progress) as advance:
+        for ratio in L2_GRID:
+            l2 = ratio * mean_diagonal
+            try:
+                _, residuals = solve_kernel_ridge(kernel, targets, sample_weight, l2, advance)
+            except NotPositiveDefiniteError:
+                continue
+            error = mean_square(residuals, sample_weight)
+            if error < least:
+                best, least = l2, error
     if math.isnan(best):
         raise NotPositiveDefiniteError
-    return best * math.sqrt(n_samples / len(kernel))
+    return best * math.sqrt(n / count)
 
 
 @contextmanager

@@ -15,8 +15,21 @@ from glai_native.block_cholesky import NotPositiveDefiniteError
 from glai_native.estimator import PathEstimator
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, words_per_row
-from glai_native.kernel_ridge import cholesky_bytes, fit_by_cholesky, mean_square
+from glai_native.kernel_ridge import (
+    KernelFit,
+    cholesky_bytes,
+    choose_l2,
+    fit_by_cholesky,
+    mean_square,
+)
 from glai_native.memory import GIB, free_memory
+from glai_native.nystrom import (
+    LEAST_CENTRES,
+    PRECONDITIONER_CENTRES,
+    fit_by_conjugate_gradients,
+    fit_by_nystrom,
+    nystrom_bytes,
+)
 from glai_native.ops import gated_matmul_weight_grad, path_gates
 from glai_native.path_features import PathFeatures
 from glai_native.structure import FLOATS, STRUCTURE_FILE, PathSelector
@@ -91,13 +104,18 @@ class PathKernelModel:
         *,
         sample_weight: Tensor | None = None,
         n_outputs: int | None = None,
+        n_centres: int | None = None,
         memory: int | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> PathKernelModel:
         """Solves for the coefficients; what was fitted before is replaced when it is done, not earlier.
 
-        A kernel matrix that fits ``memory`` is factored, and then every sample is a centre.
+        Every sample becomes a centre, unless ``n_centres`` says how many. A kernel matrix that fits ``memory`` is
+        factored; else the same model is found by conjugate gradients on blocks of it, preconditioned by Nyström's
+        approximation, to a relative residual of 1e-3, and the leave-one-out figures stay unknown.
+
+        Leave-one-out judges samples that the selector was trained on too kindly: its units know them.
 
         Args:
             x: raw ``[N, in_features]``.
@@ -105,6 +123,8 @@ class PathKernelModel:
             l2: a number >= 0; ``"loo"`` chooses it by leave-one-out.
             sample_weight: ``[N]``, >= 0; samples of weight 0 are left out.
             n_outputs: C; None: the columns of values, or the largest class + 1.
+            n_centres: M < N keeps that many samples, drawn uniformly: Nyström's approximation, less accurate, its file
+                and its predictions smaller by M/N; None: all.
             memory: bytes that may be used; None: half of what the device has free.
             seed: of the samples that l2 is chosen on.
             progress: show a bar, on terminals, when it takes more than about two seconds.
@@ -122,21 +142,17 @@ class PathKernelModel:
             features, targets, weight = features[keep], targets[keep], weight[keep]
         n = len(features)
         budget = free_memory(features.z.device) // 2 if memory is None else memory
-        needed = cholesky_bytes(n, targets.shape[1], features.z.element_size())
-        if needed > budget:
-            raise MemoryError(
-                f"{owner}: the kernel matrix of N={n:,} samples takes {needed / GIB:.2f} GiB and memory allows "
-                f"{budget / GIB:.2f}; give more memory or fewer samples"
-            )
         try:
-            fit = fit_by_cholesky(features, targets, weight, l2, seed, progress)
+            if isinstance(l2, str):
+                l2 = choose_l2(features, targets, weight, budget, seed, progress)
+            fit = _solve(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
         except NotPositiveDefiniteError:
             dtype = str(features.z.dtype).removeprefix("torch.")
             raise ValueError(
                 f"{owner}: the kernel matrix plus l2={l2} cannot be factored in {dtype}, give a larger l2 or a "
                 "selector in float64"
             ) from None
-        self.l2, self.centres, self.alpha, self.n_samples = fit.l2, fit.centres, fit.alpha, n
+        self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
         self.loo_error = self.loo_accuracy = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
@@ -297,3 +313,38 @@ def _require_l2(owner: str, l2: float | str, n: int) -> None:
             raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
     elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
         raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')
+
+
+def _solve(
+    owner: str,
+    features: PathFeatures,
+    targets: Tensor,
+    weight: Tensor,
+    l2: float,
+    n_centres: int | None,
+    budget: int,
+    seed: int,
+    progress: bool,
+) -> KernelFit:
+    """By the method that fits the budget; what it takes is computed before it is taken."""
+    n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
+    if n_centres is not None and n_centres < 1:
+        raise ValueError(f"{owner}: n_centres must be >= 1, got {n_centres}")
+    if n_centres is not None and n_centres < n:
+        _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)
+        return fit_by_nystrom(features, targets, weight, l2, n_centres, seed, progress)
+    if cholesky_bytes(n, n_outputs, itemsize) <= budget:
+        return fit_by_cholesky(features, targets, weight, l2, progress)
+    m = min(n, PRECONDITIONER_CENTRES)
+    while m > LEAST_CENTRES and nystrom_bytes(n, m, n_outputs, itemsize) > budget:
+        m //= 2
+    _require_memory(owner, nystrom_bytes(n, m, n_outputs, itemsize), budget)
+    return fit_by_conjugate_gradients(features, targets, weight, l2, m, seed, progress)
+
+
+def _require_memory(owner: str, needed: int, budget: int) -> None:
+    if needed > budget:
+        raise MemoryError(
+            f"{owner}: at least {needed / GIB:.3f} GiB are needed and memory allows {budget / GIB:.3f}; "
+            "give more memory, fewer centres or fewer samples"
+        )
