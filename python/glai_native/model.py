@@ -73,17 +73,13 @@ class GLAI(nn.Module):
         Raises:
             ValueError: the folder holds a model of another structure and ``overwrite`` is False.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        structure = folder / STRUCTURE_FILE
-        if structure.exists() and not overwrite:
-            found = TensorFile(structure, STRUCTURE_FORMAT).entry("structure_id")
-            if found != self.structure_id:
-                raise ValueError(
-                    f"GLAI.save: {folder} holds a model of another structure ({found[:12]}…, this one is "
-                    f"{self.structure_id[:12]}…), save to another folder or pass overwrite=True"
-                )
-        write_files({structure: self.selector.to_bytes(), folder / ESTIMATOR_FILE: self.estimator.to_bytes()})
+        folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
+        write_files(
+            {
+                folder / STRUCTURE_FILE: self.selector.to_bytes(),
+                folder / ESTIMATOR_FILE: self.estimator.to_bytes(),
+            }
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GLAI:
@@ -99,3 +95,18 @@ class GLAI(nn.Module):
         if estimator.structure_id is None:
             raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
         return cls(selector, estimator)
+
+
+def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:
+    """Makes the folder of a model; refuses one that holds a model of another structure unless told to overwrite."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    structure = folder / STRUCTURE_FILE
+    if structure.exists() and not overwrite:
+        found = TensorFile(structure, STRUCTURE_FORMAT).entry("structure_id")
+        if found != structure_id:
+            raise ValueError(
+                f"{owner}: {folder} holds a model of another structure ({found[:12]}…, this one is "
+                f"{structure_id[:12]}…), save to another folder or pass overwrite=True"
+            )
+    return folder

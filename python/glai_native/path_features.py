@@ -41,19 +41,8 @@ class PathFeatures:
         """Samples by slice, integer tensor or bool mask ``[N]``."""
         return PathFeatures(self.z[index], [layer[index] for layer in self.layers])
 
-    def double(self) -> PathFeatures:
-        """The same samples in float64."""
-        return PathFeatures(self.z.double(), self.layers)
-
     def kernel(self, other: PathFeatures | None = None, out: Tensor | None = None) -> Tensor:
         """Inner products of their path features with those of ``other``, or with their own: ``[N, M]``."""
         if other is None:
             return path_kernel(self.z, self.layers, out=out)
         return path_kernel(self.z, self.layers, other.z, other.layers, out=out)
-
-    def norms(self) -> Tensor:
-        """The kernel's diagonal, ``[N]``: squares of the lengths of the path features."""
-        norms = self.z.square().sum(1) + 1
-        for layer in self.layers:
-            norms = norms * (layer.unpack().sum(1) + 1)
-        return norms

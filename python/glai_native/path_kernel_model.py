@@ -23,6 +23,7 @@ from glai_native.kernel_ridge import (
     mean_square,
 )
 from glai_native.memory import GIB, free_memory
+from glai_native.model import prepare_folder
 from glai_native.nystrom import (
     LEAST_CENTRES,
     PRECONDITIONER_CENTRES,
@@ -216,13 +217,18 @@ class PathKernelModel:
         estimator.samples_seen.fill_(self.n_samples)
         return estimator
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
 
         Args:
-            folder: made when it is not there; a model in it is replaced.
+            folder: made when it is not there. A model of the same structure in it is replaced.
+            overwrite: also replace a model of another structure.
+
+        Raises:
+            ValueError: the folder holds a model of another structure and ``overwrite`` is False.
         """
         centres, alpha = self._fitted("save")
+        folder = prepare_folder("PathKernelModel.save", folder, self.structure_id, overwrite)
         warnings.warn(
             f"PathKernelModel.save: {PATH_KERNEL_FILE} contains training data, {len(centres)} projected samples and "
             "their activation patterns; to_estimator() gives a model without them",
@@ -241,8 +247,6 @@ class PathKernelModel:
         }
         state = {"z": centres.z, "alpha": alpha}
         state |= {f"units_{i}": layer.words for i, layer in enumerate(centres.layers)}
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         write_files(
             {
                 folder / STRUCTURE_FILE: self.selector.to_bytes(),
@@ -292,9 +296,9 @@ def _checked(
     """Values ``[N, C]``, weights ``[N]`` in z's dtype, and which samples have any weight."""
     if not len(z):
         raise ValueError(f"{owner}: x must hold at least one sample, got none")
-    if n_outputs is None and isinstance(y, Tensor) and y.numel():
-        n_outputs = y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
-    y = require_targets(owner, y, len(z), n_outputs or 0, name="y").to(z.device)
+    if n_outputs is None:
+        n_outputs = _count_outputs(y)
+    y = require_targets(owner, y, len(z), n_outputs, name="y").to(z.device)
     weight = require_sample_weight(owner, sample_weight, len(z))
     weight = z.new_ones(len(z)) if weight is None else weight.to(z)
     keep = weight > 0
@@ -304,7 +308,16 @@ def _checked(
         classes = y[keep].unique()
         if len(classes) < 2:
             raise ValueError(f"{owner}: y must hold at least 2 classes, got class {int(classes[0])} only")
-    return as_values(y, n_outputs or 0, z.dtype), weight, keep
+    return as_values(y, n_outputs, z.dtype), weight, keep
+
+
+def _count_outputs(y: Tensor) -> int:
+    """The columns of values, or the largest class + 1; whether y is either is not asked here."""
+    if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
+        return 1
+    if y.is_floating_point():
+        return y.shape[1] if y.ndim == 2 else 1
+    return max(int(y.max()) + 1, 1)
 
 
 def _require_l2(owner: str, l2: float | str, n: int) -> None:
