@@ -146,7 +146,7 @@ def test_refuses(monkeypatch):
     with pytest.raises(ValueError, match="the last row of directions"):
         statistics.solve(1.0, directions + 1)
     with monkeypatch.context() as patch:
-        patch.setattr("glai_native.memory.available_bytes", lambda device: 100)
+        patch.setattr("glai_native.memory.free_memory", lambda device: 100)
         with pytest.raises(MemoryError, match="the system of 24 unknowns along directions takes"):
             statistics.solve(1.0, directions)
     bits = gates.unpack()

@@ -336,7 +336,7 @@ def test_bad_arguments(monkeypatch, tmp_path):
         statistics.merge(glai.PathStatistics(5, 3, 2, dtype=torch.float32))
     with pytest.raises(ValueError, match="k must be an int >= 1, got 0"):
         statistics.add_outputs(0)
-    monkeypatch.setattr("glai_native.memory.available_bytes", lambda device: 100)
+    monkeypatch.setattr("glai_native.memory.free_memory", lambda device: 100)
     with pytest.raises(
         MemoryError, match="Cholesky factor of 20 unknowns takes .* are available; use fewer paths"
     ):
@@ -344,9 +344,9 @@ def test_bad_arguments(monkeypatch, tmp_path):
 
 
 def test_memory_that_cannot_be_told_is_not_refused(monkeypatch, tmp_path):
-    assert memory.available_bytes(torch.device("cpu")) > 0
+    assert memory.free_memory(torch.device("cpu")) > 0
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
-    assert memory.available_bytes(torch.device("cpu")) is None
+    assert memory.free_memory(torch.device("cpu")) is None
     assert glai.PathStatistics(5, 3, 2).n_samples == 0
 
 
