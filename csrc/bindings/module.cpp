@@ -275,6 +275,51 @@ void bind_path_matrices(py::module_& m) {
       "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
+void bind_training(py::module_& m) {
+  m.def(
+      "train_steps",
+      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& targets,
+         const std::optional<TensorArg>& sample_weight, const TensorArg& order,
+         const std::optional<TensorArg>& directions, const std::vector<TensorArg>& state,
+         std::int64_t step, std::int64_t averaged, const std::vector<double>& adamw,
+         const std::vector<TensorArg>& workspace, const TensorArg& losses, int threads) {
+        const char* op = "train_steps";
+        const auto optional = [&](std::size_t i, const char* name) -> std::optional<TensorView> {
+          if (i >= workspace.size()) return std::nullopt;
+          return view(workspace[i], op, name);
+        };
+        const TensorView output = view(workspace.at(2), op, "output");
+        const TrainStepsArgs args{view(x, op, "x"),
+                                  view(words, op, "gates.words"),
+                                  n_gates,
+                                  view(targets, op, "targets"),
+                                  view(sample_weight, op, "sample_weight"),
+                                  view(order, op, "order"),
+                                  output.shape[0],
+                                  view(directions, op, "directions"),
+                                  view(state.at(0), op, "parameters"),
+                                  view(state.at(1), op, "exp_avg"),
+                                  view(state.at(2), op, "exp_avg_sq"),
+                                  view(state.at(3), op, "mean"),
+                                  step,
+                                  averaged,
+                                  {adamw.at(0), adamw.at(1), adamw.at(2), adamw.at(3), adamw.at(4)},
+                                  view(workspace.at(0), op, "batch_x"),
+                                  view(workspace.at(1), op, "batch_words"),
+                                  output,
+                                  view(workspace.at(3), op, "gradient"),
+                                  view(workspace.at(4), op, "row_losses"),
+                                  optional(5, "hidden"),
+                                  optional(6, "hidden_grad"),
+                                  optional(7, "output_weights"),
+                                  view(losses, op, "losses"),
+                                  execution(threads, 0)};
+        check_and_run(op, check_train_steps, &OpTable::train_steps, args.x.device, args);
+      },
+      "x"_a, "words"_a, "n_gates"_a, "targets"_a, "sample_weight"_a, "order"_a, "directions"_a, "state"_a,
+      "step"_a, "averaged"_a, "adamw"_a, "workspace"_a, "losses"_a, "threads"_a);
+}
+
 void bind_build(py::module_& m) {
   m.def("version", [] { return GLAI_VERSION; });
   m.def("openmp", [] {
@@ -304,4 +349,5 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_gated_matmul(m);
   glai::bindings::bind_plan(m);
   glai::bindings::bind_path_matrices(m);
+  glai::bindings::bind_training(m);
 }

@@ -133,6 +133,42 @@ struct GatedMatmulWeightGradArgs {
   CudaProduct cuda = {};
 };
 
+// Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.
+struct AdamW {
+  double learning_rate, beta1, beta2, eps, weight_decay;
+};
+
+// Steps of AdamW on the mean loss of batches. Features are x and, last, the bias feature 1.
+// Full paths: parameters [P, D+1, C]. Output directions V: u and beta [D+1, P], then path o's [D+1, C].
+struct TrainStepsArgs {
+  TensorView x;      // [N, D]
+  TensorView words;  // int32 [N, W]
+  std::int64_t n_gates;
+  TensorView targets;  // int64 [N]: softmax cross-entropy; [N, C]: squared error
+  std::optional<TensorView> sample_weight;  // [N]
+  TensorView order;                         // int64 [S], samples, batch after batch
+  std::int64_t batch_size;
+  std::optional<TensorView> directions;  // V [P, C], the last row zero
+
+  TensorView parameters, exp_avg, exp_avg_sq;  // [K], updated
+  TensorView mean;                             // [K], updated: the mean of the iterates so far
+  std::int64_t step, averaged;                 // steps taken before; of those, how many are in the mean
+  AdamW adamw;
+
+  // Workspace of one batch of B samples.
+  TensorView batch_x;                // [B, D+1]; with directions the last columns of `hidden`
+  TensorView batch_words;            // int32 [B, W]
+  TensorView output;                 // [B, C]
+  TensorView gradient;               // [K]
+  TensorView row_losses;             // float64 [B]
+  std::optional<TensorView> hidden;  // [B, P+D+1]: g * (z.u + beta), and the features
+  std::optional<TensorView> hidden_grad;     // [B, P]
+  std::optional<TensorView> output_weights;  // [P+D+1, C]: V, and path o's weights
+
+  TensorView losses;  // float64 [steps], written: the mean loss of each batch before its step
+  Execution exec;
+};
+
 // Unit bits of one hidden layer, of the samples a and b; the always-on unit is not among them.
 struct UnitLayerPair {
   TensorView words_a, words_b;  // int32 [Na, W], [Nb, W]

@@ -31,5 +31,6 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
 void check_path_kernel(const PathKernelArgs& args);
 void check_path_gram(const PathGramArgs& args);
+void check_train_steps(const TrainStepsArgs& args);
 
 }  // namespace glai

@@ -24,6 +24,7 @@ struct OpTable {
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);
   void (*path_kernel)(const PathKernelArgs&);
   void (*path_gram)(const PathGramArgs&);
+  void (*train_steps)(const TrainStepsArgs&);
 };
 
 extern const OpTable kCpuGeneric;

@@ -10,6 +10,7 @@
 #include "cpu/path_gram.hpp"
 #include "cpu/path_kernel.hpp"
 #include "cpu/selector_gates.hpp"
+#include "cpu/train_steps.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -28,6 +29,7 @@ constexpr OpTable op_table() {
       .gated_matmul_weight_grad = gated_matmul_weight_grad,
       .path_kernel = path_kernel,
       .path_gram = path_gram,
+      .train_steps = train_steps,
   };
 }
 

@@ -45,6 +45,8 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {_mm256_div_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec root() const { return {_mm256_sqrt_ps(v)}; }
   GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
     const __m256i place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), place);
@@ -74,6 +76,8 @@ struct Vec<double> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm256_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm256_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm256_mul_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {_mm256_div_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec root() const { return {_mm256_sqrt_pd(v)}; }
   GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
     const __m256i place = _mm256_setr_epi64x(1, 2, 4, 8);
     const __m256i set = _mm256_and_si256(_mm256_set1_epi64x(bits), place);

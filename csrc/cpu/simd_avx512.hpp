@@ -44,6 +44,8 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_ps(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {_mm512_div_ps(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec root() const { return {_mm512_sqrt_ps(v)}; }
   GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
     return {_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), v)};
   }
@@ -67,6 +69,8 @@ struct Vec<double> {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_pd(a.v, b.v, v)}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_pd(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {_mm512_div_pd(v, a.v)}; }
+  GLAI_ALWAYS_INLINE Vec root() const { return {_mm512_sqrt_pd(v)}; }
   GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
     return {_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), v)};
   }

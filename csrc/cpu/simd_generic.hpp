@@ -2,6 +2,7 @@
 // architecture it knows gets vector code. The other simd_*.hpp define the same names.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "core/tensor.hpp"
@@ -44,6 +45,12 @@ struct Vec {
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {v + a.v * b.v}; }
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {v + a.v}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {v * a.v}; }
+  GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {v / a.v}; }
+  GLAI_ALWAYS_INLINE Vec root() const {
+    Vec r;
+    for (int i = 0; i < width; ++i) r.v[i] = std::sqrt(v[i]);
+    return r;
+  }
   // The lanes whose bit is set, 0 for the others whatever they hold.
   GLAI_ALWAYS_INLINE Vec only(std::uint32_t bits) const {
     Vec r;

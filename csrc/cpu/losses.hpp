@@ -1,0 +1,63 @@
+// Losses of a batch, and their gradients by the outputs.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "core/tensor.hpp"
+
+namespace glai::GLAI_ISA {
+
+GLAI_ALWAYS_INLINE double exponential(double x) { return std::exp(x); }
+
+// e^x for x <= 0, to two units in the last place, in steps that compilers turn into vectors: 2^k times
+// the Taylor polynomial of the rest, |rest| <= ln(2) / 2. Under -87, where results would be subnormal, 0.
+GLAI_ALWAYS_INLINE float exponential(float x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
+  const float k = (x * 1.44269504f + kRound) - kRound;
+  const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;  // ln(2) in two parts
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const float clamped = k < -126.0f ? -126.0f : k;
+  const auto power = std::bit_cast<float>((static_cast<std::int32_t>(clamped) + 127) << 23);
+  return x < -87.0f ? 0.0f : p * power;
+}
+
+// A row of logits [C] becomes weight * (softmax - one-hot of `target`); returns weight * loss.
+template <class T>
+GLAI_ALWAYS_INLINE double cross_entropy_row(T* row, std::int64_t c, std::int64_t target, double weight,
+                                            double share) {
+  T most = row[0];
+  for (std::int64_t j = 1; j < c; ++j) most = row[j] > most ? row[j] : most;
+  const double logit = static_cast<double>(row[target] - most);
+  for (std::int64_t j = 0; j < c; ++j) row[j] = exponential(row[j] - most);
+  double sum = 0;
+  for (std::int64_t j = 0; j < c; ++j) sum += static_cast<double>(row[j]);
+  const T scale = static_cast<T>(weight * share / sum);
+  for (std::int64_t j = 0; j < c; ++j) row[j] *= scale;
+  row[target] -= static_cast<T>(weight * share);
+  return weight * (std::log(sum) - logit);
+}
+
+// A row of outputs [C] becomes the gradient of weight * (mean over C of (output - value)^2); returns that.
+template <class T>
+GLAI_ALWAYS_INLINE double squared_error_row(T* row, std::int64_t c, const T* values, double weight,
+                                            double share) {
+  double sum = 0;
+  const T scale = static_cast<T>(2 * weight * share / static_cast<double>(c));
+  for (std::int64_t j = 0; j < c; ++j) {
+    const T error = row[j] - values[j];
+    sum += static_cast<double>(error) * static_cast<double>(error);
+    row[j] = scale * error;
+  }
+  return weight * sum / static_cast<double>(c);
+}
+
+}  // namespace glai::GLAI_ISA

@@ -1,0 +1,166 @@
+// The native training loop: gather a batch, product, loss, masked gradient, AdamW; no Python in between.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/args.hpp"
+#include "core/gates.hpp"
+#include "core/scratch.hpp"
+#include "cpu/adamw.hpp"
+#include "cpu/dense_product.hpp"
+#include "cpu/gated_linear.hpp"
+#include "cpu/gated_matmul.hpp"
+#include "cpu/gated_matmul_weight_grad.hpp"
+#include "cpu/gates.hpp"
+#include "cpu/losses.hpp"
+
+namespace glai::GLAI_ISA {
+
+// A matrix, or a batch of them, that lies in memory of one of the call's tensors.
+template <class T>
+GLAI_ALWAYS_INLINE TensorView view_like(const TensorView& like, T* data, std::int64_t p, std::int64_t rows,
+                                        std::int64_t columns) {
+  TensorView v = like;
+  v.data = data;
+  v.ndim = 3;
+  v.shape[0] = p;
+  v.shape[1] = rows;
+  v.shape[2] = columns;
+  v.stride[0] = rows * columns;
+  v.stride[1] = columns;
+  v.stride[2] = 1;
+  return v;
+}
+
+// The first `rows` of a matrix.
+GLAI_ALWAYS_INLINE TensorView rows_of(const TensorView& matrix, std::int64_t rows) {
+  TensorView v = matrix;
+  v.shape[0] = rows;
+  return v;
+}
+
+// The samples of a batch, side by side; the last feature stays 1.
+template <class T>
+void gather_batch(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
+  const std::int64_t d = a.x.shape[1], w = words_per_row(a.n_gates);
+  parallel_rows(count, static_cast<double>(count * (d + w)), a.exec.threads, [&](auto begin, auto end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T* from = a.x.as<const T>() + ids[i] * a.x.stride[0];
+      T* to = a.batch_x.as<T>() + i * a.batch_x.stride[0];
+      for (std::int64_t j = 0; j < d; ++j) to[j] = from[j];
+      to[d] = T(1);
+      const auto* from_words = a.words.as<const std::uint32_t>() + ids[i] * w;
+      auto* to_words = a.batch_words.as<std::uint32_t>() + i * w;
+      for (std::int64_t j = 0; j < w; ++j) to_words[j] = from_words[j];
+    }
+  });
+}
+
+// Outputs of the batch become the gradient of its mean loss, which is returned.
+template <class T>
+double loss_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
+  const std::int64_t c = a.output.shape[1];
+  const double share = 1.0 / static_cast<double>(count);
+  double* losses = a.row_losses.as<double>();
+  parallel_rows(count, 8.0 * static_cast<double>(count * c), a.exec.threads, [&](auto begin, auto end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t id = ids[i];
+      const double weight =
+          a.sample_weight
+              ? static_cast<double>(a.sample_weight->as<const T>()[id * a.sample_weight->stride[0]])
+              : 1.0;
+      T* row = a.output.as<T>() + i * c;
+      losses[i] =
+          a.targets.dtype == DType::int64
+              ? cross_entropy_row(row, c, a.targets.as<const std::int64_t>()[id * a.targets.stride[0]],
+                                  weight, share)
+              : squared_error_row(row, c, a.targets.as<const T>() + id * a.targets.stride[0], weight,
+                                  share);
+    }
+  });
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += losses[i];
+  return sum * share;
+}
+
+// out[j, c] = sum_n x[n, j] * dy[n, c]: the gradient of one path that every sample has on.
+template <class T>
+void outer_sums(const TensorView& x, const TensorView& dy, const TensorView& out, const Execution& exec) {
+  std::byte* memory = scratch(Scratch::plan, x.shape[0] * sizeof(std::uint32_t));
+  const TensorView words = all_on_words(reinterpret_cast<std::uint32_t*>(memory), x.shape[0]);
+  gated_matmul_weight_grad_buckets<T>(
+      {x, words, 1, dy, out, std::nullopt, false, Form::compaction, exec}, 1);
+}
+
+template <class T>
+double full_path_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
+  const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1];
+  const TensorView x = rows_of(a.batch_x, count), words = rows_of(a.batch_words, count);
+  const TensorView y = rows_of(a.output, count);
+  const TensorView weight = view_like(a.parameters, a.parameters.as<T>(), a.n_gates, d, c);
+  const TensorView gradient = view_like(a.gradient, a.gradient.as<T>(), a.n_gates, d, c);
+  gated_matmul_of<T>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
+  const double loss = loss_gradient<T>(a, ids, count);
+  gated_matmul_weight_grad_of<T>(
+      {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});
+  return loss;
+}
+
+template <class T>
+double directions_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
+  const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1], p = a.n_gates;
+  const TensorView x = rows_of(a.batch_x, count), words = rows_of(a.batch_words, count);
+  const TensorView y = rows_of(a.output, count), dh = rows_of(*a.hidden_grad, count);
+  const TensorView features = rows_of(*a.hidden, count);
+  TensorView h = features;
+  h.shape[1] = p;
+  const T* u = a.parameters.as<const T>();
+  const ColumnGates gates{words.as<const std::uint32_t>(), words_per_row(p), 0};
+  dense_product<T>(x, {u, {p, 1}, nullptr}, h, a.exec.threads, gates);
+  T* last_path = a.output_weights->as<T>() + p * c;
+  for (std::int64_t i = 0; i < d * c; ++i) last_path[i] = u[d * p + i];
+  dense_product<T>(features, {a.output_weights->as<const T>(), {c, 1}, nullptr}, y, a.exec.threads);
+  const double loss = loss_gradient<T>(a, ids, count);
+  dense_product<T>(y, {a.directions->as<const T>(), {1, a.directions->stride[0]}, nullptr}, dh,
+                   a.exec.threads, gates);
+  T* gradient = a.gradient.as<T>();
+  outer_sums<T>(x, dh, view_like(a.gradient, gradient, 1, d, p), a.exec);
+  outer_sums<T>(x, y, view_like(a.gradient, gradient + d * p, 1, d, c), a.exec);
+  return loss;
+}
+
+template <class T>
+void train_steps_of(const TrainStepsArgs& a) {
+  const std::int64_t count = a.order.shape[0], parameters = a.parameters.shape[0];
+  const AdamWState<T> state{a.parameters.as<T>(), a.gradient.as<const T>(), a.exp_avg.as<T>(),
+                            a.exp_avg_sq.as<T>(), a.mean.as<T>()};
+  if (a.directions) {
+    const std::int64_t c = a.output.shape[1];
+    for (std::int64_t i = 0; i < a.n_gates; ++i) {
+      for (std::int64_t j = 0; j < c; ++j) {
+        a.output_weights->as<T>()[i * c + j] =
+            a.directions->as<const T>()[i * a.directions->stride[0] + j];
+      }
+    }
+  }
+  for (std::int64_t i = 0; i < a.losses.shape[0]; ++i) {
+    const std::int64_t begin = i * a.batch_size;
+    const std::int64_t rows = count - begin < a.batch_size ? count - begin : a.batch_size;
+    const std::int64_t* ids = a.order.as<const std::int64_t>() + begin;
+    gather_batch<T>(a, ids, rows);
+    const double loss =
+        a.directions ? directions_gradient<T>(a, ids, rows) : full_path_gradient<T>(a, ids, rows);
+    a.losses.as<double>()[i] = loss;
+    if (!std::isfinite(loss)) return;
+    adamw_step<T>(state, parameters, AdamWStep<T>(a.adamw, a.step + i + 1, a.averaged + i + 1),
+                  a.exec.threads);
+  }
+}
+
+inline void train_steps(const TrainStepsArgs& a) {
+  if (a.x.dtype == DType::float64) return train_steps_of<double>(a);
+  train_steps_of<float>(a);
+}
+
+}  // namespace glai::GLAI_ISA

@@ -1,0 +1,280 @@
+"""The native training loop: AdamW on minibatches, without Python between the steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.estimator import PathEstimator
+from glai_native.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.gates import PackedGates, require_structure
+from glai_native.sgd_cuda import CudaLoop
+from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings, write_flat
+from glai_native.structure import require_samples
+from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
+from glai_native.training import epoch_progress
+
+CHECKPOINT_FORMAT = "glai-sgd"
+LOSSES = ("cross_entropy", "squared")
+
+
+@dataclass(frozen=True)
+class SgdEpoch:
+    """What one epoch did.
+
+    Attributes:
+        epoch: 1 for the first.
+        loss: mean training loss of its batches, each before its step.
+        validation_loss: of the mean of its iterates; NaN without validation samples.
+        validation_score: accuracy, or minus the squared error for values; NaN without.
+        seconds: of training so far, validation not counted.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    validation_score: float
+    seconds: float
+
+
+def train_estimator(
+    estimator: PathEstimator,
+    x: Tensor,
+    gates: PackedGates,
+    targets: Tensor,
+    *,
+    loss: str | None = None,
+    sample_weight: Tensor | None = None,
+    epochs: int = 10,
+    batch_size: int = 512,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.0,
+    average: bool = True,
+    validation: tuple[Tensor, PackedGates, Tensor] | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[SgdEpoch], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> list[SgdEpoch]:
+    """Trains an estimator in place, from the weights that it has, by AdamW (arXiv 1711.05101).
+
+    Averaged: after an epoch the estimator holds the mean of that epoch's iterates (Polyak and Ruppert), which
+    validation sees; the steps go on from the last iterate. Results have the same bits for any number of threads.
+
+    Args:
+        estimator: full paths or output directions, on the CPU or a GPU, float32 or float64.
+        x: z ``[N, D]`` (projected, not raw x) of the estimator's dtype, finite.
+        gates: their path gates ``[N, P]``.
+        targets: class indices ``[N]``, or values ``[N, C]``.
+        loss: ``"cross_entropy"`` (of the softmax) or ``"squared"`` (mean over samples and outputs; classes as 0 and 1);
+            None: cross-entropy for class indices, squared for values.
+        sample_weight: ``[N]``, >= 0; scaled to mean 1.
+        epochs: passes over the samples; with a checkpoint, those before it included.
+        batch_size: samples per step.
+        learning_rate: AdamW's, constant.
+        weight_decay: AdamW's, decoupled.
+        average: keep the mean of an epoch's iterates instead of the last one.
+        validation: ``(x, gates, targets)``; the estimator ends with the parameters of the best epoch.
+        patience: stop after so many epochs without a better one; None: never.
+        seed: of the order of samples.
+        on_epoch: called after each epoch; the estimator then holds that epoch's parameters.
+        checkpoint: a file, written after each epoch; where it exists the training goes on from it, bit for bit.
+        progress: show a bar.
+
+    Returns:
+        One :class:`SgdEpoch` per epoch, those before a checkpoint included.
+
+    Raises:
+        ValueError: data or settings that do not fit; a checkpoint of another training.
+        FloatingPointError: the loss became infinite or NaN; the estimator keeps the best epoch's parameters.
+    """
+    loss = loss or ("squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy")
+    settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
+    _check_settings(settings, epochs, patience, validation)
+    data = _read(estimator, x, gates, targets, sample_weight, loss)
+    held_out = None if validation is None else _read(estimator, *validation, None, loss)
+    training = _Training(estimator, data, held_out, settings)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        training.restore(path)
+    with epoch_progress(progress) as bar:
+        task = bar.add_task("training", total=epochs, completed=len(training.history))
+        while len(training.history) < epochs and not training.exhausted(patience):
+            epoch = training.run_epoch(lambda share: bar.update(task, completed=len(training.history) + share))
+            score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
+            bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
+            if on_epoch is not None:
+                on_epoch(epoch)
+            if path is not None:
+                training.save(path)
+    training.finish()
+    return training.history
+
+
+def _check_settings(
+    settings: SgdSettings, epochs: int, patience: int | None, validation: object | None
+) -> None:
+    if settings.loss not in LOSSES:
+        raise ValueError(f"train_estimator: loss must be one of {', '.join(LOSSES)}, got {settings.loss!r}")
+    for name, count in (("epochs", epochs), ("batch_size", settings.batch_size), ("patience", patience)):
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
+    if patience is not None and validation is None:
+        raise ValueError("train_estimator: patience needs validation=(x, gates, targets), got None")
+    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
+        raise ValueError(f"train_estimator: learning_rate must be > 0, got {settings.learning_rate}")
+    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
+        raise ValueError(f"train_estimator: weight_decay must be >= 0, got {settings.weight_decay}")
+
+
+def _read(
+    estimator: PathEstimator,
+    x: Tensor,
+    gates: PackedGates,
+    targets: Tensor,
+    sample_weight: Tensor | None,
+    loss: str,
+) -> Batches:
+    """Checks what is trained on or validated with; classes become values where the loss is squared error."""
+    owner = "train_estimator"
+    require_samples(owner, x, estimator.in_features)
+    if x.dtype != estimator.dtype or x.device != estimator.samples_seen.device:
+        raise ValueError(
+            f"{owner}: x must be {estimator.dtype} on {estimator.samples_seen.device} like the estimator, "
+            f"got {x.dtype} on {x.device}"
+        )
+    if not len(x):
+        raise ValueError(f"{owner}: x must hold at least one sample, got none")
+    require_finite(owner, "x", x)
+    if not isinstance(gates, PackedGates):
+        raise TypeError(f"{owner}: gates must be PackedGates, got {type(gates).__name__}")
+    require_structure(owner, gates, estimator.structure_id)
+    if (len(gates), gates.n_gates) != (len(x), estimator.n_paths):
+        raise ValueError(
+            f"{owner}: gates must be of N={len(x)} samples and P={estimator.n_paths} paths, "
+            f"got N={len(gates)} and P={gates.n_gates}"
+        )
+    targets = require_targets(owner, targets, len(x), estimator.out_features)
+    if loss == "squared":
+        targets = as_values(targets, estimator.out_features, x.dtype)
+    elif targets.is_floating_point():
+        raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
+    weight = require_sample_weight(owner, sample_weight, len(x))
+    if weight is not None:
+        total = float(weight.double().sum())
+        if total <= 0:
+            raise ValueError(f"{owner}: sample_weight must have a sum > 0, got {total}")
+        weight = (weight.double() * (len(x) / total)).to(x.dtype)
+    return Batches(x, gates, targets, weight)
+
+
+class _Training:
+    """The state of a training at the end of an epoch: what goes on, what is best, and what was."""
+
+    def __init__(
+        self, estimator: PathEstimator, data: Batches, held_out: Batches | None, settings: SgdSettings
+    ) -> None:
+        self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
+        make = CudaLoop if data.x.is_cuda else NativeLoop
+        self.loop = make(estimator, data, settings)
+        self.history: list[SgdEpoch] = []
+        self.best: Tensor | None = None  # flat parameters of the best epoch
+        self.best_epoch = 0
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether the last epochs have brought nothing."""
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
+        """One pass over the samples, in an order that seed and epoch alone decide."""
+        number = len(self.history) + 1
+        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) % 2**63)
+        order = torch.randperm(len(self.data.x), generator=generator)
+        started = time.perf_counter()
+        try:
+            loss = self.loop.run_epoch(order, report)
+        except FloatingPointError as error:
+            self.finish()
+            raise FloatingPointError(
+                f"train_estimator: {error} of epoch {number}; pass a smaller learning_rate than "
+                f"{self.settings.learning_rate:g}"
+            ) from None
+        seconds = time.perf_counter() - started + (self.history[-1].seconds if self.history else 0.0)
+        flat = self.loop.result()
+        write_flat(self.estimator, flat)
+        validation_loss, score = (math.nan, math.nan) if self.held_out is None else self._validate()
+        epoch = SgdEpoch(number, loss, validation_loss, score, seconds)
+        if self.best is None or self._better(epoch):
+            self.best, self.best_epoch = flat.clone(), number
+        self.history.append(epoch)
+        return epoch
+
+    def _better(self, epoch: SgdEpoch) -> bool:
+        if self.held_out is None:
+            return True
+        best = self.history[self.best_epoch - 1]
+        return (epoch.validation_score, -epoch.validation_loss) > (best.validation_score, -best.validation_loss)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        assert self.held_out is not None
+        output = self.estimator(self.held_out.x, self.held_out.gates)
+        targets = self.held_out.targets
+        if targets.is_floating_point():
+            squared = float((output.double() - targets).square().mean())
+            return squared, -squared
+        loss = float(nn.functional.cross_entropy(output.double(), targets))
+        return loss, float((output.argmax(1) == targets).double().mean())
+
+    def finish(self) -> None:
+        """The estimator gets the best epoch's parameters."""
+        if self.best is not None:
+            write_flat(self.estimator, self.best)
+
+    def _identity(self) -> str:
+        """SHA-256 of all that a checkpoint must share with this training."""
+        estimator = self.estimator
+        sizes = [len(self.data.x), estimator.n_paths, estimator.in_features, estimator.out_features]
+        ids = [estimator.structure_id, estimator.directions_id, str(estimator.dtype)]
+        text = json.dumps([asdict(self.settings), sizes, ids, self.data.weight is not None])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """A checkpoint, written whole or not at all."""
+        assert self.best is not None
+        metadata = {
+            "format": CHECKPOINT_FORMAT,
+            "version": "1",
+            "training": self._identity(),
+            "step": str(self.loop.step),
+            "best_epoch": str(self.best_epoch),
+            "history": json.dumps([list(asdict(epoch).values()) for epoch in self.history]),
+        }
+        write_files({path: tensors_to_bytes(self.loop.state() | {"best": self.best}, metadata)})
+
+    def restore(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same training."""
+        file = TensorFile(path, CHECKPOINT_FORMAT)
+        if file.entry("training") != self._identity():
+            raise ValueError(
+                f"{path}: is a checkpoint of another training (other settings, data sizes, structure or directions), "
+                "delete it or name another file"
+            )
+        state = self.loop.state()
+        like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
+        for name, tensor in state.items():
+            tensor.copy_(like[name])
+        self.best = file.tensor("best", (self.estimator.dtype,), (None,)).to(self.data.x.device, copy=True)
+        self.best_epoch, self.loop.step = file.entry("best_epoch", int), file.entry("step", int)
+        self.history = [SgdEpoch(*values) for values in file.entry("history", json.loads)]
+        write_flat(self.estimator, self.loop.result())

@@ -1,0 +1,262 @@
+"""The native training loop: a PyTorch loop's numbers, equal bits for any number of threads, resuming, stopping."""
+
+import copy
+
+import pytest
+import torch
+
+import glai_native as glai
+from glai_native.sgd import train_estimator
+
+N, P, D, C = 230, 33, 7, 5
+
+
+def make_samples(dtype=torch.float64, n=N, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, D, generator=generator, dtype=dtype)
+    bits = torch.rand(n, P, generator=generator) < 0.5
+    bits[:, 3], bits[:, P - 1] = False, True
+    y = torch.randint(0, C, (n,), generator=generator)
+    return x, glai.pack_gates(bits), y
+
+
+def make_estimator(kind, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    directions = None
+    if kind == "directions":
+        directions = torch.randn(P, C, generator=generator, dtype=dtype)
+        directions[-1] = 0
+    estimator = glai.PathEstimator(P, D, C, directions=directions, dtype=dtype)
+    with torch.no_grad():
+        for parameter in estimator.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype) * 0.1)
+        if kind == "directions":
+            estimator.u[-1], estimator.beta[-1] = 0, 0
+    return estimator
+
+
+def torch_loop(estimator, x, gates, targets, *, weight, epochs, batch, rate, decay, average, seed):
+    """The same training, written out; returns the estimator with the last epoch's mean."""
+    optimizer = torch.optim.AdamW(estimator.parameters(), lr=rate, weight_decay=decay)
+    mean = copy.deepcopy(estimator)
+    losses = []
+    for epoch in range(1, epochs + 1):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        for step, ids in enumerate(torch.randperm(len(x), generator=generator).split(batch), 1):
+            output = estimator(x[ids], gates[ids])
+            if targets.is_floating_point():
+                loss = (output - targets[ids]).square().mean(1)
+            else:
+                loss = torch.nn.functional.cross_entropy(output, targets[ids], reduction="none")
+            loss = (loss if weight is None else loss * weight[ids] * len(x) / weight.sum()).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            with torch.no_grad():
+                for m, p in zip(mean.parameters(), estimator.parameters(), strict=True):
+                    m += (p - m) / step
+    return (mean if average else estimator), losses
+
+
+@pytest.mark.parametrize("kind", ["full", "directions"])
+@pytest.mark.parametrize(
+    ("values", "weighted", "decay", "average"),
+    [(False, False, 0.0, True), (False, True, 0.1, True), (True, False, 0.0, False), (True, True, 0.01, True)],
+)
+def test_equals_a_torch_loop_after_a_hundred_steps(kind, values, weighted, decay, average):
+    x, gates, y = make_samples()
+    targets = torch.randn(N, C, dtype=x.dtype, generator=torch.Generator().manual_seed(3)) if values else y
+    weight = torch.rand(N, dtype=x.dtype, generator=torch.Generator().manual_seed(4)) if weighted else None
+    ours, theirs = make_estimator(kind), make_estimator(kind)
+    # 13 batches of 18 samples, the last of 14
+    history = train_estimator(
+        ours, x, gates, targets, sample_weight=weight, epochs=8, batch_size=18, learning_rate=1e-2,
+        weight_decay=decay, average=average, seed=5, progress=False,
+    )  # fmt: skip
+    theirs, losses = torch_loop(
+        theirs, x, gates, targets, weight=weight, epochs=8, batch=18, rate=1e-2, decay=decay,
+        average=average, seed=5,
+    )  # fmt: skip
+    assert len(losses) == 104
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert (a - b).abs().max() <= 1e-10 * b.abs().max(), name
+    assert history[-1].loss == pytest.approx(
+        sum(losses[-13:-1]) * 18 / N + losses[-1] * 14 / N, rel=1e-9
+    )
+    if kind == "full" and not decay:  # never on: no gradient, so AdamW leaves it alone
+        assert torch.equal(ours.weight[3], make_estimator(kind).weight[3])
+
+
+@pytest.mark.parametrize("kind", ["full", "directions"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_same_bits_for_any_number_of_threads(kind, dtype):
+    x, gates, y = make_samples(dtype, n=700)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            estimator = make_estimator(kind, dtype)
+            train_estimator(estimator, x, gates, y, epochs=2, batch_size=300, progress=False)
+            results.append(torch.cat([p.flatten() for p in estimator.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_float32_follows_float64():
+    x, gates, y = make_samples()
+    wide, narrow = make_estimator("full"), make_estimator("full", torch.float32)
+    narrow.load_state_dict(wide.state_dict())
+    train_estimator(wide, x, gates, y, epochs=3, batch_size=64, progress=False)
+    train_estimator(narrow, x.float(), gates, y, epochs=3, batch_size=64, progress=False)
+    assert (wide.weight - narrow.weight).abs().max() < 1e-4
+
+
+def test_far_logits_have_a_finite_loss_and_a_gradient():
+    x, gates, _ = make_samples(torch.float32, n=8)
+    estimator = glai.PathEstimator(P, D, C)
+    with torch.no_grad():
+        estimator.bias[-1] = torch.tensor([300.0, -300, 0, 88, -88])
+    y = torch.arange(8) % C
+    history = train_estimator(estimator, x, gates, y, epochs=1, progress=False)
+    reference = torch.nn.functional.cross_entropy(
+        torch.tensor([[300.0, -300, 0, 88, -88]]).expand(8, -1).double(), y
+    )
+    assert history[0].loss == pytest.approx(float(reference), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "directions"])
+def test_a_killed_training_goes_on_bit_for_bit(kind, tmp_path):
+    x, gates, y = make_samples()
+    settings = {"epochs": 5, "batch_size": 32, "seed": 2, "progress": False}
+    held_out = make_samples(seed=9)
+    whole = make_estimator(kind)
+    history = train_estimator(whole, x, gates, y, validation=held_out, patience=4, **settings)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch):
+        if epoch.epoch == 3:
+            raise Killed
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Killed):
+        train_estimator(
+            make_estimator(kind), x, gates, y, validation=held_out, patience=4, on_epoch=kill,
+            checkpoint=path, **settings,
+        )  # fmt: skip
+    resumed = make_estimator(kind)
+    again = train_estimator(
+        resumed, x, gates, y, validation=held_out, patience=4, checkpoint=path, **settings
+    )
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [e.loss for e in again] == [e.loss for e in history]
+    with pytest.raises(ValueError, match="is a checkpoint of another training"):
+        train_estimator(resumed, x, gates, y, checkpoint=path, **(settings | {"seed": 3}))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        train_estimator(resumed, x, gates, y, checkpoint=path, **settings)
+
+
+def test_stops_early_with_the_best_epoch():
+    x, gates, _ = make_samples(n=40)
+    y = torch.randint(0, C, (40,), generator=torch.Generator().manual_seed(7))
+    held_out = make_samples(seed=11)
+    estimator = make_estimator("full")
+    seen = []
+
+    def keep(epoch):
+        seen.append((epoch, estimator.weight.detach().clone()))
+
+    history = train_estimator(
+        estimator, x, gates, y, epochs=50, batch_size=8, learning_rate=0.1, validation=held_out,
+        patience=3, on_epoch=keep, progress=False,
+    )  # fmt: skip
+    assert len(history) < 50
+    best = max(range(len(history)), key=lambda i: (history[i].validation_score, -history[i].validation_loss))
+    assert best == len(history) - 4
+    assert torch.equal(estimator.weight, seen[best][1])
+    accuracy = (estimator(*held_out[:2]).argmax(1) == held_out[2]).double().mean()
+    assert float(accuracy) == history[best].validation_score
+    assert [e.epoch for e, _ in seen] == list(range(1, len(history) + 1))
+
+
+def test_a_loss_that_explodes_stops_with_a_sentence():
+    x, gates, _ = make_samples(torch.float32)
+    estimator = make_estimator("full", torch.float32)
+    targets = torch.full((N, C), 1e20)
+    with pytest.raises(FloatingPointError, match=r"the loss is inf at step 1 of epoch 1; pass a smaller learning_rate"):
+        train_estimator(estimator, x * 1e20, gates, targets, progress=False)
+
+
+def test_values_and_classes_under_squared_error():
+    x, gates, y = make_samples()
+    a, b = make_estimator("full"), make_estimator("full")
+    train_estimator(a, x, gates, y, loss="squared", epochs=2, progress=False)
+    train_estimator(b, x, gates, torch.nn.functional.one_hot(y, C).double(), epochs=2, progress=False)
+    assert torch.equal(a.weight, b.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"loss": "hinge"}, "loss must be one of cross_entropy, squared, got 'hinge'"),
+        ({"epochs": 0}, "epochs must be an int >= 1, got 0"),
+        ({"batch_size": 0.5}, "batch_size must be an int >= 1, got 0.5"),
+        ({"patience": 2}, "patience needs validation"),
+        ({"learning_rate": 0}, "learning_rate must be > 0, got 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
+        ({"x": torch.zeros(N, D)}, "x must be torch.float64 on cpu like the estimator, got torch.float32"),
+        ({"x": torch.zeros(N, D + 1).double()}, r"x must be \[N, D=7\], got \[230, 8\]"),
+        ({"x": torch.full((N, D), torch.nan).double()}, "x must be finite"),
+        ({"gates": glai.pack_gates(torch.ones(N, P + 1))}, "gates must be of N=230 samples and P=33 paths"),
+        ({"targets": torch.full((N,), C)}, r"class indices in \[0, C=5\), got 5 to 5"),
+        ({"targets": torch.zeros(N, C).double(), "loss": "cross_entropy"}, "class indices .* for cross-entropy"),
+        ({"sample_weight": torch.zeros(N)}, "sample_weight must have a sum > 0"),
+        ({"sample_weight": -torch.ones(N)}, "sample_weight must be >= 0"),
+    ],
+)
+def test_refuses(change, sentence):
+    x, gates, y = make_samples()
+    arguments = {"x": x, "gates": gates, "targets": y, "progress": False} | change
+    estimator = make_estimator("full")
+    before = copy.deepcopy(estimator.state_dict())
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        train_estimator(estimator, **arguments)
+    assert torch.equal(estimator.weight, before["weight"])
+
+
+def test_native_steps_check_what_they_are_given():
+    from glai_native import _native
+
+    x, gates, y = make_samples()
+    k = P * (D + 1) * C
+    state = [torch.zeros(k, dtype=x.dtype) for _ in range(4)]
+    workspace = [
+        torch.empty(4, D + 1, dtype=x.dtype),
+        torch.empty(4, 2, dtype=torch.int32),
+        torch.empty(4, C, dtype=x.dtype),
+        torch.empty(k, dtype=x.dtype),
+        torch.empty(4, dtype=torch.float64),
+    ]
+
+    def call(order, targets=y, losses=1, state=state):
+        losses = torch.zeros(losses, dtype=torch.float64)
+        adamw = [1e-3, 0.9, 0.999, 1e-8, 0.0]
+        _native.train_steps(
+            x, gates.words, P, targets, None, order, None, state, 0, 0, adamw, workspace, losses, 1
+        )
+
+    with pytest.raises(ValueError, match=r"order must be samples in \[0, N=230\), got 230"):
+        call(torch.tensor([0, 230]))
+    with pytest.raises(ValueError, match=r"targets must be classes in \[0, C=5\), got 7"):
+        call(torch.tensor([0, 1]), targets=y + 7 - y[0])
+    with pytest.raises(ValueError, match=r"losses must be float64 \[steps=2\]"):
+        call(torch.arange(5))
+    with pytest.raises(ValueError, match=r"parameters must be float64 \[K=1320\]"):
+        call(torch.arange(2), state=[s[:-1] for s in state])
