@@ -62,7 +62,12 @@ def torch_loop(estimator, x, gates, targets, *, weight, epochs, batch, rate, dec
 @pytest.mark.parametrize("kind", ["full", "directions"])
 @pytest.mark.parametrize(
     ("values", "weighted", "decay", "average"),
-    [(False, False, 0.0, True), (False, True, 0.1, True), (True, False, 0.0, False), (True, True, 0.01, True)],
+    [
+        (False, False, 0.0, True),
+        (False, True, 0.1, True),
+        (True, False, 0.0, False),
+        (True, True, 0.01, True),
+    ],
 )
 def test_equals_a_torch_loop_after_a_hundred_steps(kind, values, weighted, decay, average):
     x, gates, y = make_samples()
@@ -81,9 +86,7 @@ def test_equals_a_torch_loop_after_a_hundred_steps(kind, values, weighted, decay
     assert len(losses) == 104
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert (a - b).abs().max() <= 1e-10 * b.abs().max(), name
-    assert history[-1].loss == pytest.approx(
-        sum(losses[-13:-1]) * 18 / N + losses[-1] * 14 / N, rel=1e-9
-    )
+    assert history[-1].loss == pytest.approx(sum(losses[-13:-1]) * 18 / N + losses[-1] * 14 / N, rel=1e-9)
     if kind == "full" and not decay:  # never on: no gradient, so AdamW leaves it alone
         assert torch.equal(ours.weight[3], make_estimator(kind).weight[3])
 
@@ -190,7 +193,9 @@ def test_a_loss_that_explodes_stops_with_a_sentence():
     x, gates, _ = make_samples(torch.float32)
     estimator = make_estimator("full", torch.float32)
     targets = torch.full((N, C), 1e20)
-    with pytest.raises(FloatingPointError, match=r"the loss is inf at step 1 of epoch 1; pass a smaller learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is inf at step 1 of epoch 1; pass a smaller learning_rate"
+    ):
         train_estimator(estimator, x * 1e20, gates, targets, progress=False)
 
 
@@ -216,7 +221,10 @@ def test_values_and_classes_under_squared_error():
         ({"x": torch.full((N, D), torch.nan).double()}, "x must be finite"),
         ({"gates": glai.pack_gates(torch.ones(N, P + 1))}, "gates must be of N=230 samples and P=33 paths"),
         ({"targets": torch.full((N,), C)}, r"class indices in \[0, C=5\), got 5 to 5"),
-        ({"targets": torch.zeros(N, C).double(), "loss": "cross_entropy"}, "class indices .* for cross-entropy"),
+        (
+            {"targets": torch.zeros(N, C).double(), "loss": "cross_entropy"},
+            "class indices .* for cross-entropy",
+        ),
         ({"sample_weight": torch.zeros(N)}, "sample_weight must have a sum > 0"),
         ({"sample_weight": -torch.ones(N)}, "sample_weight must be >= 0"),
     ],

@@ -5,7 +5,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import cross_validation, memory
+from glai_native import cross_validation
 from glai_native import reference as ref
 
 # Units per hidden layer, D, C, N.
@@ -341,13 +341,6 @@ def test_bad_arguments(monkeypatch, tmp_path):
         MemoryError, match="Cholesky factor of 20 unknowns takes .* are available; use fewer paths"
     ):
         statistics.solve(1.0)
-
-
-def test_memory_that_cannot_be_told_is_not_refused(monkeypatch, tmp_path):
-    assert memory.free_memory(torch.device("cpu")) > 0
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
-    assert memory.free_memory(torch.device("cpu")) is None
-    assert glai.PathStatistics(5, 3, 2).n_samples == 0
 
 
 def test_one_sample_of_a_class():

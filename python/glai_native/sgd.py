@@ -98,7 +98,9 @@ def train_estimator(
         ValueError: data or settings that do not fit; a checkpoint of another training.
         FloatingPointError: the loss became infinite or NaN; the estimator keeps the best epoch's parameters.
     """
-    loss = loss or ("squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy")
+    loss = loss or (
+        "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
+    )
     settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
     _check_settings(settings, epochs, patience, validation)
     data = _read(estimator, x, gates, targets, sample_weight, loss)
@@ -110,7 +112,9 @@ def train_estimator(
     with epoch_progress(progress) as bar:
         task = bar.add_task("training", total=epochs, completed=len(training.history))
         while len(training.history) < epochs and not training.exhausted(patience):
-            epoch = training.run_epoch(lambda share: bar.update(task, completed=len(training.history) + share))
+            epoch = training.run_epoch(
+                lambda share: bar.update(task, completed=len(training.history) + share)
+            )
             score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
             bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
             if on_epoch is not None:
@@ -223,7 +227,10 @@ class _Training:
         if self.held_out is None:
             return True
         best = self.history[self.best_epoch - 1]
-        return (epoch.validation_score, -epoch.validation_loss) > (best.validation_score, -best.validation_loss)
+        return (epoch.validation_score, -epoch.validation_loss) > (
+            best.validation_score,
+            -best.validation_loss,
+        )
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:

@@ -91,7 +91,12 @@ class NativeLoop:
             hidden = [features, new(rows, p), new(p + d + 1, c)]
         batch_words = data.gates.words.new_empty(rows, data.gates.words.shape[1])
         row_losses = torch.empty(rows, dtype=torch.float64)
-        self._workspace = [batch_x, batch_words, new(rows, c), self._parameters.new_empty(len(self._parameters))]
+        self._workspace = [
+            batch_x,
+            batch_words,
+            new(rows, c),
+            self._parameters.new_empty(len(self._parameters)),
+        ]
         self._workspace += [row_losses, *hidden]
         self._span = FIRST_SPAN
 
@@ -152,6 +157,8 @@ class NativeLoop:
         )
         failed = torch.isfinite(losses).logical_not().nonzero()
         if len(failed):
-            raise FloatingPointError(f"the loss is {float(losses[failed[0]])} at step {averaged + int(failed[0]) + 1}")
+            raise FloatingPointError(
+                f"the loss is {float(losses[failed[0]])} at step {averaged + int(failed[0]) + 1}"
+            )
         self.step += len(losses)
         return losses
