@@ -189,14 +189,16 @@ def test_stops_early_with_the_best_epoch():
     assert [e.epoch for e, _ in seen] == list(range(1, len(history) + 1))
 
 
-def test_a_loss_that_explodes_stops_with_a_sentence():
+def test_a_training_that_explodes_stops_with_a_sentence():
     x, gates, _ = make_samples(torch.float32)
     estimator = make_estimator("full", torch.float32)
+    before = estimator.weight.detach().clone()
     targets = torch.full((N, C), 1e20)
-    with pytest.raises(
-        FloatingPointError, match=r"the loss is inf at step 1 of epoch 1; pass a smaller learning_rate"
-    ):
+    with pytest.raises(FloatingPointError, match=r"not finite at the end of epoch 1; pass a smaller learning_rate"):
         train_estimator(estimator, x * 1e20, gates, targets, progress=False)
+    assert torch.equal(estimator.weight, before)
+    with pytest.raises(FloatingPointError, match=r"the loss is inf at step 1 of epoch 1"):
+        train_estimator(estimator, x * 1e38, gates, targets, progress=False)
 
 
 def test_values_and_classes_under_squared_error():

@@ -9,8 +9,10 @@ from glai_native.accumulating import accumulate
 from glai_native.backend import build_info
 from glai_native.directions import extend_directions, output_directions
 from glai_native.estimator import PathEstimator
+from glai_native.fitting import FitResult, fit
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
+from glai_native.learners import GLAIClassifier, GLAIRegressor
 from glai_native.merge import merge
 from glai_native.model import GLAI
 from glai_native.ops import (
@@ -23,6 +25,7 @@ from glai_native.ops import (
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.projection import InputProjection
+from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
 from glai_native.structure import PathSelector
@@ -32,6 +35,9 @@ __version__: str = _native.version()
 
 __all__ = [
     "GLAI",
+    "FitResult",
+    "GLAIClassifier",
+    "GLAIRegressor",
     "GateDataset",
     "GateStore",
     "InputProjection",
@@ -40,11 +46,13 @@ __all__ = [
     "PathKernelModel",
     "PathSelector",
     "PathStatistics",
+    "SgdEpoch",
     "StructureEpoch",
     "StructureMonitor",
     "accumulate",
     "build_info",
     "extend_directions",
+    "fit",
     "gated_linear",
     "gated_matmul",
     "gated_matmul_input_grad",
@@ -55,5 +63,6 @@ __all__ = [
     "path_gates",
     "path_gram",
     "path_kernel",
+    "train_estimator",
     "train_structure",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'unpack_gates', 'version']
+__all__: list[str] = ['apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'train_steps', 'unpack_gates', 'version']
 def apply_gates(values: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, out: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def check_words(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -45,6 +45,8 @@ def path_gram(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt 
 def path_kernel(xa: torch.Tensor, words_a: collections.abc.Sequence[torch.Tensor], xb: torch.Tensor | None, words_b: collections.abc.Sequence[torch.Tensor], n_units: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], out: torch.Tensor, tf32: bool, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def selector_gates(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, words: torch.Tensor, tf32: bool, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def train_steps(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, targets: torch.Tensor, sample_weight: torch.Tensor | None, order: torch.Tensor, directions: torch.Tensor | None, state: collections.abc.Sequence[torch.Tensor], step: typing.SupportsInt | typing.SupportsIndex, averaged: typing.SupportsInt | typing.SupportsIndex, adamw: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], workspace: collections.abc.Sequence[torch.Tensor], losses: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def unpack_gates(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, bits: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

@@ -1,4 +1,4 @@
-"""The command line: ``glai demo | inspect | merge | bench``."""
+"""The command line: ``glai demo | train | inspect | merge | bench``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from glai_native import __version__
+from glai_native.files import require_new_folder
+from glai_native.fitting import SOLVERS
 from glai_native.merge import METHODS
 
 DEMO_EXAMPLES = """\
@@ -22,6 +24,13 @@ examples:
   glai demo --data mnist/                   a folder of MNIST's IDX files (plain or .gz)
   glai demo --data embeddings.npz --json    x_train, y_train, x_test, y_test; figures as JSON
   glai demo --plot                          also draws glai-demo/demo.png
+"""
+TRAIN_EXAMPLES = """\
+examples:
+  glai train digits --out model                      scikit-learn's digits; solver chosen and explained
+  glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
+  glai train data.npz --out model --solver sgd --epochs 5 --seed 1
+  glai train data.npz --out model --components 50 --json
 """
 INSPECT_EXAMPLES = """\
 examples:
@@ -87,6 +96,37 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
     )
+
+    train = _command(commands, "train", "train a model on your data and save it", TRAIN_EXAMPLES, _train)
+    train.add_argument(
+        "data", metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x, y"
+    )
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="new or empty, for the model"
+    )
+    train.add_argument(
+        "--hidden",
+        type=positive_integer,
+        nargs="+",
+        default=[128],
+        metavar="UNITS",
+        help="units of the selector's hidden layers (default: 128)",
+    )
+    train.add_argument(
+        "--components",
+        type=components,
+        default="auto",
+        metavar="K",
+        help="principal components of x to keep, 'all', or 'auto' (default)",
+    )
+    train.add_argument("--solver", choices=SOLVERS, default="auto", help="default: %(default)s")
+    train.add_argument(
+        "--structure-epochs", type=positive_integer, default=20, help="at most (default: %(default)s)"
+    )
+    train.add_argument("--epochs", type=positive_integer, help="of the native loop (default: 10)")
+    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.003)")
+    train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
+    train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
 
     inspect = _command(
         commands, "inspect", "show a build, a model or a gate store", INSPECT_EXAMPLES, _inspect
@@ -164,6 +204,11 @@ def positive_integer(text: str) -> int:
     return value
 
 
+def components(text: str) -> int | str | None:
+    """How many principal components: a number >= 1, "all" or "auto"."""
+    return {"auto": "auto", "all": None}[text] if text in ("auto", "all") else positive_integer(text)
+
+
 def seed(text: str) -> int:
     """An argument that every library takes as a seed."""
     value = int(text)
@@ -203,6 +248,28 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    from glai_native.data import load_data
+    from glai_native.train_command import TrainSettings, print_train_report, run_train
+
+    options = {name: getattr(arguments, name) for name in ("epochs", "learning_rate", "l2")}
+    settings = TrainSettings(
+        hidden=arguments.hidden,
+        n_components=arguments.components,
+        structure_epochs=arguments.structure_epochs,
+        solver=arguments.solver,
+        options={name: value for name, value in options.items() if value is not None},
+        seed=arguments.seed,
+    )
+    data = load_data(None if arguments.data == "digits" else Path(arguments.data), arguments.seed)
+    report = run_train(data, arguments.out, settings)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        print_train_report(report, Console())
+    return 0
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
     from glai_native.backend import build_info
     from glai_native.inspection import inspect_folder
@@ -215,10 +282,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     from glai_native.merge import merge
     from glai_native.model import GLAI
 
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise ValueError(
-            f"{arguments.out}: must be a new or an empty folder, so that no model is overwritten"
-        )
+    require_new_folder(arguments.out)
     merged = merge([GLAI.load(folder) for folder in arguments.models], method=arguments.method)
     merged.save(arguments.out)
     figures = {

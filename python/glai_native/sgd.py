@@ -18,7 +18,7 @@ from glai_native.estimator import PathEstimator
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, require_structure
 from glai_native.sgd_cuda import CudaLoop
-from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings, write_flat
+from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.structure import require_samples
 from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
 from glai_native.training import epoch_progress
@@ -192,8 +192,8 @@ class _Training:
         make = CudaLoop if data.x.is_cuda else NativeLoop
         self.loop = make(estimator, data, settings)
         self.history: list[SgdEpoch] = []
-        self.best: Tensor | None = None  # flat parameters of the best epoch
-        self.best_epoch = 0
+        self.best = read_flat(estimator)  # flat parameters of the best epoch
+        self.best_epoch = 0  # 0: those that the estimator came with
 
     def exhausted(self, patience: int | None) -> bool:
         """Whether the last epochs have brought nothing."""
@@ -207,6 +207,8 @@ class _Training:
         started = time.perf_counter()
         try:
             loss = self.loop.run_epoch(order, report)
+            if not bool(torch.isfinite(self.loop.result()).all()):
+                raise FloatingPointError("the parameters are not finite at the end")
         except FloatingPointError as error:
             self.finish()
             raise FloatingPointError(
@@ -218,13 +220,13 @@ class _Training:
         write_flat(self.estimator, flat)
         validation_loss, score = (math.nan, math.nan) if self.held_out is None else self._validate()
         epoch = SgdEpoch(number, loss, validation_loss, score, seconds)
-        if self.best is None or self._better(epoch):
+        if self._better(epoch):
             self.best, self.best_epoch = flat.clone(), number
         self.history.append(epoch)
         return epoch
 
     def _better(self, epoch: SgdEpoch) -> bool:
-        if self.held_out is None:
+        if self.held_out is None or not self.best_epoch:
             return True
         best = self.history[self.best_epoch - 1]
         return (epoch.validation_score, -epoch.validation_loss) > (
@@ -245,8 +247,7 @@ class _Training:
 
     def finish(self) -> None:
         """The estimator gets the best epoch's parameters."""
-        if self.best is not None:
-            write_flat(self.estimator, self.best)
+        write_flat(self.estimator, self.best)
 
     def _identity(self) -> str:
         """SHA-256 of all that a checkpoint must share with this training."""
@@ -258,7 +259,6 @@ class _Training:
 
     def save(self, path: Path) -> None:
         """A checkpoint, written whole or not at all."""
-        assert self.best is not None
         metadata = {
             "format": CHECKPOINT_FORMAT,
             "version": "1",

@@ -1,0 +1,239 @@
+"""``glai.fit``: one call for every way to train the linear model of a frozen structure, and the choice between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from glai_native.directions import output_directions
+from glai_native.estimator import PathEstimator
+from glai_native.gates import PackedGates
+from glai_native.kernel_ridge import cholesky_bytes
+from glai_native.memory import free_memory
+from glai_native.model import GLAI
+from glai_native.path_kernel_model import PathKernelModel
+from glai_native.sgd import SgdEpoch
+from glai_native.solvers import SOLVE, Samples, sample_scores, solve_linear
+from glai_native.statistics import PathStatistics
+from glai_native.structure import PathSelector
+from glai_native.training import epoch_progress
+
+SOLVERS = ("auto", "dual", "sgd", "statistics")
+
+# Up to here the dual is the most accurate of all solvers (bench/bench_solvers.py), and takes a minute at most.
+DUAL_SAMPLES = 20_000
+# Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
+# directions D + C (DESIGN section 2).
+FULL_PATH_NUMBERS = 1 << 21
+VALIDATION_SHARE = 0.1
+VALIDATION_SAMPLES = 10_000  # at most
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What :func:`fit` made, and why so.
+
+    Attributes:
+        model: the trained :class:`GLAI`; a :class:`PathKernelModel` where the dual's primal form does not fit.
+        solver: the one that trained it.
+        reason: why that one, and how the model compares to linear softmax.
+        history: what each epoch did, where the solver has epochs.
+        score: mean score on samples that it was not trained on: accuracy, or minus the squared error for values. Of
+            the held-out samples; for the dual, which trains on all, by leave-one-out; NaN where there were none.
+        linear_score: of the linear model without gates, on the held-out samples.
+        standard_error: of ``linear_score``.
+        seconds: wall time of the linear model and of the solver.
+    """
+
+    model: GLAI | PathKernelModel
+    solver: str
+    reason: str
+    history: list[SgdEpoch] = field(default_factory=list)
+    score: float = math.nan
+    linear_score: float = math.nan
+    standard_error: float = math.nan
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    model: GLAI | PathSelector,
+    x: Tensor | Iterable[tuple[Tensor, Tensor]],
+    y: Tensor | None = None,
+    gates: PackedGates | None = None,
+    solver: str = "auto",
+    *,
+    sample_weight: Tensor | None = None,
+    validation: tuple[Tensor, Tensor] | float = VALIDATION_SHARE,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> FitResult:
+    """Trains the linear model of a frozen structure; the structure is not touched.
+
+    Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
+    closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
+    beyond, and the sufficient statistics for a stream.
+
+    Args:
+        model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
+            selector, which gets an estimator: with output directions where full paths would have more than two
+            million numbers and the dual is not taken.
+        x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)``, each read once, for the statistics.
+        y: class indices ``[N]``, or values ``[N, C]``; None with chunks. Chunks may bring new classes.
+        gates: path gates of x where they are known already.
+        solver: ``"auto"``, ``"dual"``, ``"sgd"`` (the native loop) or ``"statistics"``.
+        sample_weight: ``[N]``, >= 0.
+        validation: ``(x, y)``, or the share of the samples to hold out, 10,000 at most: the native loop stops by
+            them, and scores are taken on them. The closed forms, once scored, are solved on all. 0: none, no scores.
+        seed: of the split, the order of samples, and random directions.
+        progress: bars on standard error, and the choice and its reason when done.
+        **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit`` or
+            ``PathStatistics.solve``.
+
+    Raises:
+        ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    if not isinstance(model, (GLAI, PathSelector)):
+        raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
+    if y is None:
+        if isinstance(x, Tensor):
+            raise ValueError("fit: y must be given with x as one tensor, got None")
+        if solver not in ("auto", "statistics"):
+            raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
+        return _said(_fit_chunks(model, x, progress, options), progress)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"fit: x must be a tensor where y is given, got {type(x).__name__}")
+    selector = model if isinstance(model, PathSelector) else model.selector
+    data = Samples.read(selector, x, y, gates, sample_weight, _count_outputs(model, y))
+    train, held_out = _split(selector, data, validation, seed)
+    started = time.perf_counter()
+    linear = solve_linear(train, held_out, seed)
+    seconds = {"linear": time.perf_counter() - started}
+    reason = "as asked"
+    if solver == "auto":
+        solver, reason = choose_solver(model, len(data), data.n_outputs)
+    if isinstance(model, PathSelector):
+        model = _new_model(model, data.n_outputs, seed, full=solver == "dual")
+    started = time.perf_counter()
+    solved = SOLVE[solver](model, data, train, held_out, seed, progress, options)
+    seconds[solver] = time.perf_counter() - started
+    result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
+    if held_out is not None:
+        scores = sample_scores(linear, held_out)
+        error = float(scores.std()) / math.sqrt(len(scores))
+        score, linear_score = solved.score, float(scores.mean())
+        result = replace(
+            result,
+            reason=f"{result.reason}; {_comparison(score, linear_score, error)}",
+            score=score,
+            linear_score=linear_score,
+            standard_error=error,
+        )
+    return _said(result, progress)
+
+
+def choose_solver(model: GLAI | PathSelector, n_samples: int, n_outputs: int) -> tuple[str, str]:
+    """``"dual"`` or ``"sgd"`` for N samples that are there at once, and why."""
+    if isinstance(model, GLAI) and model.estimator.directions is not None:
+        return "sgd", "the model has output directions, and the dual is for full paths"
+    if n_samples > DUAL_SAMPLES:
+        return "sgd", f"{n_samples:,} samples are more than the {DUAL_SAMPLES:,} that the dual is quick for"
+    weight = (model if isinstance(model, PathSelector) else model.selector).hidden[0][0]
+    if cholesky_bytes(n_samples, n_outputs, weight.element_size()) > free_memory(weight.device) // 2:
+        return "sgd", f"the kernel matrix of {n_samples:,} samples does not fit in memory"
+    return "dual", f"at {n_samples:,} samples the closed form is quick, and as accurate as any"
+
+
+def _count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
+    if isinstance(model, GLAI):
+        return model.estimator.out_features
+    if not isinstance(y, Tensor) or not y.numel():
+        return 1  # refused by name where the targets are checked
+    return y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+
+
+def _split(
+    selector: PathSelector, data: Samples, validation: tuple[Tensor, Tensor] | float, seed: int
+) -> tuple[Samples, Samples | None]:
+    """What is trained on, and what is held out."""
+    if isinstance(validation, tuple):
+        return data, Samples.read(selector, *validation, None, None, data.n_outputs)
+    if not 0 <= validation < 1:
+        raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {validation}")
+    n_held_out = min(VALIDATION_SAMPLES, round(len(data) * validation))
+    if not n_held_out:
+        return data, None
+    classes = None if data.y.is_floating_point() else data.y.cpu()
+    if classes is not None:
+        counts = classes.bincount()
+        n_classes = int((counts > 0).sum())
+        if int(counts[counts > 0].min()) < 2 or min(n_held_out, len(data) - n_held_out) < n_classes:
+            classes = None  # too few to have every class on both sides
+    train, held_out = train_test_split(
+        torch.arange(len(data)), test_size=n_held_out, random_state=seed, stratify=classes
+    )
+    return data[train.sort().values.to(data.z.device)], data[held_out.sort().values.to(data.z.device)]
+
+
+def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
+    numbers = selector.n_paths * (selector.z_features + 1) * n_outputs
+    directions = None
+    if not full and numbers > FULL_PATH_NUMBERS:
+        directions = output_directions(selector, n_outputs, seed=seed)
+    weight = selector.hidden[0][0]
+    estimator = PathEstimator(
+        selector.n_paths, selector.z_features, n_outputs, directions, dtype=weight.dtype
+    ).to(weight.device)
+    return GLAI(selector, estimator)
+
+
+def _fit_chunks(
+    model: GLAI | PathSelector,
+    chunks: Iterable[tuple[Tensor, Tensor]],
+    progress: bool,
+    options: dict[str, Any],
+) -> FitResult:
+    """Statistics of a stream; class indices not seen before add outputs."""
+    selector = model if isinstance(model, PathSelector) else model.selector
+    statistics: PathStatistics | None = None
+    started = time.perf_counter()
+    with epoch_progress(progress) as bar:
+        for x, y in bar.track(chunks, description="statistics"):
+            n_outputs = max(_count_outputs(selector, y), 0 if statistics is None else statistics.out_features)
+            samples = Samples.read(selector, x, y, None, None, n_outputs)
+            if statistics is None:
+                statistics = PathStatistics(
+                    selector.n_paths, selector.z_features, n_outputs, structure_id=selector.structure_id
+                )
+            if n_outputs > statistics.out_features:
+                statistics.add_outputs(n_outputs - statistics.out_features)
+            statistics.update(samples.z, samples.gates, samples.y)
+    if statistics is None:
+        raise ValueError("fit: x must yield at least one chunk (x, y), got none")
+    estimator = statistics.solve(**({"l2": "gcv"} | options))
+    seconds = {"statistics": time.perf_counter() - started}
+    reason = "statistics: a stream is read once, and what it brings is never forgotten"
+    return FitResult(GLAI(selector, estimator), "statistics", reason, seconds=seconds)
+
+
+def _comparison(score: float, linear_score: float, error: float) -> str:
+    figures = f"{score:.4g} against {linear_score:.4g} ± {error:.2g}"
+    if score <= linear_score + error:
+        return f"the linear model without gates is as good within one standard error ({figures})"
+    return f"better than the linear model without gates ({figures})"
+
+
+def _said(result: FitResult, progress: bool) -> FitResult:
+    if progress:
+        Console(stderr=True).print(result.reason, highlight=False, soft_wrap=True)
+    return result

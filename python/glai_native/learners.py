@@ -1,0 +1,285 @@
+"""GLAI as scikit-learn estimators: structure and numbers trained by one ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from glai_native.fitting import DUAL_SAMPLES, FitResult, fit
+from glai_native.model import GLAI
+from glai_native.path_kernel_model import PathKernelModel
+from glai_native.projection import InputProjection
+from glai_native.statistics import PathStatistics
+from glai_native.structure import PathSelector
+from glai_native.training import StructureMonitor, train_structure
+
+# Kept where the projection truncates: on MNIST 87 of 784 components (bench/bench_solvers.py).
+EXPLAINED_VARIANCE = 0.9
+
+
+def train_selector(
+    x: Tensor,
+    y: Tensor,
+    n_outputs: int,
+    hidden: Sequence[int],
+    n_components: int | str | None = "auto",
+    *,
+    epochs: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+) -> PathSelector:
+    """A projection fitted on x, and a ReLU network trained on it until its pattern settles.
+
+    Args:
+        x: raw ``[N, in_features]``.
+        y: class indices ``[N]``, or values ``[N, C]``.
+        n_outputs: C.
+        hidden: units of each hidden layer.
+        n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
+            20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
+        epochs: at most.
+        seed: of the network's start and the order of samples.
+        progress: show a bar.
+    """
+    if n_components == "auto":
+        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
+        projection = InputProjection.fit(x, explained_variance=share, seed=seed)
+    elif n_components is None or isinstance(n_components, (int, np.integer)):
+        projection = InputProjection.fit(x, n_components, seed=seed)
+    else:
+        raise ValueError(f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}")
+    widths = [projection.out_features, *hidden]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        mlp = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
+    monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
+    return train_structure(mlp.to(x.device), x, y, projection, monitor, seed=seed, progress=progress)
+
+
+class _Learner(BaseEstimator):
+    """What classifier and regressor share.
+
+    Args:
+        hidden_layer_sizes: units of the selector's hidden layers; the number of paths is the product of (units + 1).
+        n_components: as :func:`train_selector`.
+        solver: as :func:`glai_native.fit`.
+        structure_epochs: of the selector, at most.
+        validation_fraction: of the samples, held out by :func:`glai_native.fit`.
+        solver_options: of the solver, a dict.
+        random_state: seed, an int.
+        verbose: progress bars, and which solver was taken and why.
+
+    Attributes:
+        result_: the :class:`FitResult` of ``fit``.
+        model_: its model; after ``partial_fit`` the model of all chunks so far.
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        *,
+        n_components: int | str | None = "auto",
+        solver: str = "auto",
+        structure_epochs: int = 20,
+        validation_fraction: float = 0.1,
+        solver_options: dict[str, Any] | None = None,
+        random_state: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.n_components = n_components
+        self.solver = solver
+        self.structure_epochs = structure_epochs
+        self.validation_fraction = validation_fraction
+        self.solver_options = solver_options
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+        weight = None
+        if sample_weight is not None:
+            weight = torch.from_numpy(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
+        selector = self._train_selector(x, y, n_outputs)
+        self._statistics: PathStatistics | None = None
+        self.result_: FitResult = fit(
+            selector,
+            x,
+            y,
+            solver=self.solver,
+            sample_weight=weight,
+            validation=self.validation_fraction,
+            seed=self.random_state,
+            progress=self.verbose,
+            **(self.solver_options or {}),
+        )
+        self.model_: GLAI | PathKernelModel = self.result_.model
+
+    def _train_selector(self, x: Tensor, y: Tensor, n_outputs: int) -> PathSelector:
+        return train_selector(
+            x,
+            y,
+            n_outputs,
+            self.hidden_layer_sizes,
+            self.n_components,
+            epochs=self.structure_epochs,
+            seed=self.random_state,
+            progress=self.verbose,
+        )
+
+    def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+        """Adds a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
+        if getattr(self, "_statistics", None) is None:
+            if hasattr(self, "model_"):
+                raise NotFittedError(
+                    f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
+                    "make a new one and give it all data by partial_fit"
+                )
+            self._selector = self._train_selector(x, y, n_outputs)
+            self._statistics = PathStatistics(
+                self._selector.n_paths,
+                self._selector.z_features,
+                n_outputs,
+                structure_id=self._selector.structure_id,
+            )
+        assert self._statistics is not None
+        weight = None
+        if sample_weight is not None:
+            weight = torch.from_numpy(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
+        if n_outputs > self._statistics.out_features:
+            self._statistics.add_outputs(n_outputs - self._statistics.out_features)
+        z = self._selector.project(x)
+        self._statistics.update(z, self._selector.gates(x), y, weight)
+        self._solved = False
+
+    def _output(self, X: ArrayLike) -> NDArray[np.float64]:
+        if getattr(self, "_statistics", None) is not None and not self._solved:
+            assert self._statistics is not None
+            estimator = self._statistics.solve(**({"l2": "gcv"} | (self.solver_options or {})))
+            self.model_, self._solved = GLAI(self._selector, estimator), True
+        check_is_fitted(self, "model_")
+        x = torch.from_numpy(validate_data(self, X, dtype=np.float32, reset=False))
+        if isinstance(self.model_, PathKernelModel):
+            output = self.model_.predict(x)
+        else:
+            with torch.no_grad():
+                output = self.model_(x)
+        return output.double().numpy()
+
+
+class GLAIClassifier(ClassifierMixin, _Learner):
+    """Classification: softmax by the native loop, or ridge on 0/1 targets by the closed forms.
+
+    ``partial_fit`` may bring new classes; nothing that earlier chunks taught is forgotten, since it accumulates
+    sufficient statistics.
+    """
+
+    __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, indices = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
+            )
+        self._fit(torch.from_numpy(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """One more chunk; classes, if given, are all that are known so far: others may still come.
+
+        ``classes_`` keeps the order in which classes were first seen.
+        """
+        first = not hasattr(self, "classes_")
+        X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
+        check_classification_targets(y)
+        known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
+        for labels in (y if classes is None else np.asarray(classes), y):
+            known = np.concatenate([known, np.setdiff1d(labels, known)])
+        if len(known) < 2:
+            raise ValueError(
+                "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
+            )
+        order = np.argsort(known, kind="stable")
+        indices = order[np.searchsorted(known, y, sorter=order)]
+        self._partial_fit(torch.from_numpy(X), torch.from_numpy(indices), len(known), sample_weight)
+        self.classes_ = known
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores ``[N, C]``: logits of the native loop, or estimates of 0/1 targets; two classes: ``[N]``."""
+        output = self._output(X)
+        return output[:, 1] - output[:, 0] if output.shape[1] == 2 else output
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The label of the highest score."""
+        labels: NDArray[Any] = self.classes_[self._output(X).argmax(1)]
+        return labels
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Class probabilities ``[N, C]``.
+
+        Softmax of the native loop's logits. Ridge on 0/1 targets estimates probabilities themselves: clipped to
+        [0, 1] and divided by their sum.
+        """
+        output = self._output(X)
+        if getattr(self, "_statistics", None) is None and self.result_.solver == "sgd":
+            return torch.from_numpy(output).softmax(1).numpy()
+        clipped = output.clip(1e-12, 1.0)
+        return clipped / clipped.sum(1, keepdims=True)
+
+
+class GLAIRegressor(RegressorMixin, _Learner):
+    """Least squares of one or more targets, which are centred and scaled for the training."""
+
+    __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        targets = self._scaled(y, fitting=True)
+        self._fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """One more chunk; centre and scale of y are the first one's."""
+        first = not hasattr(self, "_centre")
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True, reset=first)
+        targets = self._scaled(y, fitting=first)
+        self._partial_fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+        return self
+
+    def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
+        values = np.asarray(y, dtype=np.float64)
+        if fitting:
+            self._one_target = values.ndim == 1
+            self._centre, spread = values.mean(0), values.std(0)
+            self._spread = np.where(spread > 0, spread, 1.0)
+        scaled = (values - self._centre) / self._spread
+        return torch.from_numpy(scaled.reshape(len(values), -1).astype(np.float32))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Values ``[N]`` or ``[N, C]``, as y was."""
+        output = self._output(X) * self._spread + self._centre
+        return output[:, 0] if self._one_target else output

@@ -1,0 +1,216 @@
+"""The ways to train the linear model of a frozen structure on samples that are there at once, one function each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native.estimator import PathEstimator
+from glai_native.gates import PackedGates, require_structure
+from glai_native.model import GLAI
+from glai_native.ops import pack_gates, path_gates
+from glai_native.path_kernel_model import PathKernelModel
+from glai_native.sgd import SgdEpoch, train_estimator
+from glai_native.statistics import PathStatistics
+from glai_native.structure import PathSelector
+from glai_native.targets import require_finite, require_sample_weight, require_targets
+
+LINEAR_EPOCHS = 20
+PATIENCE = 3  # epochs without a better one, after which the native loop stops
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw x, what is computed of it, and targets; a part of them by index."""
+
+    x: Tensor  # [N, in_features]
+    z: Tensor  # [N, D]
+    gates: PackedGates  # [N, P]
+    y: Tensor
+    weight: Tensor | None
+    n_outputs: int
+
+    @classmethod
+    def read(
+        cls,
+        selector: PathSelector,
+        x: Tensor,
+        y: Tensor,
+        gates: PackedGates | None,
+        weight: Tensor | None,
+        n_outputs: int,
+    ) -> Samples:
+        """Raw x and what belongs to it, checked; gates are computed where None."""
+        z = selector.project(x)
+        if not len(z):
+            raise ValueError("fit: x must hold at least one sample, got none")
+        require_finite("fit", "x", z)
+        y = require_targets("fit", y, len(z), n_outputs, "y")
+        weight = require_sample_weight("fit", weight, len(z))
+        if gates is None:
+            gates = path_gates(selector.unit_gates_of(z))
+        require_structure("fit", gates, selector.structure_id)
+        if (len(gates), gates.n_gates) != (len(z), selector.n_paths):
+            raise ValueError(
+                f"fit: gates must be [N={len(z)}, P={selector.n_paths}], got [{len(gates)}, {gates.n_gates}]"
+            )
+        return cls(x, z, gates, y, weight, n_outputs)
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, ids: Tensor) -> Samples:
+        weight = None if self.weight is None else self.weight[ids]
+        return Samples(self.x[ids], self.z[ids], self.gates[ids], self.y[ids], weight, self.n_outputs)
+
+
+def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEstimator:
+    """One path that is always on: softmax regression; for values least squares, with a closed form."""
+    shape = (1, train.z.shape[1], train.n_outputs)
+    if train.y.is_floating_point():
+        statistics = PathStatistics(*shape)
+        statistics.update(train.z, _always_on(train), train.y, train.weight)
+        return statistics.solve("gcv").to(train.z.dtype)
+    linear = PathEstimator(*shape, dtype=train.z.dtype).to(train.z.device)
+    validation = None if held_out is None else (held_out.z, _always_on(held_out), held_out.y)
+    train_estimator(
+        linear,
+        train.z,
+        _always_on(train),
+        train.y,
+        sample_weight=train.weight,
+        epochs=LINEAR_EPOCHS,
+        validation=validation,
+        patience=None if held_out is None else PATIENCE,
+        seed=seed,
+        progress=False,
+    )
+    return linear
+
+
+def _always_on(samples: Samples) -> PackedGates:
+    return pack_gates(torch.ones((len(samples), 1), dtype=torch.bool, device=samples.z.device))
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a solver made; its score is NaN where nothing was held out."""
+
+    model: GLAI | PathKernelModel
+    history: list[SgdEpoch]
+    score: float
+
+
+def solve_dual(
+    model: GLAI,
+    data: Samples,
+    train: Samples,
+    held_out: Samples | None,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+) -> Solved:
+    """The closed form of the path kernel, on all samples; scored by leave-one-out."""
+    dual = PathKernelModel(model.selector).fit(
+        data.x,
+        data.y,
+        sample_weight=data.weight,
+        seed=seed,
+        progress=progress,
+        **({"n_outputs": data.n_outputs} | options),
+    )
+    error = math.nan if dual.loo_error is None else -dual.loo_error
+    score = error if dual.loo_accuracy is None else dual.loo_accuracy
+    try:
+        estimator = dual.to_estimator()
+    except MemoryError:
+        return Solved(dual, [], score)
+    _take_over(model, estimator)
+    model.estimator.samples_seen.zero_()
+    _record(model, data)
+    return Solved(model, [], score)
+
+
+def solve_sgd(
+    model: GLAI,
+    data: Samples,
+    train: Samples,
+    held_out: Samples | None,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+) -> Solved:
+    """The native loop, from the estimator's own weights; stopped by the held-out samples."""
+    settings: dict[str, Any] = {"seed": seed, "progress": progress}
+    if held_out is not None:
+        settings |= {"validation": (held_out.z, held_out.gates, held_out.y), "patience": PATIENCE}
+    history = train_estimator(
+        model.estimator,
+        train.z,
+        train.gates,
+        train.y,
+        sample_weight=train.weight,
+        **(settings | options),
+    )
+    _record(model, train)
+    return Solved(model, history, _score(model, held_out))
+
+
+def solve_statistics(
+    model: GLAI,
+    data: Samples,
+    train: Samples,
+    held_out: Samples | None,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+) -> Solved:
+    """Sufficient statistics: solved and scored without the held-out samples, then with them."""
+    estimator = model.estimator
+    statistics = PathStatistics(
+        estimator.n_paths,
+        estimator.in_features,
+        estimator.out_features,
+        structure_id=model.structure_id,
+        device=data.z.device,
+    )
+    statistics.update(train.z, train.gates, train.y, train.weight)
+    solve = {"l2": "gcv", "directions": estimator.directions} | options
+    _take_over(model, statistics.solve(**solve))
+    score = _score(model, held_out)
+    if held_out is not None and len(train) < len(data):
+        statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
+        _take_over(model, statistics.solve(**solve))
+    return Solved(model, [], score)
+
+
+SOLVE = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
+
+
+def _take_over(model: GLAI, estimator: PathEstimator) -> None:
+    """The model's estimator, in place, becomes ``estimator``, whatever its dtype."""
+    model.estimator.load_state_dict(estimator.state_dict())
+
+
+def _record(model: GLAI, samples: Samples) -> None:
+    model.estimator.record(samples.gates, None if samples.y.is_floating_point() else samples.y)
+
+
+@torch.no_grad()
+def sample_scores(model: GLAI | PathEstimator, samples: Samples) -> Tensor:
+    """float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
+    if isinstance(model, GLAI):
+        output: Tensor = model.estimator(samples.z, samples.gates)
+    else:
+        output = model(samples.z, _always_on(samples))
+    if samples.y.is_floating_point():
+        return -(output.double() - samples.y).square().sum(1)
+    return (output.argmax(1) == samples.y).double()
+
+
+def _score(model: GLAI, held_out: Samples | None) -> float:
+    return math.nan if held_out is None else float(sample_scores(model, held_out).mean())
