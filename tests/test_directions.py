@@ -73,6 +73,7 @@ def test_random_directions(tmp_path, dtype):
     assert bool((directions[-1] == 0).all())
     assert float(directions[:-1].std()) == pytest.approx(1, rel=0.1)
     assert torch.equal(glai.output_directions(loaded, 4), directions)
+    assert torch.equal(glai.output_directions(selector, random=True), directions)
     assert glai.output_directions(selector, 7).shape == (501, 7)  # the layer has 4 outputs: all are random
     extended = glai.extend_directions(directions, 3, seed=5)
     assert torch.equal(extended[:, :4], directions)

@@ -12,7 +12,9 @@ from glai_native.files import hash_values
 from glai_native.structure import PathSelector
 
 
-def output_directions(selector: PathSelector, out_features: int | None = None, seed: int = 0) -> Tensor:
+def output_directions(
+    selector: PathSelector, out_features: int | None = None, seed: int = 0, *, random: bool = False
+) -> Tensor:
     """Directions for the paths of a structure: the selector's output weights of each path's last unit, scaled.
 
     Rows are standard normal instead where that unit is the always-on one, and all are where the selector has no output
@@ -25,6 +27,7 @@ def output_directions(selector: PathSelector, out_features: int | None = None, s
         selector: the frozen structure.
         out_features: C; None: as many as the selector's output layer has.
         seed: of the random rows; equal seeds give equal rows on every device.
+        random: all rows are random, whatever output layer there is.
 
     Returns:
         ``[P, C]`` of the selector's dtype, on its device; row P-1 is zero.
@@ -43,8 +46,8 @@ def output_directions(selector: PathSelector, out_features: int | None = None, s
     if out_features < 1:
         raise ValueError(f"output_directions: out_features must be >= 1, got {out_features}")
     directions = _normal((selector.n_paths, out_features), seed)
-    if output is not None and output[0].shape[0] == out_features and bool(output[0].any()):
-        weight = output[0].double().cpu()
+    weight = None if output is None or random else output[0].double().cpu()
+    if weight is not None and len(weight) == out_features and bool(weight.any()):
         _by_last_unit(selector, directions)[:] = weight.T / weight.square().mean().sqrt()
     directions[-1] = 0
     return directions.to(selector.hidden[0][0])
