@@ -14,7 +14,7 @@
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kDenseRows = 256;      // of a task
+constexpr std::int64_t kDenseRows = 256;  // of a task
 // Of a panel: 64 columns of floats then take 32 kB, and stay in the first-level cache.
 constexpr std::int64_t kDenseFeatures = 128;
 
