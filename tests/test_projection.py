@@ -54,6 +54,7 @@ def test_fit_on_integers_and_constants():
         ([1.0], None, "got list"),
         (torch.tensor([[1.0, float("nan")]]), None, "must be finite"),
         (torch.tensor([[1.0, float("inf")]]), None, "must be finite"),
+        (torch.tensor([[1e30], [-1e30]]), None, "x must have squares that fit in float32, got larger values"),
         (torch.zeros(4, 3, dtype=torch.complex64), None, "x must be real numbers, got torch.complex64"),
         (torch.zeros(4, 3), 4, r"n_components must be an int in \[1, min\(N=4, D=3\)\], got 4"),
         (torch.zeros(4, 3), 0, "got 0"),

@@ -217,6 +217,11 @@ class _Moments:
             squares = covariance.diagonal().clone()
             covariance = (covariance / n).sub_(torch.outer(shift, shift))
         variance = float((squares / n - shift.square()).sum())
+        if not math.isfinite(variance):
+            name = str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"InputProjection.fit: x must have squares that fit in {name}, got larger values"
+            )
         rounding = ROUNDINGS * torch.finfo(dtype).eps * float(squares.sum()) / n
         return cls(around + shift, variance if variance > rounding else 0.0, covariance)
 

@@ -114,7 +114,9 @@ class PathStatistics:
     def update(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
-        """Adds samples.
+        """Adds samples; thousands at a time, since every call reads and writes the whole gram matrix.
+
+        An interrupt within leaves sums that hold a part of them: :func:`accumulate` with a checkpoint outlives it.
 
         Args:
             x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
