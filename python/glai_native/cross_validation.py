@@ -1,9 +1,9 @@
 """The ridge penalty chosen by generalised or exact leave-one-out cross-validation, from sufficient statistics.
 
 Penalties are tried relative to the mean of the gram matrix's diagonal. Up to ``SPECTRUM_SIZE`` unknowns one
-eigendecomposition (some 9·M³ multiply-adds) gives the score at every penalty of a fine grid. Beyond, each penalty costs
-a Cholesky factorisation (M³/3), and its inverse (2·M³/3) or a second pass over the samples (n·M²/2 each), so a
-coarse grid is walked downhill.
+eigendecomposition gives the score at every penalty of a fine grid. Beyond, each penalty costs a Cholesky factorisation
+(M³/6 multiply-adds), and its inverse (M³/3) or a second pass over the samples (n·M²/2), so a coarse grid is walked
+downhill.
 """
 
 from __future__ import annotations

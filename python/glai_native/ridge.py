@@ -47,7 +47,7 @@ def solve_ridge(system: RidgeSystem, l2: float) -> Tensor:
 
 
 def factorise(system: RidgeSystem, l2: float) -> Tensor:
-    """L ``[M, M]``, lower triangular, ``L·Lᵀ = gram + l2·I``: M³/3 multiply-adds, one copy of the gram matrix."""
+    """L ``[M, M]``, lower triangular, ``L·Lᵀ = gram + l2·I``: M³/6 multiply-adds, one copy of the gram matrix."""
     gram = system.gram
     require_memory(
         "solve",

@@ -274,7 +274,7 @@ class PathStatistics:
     ) -> PathEstimator:
         """The estimator that minimises ``sum_n s[n]·|t[n] - y(z[n])|² + l2·(|w|² + |b|²)``.
 
-        M unknowns cost M³/3 multiply-adds and a second copy of the gram matrix: M = P·(D+1) for full paths (whatever
+        M unknowns cost M³/6 multiply-adds and a second copy of the gram matrix: M = P·(D+1) for full paths (whatever
         C is), and (P-1)·(D+1) + (D+1)·C along directions, in a matrix of their own. w and b are the weights of full
         paths either way, u_p·v_pᵀ and beta_p·v_p.
 
@@ -316,7 +316,7 @@ class PathStatistics:
 
         Up to 2,048 unknowns an eigendecomposition (four times the gram's memory; 0.6 s at most on two cores) scores a
         grid of four penalties in a decade, ``"loo"`` in one pass over the data. Beyond, decades are walked downhill:
-        each penalty costs M³/3 multiply-adds, and 2·M³/3 for ``"gcv"`` or a pass of N·M²/2 for ``"loo"``. Along
+        each penalty costs M³/6 multiply-adds, and M³/3 for ``"gcv"`` or a pass of N·M²/2 for ``"loo"``. Along
         directions there are N·C residuals, and ``"loo"``, which leaves out all C of a sample, costs C passes.
 
         Args:
