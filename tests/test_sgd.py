@@ -197,8 +197,9 @@ def test_a_training_that_explodes_stops_with_a_sentence():
     with pytest.raises(FloatingPointError, match=r"not finite at the end of epoch 1; pass a smaller learning_rate"):
         train_estimator(estimator, x * 1e20, gates, targets, progress=False)
     assert torch.equal(estimator.weight, before)
+    x, gates, _ = make_samples()
     with pytest.raises(FloatingPointError, match=r"the loss is inf at step 1 of epoch 1"):
-        train_estimator(estimator, x * 1e38, gates, targets, progress=False)
+        train_estimator(make_estimator("full"), x, gates, targets.double() * 1e180, progress=False)
 
 
 def test_values_and_classes_under_squared_error():
