@@ -168,6 +168,15 @@ def test_estimator_is_the_same_function(two_layers, dtype, n_centres, monkeypatc
     assert int(whole.estimator.samples_seen) == 70
 
 
+def test_estimator_is_the_same_function_where_terms_cancel():
+    generator = torch.Generator().manual_seed(7)
+    x, y = torch.randn(900, 32, generator=generator), torch.randint(20, (900,), generator=generator)
+    selector = glai.PathSelector(make_mlp(32, 40, 20))
+    model = glai.PathKernelModel(selector).fit(x, y, l2=10.0)  # a hundredth of the mean diagonal
+    new = torch.randn(200, 32, generator=generator)
+    assert (glai.GLAI(selector, model.to_estimator())(new) - model.predict(new)).abs().max() <= 1e-5
+
+
 def test_estimator_must_fit(two_layers):
     x, y = data()
     model = glai.PathKernelModel(two_layers).fit(x, y, l2=20.0)

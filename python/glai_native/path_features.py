@@ -41,6 +41,10 @@ class PathFeatures:
         """Samples by slice, integer tensor or bool mask ``[N]``."""
         return PathFeatures(self.z[index], [layer[index] for layer in self.layers])
 
+    def double(self) -> PathFeatures:
+        """The same samples in float64."""
+        return PathFeatures(self.z.double(), self.layers)
+
     def kernel(self, other: PathFeatures | None = None, out: Tensor | None = None) -> Tensor:
         """Inner products of their path features with those of ``other``, or with their own: ``[N, M]``."""
         if other is None:
