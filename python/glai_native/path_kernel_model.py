@@ -139,6 +139,8 @@ class PathKernelModel:
         features = PathFeatures.of(owner, self.selector, x)
         targets, weight, keep = _checked(owner, y, sample_weight, n_outputs, features.z)
         _require_l2(owner, l2, int(keep.sum()))
+        if n_centres is not None and n_centres < 1:
+            raise ValueError(f"{owner}: n_centres must be >= 1, got {n_centres}")
         if not bool(keep.all()):
             features, targets, weight = features[keep], targets[keep], weight[keep]
         n = len(features)
@@ -347,8 +349,6 @@ def _solve(
 ) -> KernelFit:
     """By the method that fits the budget; what it takes is computed before it is taken."""
     n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
-    if n_centres is not None and n_centres < 1:
-        raise ValueError(f"{owner}: n_centres must be >= 1, got {n_centres}")
     if n_centres is not None and n_centres < n:
         _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)
         return fit_by_nystrom(features, targets, weight, l2, n_centres, seed, progress)
