@@ -44,6 +44,11 @@ class Clock:
         self._seconds += time.perf_counter() - self._since
         return self._seconds
 
+    @property
+    def seconds(self) -> float:
+        """Where it was paused."""
+        return self._seconds
+
     def resume(self) -> None:
         self._since = time.perf_counter()
 
@@ -86,8 +91,3 @@ def train_mlp(
         clock.pause()
         yield averaged if settings.average else mlp
         clock.resume()
-
-
-def seconds_to(curve: list[Point], target: float) -> float | None:
-    """Training seconds to the first point that reaches the validation accuracy; None: it never does."""
-    return next((point.seconds for point in curve if point.validation >= target), None)

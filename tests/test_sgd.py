@@ -194,7 +194,9 @@ def test_a_training_that_explodes_stops_with_a_sentence():
     estimator = make_estimator("full", torch.float32)
     before = estimator.weight.detach().clone()
     targets = torch.full((N, C), 1e20)
-    with pytest.raises(FloatingPointError, match=r"not finite at the end of epoch 1; pass a smaller learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at the end of epoch 1; pass a smaller learning_rate"
+    ):
         train_estimator(estimator, x * 1e20, gates, targets, progress=False)
     assert torch.equal(estimator.weight, before)
     x, gates, _ = make_samples()

@@ -133,7 +133,7 @@ def bench_ops(
     finally:
         torch.set_num_threads(before)
     machine = {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "isa": build_info()["cpu_isa"],
         "torch": torch.__version__,
         "blas": _blas_name(),
@@ -226,7 +226,7 @@ def _blas_name() -> str:
     return next((m[1] for line in lines if (m := re.search(r"BLAS_INFO=(\w+)", line))), "unknown")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """As the system names it, with family and model: virtual machines often give no more than the brand."""
     found: dict[str, str] = {}
     try:

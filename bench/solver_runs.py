@@ -1,0 +1,362 @@
+"""What bench_solvers.py times: data, the curves of MLPs and of GLAI, and single figures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import glai_native as glai
+from glai_native.data import load_data
+from glai_native.demo.figures import mlp_parameters
+from mlp_baseline import Clock, MlpSettings, Point, accuracy, make_mlp, train_mlp
+
+Curve = list[Point]
+PROJECTION_SAMPLES = 10_000  # enough for 50 axes
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training, validation and test samples."""
+
+    name: str
+    x: Tensor
+    y: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+
+    @property
+    def n_classes(self) -> int:
+        return int(self.y.max()) + 1
+
+    def part(self, ids: Tensor) -> Split:
+        return Split(self.name, self.x[ids], self.y[ids], self.x_val, self.y_val, self.x_test, self.y_test)
+
+
+def _split(name: str, path: Path, n_validation: int, n_train: int | None = None) -> Split:
+    data = load_data(path)
+    order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(0))
+    train, val = order[n_validation:][:n_train], order[:n_validation]
+    x, y = data.x_train, data.y_train
+    return Split(name, x[train], y[train], x[val], y[val], data.x_test, data.y_test)
+
+
+def mnist(folder: Path, quick: bool) -> Split:
+    return _split("MNIST", folder / "mnist", 10_000, 10_000 if quick else None)
+
+
+def banking(folder: Path) -> Split:
+    return _split("BANKING77", folder / "banking77_minilm.npz", 2_000)
+
+
+@dataclass(frozen=True)
+class GlaiSettings:
+    """What is tuned. components: of the projection, None: centring; directions: instead of full paths."""
+
+    hidden: int
+    components: int | None
+    directions: bool
+    learning_rate: float
+    batch_size: int = 512
+    structure_epochs: int = 1
+    structure_rate: float = 5e-3
+    structure_batch: int = 512
+    epochs: int = 8
+
+
+def _projection(split: Split, components: int | None) -> glai.InputProjection:
+    return glai.InputProjection.fit(
+        split.x if components is None else split.x[:PROJECTION_SAMPLES], components
+    )
+
+
+def mlp_curve(split: Split, settings: MlpSettings, components: int | str | None, seed: int) -> Curve:
+    """components: of the projection it reads; None: centring; "raw": the data as they are."""
+    clock = Clock()
+    x, project = split.x, None
+    if components != "raw":
+        project = _projection(split, components)
+        x = project(split.x)
+    mlp = make_mlp(x.shape[1], settings.hidden, split.n_classes, seed)
+    curve: Curve = []
+    for model in train_mlp(mlp, x, split.y, settings, seed, clock):
+        scores = [
+            accuracy(model, s if project is None else project(s), y)
+            for s, y in ((split.x_val, split.y_val), (split.x_test, split.y_test))
+        ]
+        curve.append(Point(len(curve) + 1, clock.seconds, *scores))
+    return curve
+
+
+def train_selector(split: Split, settings: GlaiSettings, seed: int) -> glai.PathSelector:
+    projection = _projection(split, settings.components)
+    mlp = make_mlp(projection.out_features, settings.hidden, split.n_classes, seed)
+    monitor = glai.StructureMonitor(min_epochs=1, max_epochs=settings.structure_epochs)
+    return glai.train_structure(
+        mlp, split.x, split.y, projection, monitor, batch_size=settings.structure_batch,
+        learning_rate=settings.structure_rate, seed=seed, progress=False,
+    )  # fmt: skip
+
+
+def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
+    """Projection, structure, capture and the native loop, which starts from the structure's own weights."""
+    clock = Clock()
+    selector = train_selector(split, settings, seed)
+    z = selector.project(split.x)
+    gates = glai.path_gates(selector.unit_gates_of(z))
+    directions = glai.output_directions(selector) if settings.directions else None
+    estimator = glai.PathEstimator.from_selector(selector, directions=directions)
+    before = clock.pause()
+    model = glai.GLAI(selector, estimator)
+    curve: Curve = [Point(0, before, *(accuracy(model, x, y) for x, y in _tests(split)))]
+
+    def note(epoch: glai.SgdEpoch) -> None:
+        scores = [accuracy(model, x, y) for x, y in _tests(split)]
+        curve.append(Point(epoch.epoch, before + epoch.seconds, *scores))
+
+    glai.train_estimator(
+        estimator, z, gates, split.y, epochs=settings.epochs, batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate, seed=seed, on_epoch=note, progress=False,
+    )  # fmt: skip
+    return curve
+
+
+def _tests(split: Split) -> list[tuple[Tensor, Tensor]]:
+    return [(split.x_val, split.y_val), (split.x_test, split.y_test)]
+
+
+def best(curve: Curve) -> Point:
+    return max(curve, key=lambda point: point.validation)
+
+
+def seconds_to(curve: Curve, target: float) -> float | None:
+    """Training seconds to the first point that reaches the validation accuracy; None: it never does."""
+    return next((point.seconds for point in curve if point.validation >= target), None)
+
+
+def glai_parameters(split: Split, settings: GlaiSettings) -> int:
+    """All of them: projection, selector, estimator."""
+    d = split.x.shape[1] if settings.components is None else settings.components
+    h, c = settings.hidden, split.n_classes
+    numbers = h * (d + 1) + h * c + (d + 1) * c if settings.directions else (h + 1) * (d + 1) * c
+    return projection_parameters(split, settings.components) + h * (d + 1) + numbers
+
+
+def projection_parameters(split: Split, components: int | None) -> int:
+    return split.x.shape[1] * (components or 0)
+
+
+def dual(split: Split, quick: bool) -> dict[str, Any]:
+    """The path kernel on all training samples, and torch's Cholesky and inverse of the same kernel, by turns."""
+    x, y = torch.cat([split.x, split.x_val]), torch.cat([split.y, split.y_val])
+    projection = glai.InputProjection.fit(x)
+    selector = glai.PathSelector(make_mlp(x.shape[1], 2048, split.n_classes, 0), projection)
+    fits, libraries = [], []
+    for _ in range(1 if quick else 3):
+        model = glai.PathKernelModel(selector)
+        fits.append(_seconds(lambda: model.fit(x, y, progress=False)))  # noqa: B023
+        kernel = glai.path_kernel(selector.project(x), selector.unit_gates(x))
+        kernel.diagonal().add_(model.l2)
+        libraries.append(_seconds(lambda: torch.cholesky_inverse(torch.linalg.cholesky(kernel))))  # noqa: B023
+        del kernel
+    fit, library = statistics.median(fits), statistics.median(libraries)
+    return {
+        "units (random gates)": 2048,
+        "test accuracy": accuracy(model.predict, split.x_test, split.y_test),
+        "leave-one-out accuracy": model.loo_accuracy,
+        "seconds of fit, median": fit,
+        "seconds of torch's Cholesky and inverse, median": library,
+        "ratio": fit / library,
+    }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def class_incremental(split: Split, quick: bool) -> dict[str, Any]:
+    """Five chunks of consecutive labels, each seen once; the structure is the first chunk's."""
+    settings = GlaiSettings(32 if quick else 128, 50, False, 0.0)
+    if split.n_classes > 10:
+        settings = GlaiSettings(24 if quick else 75, 128, False, 0.0, structure_epochs=5)
+    chunks = [(split.y * 5 // split.n_classes == k).nonzero().squeeze(1) for k in range(5)]
+    first = split.part(chunks[0])
+    selector = train_selector(first, settings, 0)
+    joint = glai.PathStatistics(selector.n_paths, selector.z_features, split.n_classes)
+    grown: glai.PathStatistics | None = None
+    seconds = 0.0
+    for ids in chunks:
+        started = time.perf_counter()
+        z, gates, y = selector.project(split.x[ids]), selector.gates(split.x[ids]), split.y[ids]
+        n_classes = int(y.max()) + 1
+        if grown is None:
+            grown = glai.PathStatistics(selector.n_paths, selector.z_features, n_classes)
+        elif n_classes > grown.out_features:
+            grown.add_outputs(n_classes - grown.out_features)
+        grown.update(z, gates, y)
+        seconds += time.perf_counter() - started
+    assert grown is not None
+    everything = torch.cat(chunks).flip(0)
+    joint.update(
+        selector.project(split.x[everything]), selector.gates(split.x[everything]), split.y[everything]
+    )
+    scores = {}
+    for share in (3e-3, 1e-2, 3e-2):
+        l2 = share * joint.mean_diagonal
+        estimator = grown.solve(l2, dtype=torch.float32, progress=False)
+        scores[l2] = accuracy(glai.GLAI(selector, estimator), split.x_val, split.y_val)
+    l2 = max(scores, key=lambda value: scores[value])
+    ours = grown.solve(l2, progress=False)
+    together = joint.solve(l2, progress=False)
+    difference = float(
+        (ours.weight - together.weight).detach().abs().max() / together.weight.detach().abs().max()
+    )
+    model = glai.GLAI(selector, ours.float())
+    # The MLP on the same projection, fine-tuned chunk by chunk.
+    mlp = make_mlp(selector.z_features, 256, split.n_classes, 0)
+    for ids in chunks:
+        z = selector.project(split.x[ids])
+        for mlp_now in train_mlp(mlp, z, split.y[ids], MlpSettings(256, 1e-3, 128, epochs=3), 0, Clock()):
+            tuned = mlp_now
+    return {
+        "paths": selector.n_paths,
+        "test accuracy": accuracy(model, split.x_test, split.y_test),
+        "test accuracy of the MLP, fine-tuned": accuracy(
+            lambda x: tuned(selector.project(x)), split.x_test, split.y_test
+        ),
+        "relative difference from joint training": difference,
+        "seconds of accumulation": seconds,
+    }
+
+
+def more_data(split: Split) -> dict[str, Any]:
+    """Trained on 80%, then 20% more of the same kind: seconds to the best that fine-tuning the MLP reaches."""
+    n = len(split.x) * 4 // 5
+    old, new = split.part(torch.arange(n)), split.part(torch.arange(n, len(split.x)))
+    settings = MlpSettings(512, 3e-3, 256, epochs=8)
+    glai_settings = GlaiSettings(1024, 50, True, 1e-3)
+    selector = train_selector(old, glai_settings, 0)
+    z_val = selector.project(split.x_val)
+    mlp = make_mlp(50, 512, 10, 0)
+    for _ in train_mlp(mlp, selector.project(old.x), old.y, settings, 0, Clock()):
+        pass
+    estimator = glai.PathEstimator.from_selector(selector, directions=glai.output_directions(selector))
+    glai.train_estimator(
+        estimator,
+        selector.project(old.x),
+        selector.gates(old.x),
+        old.y,
+        epochs=6,
+        learning_rate=1e-3,
+        progress=False,
+    )
+    gates_val = selector.gates(split.x_val)
+    before = (
+        accuracy(mlp, z_val, split.y_val),
+        accuracy(lambda z: estimator(z, gates_val), z_val, split.y_val),
+    )
+    tuned: list[tuple[float, float]] = []
+    clock = Clock()
+    z = selector.project(new.x)
+    for model in train_mlp(mlp, z, new.y, MlpSettings(512, 1e-3, 256, epochs=5), 1, clock):
+        tuned.append((clock.seconds, accuracy(model, z_val, split.y_val)))
+    started = time.perf_counter()
+    z = selector.project(new.x)
+    gates = glai.path_gates(selector.unit_gates_of(z))
+    capture = time.perf_counter() - started
+    ours: list[tuple[float, float]] = []
+
+    def note(epoch: glai.SgdEpoch) -> None:
+        ours.append(
+            (capture + epoch.seconds, accuracy(lambda z: estimator(z, gates_val), z_val, split.y_val))
+        )
+
+    glai.train_estimator(
+        estimator, z, gates, new.y, epochs=5, learning_rate=5e-4, seed=1, on_epoch=note, progress=False
+    )
+    target = max(score for _, score in tuned)
+    reach = [next((s for s, score in run if score >= target), None) for run in (tuned, ours)]
+    return {
+        "validation before, MLP and GLAI": [round(score, 4) for score in before],
+        "target: best of MLP fine-tuning": target,
+        "seconds of the MLP": reach[0],
+        "seconds of GLAI": reach[1],
+        "GLAI's best": max(score for _, score in ours),
+        "curves": {"MLP": tuned, "GLAI": ours},
+    }
+
+
+def removal(split: Split, quick: bool) -> dict[str, Any]:
+    """Exact removal of a tenth of the samples."""
+    selector = train_selector(split, GlaiSettings(32 if quick else 128, 50, False, 0.0), 0)
+    z, gates = selector.project(split.x), selector.gates(split.x)
+    out = torch.arange(len(z) // 10)
+    kept = torch.arange(len(z) // 10, len(z))
+    figures: dict[str, list[float]] = {"all": [], "removed": []}
+    for _ in range(1 if quick else 3):
+        sums = glai.PathStatistics(selector.n_paths, selector.z_features, split.n_classes)
+        figures["all"].append(_seconds(lambda: sums.update(z, gates, split.y)))  # noqa: B023
+        figures["removed"].append(_seconds(lambda: sums.downdate(z[out], gates[out], split.y[out])))  # noqa: B023
+    l2 = 1e-2 * sums.mean_diagonal
+    started = time.perf_counter()
+    after = sums.solve(l2, progress=False)
+    solve = time.perf_counter() - started
+    fresh = glai.PathStatistics(selector.n_paths, selector.z_features, split.n_classes)
+    fresh.update(z[kept], gates[kept], split.y[kept])
+    never = fresh.solve(l2, progress=False)
+    difference = float((after.weight - never.weight).detach().abs().max() / never.weight.detach().abs().max())
+    whole, part = (statistics.median(figures[name]) for name in ("all", "removed"))
+    return {
+        "paths": selector.n_paths,
+        "seconds of accumulation": whole,
+        "seconds of removal": part,
+        "share": part / whole,
+        "seconds of solving": solve,
+        "relative difference from never having seen them": difference,
+    }
+
+
+def inference(split: Split) -> dict[str, Any]:
+    """Latency from raw x, ours and the MLP's by turns, at about equal parameters in all; and bytes."""
+    mlp = make_mlp(784, 256, 10, 0)
+    settings = GlaiSettings(1024, 50, True, 0.0)
+    selector = train_selector(split, settings, 0)
+    directions = glai.output_directions(selector)
+    narrow = train_selector(split, GlaiSettings(240, 50, False, 0.0), 0)
+    models: dict[str, Callable[[Tensor], Tensor]] = {
+        "MLP 784-256-10": mlp,
+        "GLAI, directions": glai.GLAI(
+            selector, glai.PathEstimator.from_selector(selector, directions=directions)
+        ),
+        "GLAI, full paths": glai.GLAI(narrow, glai.PathEstimator.from_selector(narrow)),
+    }
+    figures: dict[str, Any] = {
+        "parameters": {
+            "MLP 784-256-10": mlp_parameters(784, 256, 10),
+            "GLAI, directions": glai_parameters(split, settings),
+            "GLAI, full paths": glai_parameters(split, GlaiSettings(240, 50, False, 0.0)),
+        }
+    }
+    with torch.no_grad():
+        for n in (1, 4096):
+            x = split.x_test[:n].contiguous()
+            times: dict[str, list[float]] = {name: [] for name in models}
+            for _ in range(300 if n == 1 else 60):
+                for name, model in models.items():
+                    times[name].append(_seconds(lambda: model(x)))  # noqa: B023
+            medians = {name: statistics.median(values) * 1e6 for name, values in times.items()}
+            figures[f"microseconds, N = {n}"] = medians
+            figures[f"times the MLP's, N = {n}"] = {
+                name: value / medians["MLP 784-256-10"] for name, value in medians.items()
+            }
+    return figures
