@@ -119,6 +119,14 @@ class BitWriter {
   int used_ = 0;
 };
 
+// The last layer's gates: its units' bits as they are, and the always-on unit's behind them.
+GLAI_ALWAYS_INLINE void append_always_on(const std::uint32_t* units, std::int64_t n_units, bool on,
+                                         std::uint32_t* words) {
+  const std::int64_t w_unit = words_per_row(n_units), w = words_per_row(n_units + 1);
+  for (std::int64_t j = 0; j < w; ++j) words[j] = on && j < w_unit ? units[j] : 0u;
+  if (on) words[n_units / kWordBits] |= 1u << (n_units % kWordBits);
+}
+
 inline void path_gates(const PathGatesArgs& a) {
   const std::int64_t n = a.unit_words.shape[0];
   const std::int64_t w_unit = words_per_row(a.n_units), w_inner = words_per_row(a.n_inner);
@@ -127,6 +135,10 @@ inline void path_gates(const PathGatesArgs& a) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::uint32_t* units = a.unit_words.as<const std::uint32_t>() + i * w_unit;
       const std::uint32_t* inner = a.inner_words.as<const std::uint32_t>() + i * w_inner;
+      if (a.n_inner == 1) {
+        append_always_on(units, a.n_units, (inner[0] & 1u) != 0, a.words.as<std::uint32_t>() + i * w);
+        continue;
+      }
       BitWriter writer(a.words.as<std::uint32_t>() + i * w);
       for (std::int64_t u = 0; u <= a.n_units; ++u) {
         // The always-on unit is the last of its layer.

@@ -153,13 +153,13 @@ class InputProjection(nn.Module):
         if self.rotation is None:
             return (x - self.mean).mul_(self.scale)
         dtype = torch.promote_types(x.dtype, self.mean.dtype)
-        rotation = (self.rotation * self.scale).to(dtype)
-        if torch.is_grad_enabled() and x.requires_grad:
-            return (x - self.mean) @ rotation
+        rotation = self.rotation.to(dtype)
+        if len(x) <= PROJECT_ROWS or (torch.is_grad_enabled() and x.requires_grad):
+            return (x - self.mean) @ rotation * self.scale
         z = torch.empty((len(x), self.out_features), dtype=dtype, device=x.device)
         for begin in range(0, len(x), PROJECT_ROWS):
             rows = slice(begin, begin + PROJECT_ROWS)
-            torch.mm(x[rows] - self.mean, rotation, out=z[rows])
+            torch.mm(x[rows] - self.mean, rotation, out=z[rows]).mul_(self.scale)
         return z
 
 

@@ -105,11 +105,9 @@ class PathSelector(nn.Module):
     @property
     def hidden(self) -> list[tuple[Tensor, Tensor]]:
         """Weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` of each hidden layer."""
+        buffers = self._buffers  # a tenth of what attributes of a module cost, which a call for one sample feels
         return [
-            (
-                cast(Tensor, getattr(self, f"hidden_weight_{i}")),
-                cast(Tensor, getattr(self, f"hidden_bias_{i}")),
-            )
+            (cast(Tensor, buffers[f"hidden_weight_{i}"]), cast(Tensor, buffers[f"hidden_bias_{i}"]))
             for i in range(len(self.widths))
         ]
 
@@ -142,7 +140,7 @@ class PathSelector(nn.Module):
         # 16-bit floats.
         fused = z.is_cuda or dtype in FLOATS
         blocks: list[list[PackedGates]] = [[] for _ in self.widths]
-        for rows in z.split(CAPTURE_ROWS) if len(z) else (z,):
+        for rows in z.split(CAPTURE_ROWS) if len(z) > CAPTURE_ROWS else (z,):
             activation = rows
             for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
                 if fused and block is blocks[-1]:
