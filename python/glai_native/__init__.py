@@ -13,6 +13,7 @@ from glai_native.fitting import FitResult, fit
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
 from glai_native.learners import GLAIClassifier, GLAIRegressor
+from glai_native.heads import GLAIHead, replace_mlp
 from glai_native.merge import merge
 from glai_native.model import GLAI
 from glai_native.ops import (
@@ -38,6 +39,7 @@ __all__ = [
     "FitResult",
     "GLAIClassifier",
     "GLAIRegressor",
+    "GLAIHead",
     "GateDataset",
     "GateStore",
     "InputProjection",
@@ -64,5 +66,6 @@ __all__ = [
     "path_gram",
     "path_kernel",
     "train_estimator",
+    "replace_mlp",
     "train_structure",
 ]
