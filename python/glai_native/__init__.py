@@ -8,6 +8,7 @@ from glai_native import _native
 from glai_native.accumulating import accumulate
 from glai_native.backend import build_info
 from glai_native.directions import extend_directions, output_directions
+from glai_native.energy import EnergyMeter, PhaseEnergy, energy_table
 from glai_native.estimator import PathEstimator
 from glai_native.fitting import FitResult, fit
 from glai_native.gated_linear import gated_linear
@@ -39,6 +40,7 @@ __all__ = [
     "FitResult",
     "GLAIClassifier",
     "GLAIRegressor",
+    "EnergyMeter",
     "GLAIHead",
     "GateDataset",
     "GateStore",
@@ -49,10 +51,12 @@ __all__ = [
     "PathSelector",
     "PathStatistics",
     "SgdEpoch",
+    "PhaseEnergy",
     "StructureEpoch",
     "StructureMonitor",
     "accumulate",
     "build_info",
+    "energy_table",
     "extend_directions",
     "fit",
     "gated_linear",
