@@ -1,6 +1,8 @@
 """A GLAI head in an MLP's place: the same function, the same gradient, and only the linear part is trained."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn.utils import prune
 
 import glai_native as glai
 from conftest import make_mlp
+from glai_native.data import load_data
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +264,7 @@ def test_autocast_does_not_reach_inside(hidden, directions):
     assert torch.equal(gates.words, head.gates(features.float()).words)
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # gates are a graph break
 @pytest.mark.parametrize("directions", [False, True])
 def test_inside_a_compiled_model(directions):
     model = network(dtype=torch.float32)
@@ -298,3 +302,25 @@ def test_projection_head_under_a_contrastive_loss():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_few_shots_of_new_classes(data_folder, monkeypatch, shots):
+    """On BANKING77's embeddings, 5 ways: no worse than chance allows beside the same MLP and linear softmax."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "bench")
+    import head_tasks
+
+    data = load_data(data_folder / "banking77_minilm.npz")
+    projection = glai.InputProjection.fit(data.x_train)
+    data = replace(data, x_train=projection(data.x_train), x_test=projection(data.x_test))
+    base_classes, new = torch.arange(40), torch.arange(40, 77)
+    chosen = torch.isin(data.y_train, base_classes)
+    base = head_tasks.base_mlp(data.x_train[chosen], data.y_train[chosen], hidden=32, epochs=1)
+
+    def mean(kind):
+        trials = [head_tasks.episode(kind, base, data, new, shots, 3e-3, seed) for seed in range(4)]
+        return sum(trial.accuracy for trial in trials) / len(trials)
+
+    ours = mean("GLAI, given structure of base")
+    assert ours > {1: 75, 5: 88}[shots]
+    assert ours > max(mean("linear"), mean("MLP from base")) - 10
