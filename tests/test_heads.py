@@ -173,6 +173,19 @@ def test_wide_heads_take_directions_and_too_wide_ones_are_refused():
         glai.replace_mlp(nn.ModuleDict({"wide": make_mlp(400, 1000, 1000, 3)}))
 
 
+@pytest.mark.parametrize("directions", [False, True])
+def test_output_layer_of_zeros(directions):
+    """As blocks of residual networks often start; along directions, only random ones are left."""
+    mlp = make_mlp(3, 8, 2, dtype=torch.float64)
+    nn.init.zeros_(mlp[2].weight)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    expected = mlp(x)
+    head = glai.replace_mlp(mlp, "", directions=directions)
+    assert_same(mlp(x), expected)
+    mlp(x).sum().backward()
+    assert all(bool(parameter.grad.any()) for parameter in head.parameters())
+
+
 @pytest.mark.parametrize(
     ("module", "name", "message"),
     [

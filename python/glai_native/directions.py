@@ -54,10 +54,12 @@ def output_directions(
 
 
 def scale_of_own_directions(selector: PathSelector, directions: Tensor) -> Tensor | None:
-    """The number by which the output weights of each path's last unit give V; None where there is no such number."""
+    """The factor from the output weights of each path's last unit to V, infinite if they are 0; None: there is none."""
     if selector.output is None:
         return None
     weight = selector.output[0].double().T
+    if not bool(weight.any()):  # nothing flows along any V: u is 0
+        return weight.new_tensor(float("inf"))
     rows = _by_last_unit(selector, directions.double())
     scale = (rows * weight).sum() / (len(rows) * weight.square().sum())
     of = torch.finfo(directions.dtype)
