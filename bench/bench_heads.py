@@ -2,6 +2,8 @@
 
 Three tasks: all 77 classes; a projection head under a contrastive loss, scored by a linear probe; and few shots of
 classes that the structure was not trained on. Each kind's learning rate is the best of a few on validation data.
+GLAI heads are the MLP for the first fifth of the steps; those with "random gates" are replaced before the first, and
+so are those of a "given structure", which is then the base classes'.
 
 GLAI_DATA=... python bench/bench_heads.py --seeds 3 --episodes 100 --json heads.json
 """
