@@ -12,7 +12,8 @@ from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
 from glai_native.mlp_tails import find_mlp
 from glai_native.model import GLAI
-from glai_native.structure import FLOATS, InputProjection, PathSelector
+from glai_native.projection import FLOATS, InputProjection
+from glai_native.structure import PathSelector
 
 # Trained numbers of full paths, P·(D+1)·C, beyond which a head takes output directions instead: in float32, 67 MB and
 # four times that with the gradient and Adam's moments.
