@@ -94,7 +94,7 @@ def set_metadata(name, value):
     ("file", "name", "value", "sentence"),
     [
         ("structure", "format", "other", "format must be 'glai-structure', got 'other'"),
-        ("structure", "version", "2", "format version must be 1, got '2'"),
+        ("structure", "version", "3", "format version must be 1 or 2, got '3'"),
         ("structure", "structure_id", None, "metadata entry 'structure_id' is missing"),
         ("structure", "structure_id", "0" * 64, "the file is damaged"),
         ("structure", "projection", "magic", "projection must be"),

@@ -114,7 +114,7 @@ def test_golden_bytes_are_read(tmp_path):
 
 
 def test_golden_bytes_are_written(tmp_path):
-    store = glai.GateStore(tmp_path, "ab" * 32, (40, 5), [])
+    store = glai.GateStore(tmp_path, "ab" * 32, (40, 5))
     for rows in (slice(0), slice(2)):
         layers = []
         for (name, words), width in zip(GOLDEN_WORDS.items(), (40, 5), strict=True):

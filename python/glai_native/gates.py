@@ -163,6 +163,23 @@ def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:
     return ids.pop() if ids else None
 
 
+def require_unit_gates(
+    owner: str, layers: Sequence[PackedGates], widths: Sequence[int], structure_id: str | None
+) -> None:
+    """Refuses what are no unit bits of the same samples, one :class:`PackedGates` per hidden layer of a structure."""
+    if isinstance(layers, PackedGates) or any(not isinstance(layer, PackedGates) for layer in layers):
+        raise TypeError(f"{owner}: layers must be a sequence of PackedGates, one per hidden layer")
+    found = [layer.n_gates for layer in layers]
+    if found != list(widths):
+        raise ValueError(f"{owner}: layers must have widths {list(widths)}, got {found}")
+    for layer in layers:
+        require_structure(owner, layer, structure_id)
+    if len({len(layer) for layer in layers}) != 1:
+        raise ValueError(
+            f"{owner}: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
+        )
+
+
 def require_structure(owner: str, gates: PackedGates, structure_id: str | None) -> None:
     """Refuses gates that are known to be of another structure."""
     if structure_id is not None and gates.structure_id not in (None, structure_id):

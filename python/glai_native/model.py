@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
-from glai_native.ops import path_gates
-from glai_native.structure import STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
+from glai_native.structure import KEPT_PATHS_VERSION, STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
 
 
 class GLAI(nn.Module):
@@ -57,7 +56,7 @@ class GLAI(nn.Module):
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
         z = self.selector.project(x)
         if gates is None:
-            gates = path_gates(self.selector.unit_gates_of(z))
+            gates = self.selector.path_gates(self.selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -103,7 +102,7 @@ def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str
     folder.mkdir(parents=True, exist_ok=True)
     structure = folder / STRUCTURE_FILE
     if structure.exists() and not overwrite:
-        found = TensorFile(structure, STRUCTURE_FORMAT).entry("structure_id")
+        found = TensorFile(structure, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION)).entry("structure_id")
         if found != structure_id:
             raise ValueError(
                 f"{owner}: {folder} holds a model of another structure ({found[:12]}…, this one is "

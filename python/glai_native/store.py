@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
-from glai_native.gates import PackedGates, require_structure, words_per_row
+from glai_native.gates import PackedGates, require_unit_gates, words_per_row
 from glai_native.ops import path_gates
+from glai_native.path_numbering import kept_path_gates, require_kept_paths
 from glai_native.structure import PathSelector
 
 STORE_FORMAT = "glai-gates"
+KEPT_PATHS_VERSION = "2"  # of a first shard that states kept paths; all others stay version 1
 _SHARD = re.compile(r"shard-(\d{8})\.safetensors")
 
 
@@ -41,15 +43,17 @@ class GateStore:
     Attributes:
         structure_id: the structure that made the gates.
         widths: units per hidden layer.
+        kept_paths: int64 ``[K]``, the paths of a pruned structure; None: all.
     """
 
     def __init__(
-        self, folder: Path, structure_id: str, widths: tuple[int, ...], shards: list[_Shard]
+        self, folder: Path, structure_id: str, widths: tuple[int, ...], kept_paths: Tensor | None = None
     ) -> None:
         self.folder = folder
         self.structure_id = structure_id
         self.widths = widths
-        self._shards = shards
+        self.kept_paths = kept_paths
+        self._shards: list[_Shard] = []
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], selector: PathSelector) -> GateStore:
@@ -58,7 +62,7 @@ class GateStore:
         folder.mkdir(parents=True, exist_ok=True)
         if _shard_paths(folder):
             raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
-        store = cls(folder, selector.structure_id, selector.widths, [])
+        store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
         # A shard of no rows, so that an empty store states its structure as any other does.
         empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
         store.append([PackedGates(words, width) for words, width in zip(empty, store.widths, strict=True)])
@@ -80,11 +84,11 @@ class GateStore:
         for i, path in enumerate(paths):
             if path.name != _shard_name(i):
                 raise ValueError(f"GateStore.open: {folder / _shard_name(i)} is missing")
-            file = TensorFile(path, STORE_FORMAT)
+            file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
             structure_id = file.entry("structure_id")
             widths = tuple(file.sizes("layer_widths"))
             if store is None:
-                store = cls(folder, structure_id, widths, [])
+                store = cls(folder, structure_id, widths, _read_kept_paths(file, widths))
             if (structure_id, widths) != (store.structure_id, store.widths):
                 raise ValueError(
                     f"{path}: structure_id must be {store.structure_id[:12]}… with widths {list(store.widths)} like "
@@ -108,20 +112,7 @@ class GateStore:
         Raises:
             ValueError: layers, widths or numbers of samples that do not fit; another process has appended.
         """
-        if isinstance(layers, PackedGates) or any(not isinstance(layer, PackedGates) for layer in layers):
-            raise TypeError(
-                "GateStore.append: layers must be a sequence of PackedGates, one per hidden layer"
-            )
-        widths = [layer.n_gates for layer in layers]
-        if widths != list(self.widths):
-            raise ValueError(f"GateStore.append: layers must have widths {list(self.widths)}, got {widths}")
-        for layer in layers:
-            require_structure("GateStore.append", layer, self.structure_id)
-        if len({len(layer) for layer in layers}) != 1:
-            raise ValueError(
-                "GateStore.append: all layers must have the same number of samples, "
-                f"got {[len(layer) for layer in layers]}"
-            )
+        require_unit_gates("GateStore.append", layers, self.widths, self.structure_id)
         metadata = {
             "format": STORE_FORMAT,
             "version": "1",
@@ -130,11 +121,13 @@ class GateStore:
             "first_row": str(len(self)),
         }
         path = self.folder / _shard_name(len(self._shards))
-        content = tensors_to_bytes(
-            {f"layer_{i}": layer.words.clone() for i, layer in enumerate(layers)}, metadata
-        )
-        write_files({path: content}, exclusive=True)
-        self._shards.append(_read_shard(TensorFile(path, STORE_FORMAT), self.widths, len(self)))
+        tensors = {f"layer_{i}": layer.words.clone() for i, layer in enumerate(layers)}
+        if self.kept_paths is not None and not self._shards:  # the first shard states them for all
+            metadata["version"] = KEPT_PATHS_VERSION
+            tensors["kept_paths"] = self.kept_paths
+        write_files({path: tensors_to_bytes(tensors, metadata)}, exclusive=True)
+        file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
+        self._shards.append(_read_shard(file, self.widths, len(self)))
 
     def unit_gates(self, ids: Tensor | Iterable[int] | slice) -> list[PackedGates]:
         """Unit bits per hidden layer of the samples ``ids``, in that order."""
@@ -150,8 +143,15 @@ class GateStore:
         return layers
 
     def batch(self, ids: Tensor | Iterable[int] | slice) -> PackedGates:
-        """Path gates of the samples ``ids`` (integers in ``[0, len(store))``), always-on units included."""
-        return path_gates(self.unit_gates(ids))
+        """Path gates of the samples ``ids`` (integers in ``[0, len(store))``), always-on units included.
+
+        Those of a pruned structure are of its kept paths.
+        """
+        return self.path_gates(self.unit_gates(ids))
+
+    def path_gates(self, layers: Sequence[PackedGates]) -> PackedGates:
+        """Path gates from what :meth:`unit_gates` returns."""
+        return path_gates(layers) if self.kept_paths is None else kept_path_gates(layers, self.kept_paths)
 
     def _rows(self, ids: Tensor | Iterable[int] | slice) -> Tensor:
         if isinstance(ids, slice):
@@ -219,6 +219,14 @@ def _shard_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+
+
+def _read_kept_paths(file: TensorFile, widths: tuple[int, ...]) -> Tensor | None:
+    if file.metadata["version"] != KEPT_PATHS_VERSION:
+        return None
+    kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
+    require_kept_paths(str(file.path), kept_paths, widths)
+    return kept_paths
 
 
 def _read_shard(file: TensorFile, widths: tuple[int, ...], first_row: int) -> _Shard:

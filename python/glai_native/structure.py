@@ -6,7 +6,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.files import TensorFile, hash_values, tensors_to_bytes
-from glai_native.gates import PackedGates
+from glai_native.gates import PackedGates, require_unit_gates
 from glai_native.ops import pack_gates, path_gates, selector_gates
+from glai_native.path_numbering import count_paths, kept_path_gates, require_kept_paths
 from glai_native.projection import FLOATS as FLOATS
 from glai_native.projection import InputProjection
 from glai_native.projection import require_samples as require_samples
 
 STRUCTURE_FILE = "structure.safetensors"
 STRUCTURE_FORMAT = "glai-structure"
+KEPT_PATHS_VERSION = "2"  # of files with kept paths; those of all paths stay version 1
 
 # Samples whose pre-activations exist at a time while gates are captured.
 CAPTURE_ROWS = 16384
@@ -44,9 +46,17 @@ class PathSelector(nn.Module):
         mlp: ``nn.Sequential(Linear, ReLU, ..., Linear)`` with at least one hidden layer; it reads z. Copied.
         projection: raw x to z; None is the identity.
 
+    Attributes:
+        widths: units per hidden layer.
+        kept_paths: int64 ``[K]``, ascending, the paths of a pruned structure by their row-major numbers; None: all.
+        structure_id: SHA-256 of projection, hidden layers and kept paths.
+        parent_id: of the structure that this one was pruned or grown from; None: of no other.
+
     Raises:
         ValueError: ``mlp`` is another kind of network, or its input is not the projection's output.
     """
+
+    kept_paths: Tensor | None
 
     def __init__(self, mlp: nn.Sequential, projection: InputProjection | None = None) -> None:
         super().__init__()
@@ -66,6 +76,8 @@ class PathSelector(nn.Module):
         projection: InputProjection,
         hidden: list[tuple[Tensor, Tensor]],
         output: tuple[Tensor, Tensor] | None,
+        kept_paths: Tensor | None = None,
+        parent_id: str | None = None,
     ) -> None:
         self.projection = projection
         self.widths = tuple(weight.shape[0] for weight, _ in hidden)
@@ -74,11 +86,32 @@ class PathSelector(nn.Module):
             self.register_buffer(f"hidden_bias_{i}", bias)
         self.register_buffer("output_weight", None if output is None else output[0])
         self.register_buffer("output_bias", None if output is None else output[1])
+        if kept_paths is not None:
+            require_kept_paths("PathSelector", kept_paths, self.widths)
+            if len(kept_paths) == count_paths(self.widths):
+                kept_paths = None  # one structure, one id
+        self.register_buffer("kept_paths", kept_paths)
         for tensor in self.buffers():
             if not bool(torch.isfinite(tensor).all()):
                 raise ValueError("PathSelector: weights must be finite, got NaN or infinite values")
         self.structure_id = self._compute_id()
+        self.parent_id = parent_id
         self.register_load_state_dict_pre_hook(require_same_structure)
+
+    @classmethod
+    def from_layers(
+        cls,
+        projection: InputProjection,
+        hidden: Sequence[tuple[Tensor, Tensor]],
+        output: tuple[Tensor, Tensor] | None = None,
+        kept_paths: Tensor | None = None,
+        parent_id: str | None = None,
+    ) -> PathSelector:
+        """A selector of layers that chain, weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` each; nothing is copied."""
+        selector = cls.__new__(cls)
+        nn.Module.__init__(selector)
+        selector._set(projection, list(hidden), output, kept_paths, parent_id)
+        return selector
 
     def get_extra_state(self) -> str:
         """The structure_id, part of ``state_dict``."""
@@ -99,8 +132,8 @@ class PathSelector(nn.Module):
 
     @property
     def n_paths(self) -> int:
-        """P = (h_1+1)·…·(h_L+1)."""
-        return math.prod(width + 1 for width in self.widths)
+        """P = (h_1+1)·…·(h_L+1), or how many of them a pruned structure keeps."""
+        return count_paths(self.widths) if self.kept_paths is None else len(self.kept_paths)
 
     @property
     def hidden(self) -> list[tuple[Tensor, Tensor]]:
@@ -162,7 +195,12 @@ class PathSelector(nn.Module):
 
     def gates(self, x: Tensor) -> PackedGates:
         """Path gates ``[N, n_paths]`` from raw x, always-on units included."""
-        return path_gates(self.unit_gates(x))
+        return self.path_gates(self.unit_gates(x))
+
+    def path_gates(self, layers: Sequence[PackedGates]) -> PackedGates:
+        """Path gates ``[N, n_paths]`` from the unit bits that :meth:`unit_gates` returns, or a store."""
+        require_unit_gates("PathSelector.path_gates", layers, self.widths, self.structure_id)
+        return path_gates(layers) if self.kept_paths is None else kept_path_gates(layers, self.kept_paths)
 
     def forward(self, x: Tensor) -> Tensor:
         """The original network's output ``[N, C]`` from raw x; needs its output layer."""
@@ -189,7 +227,7 @@ class PathSelector(nn.Module):
     @classmethod
     def load(cls, path: Path) -> PathSelector:
         """Reads a structure file; its content must match the structure_id that it states."""
-        file = TensorFile(path, STRUCTURE_FORMAT)
+        file = TensorFile(path, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION))
         widths = file.sizes("layer_widths")
         in_features = file.entry("in_features", int)
         kind = file.entry("projection")
@@ -208,9 +246,11 @@ class PathSelector(nn.Module):
             weight = file.tensor(f"hidden_weight_{i}", FLOATS, (width, fan_in)).clone()
             hidden.append((weight, file.tensor(f"hidden_bias_{i}", (weight.dtype,), (width,)).clone()))
             fan_in = width
-        selector = cls.__new__(cls)
-        nn.Module.__init__(selector)
-        selector._set(projection, hidden, None)
+        kept_paths = None
+        if file.metadata["version"] == KEPT_PATHS_VERSION:
+            kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
+        parent_id = file.metadata.get("parent_id")
+        selector = cls.from_layers(projection, hidden, kept_paths=kept_paths, parent_id=parent_id)
         stated = file.entry("structure_id")
         if selector.structure_id != stated:
             raise ValueError(
@@ -220,9 +260,10 @@ class PathSelector(nn.Module):
         return selector
 
     def _metadata(self) -> dict[str, str]:
-        return {
+        parent = {} if self.parent_id is None else {"parent_id": self.parent_id}
+        return parent | {
             "format": STRUCTURE_FORMAT,
-            "version": "1",
+            "version": "1" if self.kept_paths is None else KEPT_PATHS_VERSION,
             "structure_id": self.structure_id,
             "projection": self.projection.kind,
             "in_features": str(self.in_features),
@@ -237,7 +278,11 @@ class PathSelector(nn.Module):
             for t in (self.projection.mean, self.projection.scale, self.projection.rotation)
             if t is not None
         ]
-        return hash_values(architecture, tensors + [tensor for layer in self.hidden for tensor in layer])
+        tensors += [tensor for layer in self.hidden for tensor in layer]
+        if self.kept_paths is not None:
+            architecture.append("kept_paths")
+            tensors.append(self.kept_paths)
+        return hash_values(architecture, tensors)
 
 
 def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:
