@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from glai_native.gates import PackedGates
+from glai_native.patterns import oui
 from glai_native.projection import InputProjection
 from glai_native.structure import PathSelector
 from glai_native.targets import require_finite, require_targets
@@ -27,12 +28,14 @@ class StructureEpoch:
         flip_rate: share of gates on the probe set that differ from the epoch before.
         weight_change: relative change of the hidden weights, ``|W - W_before| / |W_before|``.
         loss: mean training loss; NaN when not given.
+        oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1.
     """
 
     epoch: int
     flip_rate: float
     weight_change: float
     loss: float
+    oui: float
 
 
 class StructureMonitor:
@@ -103,7 +106,7 @@ class StructureMonitor:
             size = sum(float(before.square().sum()) for before in self._weights)
             flip_rate = flips / bits if bits else 0.0
             change = (moved / size) ** 0.5 if size > 0 else float("nan")
-            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss))
+            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss, oui(gates)))
             largest = max(epoch.flip_rate for epoch in self.history)
             self._calm = self._calm + 1 if flip_rate <= self.threshold * largest else 0
         self._gates, self._weights = gates, weights
@@ -202,7 +205,9 @@ def train_structure(
                 total += loss.detach() * len(ids)
             monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z))
             epoch = monitor.history[-1]
-            bar.update(task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips")
+            bar.update(
+                task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips, OUI {epoch.oui:.2f}"
+            )
             if on_epoch is not None:
                 on_epoch(epoch)
     return PathSelector(mlp, projection)

@@ -1,0 +1,85 @@
+"""What activation patterns have in common, measured on packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glai_native.gates import PackedGates, require_unit_gates
+from glai_native.path_numbering import count_paths
+from glai_native.store import GateStore
+from glai_native.structure import PathSelector
+
+# Distances between samples that the indicator looks at; up to here all pairs are compared.
+OUI_SHIFTS = 32
+# Path gates that exist at a time while they are counted (as bits, 32 MiB).
+COUNTED_GATES = 2**28
+
+
+def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
+    """The Overfitting-Underfitting Indicator of Fernández-Hernández et al., arXiv 2504.17160.
+
+        OUI = mean over layers l and pairs of samples {i, j} of  min(1, 2·d_l(i, j)),
+        d_l(i, j) = Hamming distance of the patterns of i and j in layer l / units of layer l
+
+    0: all samples have the same pattern, the network is linear; 1: every two differ in half of the units or more. The
+    authors found 0.6 to 0.8 early in training to go with the best weight decay. They draw pairs from a batch (and round
+    half of the units down, which differs for odd widths); here they are the samples ``s`` apart in the order given, for
+    all s in 1..N-1 or, where those are more than ``max_shifts``, evenly spaced ones: no randomness, and never unpacked.
+
+    Args:
+        layers: unit bits per hidden layer of the same N samples.
+        max_shifts: how many distances s at most.
+
+    Returns:
+        In [0, 1]; NaN for fewer than two samples.
+    """
+    n = len(layers[0]) if layers else 0
+    if n < 2:
+        return float("nan")
+    shifts: list[int] = torch.linspace(1, n - 1, min(n - 1, max_shifts)).round().long().unique().tolist()
+    total = sum(
+        float((2 * layer[s:].hamming(layer[: n - s]).double() / layer.n_gates).clamp(max=1).sum())
+        for layer in layers
+        for s in shifts
+    )
+    return total / (len(layers) * sum(n - s for s in shifts))
+
+
+@dataclass(frozen=True)
+class GateCounts:
+    """In how many of N samples units and paths are on.
+
+    Attributes:
+        samples: N.
+        units: int64 ``[h_l]`` per hidden layer.
+        paths: int64 ``[P]``, the paths that the structure keeps.
+    """
+
+    samples: int
+    units: list[Tensor]
+    paths: Tensor
+
+
+def count_gates(structure: PathSelector | GateStore, layers: Sequence[PackedGates]) -> GateCounts:
+    """Counts from the unit bits of ``structure``'s samples; path gates are made a block of samples at a time."""
+    require_unit_gates("count_gates", layers, structure.widths, structure.structure_id)
+    kept = structure.kept_paths
+    n_paths = count_paths(structure.widths) if kept is None else len(kept)
+    paths = torch.zeros(n_paths, dtype=torch.int64, device=layers[0].device)
+    rows = max(1, COUNTED_GATES // n_paths)
+    for start in range(0, len(layers[0]), rows):
+        paths += structure.path_gates([layer[start : start + rows] for layer in layers]).counts()
+    return GateCounts(len(layers[0]), [layer.counts() for layer in layers], paths)
+
+
+def pattern_sizes(layers: Iterable[PackedGates]) -> Tensor:
+    """How many samples share each unique pattern of all ``layers`` together: int64, largest first."""
+    words = torch.cat([layer.words for layer in layers], dim=1).cpu().contiguous().numpy()
+    rows = words.view(np.dtype((np.void, words.dtype.itemsize * words.shape[1]))).reshape(-1)
+    _, sizes = np.unique(rows, return_counts=True)
+    return torch.from_numpy(np.sort(sizes)[::-1].copy())
