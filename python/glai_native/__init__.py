@@ -15,6 +15,7 @@ from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
 from glai_native.learners import GLAIClassifier, GLAIRegressor
 from glai_native.heads import GLAIHead, replace_mlp
+from glai_native.growing import grow
 from glai_native.merge import merge
 from glai_native.model import GLAI
 from glai_native.ops import (
@@ -28,6 +29,7 @@ from glai_native.path_kernel_model import PathKernelModel
 from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.projection import InputProjection
 from glai_native.sgd import SgdEpoch, train_estimator
+from glai_native.pruning import prune
 from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
 from glai_native.structure import PathSelector
@@ -63,6 +65,7 @@ __all__ = [
     "gated_matmul",
     "gated_matmul_input_grad",
     "gated_matmul_weight_grad",
+    "grow",
     "merge",
     "output_directions",
     "pack_gates",
@@ -71,5 +74,6 @@ __all__ = [
     "path_kernel",
     "train_estimator",
     "replace_mlp",
+    "prune",
     "train_structure",
 ]

@@ -1,0 +1,91 @@
+"""Growing: units added to a structure without changing the model's output."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from glai_native.model import GLAI
+from glai_native.path_numbering import all_paths, paths_of_units, units_of_paths
+from glai_native.path_weights import move_paths
+from glai_native.structure import PathSelector
+
+
+def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
+    """Adds units to a hidden layer; the output stays, and the new paths are there to be trained.
+
+    The new units read what their layer reads with random weights and biases, uniform within ±1/sqrt(fan-in) as
+    ``nn.Linear`` starts. The next layer reads them with zeros, so that no other unit's bit changes, and paths through
+    them start with weight zero. Of a pruned structure, each kept path through the layer's always-on unit gets a twin
+    through each new unit; of any other that means all paths.
+
+    Args:
+        model: left as it is.
+        layer: 0 for the first hidden layer.
+        n_units: how many, >= 1.
+        seed: of the random weights.
+
+    Returns:
+        A model of a new structure that names its parent (``selector.parent_id``). Counts of the new paths start at 0.
+
+    Raises:
+        ValueError: there is no such layer, or no unit to add.
+    """
+    selector = model.selector
+    n_layers = len(selector.widths)
+    if not 0 <= layer < n_layers:
+        raise ValueError(f"grow: layer must be in [0, L={n_layers}), got {layer}")
+    if n_units < 1:
+        raise ValueError(f"grow: n_units must be >= 1, got {n_units}")
+    kept, position = _more_paths(selector, layer, n_units)
+    grown = _larger(selector, layer, n_units, seed, kept)
+    return GLAI(grown, move_paths(model.estimator, position, grown.n_paths, grown.structure_id))
+
+
+def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tensor, Tensor]:
+    """The paths of the larger structure, by number, and where among them each path goes."""
+    width = selector.widths[layer]
+    kept = all_paths(selector.widths) if selector.kept_paths is None else selector.kept_paths.cpu()
+    units = units_of_paths(kept, selector.widths)
+    always = units[layer] == width
+    widths = list(selector.widths)
+    widths[layer] += n_units
+
+    def through(unit: int) -> Tensor:
+        return paths_of_units(
+            [u[always] if i != layer else u[always].fill_(unit) for i, u in enumerate(units)], widths
+        )
+
+    twins = [through(unit) for unit in range(width, width + n_units)]
+    units[layer] = torch.where(always, width + n_units, units[layer])
+    moved = paths_of_units(units, widths)
+    larger = torch.cat([moved, *twins]).sort().values
+    return larger, torch.searchsorted(larger, moved)
+
+
+def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_paths: Tensor) -> PathSelector:
+    hidden = [(weight.clone(), bias.clone()) for weight, bias in selector.hidden]
+    output = None if selector.output is None else (selector.output[0].clone(), selector.output[1].clone())
+    weight, bias = hidden[layer]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand((n_units, weight.shape[1] + 1), generator=generator, dtype=torch.float64) * 2 - 1
+    drawn = (drawn / weight.shape[1] ** 0.5).to(weight)
+    hidden[layer] = torch.cat([weight, drawn[:, :-1]]), torch.cat([bias, drawn[:, -1]])
+    if layer + 1 < len(hidden):
+        weight, bias = hidden[layer + 1]
+        hidden[layer + 1] = _with_zero_columns(weight, n_units), bias
+    elif output is not None:
+        output = _with_zero_columns(output[0], n_units), output[1]
+    return PathSelector.from_layers(
+        copy.deepcopy(selector.projection),
+        hidden,
+        output,
+        kept_paths.to(weight.device),
+        selector.structure_id,
+    )
+
+
+def _with_zero_columns(weight: Tensor, n_columns: int) -> Tensor:
+    return torch.cat([weight, weight.new_zeros(len(weight), n_columns)], dim=1)
