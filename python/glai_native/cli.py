@@ -1,4 +1,4 @@
-"""The command line: ``glai demo | train | inspect | merge | bench``."""
+"""The command line: ``glai demo | train | inspect | prune | grow | merge | bench``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from glai_native import __version__
+from glai_native.command import (
+    add_command,
+    add_out,
+    positive_integer,
+    require_plot,
+    seed,
+    show,
+)
 from glai_native.files import require_new_folder
-from glai_native.fitting import SOLVERS
 from glai_native.merge import METHODS
+from glai_native.structure_commands import add_structure_commands
+from glai_native.train_command import add_train_command
 
 DEMO_EXAMPLES = """\
 examples:
@@ -24,19 +31,6 @@ examples:
   glai demo --data mnist/                   a folder of MNIST's IDX files (plain or .gz)
   glai demo --data embeddings.npz --json    x_train, y_train, x_test, y_test; figures as JSON
   glai demo --plot                          also draws glai-demo/demo.png
-"""
-TRAIN_EXAMPLES = """\
-examples:
-  glai train digits --out model                      scikit-learn's digits; solver chosen and explained
-  glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
-  glai train data.npz --out model --solver sgd --epochs 5 --seed 1
-  glai train data.npz --out model --components 50 --json
-"""
-INSPECT_EXAMPLES = """\
-examples:
-  glai inspect                     what this build can do
-  glai inspect glai-demo           a model
-  glai inspect glai-demo/gates     a gate store
 """
 MERGE_EXAMPLES = """\
 examples:
@@ -76,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glai_native {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = _command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
+    demo = add_command(commands, "demo", "the main job, end to end, on real data", DEMO_EXAMPLES, _demo)
     demo.add_argument(
         "--data",
         type=Path,
@@ -97,50 +91,15 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", type=Path, nargs="?", const=Path(), metavar="FILE", help="draw (default: FOLDER/demo.png)"
     )
 
-    train = _command(commands, "train", "train a model on your data and save it", TRAIN_EXAMPLES, _train)
-    train.add_argument(
-        "data", metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x, y"
-    )
-    train.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="new or empty, for the model"
-    )
-    train.add_argument(
-        "--hidden",
-        type=positive_integer,
-        nargs="+",
-        default=[128],
-        metavar="UNITS",
-        help="units of the selector's hidden layers (default: 128)",
-    )
-    train.add_argument(
-        "--components",
-        type=components,
-        default="auto",
-        metavar="K",
-        help="principal components of x to keep, 'all', or 'auto' (default)",
-    )
-    train.add_argument("--solver", choices=SOLVERS, default="auto", help="default: %(default)s")
-    train.add_argument(
-        "--structure-epochs", type=positive_integer, default=20, help="at most (default: %(default)s)"
-    )
-    train.add_argument("--epochs", type=positive_integer, help="of the native loop (default: 10)")
-    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.003)")
-    train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
-    train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
+    add_train_command(commands)
+    add_structure_commands(commands)
 
-    inspect = _command(
-        commands, "inspect", "show a build, a model or a gate store", INSPECT_EXAMPLES, _inspect
-    )
-    inspect.add_argument(
-        "folder", type=Path, nargs="?", help="a model's or a store's folder (default: the build)"
-    )
-
-    merge = _command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
+    merge = add_command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
     merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
-    merge.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result")
+    add_out(merge)
     merge.add_argument("--method", choices=METHODS, default="samples", help="default: %(default)s")
 
-    bench = _command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
+    bench = add_command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
     add_bench_arguments(bench)
     bench.add_argument(
         "--explain", action="store_true", help="time nothing: show which form each case takes, and why"
@@ -183,40 +142,6 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print every row, not only the summary")
 
 
-def _command(commands: Any, name: str, summary: str, examples: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def positive_integer(text: str) -> int:
-    """An argument >= 1; the name is what argparse calls it in its message."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
-
-
-def components(text: str) -> int | str | None:
-    """How many principal components: a number >= 1, "all" or "auto"."""
-    return {"auto": "auto", "all": None}[text] if text in ("auto", "all") else positive_integer(text)
-
-
-def seed(text: str) -> int:
-    """An argument that every library takes as a seed."""
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
-    return value
-
-
 def shape(text: str) -> Any:
     """An argument of four positive integers, N,P,D,C."""
     from glai_native.cases import Shape
@@ -230,12 +155,12 @@ def shape(text: str) -> Any:
 def _demo(arguments: argparse.Namespace) -> int:
     from glai_native.data import load_data
     from glai_native.demo.figures import DemoSettings
-    from glai_native.demo.report import check_plot, print_report, save_plot
+    from glai_native.demo.report import print_report, save_plot
     from glai_native.demo.steps import run_demo
 
     plot = arguments.out / "demo.png" if arguments.plot == Path() else arguments.plot
     if plot is not None:  # before the work, not after it
-        check_plot(plot, made_later=arguments.out)
+        require_plot(plot, made_later=arguments.out)
     settings = DemoSettings(hidden=arguments.hidden, epochs=arguments.epochs, seed=arguments.seed)
     report = run_demo(load_data(arguments.data, arguments.seed), arguments.out, settings)
     if arguments.json:
@@ -245,36 +170,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     if plot is not None:
         save_plot(report, plot)
         print(f"Drawn: {plot}", file=sys.stderr)
-    return 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from glai_native.data import load_data
-    from glai_native.train_command import TrainSettings, print_train_report, run_train
-
-    options = {name: getattr(arguments, name) for name in ("epochs", "learning_rate", "l2")}
-    settings = TrainSettings(
-        hidden=arguments.hidden,
-        n_components=arguments.components,
-        structure_epochs=arguments.structure_epochs,
-        solver=arguments.solver,
-        options={name: value for name, value in options.items() if value is not None},
-        seed=arguments.seed,
-    )
-    data = load_data(None if arguments.data == "digits" else Path(arguments.data), arguments.seed)
-    report = run_train(data, arguments.out, settings)
-    if arguments.json:
-        print(report.to_json())
-    else:
-        print_train_report(report, Console())
-    return 0
-
-
-def _inspect(arguments: argparse.Namespace) -> int:
-    from glai_native.backend import build_info
-    from glai_native.inspection import inspect_folder
-
-    _show(build_info() if arguments.folder is None else inspect_folder(arguments.folder), arguments.json)
     return 0
 
 
@@ -292,7 +187,7 @@ def _merge(arguments: argparse.Namespace) -> int:
         "structure_id": merged.structure_id,
         "folder": str(arguments.out),
     }
-    _show(figures, arguments.json)
+    show(figures, arguments.json)
     return 0
 
 
@@ -349,16 +244,3 @@ def print_bench(results: dict[str, Any], console: Console, every_row: bool) -> N
 
     show = print_cuda_results if results["settings"].get("device") == "cuda" else print_results
     show(results, console, every_row)
-
-
-def _show(figures: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(figures, indent=2))
-        return
-    table = Table(show_header=False, box=SIMPLE)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in figures.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(name, shown if shown else "-")
-    Console().print(table)

@@ -34,11 +34,12 @@ def load_data(path: Path | None, seed: int = 0) -> LabelledData:
     """Loads a data set.
 
     Args:
-        path: None: scikit-learn's digits (1,797 images of 8 x 8, a quarter for test); a folder: MNIST's IDX files,
-            plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``, or ``x, y`` (a quarter for test).
+        path: None, or ``digits`` where there is no such file: scikit-learn's digits (1,797 images of 8 x 8, a quarter
+            for test); a folder: MNIST's IDX files, plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``,
+            or ``x, y`` (a quarter for test).
         seed: of the split, where we make it.
     """
-    if path is None:
+    if path is None or (path == Path("digits") and not path.exists()):
         digits = load_digits()
         return _from_arrays("digits", *_split(digits.data, digits.target, seed))
     if path.is_dir():

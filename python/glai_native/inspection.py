@@ -1,17 +1,25 @@
-"""What lies in a folder that we wrote."""
+"""What lies in a folder that we wrote, and what two of them have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from glai_native.agreement import layer_agreement
+from glai_native.gates import PackedGates
 from glai_native.model import GLAI
+from glai_native.path_numbering import count_paths
+from glai_native.patterns import count_gates, oui, pattern_sizes
 from glai_native.store import GateStore
-from glai_native.structure import STRUCTURE_FILE
+from glai_native.structure import STRUCTURE_FILE, PathSelector
 
 
-def inspect_folder(folder: Path) -> dict[str, Any]:
-    """Opens, and so validates, a model's or a gate store's folder and describes it.
+def open_folder(folder: Path) -> GLAI | GateStore:
+    """Opens, and so validates, a model's or a gate store's folder.
 
     Raises:
         FileNotFoundError: the folder holds neither.
@@ -21,39 +29,139 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
         raise FileNotFoundError(f"{folder}: {what}")
     if (folder / STRUCTURE_FILE).exists():
-        return _describe_model(GLAI.load(folder))
+        return GLAI.load(folder)
     if any(folder.glob("shard-*.safetensors")):
-        return _describe_store(GateStore.open(folder))
+        return GateStore.open(folder)
     raise FileNotFoundError(f"{folder}: holds neither a model ({STRUCTURE_FILE}) nor a gate store (shard-*)")
 
 
-def _describe_model(model: GLAI) -> dict[str, Any]:
-    selector, estimator = model.selector, model.estimator
-    frozen = sum(buffer.numel() for buffer in selector.buffers()) + estimator.frozen_parameters
-    return {
-        "kind": "model",
-        "structure_id": model.structure_id,
-        "projection": selector.projection.kind,
-        "in_features": selector.in_features,
-        "layer_widths": list(selector.widths),
-        "paths": selector.n_paths,
-        "out_features": estimator.out_features,
-        "directions": estimator.directions_id or "none: full paths",
-        "dtype": str(estimator.dtype).removeprefix("torch."),
-        "frozen_parameters": frozen,
-        "trained_parameters": estimator.trained_parameters,
-        "samples_seen": int(estimator.samples_seen),
-    }
+def structure_of(opened: GLAI | GateStore) -> PathSelector | GateStore:
+    """What states the structure: a model's selector, or the store."""
+    return opened.selector if isinstance(opened, GLAI) else opened
+
+
+def unit_gates_of(opened: GLAI | GateStore, x: Tensor | None = None) -> list[PackedGates] | None:
+    """Unit bits per hidden layer: a store's own, or a model's for raw x ``[N, in_features]``; None without x."""
+    if isinstance(opened, GateStore):
+        return opened.unit_gates(slice(None))
+    return None if x is None else opened.selector.unit_gates(x)
+
+
+def describe(opened: GLAI | GateStore, layers: Sequence[PackedGates] | None = None) -> dict[str, Any]:
+    """Sizes and names and, where unit bits per hidden layer are given, what they show."""
+    patterns = {} if layers is None else describe_patterns(structure_of(opened), layers)
+    return (_describe_store(opened) if isinstance(opened, GateStore) else _describe_model(opened)) | patterns
 
 
 def _describe_store(store: GateStore) -> dict[str, Any]:
-    layers = store.unit_gates(slice(None))
     return {
         "kind": "gate store",
         "structure_id": store.structure_id,
         "layer_widths": list(store.widths),
-        "samples": len(store),
         "bytes_per_sample": store.bytes_per_sample,
-        "unit_density": [round(layer.density(), 4) for layer in layers],
-        "unit_deviation": [round(layer.deviation(), 4) for layer in layers],
+    }
+
+
+def _describe_model(model: GLAI) -> dict[str, Any]:
+    selector, estimator = model.selector, model.estimator
+    sizes = model_sizes(model)
+    return {
+        "kind": "model",
+        "structure_id": model.structure_id,
+        "parent_id": selector.parent_id,
+        "projection": selector.projection.kind,
+        "in_features": selector.in_features,
+        "layer_widths": sizes["layer_widths"],
+        "paths": sizes["paths"],
+        "paths_pruned": count_paths(selector.widths) - selector.n_paths,
+        "out_features": estimator.out_features,
+        "dtype": str(estimator.weight.dtype).removeprefix("torch."),
+        "frozen_parameters": sizes["parameters"] - sizes["trained_parameters"],
+        "trained_parameters": sizes["trained_parameters"],
+        "bytes": sizes["bytes"],
+        "samples_seen": int(estimator.samples_seen),
+    }
+
+
+def model_sizes(model: GLAI) -> dict[str, Any]:
+    """Units, paths, parameters (all, and trained) and the bytes of the tensors that :meth:`GLAI.save` writes."""
+    tensors = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor) and not name.startswith("selector.output_")
+    }
+    return {
+        "layer_widths": list(model.selector.widths),
+        "paths": model.selector.n_paths,
+        "parameters": sum(t.numel() for t in tensors.values() if t.is_floating_point()),
+        "trained_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
+    }
+
+
+def describe_patterns(structure: PathSelector | GateStore, layers: Sequence[PackedGates]) -> dict[str, Any]:
+    """Density, deviation, unique patterns, always-on and never-on units (per hidden layer) and paths.
+
+    Args:
+        structure: whose gates they are.
+        layers: unit bits per hidden layer.
+    """
+    counts = count_gates(structure, layers)
+    if counts.samples == 0:
+        return {"samples": 0}
+    units = [_shares(on, counts.samples) for on in counts.units]
+    return {
+        "samples": counts.samples,
+        "unique_patterns": len(pattern_sizes(layers)),
+        "unique_patterns_per_layer": [len(pattern_sizes([layer])) for layer in layers],
+        **{f"unit_{name}": [unit[name] for unit in units] for name in units[0]},
+        "paths": len(counts.paths),
+        **{f"path_{name}": share for name, share in _shares(counts.paths, counts.samples).items()},
+        "oui": round(oui(layers), 4) if counts.samples > 1 else None,
+    }
+
+
+def _shares(counts: Tensor, n_samples: int) -> dict[str, Any]:
+    on = counts.double() / n_samples
+    return {
+        "density": round(float(on.mean()), 4),
+        "deviation": round(float(torch.minimum(on, 1 - on).mean()), 4),
+        "always_on": int((counts == n_samples).sum()),
+        "never_on": int((counts == 0).sum()),
+    }
+
+
+def compare(
+    first: PathSelector | GateStore,
+    second: PathSelector | GateStore,
+    a: Sequence[PackedGates] | None = None,
+    b: Sequence[PackedGates] | None = None,
+) -> dict[str, Any]:
+    """How far two structures agree, per hidden layer.
+
+    Args:
+        first: one structure.
+        second: the other.
+        a: unit bits per hidden layer of the first; None: not known.
+        b: of the second, for the same samples.
+    """
+    figures: dict[str, Any] = {
+        "same_structure": first.structure_id == second.structure_id,
+        "structure_ids": [first.structure_id, second.structure_id],
+        "layer_widths": [list(first.widths), list(second.widths)],
+    }
+    if isinstance(first, PathSelector) and isinstance(second, PathSelector):
+        figures["second_made_from_first"] = second.parent_id == first.structure_id
+        figures["first_made_from_second"] = first.parent_id == second.structure_id
+    if a is None or b is None:
+        return figures | {"agreement": "not known: it needs two gate stores, or --data with two models"}
+    if len(a) != len(b) or len(a[0]) != len(b[0]) or not len(a[0]):
+        return figures | {
+            "agreement": "not known: it needs the gates of the same samples and as many hidden layers"
+        }
+    pairs = [layer_agreement(one, other) for one, other in zip(a, b, strict=True)]
+    return figures | {
+        "agreement": [round(pair.matched, 4) for pair in pairs],
+        "agreement_by_number": [None if pair.numbered is None else round(pair.numbered, 4) for pair in pairs],
+        "matched_units": [pair.pairs for pair in pairs],
     }

@@ -1,7 +1,8 @@
-"""What ``glai train`` does: structure, numbers, test, files."""
+"""``glai train``: structure, numbers, test, files."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -14,12 +15,22 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.data import LabelledData
+from glai_native.command import add_command, add_out, positive_integer, seed
+from glai_native.data import LabelledData, load_data
 from glai_native.files import require_new_folder
-from glai_native.fitting import fit
+from glai_native.fitting import SOLVERS, fit
 from glai_native.learners import train_selector
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
+
+
+TRAIN_EXAMPLES = """\
+examples:
+  glai train digits --out model                      scikit-learn's digits; solver chosen and explained
+  glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
+  glai train data.npz --out model --solver sgd --epochs 5 --seed 1
+  glai train data.npz --out model --components 50 --json
+"""
 
 
 @dataclass(frozen=True)
@@ -145,3 +156,58 @@ def print_train_report(report: TrainReport, console: Console) -> None:
     facts.add_row("solver", report.reason)
     facts.add_row("saved in", report.folder)
     console.print(facts)
+
+
+def add_train_command(commands: Any) -> None:
+    """Adds ``train`` to the command line's subparsers."""
+    train = add_command(commands, "train", "train a model on your data and save it", TRAIN_EXAMPLES, _train)
+    train.add_argument(
+        "data", type=Path, metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x, y"
+    )
+    add_out(train)
+    train.add_argument(
+        "--hidden",
+        type=positive_integer,
+        nargs="+",
+        default=[128],
+        metavar="UNITS",
+        help="units of the selector's hidden layers (default: 128)",
+    )
+    train.add_argument(
+        "--components",
+        type=_components,
+        default="auto",
+        metavar="K",
+        help="principal components of x to keep, 'all', or 'auto' (default)",
+    )
+    train.add_argument("--solver", choices=SOLVERS, default="auto", help="default: %(default)s")
+    train.add_argument(
+        "--structure-epochs", type=positive_integer, default=20, help="at most (default: %(default)s)"
+    )
+    train.add_argument("--epochs", type=positive_integer, help="of the native loop (default: 10)")
+    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.003)")
+    train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
+    train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
+
+
+def _components(text: str) -> int | str | None:
+    """How many principal components: a number >= 1, "all" or "auto"."""
+    return {"auto": "auto", "all": None}[text] if text in ("auto", "all") else positive_integer(text)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    options = {name: getattr(arguments, name) for name in ("epochs", "learning_rate", "l2")}
+    settings = TrainSettings(
+        hidden=arguments.hidden,
+        n_components=arguments.components,
+        structure_epochs=arguments.structure_epochs,
+        solver=arguments.solver,
+        options={name: value for name, value in options.items() if value is not None},
+        seed=arguments.seed,
+    )
+    report = run_train(load_data(arguments.data, arguments.seed), arguments.out, settings)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        print_train_report(report, Console())
+    return 0

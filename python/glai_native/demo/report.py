@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -125,16 +124,6 @@ def _merging(report: DemoReport) -> Table:
         table.add_row(row["name"], f"{row['samples']:,}", _accuracy(report, row["accuracy"]))
     table.caption = "merged by samples; all from zero, on the structure trained with both halves"
     return table
-
-
-def check_plot(path: Path, made_later: Path) -> None:
-    """Refuses, before the work, a picture that could not be drawn after it."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
-    if path.parent != made_later and not path.parent.is_dir():
-        raise ValueError(f"--plot: there is no folder {path.parent}")
 
 
 def save_plot(report: DemoReport, path: Path) -> None:

@@ -1,0 +1,83 @@
+"""What the commands of ``glai`` share: a parser with examples, argument types, checks before the work, figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+
+def add_command(
+    commands: Any, name: str, summary: str, examples: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Adds a command with ``--json``; ``examples`` end its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """``--out``, the new folder of a model; :func:`require_new_folder` checks it."""
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result"
+    )
+
+
+def positive_integer(text: str) -> int:
+    """An argument >= 1; the name is what argparse calls it in its message."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argument that every library takes as a seed."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
+    return value
+
+
+def require_new_folder(out: Path) -> None:
+    """Refuses, before the work, a folder that holds something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: must be a new or an empty folder, so that no model is overwritten")
+
+
+def require_plot(path: Path, made_later: Path | None = None) -> None:
+    """Refuses, before the work, a picture that could not be drawn after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
+    if path.parent != made_later and not path.parent.is_dir():
+        raise ValueError(f"--plot: there is no folder {path.parent}")
+
+
+def show(figures: dict[str, Any], as_json: bool) -> None:
+    """Prints figures, as JSON or as a table."""
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    table = Table(show_header=False, box=SIMPLE)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in figures.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name, shown if shown else "-")
+    Console().print(table)

@@ -1,0 +1,199 @@
+"""``glai inspect | prune | grow``: looking at structures, and making others of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from glai_native.command import (
+    add_command,
+    add_out,
+    positive_integer,
+    require_new_folder,
+    require_plot,
+    seed,
+    show,
+)
+from glai_native.gates import PackedGates
+from glai_native.growing import grow
+from glai_native.model import GLAI
+from glai_native.pruning import prune
+from glai_native.store import GateStore
+
+if TYPE_CHECKING:
+    from glai_native.data import LabelledData
+
+INSPECT_EXAMPLES = """\
+examples:
+  glai inspect                                       what this build can do
+  glai inspect glai-demo                             a model
+  glai inspect glai-demo/gates                       a gate store: density, deviation, patterns, constant units
+  glai inspect glai-demo --data digits --plot a.png  a model's gates on a data set, and a picture
+  glai inspect glai-demo other --data digits         how far two models' units agree on it
+  glai inspect gates other-gates --json              two stores of the same samples; figures as JSON
+"""
+PRUNE_EXAMPLES = """\
+examples:
+  glai prune glai-demo --store glai-demo/gates -o smaller            same output on the samples of the store
+  glai prune glai-demo --data digits -o smaller                      on the training samples of a data set
+  glai prune glai-demo --data digits --keep 0.5 -o half              half of the paths, and the accuracy it costs
+"""
+GROW_EXAMPLES = """\
+examples:
+  glai grow glai-demo --units 64 -o larger            64 units more in the first hidden layer, same output
+  glai grow two-layers --layer 1 --units 8 -o larger  in the second
+"""
+
+
+def add_structure_commands(commands: Any) -> None:
+    """Adds the three commands."""
+    inspect = add_command(
+        commands,
+        "inspect",
+        "show a build, a model or a gate store, or compare two",
+        INSPECT_EXAMPLES,
+        _inspect,
+    )
+    inspect.add_argument(
+        "folder", type=Path, nargs="?", help="a model's or a store's folder (default: the build)"
+    )
+    inspect.add_argument("other", type=Path, nargs="?", help="another one to compare it with")
+    _add_data(inspect, "compute the gates of models on its training samples")
+    inspect.add_argument("--plot", type=Path, metavar="FILE", help="draw the gates (.png, .pdf or .svg)")
+
+    prune = add_command(
+        commands, "prune", "drop paths that are never on, fold those that always are", PRUNE_EXAMPLES, _prune
+    )
+    prune.add_argument("model", type=Path, metavar="MODEL", help="folder of the model")
+    prune.add_argument("--store", type=Path, metavar="FOLDER", help="gates of the samples that count")
+    _add_data(prune, "its training samples count instead, and accuracy on its test samples is shown")
+    further = prune.add_mutually_exclusive_group()
+    further.add_argument(
+        "--keep", type=float, metavar="SHARE", help="keep this share of the paths that are left, in (0, 1]"
+    )
+    further.add_argument(
+        "--min-norm", type=float, metavar="X", help="drop paths of norm times how often on under this"
+    )
+    add_out(prune)
+
+    grow = add_command(commands, "grow", "add units without changing the output", GROW_EXAMPLES, _grow)
+    grow.add_argument("model", type=Path, metavar="MODEL", help="folder of the model")
+    grow.add_argument("--units", type=positive_integer, required=True, help="how many to add")
+    grow.add_argument(
+        "--layer", type=int, default=0, help="hidden layer, 0 for the first (default: %(default)s)"
+    )
+    grow.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
+    add_out(grow)
+
+
+def _add_data(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help=f"'digits', MNIST's folder, or .npz: {purpose}"
+    )
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from glai_native.backend import build_info
+    from glai_native.inspection import compare, describe, open_folder, structure_of, unit_gates_of
+
+    folders = [folder for folder in (arguments.folder, arguments.other) if folder is not None]
+    if not folders:
+        if arguments.data is not None or arguments.plot is not None:
+            raise ValueError("--data and --plot must come with the folder of a model or a gate store")
+        show(build_info(), arguments.json)
+        return 0
+    if arguments.plot is not None:
+        require_plot(arguments.plot)
+    opened = [open_folder(folder) for folder in folders]
+    data = _load(arguments.data)
+    gates = [unit_gates_of(one, None if data is None else data.x_train) for one in opened]
+    described = [describe(one, layers) for one, layers in zip(opened, gates, strict=True)]
+    if len(opened) == 1:
+        show(described[0], arguments.json)
+    else:
+        comparison = compare(structure_of(opened[0]), structure_of(opened[1]), *gates)
+        figures = {"first": described[0], "second": described[1], "comparison": comparison}
+        if arguments.json:
+            print(json.dumps(figures, indent=2))
+        else:
+            for part in figures.values():
+                show(part, as_json=False)
+    if arguments.plot is not None:
+        from glai_native.pattern_plot import save_pattern_plot
+
+        save_pattern_plot(arguments.plot, list(zip(map(str, folders), gates, strict=True)))
+        print(f"Drawn: {arguments.plot}", file=sys.stderr)
+    return 0
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    require_new_folder(arguments.out)
+    model = GLAI.load(arguments.model)
+    data = _load(arguments.data)
+    if data is not None and data.n_classes > model.estimator.out_features:
+        raise ValueError(
+            f"{arguments.data}: must have at most C={model.estimator.out_features} classes like the model's outputs, "
+            f"got {data.n_classes}"
+        )
+    gates: GateStore | list[PackedGates] | None = None
+    if arguments.store is not None:
+        gates = GateStore.open(arguments.store)
+    elif data is not None:
+        gates = model.selector.unit_gates(data.x_train)
+    if gates is None:
+        raise ValueError("--store or --data must say over which samples paths are never or always on")
+    pruned = prune(model, gates, min_norm=arguments.min_norm, keep=arguments.keep)
+    pruned.save(arguments.out)
+    show(_change(model, pruned, arguments.out, data), arguments.json)
+    return 0
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    require_new_folder(arguments.out)
+    model = GLAI.load(arguments.model)
+    grown = grow(model, arguments.layer, arguments.units, arguments.seed)
+    grown.save(arguments.out)
+    show(_change(model, grown, arguments.out), arguments.json)
+    return 0
+
+
+def _load(path: Path | None) -> LabelledData | None:
+    from glai_native.data import load_data
+
+    return None if path is None else load_data(path)
+
+
+def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:
+    """Sizes before and after and, of labelled data, what happened to the output."""
+    from glai_native.inspection import model_sizes
+
+    figures: dict[str, Any] = {}
+    sizes = model_sizes(before), model_sizes(after)
+    for name in sizes[0]:
+        figures |= {f"{name}_before": sizes[0][name], f"{name}_after": sizes[1][name]}
+    if data is not None:
+        figures |= {
+            "largest_change_of_output_train": _largest_change(before, after, data),
+            "accuracy_test_before": _accuracy(before, data),
+            "accuracy_test_after": _accuracy(after, data),
+        }
+    return figures | {
+        "structure_id": after.structure_id,
+        "parent_id": after.selector.parent_id,
+        "folder": str(folder),
+    }
+
+
+def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
+    with torch.no_grad():
+        return float((before(data.x_train) - after(data.x_train)).abs().max())
+
+
+def _accuracy(model: GLAI, data: LabelledData) -> float:
+    with torch.no_grad():
+        return round(float((model(data.x_test).argmax(1) == data.y_test).double().mean()), 4)
