@@ -70,14 +70,22 @@ def require_plot(path: Path, made_later: Path | None = None) -> None:
 
 
 def show(figures: dict[str, Any], as_json: bool) -> None:
-    """Prints figures, as JSON or as a table."""
+    """Prints figures, as JSON or as a table; figures that are dicts themselves become columns, side by side."""
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    table = Table(show_header=False, box=SIMPLE)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in figures.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(name, shown if shown else "-")
-    Console().print(table)
+    columns = {name: part for name, part in figures.items() if isinstance(part, dict)}
+    rest = {name: value for name, value in figures.items() if name not in columns}
+    for part in (columns, {"": rest}) if columns else ({"": rest},):
+        table = Table(show_header=len(part) > 1, box=SIMPLE)
+        for heading in ("", *part):
+            table.add_column(heading, overflow="fold")
+        for name in dict.fromkeys(name for column in part.values() for name in column):
+            table.add_row(name, *(_shown(column.get(name)) for column in part.values()))
+        Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -145,11 +145,7 @@ def compare(
         a: unit bits per hidden layer of the first; None: not known.
         b: of the second, for the same samples.
     """
-    figures: dict[str, Any] = {
-        "same_structure": first.structure_id == second.structure_id,
-        "structure_ids": [first.structure_id, second.structure_id],
-        "layer_widths": [list(first.widths), list(second.widths)],
-    }
+    figures: dict[str, Any] = {"same_structure": first.structure_id == second.structure_id}
     if isinstance(first, PathSelector) and isinstance(second, PathSelector):
         figures["second_made_from_first"] = second.parent_id == first.structure_id
         figures["first_made_from_second"] = first.parent_id == second.structure_id

@@ -45,6 +45,7 @@ def save_pattern_plot(path: Path, structures: Sequence[tuple[str, Sequence[Packe
             xlabel="pattern, most frequent first",
             ylabel="samples",
             title=f"{len(sizes):,} patterns of {n:,} samples",
+            ylim=(0.8, None),
         )
         shown = torch.cat([layer[:SHOWN_SAMPLES].unpack() for layer in layers], dim=1).cpu()
         bits.imshow(shown.numpy(), aspect="auto", cmap="Greys", interpolation="nearest")

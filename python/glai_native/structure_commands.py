@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,12 +116,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         show(described[0], arguments.json)
     else:
         comparison = compare(structure_of(opened[0]), structure_of(opened[1]), *gates)
-        figures = {"first": described[0], "second": described[1], "comparison": comparison}
-        if arguments.json:
-            print(json.dumps(figures, indent=2))
-        else:
-            for part in figures.values():
-                show(part, as_json=False)
+        show({"first": described[0], "second": described[1]} | comparison, arguments.json)
     if arguments.plot is not None:
         from glai_native.pattern_plot import save_pattern_plot
 
@@ -172,16 +166,12 @@ def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None =
     """Sizes before and after and, of labelled data, what happened to the output."""
     from glai_native.inspection import model_sizes
 
-    figures: dict[str, Any] = {}
-    sizes = model_sizes(before), model_sizes(after)
-    for name in sizes[0]:
-        figures |= {f"{name}_before": sizes[0][name], f"{name}_after": sizes[1][name]}
+    models = {"before": before, "after": after}
+    figures: dict[str, Any] = {name: model_sizes(model) for name, model in models.items()}
     if data is not None:
-        figures |= {
-            "largest_change_of_output_train": _largest_change(before, after, data),
-            "accuracy_test_before": _accuracy(before, data),
-            "accuracy_test_after": _accuracy(after, data),
-        }
+        for name, model in models.items():
+            figures[name]["accuracy_test"] = _accuracy(model, data)
+        figures["largest_change_of_output_train"] = _largest_change(before, after, data)
     return figures | {
         "structure_id": after.structure_id,
         "parent_id": after.selector.parent_id,
@@ -190,8 +180,11 @@ def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None =
 
 
 def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
+    """Relative to the largest output."""
     with torch.no_grad():
-        return float((before(data.x_train) - after(data.x_train)).abs().max())
+        expected = before(data.x_train)
+        change = float((after(data.x_train) - expected).abs().max() / expected.abs().max())
+    return float(f"{change:.2g}")
 
 
 def _accuracy(model: GLAI, data: LabelledData) -> float:
