@@ -151,18 +151,24 @@ def test_prune_by_share(x, widths, share):
     exact, pruned = glai.prune(model, gates), glai.prune(model, gates, keep=share)
     n = exact.selector.n_paths
     assert pruned.selector.n_paths == math.ceil(share * n)
-    # What is left is what is worth most, the constant path apart, and has the weights it had.
-    norm = (exact.estimator.weight.square().sum((1, 2)) + exact.estimator.bias.square().sum(1)).sqrt()
-    worth = norm * exact.selector.gates(x).counts() / 60
-    left = torch.cat(
-        [worth[:-1].topk(pruned.selector.n_paths - 1).indices.sort().values, torch.tensor([n - 1])]
-    )
-    assert torch.equal(pruned.estimator.weight, exact.estimator.weight[left])
-    assert torch.equal(pruned.selector.gates(x).unpack(), exact.selector.gates(x).unpack()[:, left])
+    # What varies most is left with the weights it had; of the others, their mean is in the constant path.
+    weight, bias = exact.estimator.weight, exact.estimator.bias
+    on = exact.selector.gates(x).counts().double() / 60
+    worth = (weight.square().sum((1, 2)) + bias.square().sum(1)).sqrt() * (on * (1 - on)).sqrt()
+    order = worth[:-1].argsort(descending=True)
+    left = order[: pruned.selector.n_paths - 1].sort().values
+    gone = order[pruned.selector.n_paths - 1 :]
+    assert torch.equal(pruned.estimator.weight[:-1], weight[left])
+    expected = weight[-1] + (on[gone, None, None] * weight[gone]).sum(0)
+    torch.testing.assert_close(pruned.estimator.weight[-1], expected)
+    torch.testing.assert_close(pruned.estimator.bias[-1], bias[-1] + (on[gone, None] * bias[gone]).sum(0))
+    gates = exact.selector.gates(x).unpack()
+    assert torch.equal(pruned.selector.gates(x).unpack()[:, :-1], gates[:, left])
     # The same by the value between what stays and what goes.
-    if 1 < len(left) < n:
-        value = float(worth[left[:-1]].min())
-        assert glai.prune(model, gates, min_norm=value * (1 - 1e-9)).structure_id == pruned.structure_id
+    if len(left):
+        value = float(worth[left].min()) * (1 - 1e-9)
+        same = glai.prune(model, model.selector.unit_gates(x), min_norm=value)
+        assert same.structure_id == pruned.structure_id
 
 
 def test_prune_refuses(x, samples):

@@ -41,7 +41,7 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         raise ValueError(f"grow: n_units must be >= 1, got {n_units}")
     kept, position = _more_paths(selector, layer, n_units)
     grown = _larger(selector, layer, n_units, seed, kept)
-    return GLAI(grown, move_paths(model.estimator, position, grown.n_paths, grown.structure_id))
+    return GLAI(grown, move_paths(model.estimator, position, grown.n_paths))
 
 
 def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,11 @@ def prune(
 
     The weight of a path through a unit that is always on is added to the path with the always-on unit in its place,
     whose gate is the same. On these samples the output is unchanged to rounding; on others a dropped path might have
-    been on, or a folded one off. With ``min_norm`` or ``keep`` also the paths of least
-    ``(|w_p|² + |b_p|²)^½ · pi_p`` are dropped, pi_p = how often path p is on, which changes the output.
+    been on, or a folded one off.
+
+    With ``min_norm`` or ``keep`` the paths that vary least are dropped too, which changes the output: those of least
+    ``(|w_p|² + |b_p|²)^½ · (pi_p·(1 - pi_p))^½``, pi_p = how often path p is on. What such a path gives on average,
+    ``pi_p·(w_p, b_p)``, is folded into the constant path, so that only the deviation of its gate from pi_p is lost.
 
     Units of the last hidden layer that no path is left of leave the selector, so that with one hidden layer nothing
     else is needed. Those of earlier layers stay, since the next layer reads them; the structure then keeps the index
@@ -39,7 +42,7 @@ def prune(
     Args:
         model: left as it is.
         gates: of the samples that count: a store, or unit bits per hidden layer as ``selector.unit_gates`` returns.
-        min_norm: also drop paths whose norm times pi_p is less than this, >= 0.
+        min_norm: also drop paths for which that is less than this, >= 0.
         keep: also drop all but this share of the paths that are left, in (0, 1]; the constant path always stays.
 
     Returns:
@@ -56,16 +59,19 @@ def prune(
     if counts.samples == 0:
         raise ValueError("prune: gates must hold at least one sample, got none")
     numbers, position = _fold(selector, counts)
-    estimator = move_paths(model.estimator, position, len(numbers), None)
+    estimator = move_paths(model.estimator, position, len(numbers))
     if min_norm is not None or keep is not None:
-        on = torch.zeros(len(numbers), dtype=torch.float64)
         goes = position >= 0
-        on[position[goes]] = counts.paths.cpu()[goes].double()  # paths that fold into one are on together
-        score = path_norms(estimator).cpu() * on / counts.samples
+        on = torch.zeros(len(numbers), dtype=torch.float64)
+        on[position[goes]] = (
+            counts.paths.cpu()[goes].double() / counts.samples
+        )  # folded paths are on together
+        score = path_norms(estimator).cpu() * (on * (1 - on)).sqrt()
         left = _largest(score, keep) if keep is not None else score >= (min_norm or 0.0)
         left[-1] = True
         numbers = numbers[left]
-        estimator = move_paths(estimator, torch.where(left, left.cumsum(0) - 1, -1), len(numbers), None)
+        position = torch.where(left, left.cumsum(0), len(numbers)) - 1
+        estimator = move_paths(estimator, position, len(numbers), share=torch.where(left, 1.0, on))
     return GLAI(_smaller(selector, numbers), estimator)
 
 

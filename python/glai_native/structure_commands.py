@@ -76,7 +76,10 @@ def add_structure_commands(commands: Any) -> None:
         "--keep", type=float, metavar="SHARE", help="keep this share of the paths that are left, in (0, 1]"
     )
     further.add_argument(
-        "--min-norm", type=float, metavar="X", help="drop paths of norm times how often on under this"
+        "--min-norm",
+        type=float,
+        metavar="X",
+        help="drop paths whose norm times their gate's standard deviation is less",
     )
     add_out(prune)
 
