@@ -179,7 +179,7 @@ class PathEstimator(nn.Module):
         if selector.output is None:
             raise ValueError(
                 "PathEstimator.from_selector: this selector has no output layer (it was loaded from a "
-                "structure file), make one from the network itself"
+                "file, pruned or grown), make one from the network itself"
             )
         output_weight, output_bias = selector.output
         estimator = cls(

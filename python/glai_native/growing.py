@@ -28,7 +28,8 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         seed: of the random weights.
 
     Returns:
-        A model of a new structure that names its parent (``selector.parent_id``). Counts of the new paths start at 0.
+        A model of a new structure that names its parent (``selector.parent_id``) and has no output layer. Counts of the
+        new paths start at 0.
 
     Raises:
         ValueError: there is no such layer, or no unit to add.
@@ -67,7 +68,6 @@ def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tenso
 
 def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_paths: Tensor) -> PathSelector:
     hidden = [(weight.clone(), bias.clone()) for weight, bias in selector.hidden]
-    output = None if selector.output is None else (selector.output[0].clone(), selector.output[1].clone())
     weight, bias = hidden[layer]
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand((n_units, weight.shape[1] + 1), generator=generator, dtype=torch.float64) * 2 - 1
@@ -75,17 +75,7 @@ def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_pa
     hidden[layer] = torch.cat([weight, drawn[:, :-1]]), torch.cat([bias, drawn[:, -1]])
     if layer + 1 < len(hidden):
         weight, bias = hidden[layer + 1]
-        hidden[layer + 1] = _with_zero_columns(weight, n_units), bias
-    elif output is not None:
-        output = _with_zero_columns(output[0], n_units), output[1]
+        hidden[layer + 1] = torch.cat([weight, weight.new_zeros(len(weight), n_units)], dim=1), bias
     return PathSelector.from_layers(
-        copy.deepcopy(selector.projection),
-        hidden,
-        output,
-        kept_paths.to(weight.device),
-        selector.structure_id,
+        copy.deepcopy(selector.projection), hidden, kept_paths.to(weight.device), selector.structure_id
     )
-
-
-def _with_zero_columns(weight: Tensor, n_columns: int) -> Tensor:
-    return torch.cat([weight, weight.new_zeros(len(weight), n_columns)], dim=1)

@@ -63,9 +63,8 @@ def prune(
     if min_norm is not None or keep is not None:
         goes = position >= 0
         on = torch.zeros(len(numbers), dtype=torch.float64)
-        on[position[goes]] = (
-            counts.paths.cpu()[goes].double() / counts.samples
-        )  # folded paths are on together
+        # Paths that were folded into one are on together, so that any of them may say how often.
+        on[position[goes]] = counts.paths.cpu()[goes].double() / counts.samples
         score = path_norms(estimator).cpu() * (on * (1 - on)).sqrt()
         left = _largest(score, keep) if keep is not None else score >= (min_norm or 0.0)
         left[-1] = True

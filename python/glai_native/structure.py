@@ -103,14 +103,13 @@ class PathSelector(nn.Module):
         cls,
         projection: InputProjection,
         hidden: Sequence[tuple[Tensor, Tensor]],
-        output: tuple[Tensor, Tensor] | None = None,
         kept_paths: Tensor | None = None,
         parent_id: str | None = None,
     ) -> PathSelector:
-        """A selector of layers that chain, weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` each; nothing is copied."""
+        """A selector without an output layer; hidden: weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` each, not copied."""
         selector = cls.__new__(cls)
         nn.Module.__init__(selector)
-        selector._set(projection, list(hidden), output, kept_paths, parent_id)
+        selector._set(projection, list(hidden), None, kept_paths, parent_id)
         return selector
 
     def get_extra_state(self) -> str:
@@ -146,7 +145,7 @@ class PathSelector(nn.Module):
 
     @property
     def output(self) -> tuple[Tensor, Tensor] | None:
-        """Weight ``[C, h_L]`` and bias ``[C]`` of the output layer; None when loaded from a structure file."""
+        """Weight ``[C, h_L]`` and bias ``[C]`` of the output layer; None when loaded, pruned or grown."""
         weight, bias = self.output_weight, self.output_bias
         if isinstance(weight, Tensor) and isinstance(bias, Tensor):
             return weight, bias
@@ -206,7 +205,7 @@ class PathSelector(nn.Module):
         """The original network's output ``[N, C]`` from raw x; needs its output layer."""
         if self.output is None:
             raise ValueError(
-                "PathSelector: this selector has no output layer (it was loaded from a structure file), "
+                "PathSelector: this selector has no output layer (it was loaded from a file, pruned or grown), "
                 "it can only make gates"
             )
         activation = self.project(x)
@@ -250,7 +249,7 @@ class PathSelector(nn.Module):
         if file.metadata["version"] == KEPT_PATHS_VERSION:
             kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
         parent_id = file.metadata.get("parent_id")
-        selector = cls.from_layers(projection, hidden, kept_paths=kept_paths, parent_id=parent_id)
+        selector = cls.from_layers(projection, hidden, kept_paths, parent_id)
         stated = file.entry("structure_id")
         if selector.structure_id != stated:
             raise ValueError(
