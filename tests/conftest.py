@@ -56,6 +56,17 @@ def make_mlp(*sizes, dtype=torch.float32, seed=0):
     return nn.Sequential(*layers[:-1]).to(dtype)
 
 
+@torch.no_grad()
+def set_constant_units(mlp):
+    """Makes the first unit of each hidden layer never on and the last one always on, and the others deaf to those."""
+    hidden = list(mlp)[:-1:2]
+    for layer in hidden:
+        layer.bias[0], layer.bias[-1] = -1000.0, 1000.0
+    for layer in hidden[1:]:
+        layer.weight[:, -1] = 0
+    return mlp
+
+
 @pytest.fixture
 def selector():
     """D=6 through one hidden layer of 33 units, C=4, on centred inputs."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from conftest import make_mlp
+from conftest import make_mlp, set_constant_units
 from glai_native.inspection import model_sizes
 from glai_native.path_numbering import all_paths, kept_path_gates, paths_of_units, units_of_paths
 from glai_native.structure import PathSelector
@@ -26,9 +26,7 @@ def make_model(widths, x, seed=0, constant=True):
     """A model of random path weights; ``constant`` makes one unit of each layer never on and one always on."""
     mlp = make_mlp(x.shape[1], *widths, 3, dtype=x.dtype, seed=seed)
     if constant:
-        with torch.no_grad():
-            for layer in list(mlp)[:-1:2]:
-                layer.bias[0], layer.bias[-1] = -1000.0, 1000.0
+        set_constant_units(mlp)
     selector = glai.PathSelector(mlp, glai.InputProjection.fit(x))
     estimator = glai.PathEstimator(selector.n_paths, x.shape[1], 3, dtype=x.dtype)
     with torch.no_grad():

@@ -7,15 +7,12 @@ import pytest
 import torch
 
 import glai_native as glai
-from conftest import make_mlp
+from conftest import make_mlp, set_constant_units
 from glai_native.cli import main
 
 
 def make_model(x, widths=(12,), seed=0):
-    mlp = make_mlp(x.shape[1], *widths, 3, seed=seed)
-    with torch.no_grad():
-        for layer in list(mlp)[:-1:2]:
-            layer.bias[0], layer.bias[1] = -1000.0, 1000.0
+    mlp = set_constant_units(make_mlp(x.shape[1], *widths, 3, seed=seed))
     selector = glai.PathSelector(mlp)
     return glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
 
