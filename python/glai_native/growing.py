@@ -18,8 +18,8 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
 
     The new units read what their layer reads with random weights and biases, uniform within ±1/sqrt(fan-in) as
     ``nn.Linear`` starts. The next layer reads them with zeros, so that no other unit's bit changes, and paths through
-    them start with weight zero. Of a pruned structure, each kept path through the layer's always-on unit gets a twin
-    through each new unit; of any other that means all paths.
+    them start with weight zero (and random output directions, where the model has any). Of a pruned structure, each
+    kept path through the layer's always-on unit gets a twin through each new unit; of any other that means all paths.
 
     Args:
         model: left as it is.
@@ -42,7 +42,7 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         raise ValueError(f"grow: n_units must be >= 1, got {n_units}")
     kept, position = _more_paths(selector, layer, n_units)
     grown = _larger(selector, layer, n_units, seed, kept)
-    return GLAI(grown, move_paths(model.estimator, position, grown.n_paths))
+    return GLAI(grown, move_paths(model.estimator, position, grown.n_paths, seed=seed))
 
 
 def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tensor, Tensor]:

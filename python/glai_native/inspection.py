@@ -75,7 +75,8 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "paths": sizes["paths"],
         "paths_pruned": count_paths(selector.widths) - selector.n_paths,
         "out_features": estimator.out_features,
-        "dtype": str(estimator.weight.dtype).removeprefix("torch."),
+        "directions": estimator.directions_id or "none: full paths",
+        "dtype": str(estimator.dtype).removeprefix("torch."),
         "frozen_parameters": sizes["parameters"] - sizes["trained_parameters"],
         "trained_parameters": sizes["trained_parameters"],
         "bytes": sizes["bytes"],
@@ -90,11 +91,15 @@ def model_sizes(model: GLAI) -> dict[str, Any]:
         for name, tensor in model.state_dict().items()
         if isinstance(tensor, Tensor) and not name.startswith("selector.output_")
     }
+    trained = model.estimator.trained_parameters
+    selector = sum(
+        t.numel() for n, t in tensors.items() if n.startswith("selector.") and t.is_floating_point()
+    )
     return {
         "layer_widths": list(model.selector.widths),
         "paths": model.selector.n_paths,
-        "parameters": sum(t.numel() for t in tensors.values() if t.is_floating_point()),
-        "trained_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": selector + trained + model.estimator.frozen_parameters,
+        "trained_parameters": trained,
         "bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
     }
 

@@ -29,7 +29,8 @@ def prune(
 
     The weight of a path through a unit that is always on is added to the path with the always-on unit in its place,
     whose gate is the same. On these samples the output is unchanged to rounding; on others a dropped path might have
-    been on, or a folded one off.
+    been on, or a folded one off. With output directions a path can be folded into the constant one, and into others
+    of equal directions; where it cannot be, it stays.
 
     With ``min_norm`` or ``keep`` the paths that vary least are dropped too, which changes the output: those of least
     ``(|w_p|² + |b_p|²)^½ · (pi_p·(1 - pi_p))^½``, pi_p = how often path p is on. What such a path gives on average,
@@ -58,7 +59,7 @@ def prune(
     counts = count_gates(selector, layers)
     if counts.samples == 0:
         raise ValueError("prune: gates must hold at least one sample, got none")
-    numbers, position = _fold(selector, counts)
+    numbers, position = _fold(selector, counts, model.estimator.directions)
     estimator = move_paths(model.estimator, position, len(numbers))
     if min_norm is not None or keep is not None:
         goes = position >= 0
@@ -83,7 +84,7 @@ def _require_limits(min_norm: float | None, keep: float | None) -> None:
         raise ValueError(f"prune: keep must be in (0, 1], got {keep}")
 
 
-def _fold(selector: PathSelector, counts: GateCounts) -> tuple[Tensor, Tensor]:
+def _fold(selector: PathSelector, counts: GateCounts, directions: Tensor | None) -> tuple[Tensor, Tensor]:
     """The paths that are left, by number, and where among them each path goes (-1: never on)."""
     widths = selector.widths
     kept = all_paths(widths) if selector.kept_paths is None else selector.kept_paths.cpu()
@@ -92,11 +93,20 @@ def _fold(selector: PathSelector, counts: GateCounts) -> tuple[Tensor, Tensor]:
         always = torch.cat([on.cpu() == counts.samples, torch.ones(1, dtype=torch.bool)])
         units[i] = torch.where(always[units[i]], width, units[i])
     numbers = paths_of_units(units, widths)
+    if directions is not None:
+        numbers = torch.where(_can_fold(kept, numbers, directions.cpu()), numbers, kept)
     alive = counts.paths.cpu() > 0
     left, place = numbers[alive].unique(return_inverse=True)
     position = torch.full_like(numbers, -1)
     position[alive] = place
     return left, position
+
+
+def _can_fold(kept: Tensor, numbers: Tensor, directions: Tensor) -> Tensor:
+    """Whether each path's weights can be added to another's: to the constant one's, or along equal directions."""
+    index = torch.searchsorted(kept, numbers).clamp(max=len(kept) - 1)
+    alike = (kept[index] == numbers) & (directions[index] == directions).all(1)
+    return alike | (numbers == kept[-1])
 
 
 def _largest(score: Tensor, keep: float) -> Tensor:
