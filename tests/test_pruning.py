@@ -223,6 +223,8 @@ def test_a_pruned_structure_is_a_structure(tmp_path, x, dtype):
         parent.save(tmp_path / "model")
     with pytest.raises(ValueError, match="no output layer"):
         glai.PathEstimator.from_selector(model.selector)
+    with pytest.raises(ValueError, match="selector must keep all paths"):
+        glai.PathKernelModel(model.selector)
 
 
 @pytest.mark.parametrize(

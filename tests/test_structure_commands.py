@@ -84,6 +84,16 @@ def test_inspect_two(folder, capsys):
     assert "matched_units" not in output
 
 
+@pytest.mark.filterwarnings("ignore:PathKernelModel.save")
+def test_inspect_a_kernel_model(folder, tmp_path, capsys):
+    data = np.load(folder / "data.npz")
+    x, y = torch.from_numpy(data["x_train"]), torch.from_numpy(data["y_train"])
+    glai.PathKernelModel(make_model(x).selector).fit(x, y, l2=1.0).save(tmp_path)
+    figures = run(capsys, "inspect", tmp_path, "--data", folder / "data.npz")
+    assert figures["kind"] == "path kernel model"
+    assert (figures["centres"], figures["samples"], figures["paths"]) == (40, 40, 13)
+
+
 def test_inspect_draws(folder, tmp_path, capsys):
     data = ("--data", folder / "data.npz")
     run(capsys, "inspect", folder / "one-gates", "--plot", tmp_path / "a.png")

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from glai_native.agreement import layer_agreement
+from glai_native.estimator import ESTIMATOR_FILE
 from glai_native.gates import PackedGates
 from glai_native.model import GLAI
+from glai_native.path_kernel_model import PATH_KERNEL_FILE, PathKernelModel
 from glai_native.path_numbering import count_paths
 from glai_native.patterns import count_gates, oui, pattern_sizes
 from glai_native.store import GateStore
 from glai_native.structure import STRUCTURE_FILE, PathSelector
 
+Opened = GLAI | PathKernelModel | GateStore
 
-def open_folder(folder: Path) -> GLAI | GateStore:
+
+def open_folder(folder: Path) -> Opened:
     """Opens, and so validates, a model's or a gate store's folder.
 
     Raises:
@@ -28,6 +32,8 @@ def open_folder(folder: Path) -> GLAI | GateStore:
     if not folder.is_dir():
         what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
         raise FileNotFoundError(f"{folder}: {what}")
+    if (folder / PATH_KERNEL_FILE).exists() and not (folder / ESTIMATOR_FILE).exists():
+        return PathKernelModel.load(folder)
     if (folder / STRUCTURE_FILE).exists():
         return GLAI.load(folder)
     if any(folder.glob("shard-*.safetensors")):
@@ -35,22 +41,25 @@ def open_folder(folder: Path) -> GLAI | GateStore:
     raise FileNotFoundError(f"{folder}: holds neither a model ({STRUCTURE_FILE}) nor a gate store (shard-*)")
 
 
-def structure_of(opened: GLAI | GateStore) -> PathSelector | GateStore:
+def structure_of(opened: Opened) -> PathSelector | GateStore:
     """What states the structure: a model's selector, or the store."""
-    return opened.selector if isinstance(opened, GLAI) else opened
+    return opened if isinstance(opened, GateStore) else opened.selector
 
 
-def unit_gates_of(opened: GLAI | GateStore, x: Tensor | None = None) -> list[PackedGates] | None:
+def unit_gates_of(opened: Opened, x: Tensor | None = None) -> list[PackedGates] | None:
     """Unit bits per hidden layer: a store's own, or a model's for raw x ``[N, in_features]``; None without x."""
     if isinstance(opened, GateStore):
         return opened.unit_gates(slice(None))
     return None if x is None else opened.selector.unit_gates(x)
 
 
-def describe(opened: GLAI | GateStore, layers: Sequence[PackedGates] | None = None) -> dict[str, Any]:
+def describe(opened: Opened, layers: Sequence[PackedGates] | None = None) -> dict[str, Any]:
     """Sizes and names and, where unit bits per hidden layer are given, what they show."""
     patterns = {} if layers is None else describe_patterns(structure_of(opened), layers)
-    return (_describe_store(opened) if isinstance(opened, GateStore) else _describe_model(opened)) | patterns
+    if isinstance(opened, GateStore):
+        return _describe_store(opened) | patterns
+    figures = _describe_model(opened) if isinstance(opened, GLAI) else _describe_kernel_model(opened)
+    return figures | patterns
 
 
 def _describe_store(store: GateStore) -> dict[str, Any]:
@@ -63,17 +72,10 @@ def _describe_store(store: GateStore) -> dict[str, Any]:
 
 
 def _describe_model(model: GLAI) -> dict[str, Any]:
-    selector, estimator = model.selector, model.estimator
-    sizes = model_sizes(model)
+    estimator, sizes = model.estimator, model_sizes(model)
     return {
         "kind": "model",
-        "structure_id": model.structure_id,
-        "parent_id": selector.parent_id,
-        "projection": selector.projection.kind,
-        "in_features": selector.in_features,
-        "layer_widths": sizes["layer_widths"],
-        "paths": sizes["paths"],
-        "paths_pruned": count_paths(selector.widths) - selector.n_paths,
+        **_describe_selector(model.selector),
         "out_features": estimator.out_features,
         "directions": estimator.directions_id or "none: full paths",
         "dtype": str(estimator.dtype).removeprefix("torch."),
@@ -81,6 +83,28 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "trained_parameters": sizes["trained_parameters"],
         "bytes": sizes["bytes"],
         "samples_seen": int(estimator.samples_seen),
+    }
+
+
+def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
+    return {
+        "kind": "path kernel model",
+        **_describe_selector(model.selector),
+        "centres": 0 if model.centres is None else len(model.centres),
+        "samples_seen": model.n_samples,
+        "l2": model.l2,
+    }
+
+
+def _describe_selector(selector: PathSelector) -> dict[str, Any]:
+    return {
+        "structure_id": selector.structure_id,
+        "parent_id": selector.parent_id,
+        "projection": selector.projection.kind,
+        "in_features": selector.in_features,
+        "layer_widths": list(selector.widths),
+        "paths": selector.n_paths,
+        "paths_pruned": count_paths(selector.widths) - selector.n_paths,
     }
 
 

@@ -78,6 +78,11 @@ class PathKernelModel:
                 "PathKernelModel: selector must be float32 or float64, "
                 f"got {selector.hidden[0][0].dtype}, cast it by selector.float()"
             )
+        if selector.kept_paths is not None:
+            raise ValueError(
+                "PathKernelModel: selector must keep all paths, as the kernel sums over all, got a pruned one of "
+                f"P={selector.n_paths}"
+            )
         self.selector = selector
         self.l2 = float("nan")
         self.n_samples = 0
