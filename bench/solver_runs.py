@@ -111,7 +111,7 @@ def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
     clock = Clock()
     selector = train_selector(split, settings, seed)
     z = selector.project(split.x)
-    gates = glai.path_gates(selector.unit_gates_of(z))
+    gates = selector.path_gates(selector.unit_gates_of(z))
     directions = glai.output_directions(selector) if settings.directions else None
     estimator = glai.PathEstimator.from_selector(selector, directions=directions)
     before = clock.pause()
@@ -271,7 +271,7 @@ def more_data(split: Split) -> dict[str, Any]:
         tuned.append((clock.seconds, accuracy(model, z_val, split.y_val)))
     started = time.perf_counter()
     z = selector.project(new.x)
-    gates = glai.path_gates(selector.unit_gates_of(z))
+    gates = selector.path_gates(selector.unit_gates_of(z))
     capture = time.perf_counter() - started
     ours: list[tuple[float, float]] = []
 

@@ -13,9 +13,9 @@ from glai_native.estimator import PathEstimator
 from glai_native.fitting import FitResult, fit
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
-from glai_native.learners import GLAIClassifier, GLAIRegressor
-from glai_native.heads import GLAIHead, replace_mlp
 from glai_native.growing import grow
+from glai_native.heads import GLAIHead, replace_mlp
+from glai_native.learners import GLAIClassifier, GLAIRegressor
 from glai_native.merge import merge
 from glai_native.model import GLAI
 from glai_native.ops import (
@@ -28,8 +28,8 @@ from glai_native.ops import (
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.projection import InputProjection
-from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.pruning import prune
+from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
 from glai_native.structure import PathSelector
@@ -39,11 +39,11 @@ __version__: str = _native.version()
 
 __all__ = [
     "GLAI",
+    "EnergyMeter",
     "FitResult",
     "GLAIClassifier",
-    "GLAIRegressor",
-    "EnergyMeter",
     "GLAIHead",
+    "GLAIRegressor",
     "GateDataset",
     "GateStore",
     "InputProjection",
@@ -52,8 +52,8 @@ __all__ = [
     "PathKernelModel",
     "PathSelector",
     "PathStatistics",
-    "SgdEpoch",
     "PhaseEnergy",
+    "SgdEpoch",
     "StructureEpoch",
     "StructureMonitor",
     "accumulate",
@@ -72,8 +72,8 @@ __all__ = [
     "path_gates",
     "path_gram",
     "path_kernel",
-    "train_estimator",
-    "replace_mlp",
     "prune",
+    "replace_mlp",
+    "train_estimator",
     "train_structure",
 ]

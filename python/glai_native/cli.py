@@ -16,11 +16,11 @@ from glai_native.command import (
     add_command,
     add_out,
     positive_integer,
+    require_new_folder,
     require_plot,
     seed,
     show,
 )
-from glai_native.files import require_new_folder
 from glai_native.merge import METHODS
 from glai_native.structure_commands import add_structure_commands
 from glai_native.train_command import add_train_command

@@ -56,12 +56,6 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
         os.close(directory)
 
 
-def require_new_folder(folder: Path) -> None:
-    """Refuses a folder that holds anything, so that no model in it is overwritten."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: must be a new or an empty folder, so that no model is overwritten")
-
-
 def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     """The content of a safetensors file from the tensors of a ``state_dict``; its extra state is left out.
 

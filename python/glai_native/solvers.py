@@ -12,7 +12,7 @@ from torch import Tensor
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates, require_structure
 from glai_native.model import GLAI
-from glai_native.ops import pack_gates, path_gates
+from glai_native.ops import pack_gates
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.statistics import PathStatistics
@@ -52,7 +52,7 @@ class Samples:
         y = require_targets("fit", y, len(z), n_outputs, "y")
         weight = require_sample_weight("fit", weight, len(z))
         if gates is None:
-            gates = path_gates(selector.unit_gates_of(z))
+            gates = selector.path_gates(selector.unit_gates_of(z))
         require_structure("fit", gates, selector.structure_id)
         if (len(gates), gates.n_gates) != (len(z), selector.n_paths):
             raise ValueError(

@@ -136,7 +136,9 @@ class PathSelector(nn.Module):
     @property
     def hidden(self) -> list[tuple[Tensor, Tensor]]:
         """Weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` of each hidden layer."""
-        buffers = self._buffers  # a tenth of what attributes of a module cost, which a call for one sample feels
+        buffers = (
+            self._buffers
+        )  # a tenth of what attributes of a module cost, which a call for one sample feels
         return [
             (cast(Tensor, buffers[f"hidden_weight_{i}"]), cast(Tensor, buffers[f"hidden_bias_{i}"]))
             for i in range(len(self.widths))

@@ -15,14 +15,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.command import add_command, add_out, positive_integer, seed
+from glai_native.command import add_command, add_out, positive_integer, require_new_folder, seed
 from glai_native.data import LabelledData, load_data
-from glai_native.files import require_new_folder
 from glai_native.fitting import SOLVERS, fit
 from glai_native.learners import train_selector
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
-
 
 TRAIN_EXAMPLES = """\
 examples:
