@@ -64,6 +64,51 @@ def test_counts_density_deviation(isa):
     assert gates.deviation() == pytest.approx(torch.minimum(on, 1 - on).mean().item())
 
 
+def test_what_is_known_of_gates_is_kept_and_inherited(isa):
+    bits = random_bits(1000, 70, density=0.3)
+    gates = glai.pack_gates(bits)
+    assert gates.estimate is None
+    density = gates.density()
+    whole = gates.estimate
+    assert whole == (density, gates.deviation())
+    for part in (
+        gates[3:9],
+        gates[5],
+        gates[torch.arange(4)],
+        gates.to("cpu"),
+        pickle.loads(pickle.dumps(gates)),
+    ):
+        assert part.estimate == whole
+    part = gates[:10]
+    assert part.density() == pytest.approx(bits[:10].double().mean().item())  # counted anew
+    assert part.estimate != whole
+    assert gates.estimate == whole
+    other = glai.pack_gates(random_bits(500, 70, seed=1, density=0.9))
+    assert glai.PackedGates.cat([gates, other]).estimate is None
+    mean = (1000 * density + 500 * other.density()) / 1500
+    both = glai.PackedGates.cat([gates, other, glai.pack_gates(bits[:0])])
+    assert both.estimate.density == pytest.approx(mean)
+    assert glai.PackedGates(gates.words, 70).estimate is None
+
+
+def test_what_is_known_of_path_gates():
+    layers = [
+        glai.pack_gates(random_bits(4000, width, seed, density))
+        for seed, (width, density) in enumerate([(9, 0.2), (5, 0.9)])
+    ]
+    assert glai.path_gates(layers).estimate is None
+    layers[0].density()
+    assert glai.path_gates(layers).estimate is None
+    alone = glai.path_gates(layers[:1])
+    known = alone.estimate
+    assert known == pytest.approx((alone.density(), alone.deviation()))
+    layers[1].density()
+    both = glai.path_gates(layers)
+    known = both.estimate
+    assert known.density == pytest.approx(both.density(), abs=0.01)
+    assert both.deviation() <= known.deviation + 1e-9
+
+
 def test_hamming_and_agreement(isa):
     a, b = random_bits(300, 100, 1), random_bits(300, 100, 2)
     packed_a, packed_b = glai.pack_gates(a), glai.pack_gates(b)
@@ -77,6 +122,7 @@ def test_no_gates_at_all():
     assert torch.equal(empty.counts(), torch.zeros(5, dtype=torch.int64))
     for figure in (empty.density(), empty.deviation(), empty.agreement(empty)):
         assert figure != figure  # NaN
+    assert empty.estimate is None
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ def golden_shards():
             "first_row": "0",
             "crc32": str(zlib.crc32(payload)),
         }
+        if rows:
+            header["__metadata__"] |= {"densities": "[0.525, 0.3]", "deviations": "[0.475, 0.3]"}
         shards.append((header, payload))
     return shards
 
@@ -126,6 +128,27 @@ def test_golden_bytes_are_written(tmp_path):
         size = struct.unpack("<Q", data[:8])[0]
         assert json.loads(data[8 : 8 + size]) == header
         assert data[8 + size :] == payload
+
+
+def test_densities_are_recorded(store, two_layers, samples):
+    gates = two_layers.unit_gates(samples)
+    for opened in (store, glai.GateStore.open(store.folder)):
+        for layer, whole in zip(opened.unit_gates([3, 1, 20]), gates, strict=True):
+            assert layer.estimate.density == pytest.approx(whole.density())
+            assert 0 < layer.estimate.deviation <= whole.deviation() + 1e-9
+        assert opened.batch([0]).estimate is not None
+
+
+def without_densities(header):
+    for name in ("densities", "deviations"):
+        del header["__metadata__"][name]
+
+
+def test_shards_without_densities_still_open(store, two_layers, samples):
+    rewrite_header(store.folder / "shard-00000002.safetensors", without_densities)
+    opened = glai.GateStore.open(store.folder)
+    assert opened.batch([0, 15]).estimate is None
+    assert same(opened.batch(slice(None)), two_layers.gates(samples))
 
 
 APPEND_AND_DIE = """
@@ -236,6 +259,9 @@ def test_damage_is_found(store):
         ("first_row", "3", "first_row must be 15, got 3"),
         ("crc32", "x", "'crc32' cannot be read"),
         ("format", "other", "format must be 'glai-gates'"),
+        ("densities", "[0.5]", "'densities' must list 2 numbers from 0 to 1, got"),
+        ("densities", "7", "'densities' must list 2 numbers"),
+        ("deviations", "[0.5, NaN]", "'deviations' must list 2 numbers"),
     ],
 )
 def test_wrong_metadata(store, name, value, sentence):

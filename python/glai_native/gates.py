@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,16 @@ def words_per_row(n_gates: int) -> int:
     return -(-n_gates // WORD_BITS)
 
 
+class GateEstimate(NamedTuple):
+    """What is known of gates on the host, so that a kernel can be chosen without a look at CUDA memory.
+
+    ``density``: mean of the gates. ``deviation``: mean over gates of ``min(pi, 1 - pi)``, pi = how often one is on.
+    """
+
+    density: float
+    deviation: float
+
+
 class PackedGates:
     """Gates of N samples over P units or paths, one bit each.
 
@@ -30,11 +40,15 @@ class PackedGates:
         structure_id: the structure whose gates these are, so that an estimator or a store of another one can
             refuse them; None: unknown.
 
+    Attributes:
+        estimate: density and deviation, where :meth:`density` or :meth:`deviation` was called or a store recorded
+            them; None: not known. Samples taken from gates, and copies, inherit what is known of the whole.
+
     Raises:
         ValueError: wrong dtype, shape or layout of ``words``, or a padding bit that is set.
     """
 
-    __slots__ = ("n_gates", "structure_id", "words")
+    __slots__ = ("estimate", "n_gates", "structure_id", "words")
 
     def __init__(self, words: Tensor, n_gates: int, structure_id: str | None = None) -> None:
         if not isinstance(n_gates, int):
@@ -43,14 +57,22 @@ class PackedGates:
         self.words = words
         self.n_gates = n_gates
         self.structure_id = structure_id
+        self.estimate: GateEstimate | None = None
 
     @classmethod
-    def _trusted(cls, words: Tensor, n_gates: int, structure_id: str | None = None) -> PackedGates:
+    def _trusted(
+        cls,
+        words: Tensor,
+        n_gates: int,
+        structure_id: str | None = None,
+        estimate: GateEstimate | None = None,
+    ) -> PackedGates:
         """Words that one of our own kernels has just written: nothing left to check."""
         gates = cls.__new__(cls)
         gates.words = words
         gates.n_gates = n_gates
         gates.structure_id = structure_id
+        gates.estimate = estimate
         return gates
 
     @classmethod
@@ -63,7 +85,8 @@ class PackedGates:
             if part.n_gates != n_gates:
                 raise ValueError(f"PackedGates.cat: all parts must have P={n_gates}, got P={part.n_gates}")
         words = torch.cat([part.words for part in parts])
-        return cls._trusted(words, n_gates, common_structure("PackedGates.cat", parts))
+        estimate = mean_estimate([(len(part), part.estimate) for part in parts])
+        return cls._trusted(words, n_gates, common_structure("PackedGates.cat", parts), estimate)
 
     def __len__(self) -> int:
         return self.words.shape[0]
@@ -83,7 +106,7 @@ class PackedGates:
 
     def to(self, device: torch.device | str) -> PackedGates:
         """The same gates on another device."""
-        return self._trusted(self.words.to(device), self.n_gates, self.structure_id)
+        return self._trusted(self.words.to(device), self.n_gates, self.structure_id, self.estimate)
 
     def __getitem__(self, index: Any) -> PackedGates:
         """Samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
@@ -97,7 +120,7 @@ class PackedGates:
             raise ValueError(
                 "PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor"
             )
-        return self._trusted(words.contiguous(), self.n_gates, self.structure_id)
+        return self._trusted(words.contiguous(), self.n_gates, self.structure_id, self.estimate)
 
     def unpack(self) -> Tensor:
         """The gates as bool ``[N, P]``."""
@@ -119,19 +142,26 @@ class PackedGates:
         return counts
 
     def density(self) -> float:
-        """Mean of the gates; NaN when there are none."""
-        total = len(self) * self.n_gates
-        return int(self.counts().sum()) / total if total else float("nan")
+        """Mean of the gates; NaN when there are none. Counts, waits for a GPU, and keeps :attr:`estimate`."""
+        return self._measure().density
 
     def deviation(self) -> float:
         """Mean over gates of ``min(pi, 1 - pi)``, pi = how often the gate is on; NaN when there are none.
 
-        What is left to compute once the majority gate is taken as the reference (0 to 0.5).
+        What is left to compute once the majority gate is taken as the reference (0 to 0.5). Counts, waits for a GPU,
+        and keeps :attr:`estimate`.
         """
+        return self._measure().deviation
+
+    def _measure(self) -> GateEstimate:
         if not len(self) or not self.n_gates:
-            return float("nan")
-        on = self.counts().double() / len(self)
-        return float(torch.minimum(on, 1 - on).mean())
+            return GateEstimate(float("nan"), float("nan"))
+        counts = self.counts()
+        # Exact, and one look at the counts for both.
+        on, deviating = torch.stack([counts, torch.minimum(counts, len(self) - counts)]).sum(1).tolist()
+        total = len(self) * self.n_gates
+        self.estimate = GateEstimate(on / total, deviating / total)
+        return self.estimate
 
     def hamming(self, other: PackedGates) -> Tensor:
         """In how many gates each sample differs from the same sample of ``other``: int64 ``[N]``.
@@ -152,6 +182,21 @@ class PackedGates:
         distance = int(self.hamming(other).sum())
         total = len(self) * self.n_gates
         return 1.0 - distance / total if total else float("nan")
+
+
+def mean_estimate(parts: Sequence[tuple[int, GateEstimate | None]]) -> GateEstimate | None:
+    """Of samples together, from how many each part has and what is known of it; None where one is not known.
+
+    The density is theirs; the deviation is at least this, more where parts differ in which gates are on.
+    """
+    known = [(n, estimate) for n, estimate in parts if n and estimate is not None]
+    total = sum(n for n, _ in known)
+    if not known or total < sum(n for n, _ in parts):
+        return None
+    return GateEstimate(
+        sum(n * estimate.density for n, estimate in known) / total,
+        sum(n * estimate.deviation for n, estimate in known) / total,
+    )
 
 
 def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:

@@ -21,7 +21,7 @@ from torch.compiler import is_compiling
 
 from glai_native import _native, backend
 from glai_native.backend import execution
-from glai_native.gates import PackedGates, common_structure, words_per_row
+from glai_native.gates import GateEstimate, PackedGates, common_structure, words_per_row
 
 
 def pack_gates(bits: Tensor) -> PackedGates:
@@ -86,7 +86,7 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
     n_paths = math.prod(layer.n_gates + 1 for layer in layers)
     if n_paths >= 2**31:
         raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
-    structure_id = common_structure("path_gates", layers)
+    structure_id, estimate = common_structure("path_gates", layers), _path_estimate(layers)
     first = layers[0].words
     paths = PackedGates._trusted(first.new_ones((len(layers[0]), 1)), 1)
     for layer in reversed(layers):
@@ -94,7 +94,26 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
         words = first.new_empty((len(layers[0]), words_per_row(n_gates)))
         _native.path_gates(layer.words, layer.n_gates, paths.words, paths.n_gates, words, *execution(first))
         paths = PackedGates._trusted(words, n_gates, structure_id)
+    paths.estimate = estimate
     return paths
+
+
+def _path_estimate(layers: Sequence[PackedGates]) -> GateEstimate | None:
+    """Of path gates, where it is known of the unit bits: exact for one layer.
+
+    For several, units of different layers count as independent, and of the deviation this is the most that the
+    density allows.
+    """
+    density = 1.0
+    for layer in layers:
+        if layer.estimate is None:
+            return None
+        density *= (layer.n_gates * layer.estimate.density + 1) / (layer.n_gates + 1)
+    if len(layers) == 1:
+        (layer,) = layers
+        assert layer.estimate is not None
+        return GateEstimate(density, layer.n_gates * layer.estimate.deviation / (layer.n_gates + 1))
+    return GateEstimate(density, min(density, 1 - density))
 
 
 def gated_matmul(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
-from glai_native.gates import PackedGates, require_unit_gates, words_per_row
+from glai_native.gates import GateEstimate, PackedGates, mean_estimate, require_unit_gates, words_per_row
 from glai_native.ops import path_gates
 from glai_native.path_numbering import kept_path_gates, require_kept_paths
 from glai_native.structure import PathSelector
@@ -120,6 +120,9 @@ class GateStore:
             "layer_widths": json.dumps(self.widths),
             "first_row": str(len(self)),
         }
+        if len(layers[0]):  # so that who reads them need not count
+            metadata["densities"] = json.dumps([layer.density() for layer in layers])
+            metadata["deviations"] = json.dumps([layer.deviation() for layer in layers])
         path = self.folder / _shard_name(len(self._shards))
         tensors = {f"layer_{i}": layer.words.clone() for i, layer in enumerate(layers)}
         if self.kept_paths is not None and not self._shards:  # the first shard states them for all
@@ -139,7 +142,8 @@ class GateStore:
                 here = (rows >= shard.first_row) & (rows < shard.first_row + shard.rows)
                 if bool(here.any()):
                     words[here] = shard.layers[i].words[rows[here] - shard.first_row]
-            layers.append(PackedGates._trusted(words, width, self.structure_id))
+            estimate = mean_estimate([(shard.rows, shard.layers[i].estimate) for shard in self._shards])
+            layers.append(PackedGates._trusted(words, width, self.structure_id, estimate))
         return layers
 
     def batch(self, ids: Tensor | Iterable[int] | slice) -> PackedGates:
@@ -238,4 +242,24 @@ def _read_shard(file: TensorFile, widths: tuple[int, ...], first_row: int) -> _S
         words.append(layer)
     if file.entry("first_row", int) != first_row:
         raise ValueError(f"{file.path}: first_row must be {first_row}, got {file.entry('first_row')}")
-    return _Shard(first_row, [PackedGates(layer, width) for layer, width in zip(words, widths, strict=True)])
+    layers = [PackedGates(layer, width) for layer, width in zip(words, widths, strict=True)]
+    if "densities" in file.metadata:  # shards of earlier versions have none
+        figures = zip(
+            _shares(file, "densities", len(widths)), _shares(file, "deviations", len(widths)), strict=True
+        )
+        for gates, (density, deviation) in zip(layers, figures, strict=True):
+            gates.estimate = GateEstimate(density, deviation)
+    return _Shard(first_row, layers)
+
+
+def _shares(file: TensorFile, name: str, count: int) -> list[float]:
+    shares = file.entry(name, json.loads)
+    if (
+        not isinstance(shares, list)
+        or len(shares) != count
+        or any(type(share) not in (int, float) or not 0 <= share <= 1 for share in shares)
+    ):
+        raise ValueError(
+            f"{file.path}: metadata entry '{name}' must list {count} numbers from 0 to 1, got {shares!r}"
+        )
+    return [float(share) for share in shares]
