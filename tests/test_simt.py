@@ -35,6 +35,15 @@ def test_copies_are_zero_past_their_bytes(probe):
     assert torch.equal(probe("copies", words)[:, :5], expected.view(torch.int32).roll(-1, 0))
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("unaligned matrices", "rows at multiples of 16 bytes"), ("divergent mma", "meet at different places")],
+)
+def test_what_no_gpu_does_is_refused(probe, name, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        probe(name, random_words())
+
+
 def test_words_are_exchanged_and_rounded(probe):
     words = random_floats()
     out = probe("words", words)

@@ -35,6 +35,7 @@ struct Thread {
 
 struct Warp {
   const char* meeting = nullptr;  // its name, null while nobody is there
+  const void* place = nullptr;    // in the code
   int arrived = 0;
 };
 
@@ -202,11 +203,11 @@ void sync_block() {
   observe(&place);
 }
 
-void meet(const char* name, void* brought, Collective work) {
+void meet(const char* name, const void* place, void* brought, Collective work) {
   Thread& me = thread();
   Warp& mine = warp();
-  if (mine.arrived == 0) mine.meeting = name;
-  if (std::strcmp(mine.meeting, name) != 0) {
+  if (mine.arrived == 0) mine.meeting = name, mine.place = place;
+  if (std::strcmp(mine.meeting, name) != 0 || mine.place != place) {
     throw std::logic_error("threads of a warp meet at different places: " + std::string(mine.meeting) +
                            " and " + name + " in " + where(*block));
   }

@@ -37,9 +37,10 @@ std::byte* shared_memory();  // as many bytes as the launch said, all of them Na
 
 void sync_block();
 
-// All threads of a warp meet; the last one runs work on what each brought, before any goes on.
+// All threads of a warp meet, at the same place in their code; the last one runs work on what each
+// brought, before any goes on.
 using Collective = void (*)(void* const brought[kWarpSize]);
-void meet(const char* name, void* brought, Collective work);
+void meet(const char* name, const void* place, void* brought, Collective work);
 
 void copy_async(void* to, const void* from, int size, int bytes);  // 4 or 16, zero past `bytes`
 void commit_copies();

@@ -76,6 +76,27 @@ probe_mma(const std::uint32_t* in, std::uint32_t* out) {
   for (int i = 0; i < 4; ++i) out[lane_index() * kWords + i] = bits_of(acc[i]);
 }
 
+// What no GPU does: refused by the executor.
+GLAI_KERNEL(kWarpSize)
+probe_unaligned_matrices(const std::uint32_t*, std::uint32_t* out) {
+  std::uint32_t to[4];
+  load_matrices(to, shared_memory() + 16 * lane_index() + 4);
+  out[lane_index()] = to[0];
+}
+
+GLAI_KERNEL(kWarpSize)
+probe_divergent_mma(const std::uint32_t* in, std::uint32_t* out) {
+  const std::uint32_t a[4] = {in[0], in[1], in[2], in[3]}, b[2] = {in[4], in[5]};
+  float acc[4] = {}, other[4] = {};
+  if (lane_index() < 16) {
+    mma_bf16(acc, a, b);
+  } else {
+    mma_bf16(other, a, b);
+    mma_bf16(acc, a, b);
+  }
+  out[lane_index()] = bits_of(acc[0] + other[0]);
+}
+
 }  // namespace
 }  // namespace glai
 
@@ -92,7 +113,9 @@ extern "C" __attribute__((visibility("default"))) const char* glai_probe(const c
                 {"matrices", probe_matrices},
                 {"mma_fp16", probe_mma<mma_fp16>},
                 {"mma_bf16", probe_mma<mma_bf16>},
-                {"mma_tf32", probe_mma<mma_tf32>}};
+                {"mma_tf32", probe_mma<mma_tf32>},
+                {"unaligned matrices", probe_unaligned_matrices},
+                {"divergent mma", probe_divergent_mma}};
   static std::string error;
   for (const auto& probe : probes) {
     if (std::string(name) != probe.name) continue;
