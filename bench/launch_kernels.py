@@ -24,9 +24,10 @@ def launch(one: Shape, precision: str, device: torch.device | str) -> None:
     case = make_case(one, 0.4, PRECISIONS[precision][0], device=device)
     gates = glai.pack_gates(case.gates)
     with arithmetic(precision), torch.no_grad():
-        glai.gated_matmul(case.x, gates, case.weight, case.weight[:, 0])
+        for form in ("dense", "compaction") if torch.device(device).type == "cuda" else (None,):
+            glai.gated_matmul(case.x, gates, case.weight, case.weight[:, 0], form=form)
+            glai.gated_matmul_input_grad(case.dy, gates, case.weight, form=form)
         glai.gated_matmul_weight_grad(case.x, gates, case.dy)
-        glai.gated_matmul_input_grad(case.dy, gates, case.weight)
         glai.path_kernel(case.x, [gates])
         if case.x.dtype == torch.float32:
             few = slice(0, min(8, one.p))  # the gram matrix grows with the square of paths

@@ -1,6 +1,8 @@
 """The CUDA kernels: on the host executor, in all orders of lanes and with copies that land at once and late; and,
 where there is one, on a GPU."""
 
+from unittest import mock
+
 import pytest
 import torch
 
@@ -91,7 +93,10 @@ SHAPES = [
     (70, 3, 100, 65),
     (66, 5, 72, 72),
     (140, 70, 8, 10),
+    (40, 5, 20, 1),
+    (40, 5, 1, 20),
 ]
+FORMS = ("dense", "compaction")
 
 
 def draw_as(shape, dtype, **options):
@@ -180,17 +185,36 @@ def test_units_of_a_selector(place, sizes):
     assert torch.equal(glai.path_gates(gates).unpack().cpu(), whole)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gated_matmul(place, arithmetic, shape):
+def test_gated_matmul(place, arithmetic, shape, form):
     dtype, rounding = arithmetic
     x, weight, bias, dy, bits = draw_as(shape, dtype)
     gates = glai.pack_gates(place(bits))
     for w in (weight, weight.mT.contiguous().mT):
         there = place(x), gates, place(w)
-        check_forward(glai.gated_matmul(*there).cpu(), x, bits, w, None, **rounding)
-        check_forward(glai.gated_matmul(*there, place(bias)).cpu(), x, bits, w, bias, **rounding)
-        dx = glai.gated_matmul_input_grad(place(dy), gates, place(w))
+        check_forward(glai.gated_matmul(*there, form=form).cpu(), x, bits, w, None, **rounding)
+        check_forward(glai.gated_matmul(*there, place(bias), form=form).cpu(), x, bits, w, bias, **rounding)
+        dx = glai.gated_matmul_input_grad(place(dy), gates, place(w), form=form)
         check_input_grad(dx.cpu(), dy, bits, w, **rounding)
+
+
+@pytest.mark.parametrize("density", [0.05, 1.0])
+def test_compaction(place, arithmetic, density):
+    """More than one block of rows, none to several gathers of a path's rows, paths over word and window."""
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, bits = draw_as((270, 18, 20, 9), dtype, density=density)
+    bits[:, 7] = True
+    bits[:200, 17] = True
+    bits[:, 3] = False
+    gates = glai.pack_gates(place(bits))
+    for splits in (1, 5):
+        with mock.patch.object(ops, "_native", wraps=ops._native) as native:
+            native.plan_cuda_product.side_effect = lambda *_, n=splits: ("compaction", n)
+            y = glai.gated_matmul(place(x), gates, place(weight), place(bias))
+            dx = glai.gated_matmul_input_grad(place(dy), gates, place(weight))
+        check_forward(y.cpu(), x, bits, weight, bias, **rounding)
+        check_input_grad(dx.cpu(), dy, bits, weight, **rounding)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -280,16 +304,43 @@ def test_strided_inputs(place, arithmetic):
     for view in views.values():
         x, weight, bias, dy = view
         there = [t.cpu() for t in view]
-        y = glai.gated_matmul(x, gates, weight, bias)
-        check_forward(y.cpu(), there[0], bits, there[1], there[2], **rounding)
-        dx = glai.gated_matmul_input_grad(dy, gates, weight)
-        check_input_grad(dx.cpu(), there[3], bits, there[1], **rounding)
+        for form in FORMS:
+            y = glai.gated_matmul(x, gates, weight, bias, form=form)
+            check_forward(y.cpu(), there[0], bits, there[1], there[2], **rounding)
+            dx = glai.gated_matmul_input_grad(dy, gates, weight, form=form)
+            check_input_grad(dx.cpu(), there[3], bits, there[1], **rounding)
         out = place(torch.full((p + 2, d + 3, c + 5), 7.0, dtype=dtype))
         inner = out[1:-1, 2:-1, 3:-2]
         glai.gated_matmul_weight_grad(x, gates, dy, out=inner)
         check_weight_grad(inner.cpu(), there[0], bits, there[3], **rounding)
         inner.fill_(7)
         assert (out == 7).all()
+
+
+@pytest.mark.parametrize("row", [64, 50], ids=["16 bytes at a time", "4 bytes at a time"])
+def test_odd_slices_of_wide_buffers(place, arithmetic, row):
+    """The last copy of a row is partial, and what lies behind it NaN."""
+    dtype, rounding = arithmetic
+    *values, bits = draw_as((70, 5, 37, 21), dtype)
+
+    def inside(t):
+        wide = torch.full((*t.shape[:-1], row), float("nan"), dtype=dtype)
+        wide[..., : t.shape[-1]] = t
+        return place(wide)[..., : t.shape[-1]]
+
+    x, weight, bias, dy = values
+    gates = glai.pack_gates(place(bits))
+    for w in (inside(weight), inside(weight.mT).mT):
+        for form in FORMS:
+            y = glai.gated_matmul(inside(x), gates, w, inside(bias), form=form)
+            check_forward(y.cpu(), x, bits, weight, bias, **rounding)
+            dx = glai.gated_matmul_input_grad(inside(dy), gates, w, form=form)
+            check_input_grad(dx.cpu(), dy, bits, weight, **rounding)
+    check_weight_grad(
+        glai.gated_matmul_weight_grad(inside(x), gates, inside(dy)).cpu(), x, bits, dy, **rounding
+    )
+    fired = ops.selector_gates(inside(x), inside(weight[:, :, 0]), None)
+    check_gates(fired, x, weight[:, :, 0], None, **rounding)
 
 
 def test_what_is_off_has_no_effect(place, arithmetic):
@@ -299,11 +350,14 @@ def test_what_is_off_has_no_effect(place, arithmetic):
     bits[:, 4] = bits[3] = False
     gates = glai.pack_gates(place(bits))
     weight[4] = float("nan")
-    assert torch.isfinite(glai.gated_matmul(place(x), gates, place(weight))).all()
-    assert torch.isfinite(glai.gated_matmul_input_grad(place(dy), gates, place(weight))).all()
+    for form in FORMS:
+        assert torch.isfinite(glai.gated_matmul(place(x), gates, place(weight), form=form)).all()
+        dx = glai.gated_matmul_input_grad(place(dy), gates, place(weight), form=form)
+        assert torch.isfinite(dx).all()
     weight[2] = float("inf")
-    y = glai.gated_matmul(place(x), gates, place(weight)).cpu()
-    assert torch.equal(~torch.isfinite(y).all(1), bits[:, 2])
+    for form in FORMS:
+        y = glai.gated_matmul(place(x), gates, place(weight), form=form).cpu()
+        assert torch.equal(~torch.isfinite(y).all(1), bits[:, 2])
     x[3], dy[3] = float("inf"), float("nan")
     out = place(torch.full((9, 40, 10), float("nan"), dtype=dtype))
     glai.gated_matmul_weight_grad(place(x), gates, place(dy), out=out)
@@ -337,19 +391,43 @@ def test_sums_do_not_depend_on_the_schedule(executor, arithmetic):
     with on_executor(module):
         for order, eager in SCHEDULES:
             schedule(order, eager, seed=7)
-            y = glai.gated_matmul(x, gates, weight, bias)
-            results.append((y, glai.gated_matmul_weight_grad(x, gates, dy)))
+            y = [glai.gated_matmul(x, gates, weight, bias, form=form) for form in FORMS]
+            results.append((*y, glai.gated_matmul_weight_grad(x, gates, dy)))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_the_form_follows_what_is_known_of_the_gates(place):
+    x, weight, _, dy, bits = draw(600, 20, 64, 128, density=0.05)
+    there, gates = (place(x), place(weight), place(dy)), glai.pack_gates(place(bits))
+
+    def forms():
+        with mock.patch.object(ops, "_native", wraps=ops._native) as native:
+            leaf = there[0].detach().clone().requires_grad_()
+            glai.gated_matmul(leaf, gates, there[1]).backward(there[2])
+        calls = native.gated_matmul.call_args, native.gated_matmul_input_grad.call_args
+        return [next(a for a in call.args if isinstance(a, str)) for call in calls]
+
+    assert forms() == ["dense", "dense"]  # nobody has counted
+    gates.density()
+    assert forms() == ["compaction", "compaction"]
+    gates = gates[torch.arange(600).to(gates.device)]
+    assert forms() == ["compaction", "compaction"]
 
 
 def test_what_cuda_does_not_take(place):
     x, weight, _, dy, bits = draw(5, 4, 3, 2)
     x, weight, dy, gates = place(x), place(weight), place(dy), glai.pack_gates(place(bits))
-    with pytest.raises(ValueError, match="gated_matmul: form must be None on cuda, got 'compaction'"):
-        glai.gated_matmul(x, gates, weight, form="compaction")
-    with pytest.raises(ValueError, match="weight_grad: form must be None on cuda, got 'subset_sums'"):
-        glai.gated_matmul_weight_grad(x, gates, dy, form="subset_sums")
+    for form in ("subset_sums", "reference"):
+        sentence = f"form must be None, 'dense' or 'compaction' on cuda, got '{form}'"
+        with pytest.raises(ValueError, match=f"gated_matmul: {sentence}"):
+            glai.gated_matmul(x, gates, weight, form=form)
+        with pytest.raises(ValueError, match=f"gated_matmul_input_grad: {sentence}"):
+            glai.gated_matmul_input_grad(dy, gates, weight, form=form)
+    with pytest.raises(
+        ValueError, match="weight_grad: form must be None or 'compaction' on cuda, got 'dense'"
+    ):
+        glai.gated_matmul_weight_grad(x, gates, dy, form="dense")
     with pytest.raises(ValueError, match="path_kernel: layers_a must be at most 16 on cuda, got 17"):
         glai.path_kernel(x, [gates] * 17)
     with pytest.raises(ValueError, match="path_gram: x must be float32 or float64"):

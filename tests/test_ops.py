@@ -365,7 +365,11 @@ X, W, B, DY = torch.zeros(3, 5), torch.zeros(40, 5, 2), torch.zeros(40, 2), torc
         (lambda: glai.gated_matmul(X.to("meta"), GATES, W), "x must be on cpu or cuda"),
         (
             lambda: glai.gated_matmul(X, GATES, W, form="magic"),
-            "form must be None, 'compaction', 'subset_sums' or 'reference', got 'magic'",
+            "form must be None, 'compaction', 'subset_sums', 'reference' or 'dense', got 'magic'",
+        ),
+        (
+            lambda: glai.gated_matmul(X, GATES, W, form="dense"),
+            "gated_matmul: form must be None, 'compaction', 'subset_sums' or 'reference' on cpu, got 'dense'",
         ),
         (
             lambda: glai.gated_matmul_weight_grad(X, GATES, DY, form="reference"),

@@ -9,6 +9,7 @@
 
 #include "bindings/tensor_arg.hpp"
 #include "core/check.hpp"
+#include "core/cuda_form.hpp"
 #include "core/dispatch.hpp"
 #include "core/plan.hpp"
 #include "core/tiling.hpp"
@@ -208,12 +209,32 @@ void bind_gated_matmul(py::module_& m) {
 
 void bind_plan(py::module_& m) {
   m.def(
-      "gated_matmul_splits",
-      [](const TensorArg& y, std::int64_t n_gates) {
-        const TensorView v = view(y, "gated_matmul_splits", "y");
-        return gated_matmul_tiling(v.dtype, v.shape[0], n_gates, v.shape[1]).splits;
+      "plan_cuda_product",
+      [](const std::string& op, const TensorArg& y, std::int64_t n_gates, std::int64_t depth, bool tf32,
+         std::optional<double> density, const py::object& form) {
+        const TensorView v = view(y, op.c_str(), "y");
+        Form taken = form_of(op.c_str(), form);
+        check_form(op.c_str(), v.device, taken);
+        if (taken == Form::automatic) {
+          taken =
+              choose_cuda_form({v.shape[0], n_gates, depth, v.shape[1]},
+                               tf32 || v.dtype == DType::float16 || v.dtype == DType::bfloat16, density)
+                  .form;
+        }
+        return py::typing::Tuple<py::str, py::int_>(
+            py::make_tuple(form_name(taken),
+                           gated_matmul_tiling(taken, v.dtype, v.shape[0], n_gates, v.shape[1]).splits));
       },
-      "y"_a, "n_gates"_a);
+      "op"_a, "y"_a, "n_gates"_a, "depth"_a, "tf32"_a, "density"_a, "form"_a);
+  m.def(
+      "explain_cuda_form",
+      [](std::int64_t n, std::int64_t p, std::int64_t depth, std::int64_t columns, bool tensor_cores,
+         std::optional<double> density) {
+        const CudaFormChoice why = choose_cuda_form({n, p, depth, columns}, tensor_cores, density);
+        return py::typing::Dict<py::str, py::object>(py::dict(
+            "form"_a = form_name(why.form), "dense"_a = why.dense, "compaction"_a = why.compaction));
+      },
+      "n"_a, "p"_a, "depth"_a, "columns"_a, "tensor_cores"_a, "density"_a);
   m.def(
       "explain_form",
       [](const std::string& op, const TensorArg& words, std::int64_t n_gates, std::int64_t d,

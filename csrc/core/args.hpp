@@ -15,8 +15,9 @@ struct Execution {
   void* stream = nullptr;
 };
 
-// The ways of computing a gated product; automatic lets plan_gated_matmul choose.
-enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference };
+// The ways of computing a gated product: dense on CUDA only, subset_sums and reference on the CPU only.
+// automatic lets plan_gated_matmul choose; who allocates for CUDA asks choose_cuda_form before.
+enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference, dense };
 
 struct PackGatesArgs {
   TensorView bits;   // bool, float32 or float64 [N, P]; a float is on when > 0
@@ -58,8 +59,8 @@ struct PathGatesArgs {
 
 // What a product on CUDA is told besides; the CPU ignores it.
 struct CudaProduct {
-  bool tf32 = false;                  // float32 operands may be rounded to tf32
-  std::optional<TensorView> partial;  // y, dx: sums of each split, workspace: [splits, rows, columns]
+  bool tf32 = false;                       // float32 operands may be rounded to tf32
+  std::optional<TensorView> partial;       // y, dx: sums of each split of the paths, workspace
   std::optional<TensorView> gate_columns;  // dw, gram: int32 [P, ceil(N/32)], workspace: gates by path
 };
 

@@ -174,24 +174,12 @@ const DTypes& floats_of(const Device& device) {
   return device.type == DeviceType::cuda ? kCudaFloats : kFloats;
 }
 
-// CUDA has one form so far.
-void check_form_on_cuda(const char* op, const Device& device, Form form) {
-  if (device.type == DeviceType::cuda && form != Form::automatic) {
-    fail(std::string(op) + ": form must be None on cuda, got '" + form_name(form) + "'");
-  }
-}
-
-// The workspace of products whose paths are split.
-void check_partial(const char* op, const Checker& check, const TensorView& y, std::int64_t n_gates,
-                   const CudaProduct& cuda) {
-  if (y.device.type != DeviceType::cuda) return;
-  const std::int64_t rows = y.shape[0], columns = y.shape[1];
-  const std::int64_t splits = gated_matmul_tiling(y.dtype, rows, n_gates, columns).splits;
-  if (splits == 1) return;
-  if (!cuda.partial)
-    fail(std::string(op) + ": partial must come with " + std::to_string(splits) + " splits");
+// The workspace of products whose paths are split; how often is for the caller to say.
+void check_partial(const char* op, const Checker& check, const TensorView& y, const CudaProduct& cuda) {
+  if (!cuda.partial) return;
   check.tensor("partial", *cuda.partial, {sum_dtype(y.dtype)},
-               {{"splits", splits}, {"rows", rows}, {"columns", columns}}, Layout::contiguous);
+               {{"splits"}, {"rows", y.shape[0]}, {"columns", y.shape[1]}}, Layout::contiguous);
+  if (cuda.partial->shape[0] == 0) fail(std::string(op) + ": partial must have splits >= 1, got 0");
 }
 
 // The workspace of products that go path by path.
@@ -236,17 +224,32 @@ std::string form_name(Form form) {
     case Form::compaction: return "compaction";
     case Form::subset_sums: return "subset_sums";
     case Form::reference: return "reference";
+    case Form::dense: return "dense";
     case Form::automatic: break;
   }
   return "automatic";
 }
 
 Form parse_form(const char* op, const std::string& name) {
-  for (const Form form : {Form::compaction, Form::subset_sums, Form::reference}) {
+  for (const Form form : {Form::compaction, Form::subset_sums, Form::reference, Form::dense}) {
     if (name == form_name(form)) return form;
   }
-  fail(std::string(op) + ": form must be None, 'compaction', 'subset_sums' or 'reference', got '" +
-       name + "'");
+  fail(std::string(op) +
+       ": form must be None, 'compaction', 'subset_sums', 'reference' or 'dense', got '" + name + "'");
+}
+
+void check_form(const char* op, const Device& device, Form form) {
+  const bool weight_grad = std::string(op) == "gated_matmul_weight_grad";
+  const bool cuda = device.type == DeviceType::cuda;
+  const bool refused =
+      cuda ? form == Form::subset_sums || form == Form::reference || (weight_grad && form == Form::dense)
+           : form == Form::dense || (weight_grad && form == Form::reference);
+  if (!refused) return;
+  const char* forms =
+      cuda ? (weight_grad ? "None or 'compaction' on cuda" : "None, 'dense' or 'compaction' on cuda")
+           : (weight_grad ? "None, 'compaction' or 'subset_sums'"
+                          : "None, 'compaction', 'subset_sums' or 'reference' on cpu");
+  fail(std::string(op) + ": form must be " + forms + ", got '" + form_name(form) + "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
@@ -338,8 +341,8 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   const std::int64_t c = a.weight.shape[2];
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
-  check_form_on_cuda("gated_matmul", a.y.device, a.form);
-  check_partial("gated_matmul", check, a.y, a.n_gates, a.cuda);
+  check_form("gated_matmul", a.y.device, a.form);
+  check_partial("gated_matmul", check, a.y, a.cuda);
 }
 
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
@@ -351,15 +354,13 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D"}, {"C", c}},
                Layout::either_unit_stride);
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
-  check_form_on_cuda("gated_matmul_input_grad", a.dx.device, a.form);
-  check_partial("gated_matmul_input_grad", check, a.dx, a.n_gates, a.cuda);
+  check_form("gated_matmul_input_grad", a.dx.device, a.form);
+  check_partial("gated_matmul_input_grad", check, a.dx, a.cuda);
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
-  if (a.form == Form::reference) {
-    fail("gated_matmul_weight_grad: form must be None, 'compaction' or 'subset_sums', got 'reference'");
-  }
   const Checker check("gated_matmul_weight_grad", "x", a.x.device);
+  check_form("gated_matmul_weight_grad", a.x.device, a.form);
   check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});
   const DType dtype = a.x.dtype;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1];
@@ -371,7 +372,6 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   check.apart("out", a.dw, "dy", a.dy);
   check.apart("out", a.dw, "gates.words", a.words);
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
-  check_form_on_cuda("gated_matmul_weight_grad", a.x.device, a.form);
   check_gate_columns("gated_matmul_weight_grad", check, a.words, a.n_gates, a.cuda);
 }
 

@@ -15,6 +15,8 @@ std::string device_name(const Device& device);
 // "compaction" -> Form::compaction; throws for names that are no form of this op.
 Form parse_form(const char* op, const std::string& name);
 std::string form_name(Form form);
+// Refuses forms that the op does not have on that device.
+void check_form(const char* op, const Device& device, Form form);
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates);
 

@@ -1,10 +1,11 @@
-// How CUDA blocks divide a gated product among them. A function of shapes and types alone, so that
-// neither the device nor what else runs on it changes the order of sums.
+// How CUDA blocks divide a gated product among them. A function of shapes, types and the form alone, so
+// that neither the device nor what else runs on it changes the order of sums.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "core/tensor.hpp"
+#include "core/args.hpp"
 
 namespace glai {
 
@@ -14,8 +15,23 @@ struct GatedMatmulTiling {
   std::int64_t splits;         // of the paths: each gives partial sums, which are added up in order
 };
 
-// y [n, c] over p paths.
-GatedMatmulTiling gated_matmul_tiling(DType dtype, std::int64_t n, std::int64_t p, std::int64_t c);
+// Rows of y that a block owns. Dense: its sums, 64 of a thread's for the products and as many columns
+// again for y, fill the registers. Compaction: its sums take 64 KiB of shared memory.
+constexpr std::int64_t tile_rows(Form form, std::size_t sum_bytes) {
+  if (form == Form::compaction) return static_cast<std::int64_t>(1024 / sum_bytes);
+  return sum_bytes == 8 ? 64 : 128;
+}
+
+// Blocks that a multiprocessor of an H100 holds: of the dense form by its registers, of compaction by
+// its shared memory.
+constexpr int blocks_at_once(Form form) { return form == Form::compaction ? 2 : 1; }
+
+constexpr std::int64_t kDenseGroupColumns = 128;  // the paths that a block takes at a time, side by side
+constexpr std::int64_t kCompactionColumns = 64;
+
+// y [n, c] over p paths; form: compaction, otherwise dense.
+GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, std::int64_t p,
+                                      std::int64_t c);
 
 // What products of a type are summed in.
 DType sum_dtype(DType dtype);

@@ -23,8 +23,9 @@ struct FmaTile {
   static GLAI_DEVICE int row(int e) { return thread_index() / 16 + 16 * e; }
   static GLAI_DEVICE int column(int) { return thread_index() % 16; }
 
+  // sums += a b; A, B: the OperandTiles. Sums of rows from `rows` on are of no use.
   template <class A, class B>
-  GLAI_DEVICE void multiply(const T* a, const T* b) {
+  GLAI_DEVICE void multiply(const T* a, const T* b, int rows = kRows) {
     GLAI_UNROLL
     for (int k = 0; k < A::kDepth; ++k) {
       T of_a[kRowsPerThread], of_b[kUnits];
@@ -35,7 +36,9 @@ struct FmaTile {
       GLAI_UNROLL
       for (int unit = 0; unit < kUnits; ++unit) {
         GLAI_UNROLL
-        for (int e = 0; e < kRowsPerThread; ++e) sums[unit][e] += of_a[e] * of_b[unit];
+        for (int e = 0; e < kRowsPerThread; ++e) {
+          if (16 * e < rows) sums[unit][e] += of_a[e] * of_b[unit];
+        }
       }
     }
   }

@@ -11,8 +11,8 @@ namespace {
 template <class T>
 GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorView& words,
                               std::int64_t n_gates, const TensorView& weight, int depth_dim,
-                              const TensorView* bias, const TensorView& y, const CudaProduct& cuda,
-                              const Execution& exec) {
+                              const TensorView* bias, const TensorView& y, Form form,
+                              const CudaProduct& cuda, const Execution& exec) {
   const int column_dim = 3 - depth_dim;
   GatedProduct<T> q = {};
   q.op = op;
@@ -35,10 +35,13 @@ GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorV
   }
   q.y = y.as<T>();
   q.y_stride = y.stride[0];
-  const GatedMatmulTiling tiling = gated_matmul_tiling(y.dtype, q.n, q.p, q.c);
-  q.splits = tiling.splits;
-  q.columns = tiling.columns;
-  if (q.splits > 1) q.partial = cuda.partial->as<SumOf<T>>();
+  q.form = form;
+  q.columns = gated_matmul_tiling(form, y.dtype, q.n, q.p, q.c).columns;
+  q.splits = 1;
+  if (cuda.partial) {
+    q.partial = cuda.partial->as<SumOf<T>>();
+    q.splits = cuda.partial->shape[0];
+  }
   q.a_granule = copy_granule(q.a, {q.a_stride});
   q.w_granule = copy_granule(q.w, {q.w_path, q.depth_inner() ? q.w_column : q.w_depth});
   return q;
@@ -60,13 +63,13 @@ void launch_as(DType dtype, bool tf32, const Arguments&... arguments) {
 
 void launch_gated_matmul(const GatedMatmulArgs& a) {
   launch_as(a.x.dtype, a.cuda.tf32, "gated_matmul", a.x, a.words, a.n_gates, a.weight, 1,
-            a.bias ? &*a.bias : nullptr, a.y, a.cuda, a.exec);
+            a.bias ? &*a.bias : nullptr, a.y, a.form, a.cuda, a.exec);
 }
 
 void launch_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   const TensorView* no_bias = nullptr;
   launch_as(a.dy.dtype, a.cuda.tf32, "gated_matmul_input_grad", a.dy, a.words, a.n_gates, a.weight, 2,
-            no_bias, a.dx, a.cuda, a.exec);
+            no_bias, a.dx, a.form, a.cuda, a.exec);
 }
 
 }  // namespace glai

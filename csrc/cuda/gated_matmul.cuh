@@ -1,5 +1,5 @@
-// gated_matmul and its input gradient: the dense product over all paths, with the gated sum as its
-// epilogue.
+// gated_matmul and its input gradient, the dense form: the product over all paths, with the gated sum as
+// its epilogue.
 //
 // A block owns rows of y by columns of y. Per group of paths it sums a[n,:] w[p,:,c] over the whole
 // depth, path beside path in its columns, and then adds each path's sums where the sample's gate is on:
@@ -10,34 +10,10 @@
 #pragma once
 
 #include "core/gates.hpp"
-#include "cuda/launch.cuh"
-#include "cuda/numbers.cuh"
-#include "cuda/pipeline.cuh"
+#include "core/tiling.hpp"
+#include "cuda/gated_product.cuh"
 
 namespace glai {
-
-// y[n,c] = sum_p g[n,p] (bias[p,c] + sum_k a[n,k] w[p,k,c])
-template <class T>
-struct GatedProduct {
-  const char* op;
-  int device;
-  void* stream;
-  std::int64_t n, p, depth, c;
-  const T* a;
-  std::int64_t a_stride;
-  const std::uint32_t* words;
-  const T* w;
-  std::int64_t w_path, w_depth, w_column;  // strides; w_depth or w_column is 1
-  const T* bias;                           // or null
-  std::int64_t bias_stride;
-  T* y;
-  std::int64_t y_stride;
-  SumOf<T>* partial;             // [splits, N, C], or null where there is one split
-  std::int64_t splits, columns;  // of the tiling
-  int a_granule, w_granule;      // copy_granule of the rows
-
-  bool depth_inner() const { return w_column != 1 && c != 1; }
-};
 
 // kColumns: columns of y that a block owns, 16 or 64. kDepthInner: w_depth is 1, otherwise w_column.
 template <class Tile, int kColumns, bool kDepthInner>
@@ -48,6 +24,8 @@ struct GatedMatmulBlock {
   static constexpr int kUnitsPerPath = kColumns / 16;
   static constexpr int kPaths = Tile::kUnits / kUnitsPerPath;  // of a group
   static_assert(kWordBits % kPaths == 0);                      // a group's gates lie in one word
+  static_assert(Tile::kRows == tile_rows(Form::dense, sizeof(typename Tile::Sum)));
+  static_assert(16 * Tile::kUnits == kDenseGroupColumns);
   static constexpr std::size_t kSharedBytes = kStages * (A::kElements + B::kElements) * sizeof(T);
 
   const GatedProduct<T>& q;
@@ -65,11 +43,8 @@ struct GatedMatmulBlock {
     });
     load_tile<B, Tile::kThreads>(stage_b(stage), q.w_granule, [&](int i, int j) -> Chunk<T> {
       const int across = kDepthInner ? i : j;
-      const std::int64_t p = path + across / kColumns, c = column + across % kColumns;
-      const std::int64_t k = depth + (kDepthInner ? j : i);
-      const bool inside = p < q.p && (kDepthInner ? c < q.c : k < q.depth);
-      return {q.w + p * q.w_path + k * q.w_depth + c * q.w_column,
-              inside ? (kDepthInner ? q.depth - k : q.c - c) : 0};
+      return q.template weights<kDepthInner>(path + across / kColumns, depth + (kDepthInner ? j : i),
+                                             column + across % kColumns);
     });
   }
 
@@ -77,12 +52,10 @@ struct GatedMatmulBlock {
   GLAI_DEVICE void begin(Tile& tile, std::int64_t path) const {
     GLAI_UNROLL
     for (int unit = 0; unit < Tile::kUnits; ++unit) {
-      const std::int64_t p = path + unit / kUnitsPerPath;
       GLAI_UNROLL
       for (int e = 0; e < Tile::kPerUnit; ++e) {
-        const std::int64_t c = column + unit % kUnitsPerPath * 16 + Tile::column(e);
-        const bool some = q.bias != nullptr && p < q.p && c < q.c;
-        tile.sum(unit, e) = some ? widen(q.bias[p * q.bias_stride + c]) : 0;
+        tile.sum(unit, e) =
+            q.bias_of(path + unit / kUnitsPerPath, column + unit % kUnitsPerPath * 16 + Tile::column(e));
       }
     }
   }
@@ -132,13 +105,7 @@ struct GatedMatmulBlock {
     for (int unit = 0; unit < kUnitsPerPath; ++unit) {
       GLAI_UNROLL
       for (int e = 0; e < Tile::kPerUnit; ++e) {
-        const std::int64_t n = row + Tile::row(e), c = column + unit * 16 + Tile::column(e);
-        if (n >= q.n || c >= q.c) continue;
-        if (q.partial != nullptr) {
-          q.partial[(split * q.n + n) * q.c + c] = y[unit][e];
-        } else {
-          q.y[n * q.y_stride + c] = narrow<T>(y[unit][e]);
-        }
+        q.store(split, row + Tile::row(e), column + unit * 16 + Tile::column(e), y[unit][e]);
       }
     }
   }
@@ -146,7 +113,7 @@ struct GatedMatmulBlock {
 
 // Blocks in turn share their weights.
 template <class Tile, int kColumns, bool kDepthInner>
-GLAI_KERNEL(Tile::kThreads)
+GLAI_KERNEL_AT_ONCE(Tile::kThreads, blocks_at_once(Form::dense))
 gated_matmul_kernel(GatedProduct<typename Tile::T> q) {
   const std::int64_t row_tiles = (q.n + Tile::kRows - 1) / Tile::kRows;
   const std::int64_t column_tiles = (q.c + kColumns - 1) / kColumns;
@@ -155,17 +122,6 @@ gated_matmul_kernel(GatedProduct<typename Tile::T> q) {
                                                 block / row_tiles % column_tiles * kColumns,
                                                 block / row_tiles / column_tiles}
       .run();
-}
-
-// y = the partial sums of all splits, in order.
-template <class T>
-GLAI_KERNEL(256)
-sum_splits_kernel(GatedProduct<T> q) {
-  for (std::int64_t i = block_index() * 256 + thread_index(); i < q.n * q.c; i += block_count() * 256) {
-    SumOf<T> sum = 0;
-    for (std::int64_t split = 0; split < q.splits; ++split) sum += q.partial[split * q.n * q.c + i];
-    q.y[i / q.c * q.y_stride + i % q.c] = narrow<T>(sum);
-  }
 }
 
 template <class Tile, int kColumns, bool kDepthInner>
@@ -179,18 +135,13 @@ void launch_gated_matmul_blocks(const GatedProduct<typename Tile::T>& q) {
 }
 
 template <class Tile>
-void launch_gated_product(const GatedProduct<typename Tile::T>& q) {
+void launch_dense_product(const GatedProduct<typename Tile::T>& q) {
   if (q.columns == 16) {
     q.depth_inner() ? launch_gated_matmul_blocks<Tile, 16, true>(q)
                     : launch_gated_matmul_blocks<Tile, 16, false>(q);
   } else {
     q.depth_inner() ? launch_gated_matmul_blocks<Tile, 64, true>(q)
                     : launch_gated_matmul_blocks<Tile, 64, false>(q);
-  }
-  if (q.partial != nullptr) {
-    const std::int64_t blocks = (q.n * q.c + 255) / 256;
-    launch({q.op, q.device, q.stream, blocks < 65536 ? blocks : 65536, 256},
-           sum_splits_kernel<typename Tile::T>, q);
   }
 }
 

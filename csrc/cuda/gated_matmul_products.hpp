@@ -3,8 +3,15 @@
 #pragma once
 
 #include "cuda/gated_matmul.cuh"
+#include "cuda/gated_matmul_compaction.cuh"
 
 namespace glai {
+
+template <class Dense, class Compaction>
+void launch_gated_product(const GatedProduct<typename Dense::T>& q) {
+  q.form == Form::compaction ? launch_compaction_product<Compaction>(q) : launch_dense_product<Dense>(q);
+  launch_sum_splits(q);
+}
 
 void launch_gated_product_fp32(const GatedProduct<float>& q);
 void launch_gated_product_tf32(const GatedProduct<float>& q);

@@ -34,9 +34,11 @@ struct MmaTile {
   }
   static GLAI_DEVICE int column(int e) { return warp_index() / 4 * 8 + lane_index() % 4 * 2 + e % 2; }
 
-  // sums += a b; A, B: the OperandTiles. A step of depth is two fragments of 32 bytes.
+  // sums += a b; A, B: the OperandTiles. A step of depth is two fragments of 32 bytes. Sums of rows from
+  // `rows` on are of no use.
   template <class A, class B>
-  GLAI_DEVICE void multiply(const T* a, const T* b) {
+  GLAI_DEVICE void multiply(const T* a, const T* b, int rows = kRows) {
+    if (warp_index() % 4 * 16 * kRowTiles >= rows) return;
     std::uint32_t fragment_a[2][kRowTiles][4];
     GLAI_UNROLL
     for (int k = 0; k < 2; ++k) {

@@ -63,22 +63,22 @@ GLAI_DEVICE void load_tile(T* tile, int granule, const Source& source) {
 
 constexpr int kStages = 4;
 
-// load(stage, step), then use(stage, step), for every step in order; loads run kStages - 1 steps ahead.
+// load(stage, step), then use(stage, step), for every step in order; loads run kDeep - 1 steps ahead.
 // One barrier a step: behind it a step's tiles have landed for all threads, and no thread reads the
 // stage that is loaded next.
-template <class Load, class Use>
+template <int kDeep = kStages, class Load, class Use>
 GLAI_DEVICE void pipeline(std::int64_t steps, const Load& load, const Use& use) {
-  for (int step = 0; step < kStages - 1; ++step) {
+  for (int step = 0; step < kDeep - 1; ++step) {
     if (step < steps) load(step, step);
     commit_copies();
   }
   for (std::int64_t step = 0; step < steps; ++step) {
-    wait_copies<kStages - 2>();
+    wait_copies<kDeep - 2>();
     sync_block();
-    const std::int64_t next = step + kStages - 1;
-    if (next < steps) load(static_cast<int>(next % kStages), next);
+    const std::int64_t next = step + kDeep - 1;
+    if (next < steps) load(static_cast<int>(next % kDeep), next);
     commit_copies();
-    use(static_cast<int>(step % kStages), step);
+    use(static_cast<int>(step % kDeep), step);
   }
 }
 

@@ -9,6 +9,8 @@
 #ifdef __CUDACC__
 #define GLAI_DEVICE __device__ __forceinline__
 #define GLAI_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// So many blocks are to fit on a multiprocessor: bounds the registers, and lets one block have them all.
+#define GLAI_KERNEL_AT_ONCE(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define GLAI_UNROLL _Pragma("unroll")
 #else
 #include <bit>
@@ -17,6 +19,7 @@
 #include "simt/warp.hpp"
 #define GLAI_DEVICE inline
 #define GLAI_KERNEL(threads) void
+#define GLAI_KERNEL_AT_ONCE(threads, blocks) void
 #define GLAI_UNROLL
 #endif
 

@@ -128,14 +128,15 @@ def gated_matmul(
         gates: path gates, N samples of P.
         weight: ``[P, D, C]``.
         bias: ``[P, C]`` or None.
-        form: forces a form by name; None chooses one by shapes and counts of the gates (``glai bench --explain``
-            shows which, and why). On CUDA there is one form so far, and ``form`` must be None.
+        form: forces a form by name; None chooses one (``glai bench --explain`` shows which, and why): on the CPU by
+            shapes and counts of the gates, on CUDA by shapes and, where the host knows it, by ``gates.estimate``.
             ``"compaction"``: per path, the rows that are on are multiplied; work falls with the density.
-            ``"subset_sums"``: paths in groups, the rows of each subset of a group are multiplied by the sum of the
-            subset's weights; up to five times less work where many gates are on.
-            ``"reference"``: the weights of the majority's paths are summed first, and what deviates is corrected;
-            work falls with the deviation. Where it is chosen, not forced, it steps aside when weights of paths that
-            a sample has off outweigh those it has on.
+            ``"dense"`` (CUDA only): all rows are, and the gates select what is added.
+            ``"subset_sums"`` (CPU only): paths in groups, the rows of each subset of a group are multiplied by the sum
+            of the subset's weights; up to five times less work where many gates are on.
+            ``"reference"`` (CPU only): the weights of the majority's paths are summed first, and what deviates is
+            corrected; work falls with the deviation. Where it is chosen, not forced, it steps aside when weights of
+            paths that a sample has off outweigh those it has on.
 
     Returns:
         ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on, and no others unless
@@ -148,10 +149,10 @@ def gated_matmul(
     """
     _require_gates("gated_matmul", gates)
     if is_compiling():
-        return _REGISTERED.forward(x, gates.words, gates.n_gates, weight, bias, form)
+        return _REGISTERED.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
     if _needs_grad(x, weight, bias):
-        return _EAGER.forward(x, gates.words, gates.n_gates, weight, bias, form)
-    return _gated_matmul(x, gates.words, gates.n_gates, weight, bias, form)
+        return _EAGER.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
+    return _gated_matmul(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
 
 
 def gated_matmul_weight_grad(
@@ -171,7 +172,7 @@ def gated_matmul_weight_grad(
         dy: ``[N, C]``.
         out: ``[P, D, C]`` to write into, with stride 1 in its last dimension; None makes one.
         accumulate: add to ``out`` instead of overwriting it.
-        form: forces ``"compaction"`` or ``"subset_sums"`` (see :func:`gated_matmul`); None chooses.
+        form: forces ``"compaction"`` or, on the CPU, ``"subset_sums"`` (see :func:`gated_matmul`); None chooses.
 
     Returns:
         ``out``, ``[P, D, C]``. A path that is never on has gradient exactly 0.
@@ -186,12 +187,12 @@ def gated_matmul_weight_grad(
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if is_compiling():
-            return _REGISTERED.weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+            return _REGISTERED.weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form)[0]
         if _needs_grad(x, dy):
-            return _EAGER.weight_grad(x, gates.words, gates.n_gates, dy, False, form)[0]
+            return _EAGER.weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form)[0]
     elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
-    return _weight_grad(x, gates.words, gates.n_gates, dy, False, form, out, accumulate)[0]
+    return _weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form, out, accumulate)[0]
 
 
 def gated_matmul_input_grad(
@@ -210,10 +211,10 @@ def gated_matmul_input_grad(
     """
     _require_gates("gated_matmul_input_grad", gates)
     if is_compiling():
-        return _REGISTERED.input_grad(dy, gates.words, gates.n_gates, weight, form)
+        return _REGISTERED.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
     if _needs_grad(dy, weight):
-        return _EAGER.input_grad(dy, gates.words, gates.n_gates, weight, form)
-    return _input_grad(dy, gates.words, gates.n_gates, weight, form)
+        return _EAGER.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
+    return _input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
 
 
 # --- the bare kernels: layouts made fit, outputs allocated, everything else checked natively ---
@@ -224,6 +225,15 @@ def _require_gates(op: str, gates: PackedGates) -> None:
         raise TypeError(
             f"{op}: gates must be PackedGates, got {type(gates).__name__}; pack_gates(bits) makes them"
         )
+
+
+def _density(gates: PackedGates) -> float | None:
+    """What the host knows of it; CUDA products choose their form by it."""
+    if gates.estimate is None:
+        return None
+    density = gates.estimate.density
+    # A graph is compiled anew for each value: few of them, where batches are counted one by one.
+    return round(32 * density) / 32 if is_compiling() else density
 
 
 def _needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
@@ -266,24 +276,36 @@ def _matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
 
 
 def _gated_matmul(
-    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    form: str | None,
 ) -> Tensor:
     if not _plain(x, weight, bias):
         x, weight = _unit_stride(x), _either_unit_stride(weight)
         bias = None if bias is None else _unit_stride(bias)
     y = _matrix(x, 0, weight, 2)
-    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, *_product_execution(y, n_gates))
+    how = _product_execution("gated_matmul", y, n_gates, _size(x, 1), density, form)
+    _native.gated_matmul(x, words, n_gates, weight, bias, y, *how)
     return y
 
 
-def _product_execution(y: Tensor, n_gates: int) -> tuple[bool, Tensor | None, int, int]:
-    """Whether tf32 will do, memory for the sums of each split (both of CUDA products only), threads, stream."""
+def _product_execution(
+    op: str, y: Tensor, n_gates: int, depth: int, density: float | None, form: str | None
+) -> tuple[str | None, bool, Tensor | None, int, int]:
+    """The form; of CUDA products whether tf32 will do and memory for the sums of each split; threads, stream."""
     if not backend.runs_cuda_kernels(y):
-        return False, None, get_num_threads(), 0
-    splits = _native.gated_matmul_splits(y, n_gates)
+        return form, False, None, get_num_threads(), 0
+    tf32 = backend.allows_tf32()
+    form, splits = _native.plan_cuda_product(
+        op, y, n_gates, depth, tf32 and y.dtype == torch.float32, density, form
+    )
     dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
     partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
-    return backend.allows_tf32(), partial, *execution(y)
+    return form, tf32, partial, *execution(y)
 
 
 def _cuda_gathered(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
@@ -307,6 +329,7 @@ def _weight_grad(
     x: Tensor,
     words: Tensor,
     n_gates: int,
+    density: float | None,
     dy: Tensor,
     with_bias: bool,
     form: str | None,
@@ -328,10 +351,13 @@ def _weight_grad(
     return out, db
 
 
-def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
+def _input_grad(
+    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
+) -> Tensor:
     dx = _matrix(dy, 0, weight, 1)
     dy, weight = _unit_stride(dy), _either_unit_stride(weight)
-    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, *_product_execution(dx, n_gates))
+    how = _product_execution("gated_matmul_input_grad", dx, n_gates, _size(dy, 1), density, form)
+    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, *how)
     return dx
 
 
@@ -342,51 +368,53 @@ def _input_grad(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: s
 class _Family(NamedTuple):
     """The three ops as differentiable calls on plain tensors."""
 
-    forward: Callable[[Tensor, Tensor, int, Tensor, Tensor | None, str | None], Tensor]
-    weight_grad: Callable[[Tensor, Tensor, int, Tensor, bool, str | None], tuple[Tensor, Tensor]]
-    input_grad: Callable[[Tensor, Tensor, int, Tensor, str | None], Tensor]
+    forward: Callable[[Tensor, Tensor, int, float | None, Tensor, Tensor | None, str | None], Tensor]
+    weight_grad: Callable[
+        [Tensor, Tensor, int, float | None, Tensor, bool, str | None], tuple[Tensor, Tensor]
+    ]
+    input_grad: Callable[[Tensor, Tensor, int, float | None, Tensor, str | None], Tensor]
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, weight, _, _ = inputs
+    x, words, ctx.n_gates, ctx.density, weight, _, _ = inputs
     ctx.save_for_backward(x, words, weight)
 
 
 def _forward_backward(family: _Family, ctx: Any, dy: Tensor) -> Any:
     x, words, weight = ctx.saved_tensors
-    need_x, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, weight, None) if need_x else None
+    need_x, _, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
+    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, weight, None) if need_x else None
     dw = db = None
     if need_weight or need_bias:
-        dw, db = family.weight_grad(x, words, ctx.n_gates, dy, need_bias, None)
-    return dx, None, None, dw if need_weight else None, db if need_bias else None, None
+        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.density, dy, need_bias, None)
+    return dx, None, None, None, dw if need_weight else None, db if need_bias else None, None
 
 
 def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, dy, ctx.with_bias, _ = inputs
+    x, words, ctx.n_gates, ctx.density, dy, ctx.with_bias, _ = inputs
     ctx.save_for_backward(x, words, dy)
 
 
 def _weight_grad_backward(family: _Family, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
     x, words, dy = ctx.saved_tensors
-    need_x, _, _, need_dy, _, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ddw, None) if need_x else None
+    need_x, _, _, _, need_dy, _, _ = ctx.needs_input_grad
+    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, ddw, None) if need_x else None
     bias = ddb if ctx.with_bias else None
-    ddy = family.forward(x, words, ctx.n_gates, ddw, bias, None) if need_dy else None
-    return dx, None, None, ddy, None, None
+    ddy = family.forward(x, words, ctx.n_gates, ctx.density, ddw, bias, None) if need_dy else None
+    return dx, None, None, None, ddy, None, None
 
 
 def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    dy, words, ctx.n_gates, weight, _ = inputs
+    dy, words, ctx.n_gates, ctx.density, weight, _ = inputs
     ctx.save_for_backward(dy, words, weight)
 
 
 def _input_grad_backward(family: _Family, ctx: Any, ddx: Tensor) -> Any:
     dy, words, weight = ctx.saved_tensors
-    need_dy, _, _, need_weight, _ = ctx.needs_input_grad
-    ddy = family.forward(ddx, words, ctx.n_gates, weight, None, None) if need_dy else None
-    dw = family.weight_grad(ddx, words, ctx.n_gates, dy, False, None)[0] if need_weight else None
-    return ddy, None, None, dw, None
+    need_dy, _, _, _, need_weight, _ = ctx.needs_input_grad
+    ddy = family.forward(ddx, words, ctx.n_gates, ctx.density, weight, None, None) if need_dy else None
+    dw = family.weight_grad(ddx, words, ctx.n_gates, ctx.density, dy, False, None)[0] if need_weight else None
+    return ddy, None, None, None, dw, None
 
 
 class _GatedMatmul(torch.autograd.Function):
@@ -402,8 +430,16 @@ class _WeightGrad(torch.autograd.Function):
     setup_context = staticmethod(_save_weight_grad)
 
     @staticmethod
-    def forward(x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None) -> Any:
-        return _weight_grad(x, words, n_gates, dy, with_bias, form)
+    def forward(
+        x: Tensor,
+        words: Tensor,
+        n_gates: int,
+        density: float | None,
+        dy: Tensor,
+        with_bias: bool,
+        form: str | None,
+    ) -> Any:
+        return _weight_grad(x, words, n_gates, density, dy, with_bias, form)
 
     @staticmethod
     def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
@@ -427,28 +463,52 @@ _EAGER = _Family(_GatedMatmul.apply, _WeightGrad.apply, _InputGrad.apply)
 
 @torch.library.custom_op("glai_native::gated_matmul", mutates_args=())
 def _registered_gated_matmul(
-    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    form: str | None,
 ) -> Tensor:
-    return _gated_matmul(x, words, n_gates, weight, bias, form)
+    return _gated_matmul(x, words, n_gates, density, weight, bias, form)
 
 
 @_registered_gated_matmul.register_fake
 def _(
-    x: Tensor, words: Tensor, n_gates: int, weight: Tensor, bias: Tensor | None, form: str | None
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    form: str | None,
 ) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[2]))
 
 
 @torch.library.custom_op("glai_native::gated_matmul_weight_grad", mutates_args=())
 def _registered_weight_grad(
-    x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    dy: Tensor,
+    with_bias: bool,
+    form: str | None,
 ) -> tuple[Tensor, Tensor]:
-    return _weight_grad(x, words, n_gates, dy, with_bias, form)
+    return _weight_grad(x, words, n_gates, density, dy, with_bias, form)
 
 
 @_registered_weight_grad.register_fake
 def _(
-    x: Tensor, words: Tensor, n_gates: int, dy: Tensor, with_bias: bool, form: str | None
+    x: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    dy: Tensor,
+    with_bias: bool,
+    form: str | None,
 ) -> tuple[Tensor, Tensor]:
     dw = x.new_empty((n_gates, x.shape[1], dy.shape[1]))
     return dw, dy.new_empty((n_gates if with_bias else 0, dy.shape[1]))
@@ -456,13 +516,15 @@ def _(
 
 @torch.library.custom_op("glai_native::gated_matmul_input_grad", mutates_args=())
 def _registered_input_grad(
-    dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None
+    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
 ) -> Tensor:
-    return _input_grad(dy, words, n_gates, weight, form)
+    return _input_grad(dy, words, n_gates, density, weight, form)
 
 
 @_registered_input_grad.register_fake
-def _(dy: Tensor, words: Tensor, n_gates: int, weight: Tensor, form: str | None) -> Tensor:
+def _(
+    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
+) -> Tensor:
     return dy.new_empty((dy.shape[0], weight.shape[1]))
 
 

@@ -158,6 +158,48 @@ struct Arithmetic {
   double tolerance;
 };
 
+// Forward and input gradient.
+void check_sums_over_paths(const Arithmetic& t, Form form, const std::string& name, const Tensor& bits,
+                           const Tensor& gates, const Tensor& x, const Tensor& w, const Tensor& bias,
+                           const Tensor& dy) {
+  const std::int64_t n = x.view.shape[0], p = w.view.shape[0], d = w.view.shape[1], c = w.view.shape[2];
+  const std::string form_and_name = form_name(form) + " " + name;
+  const auto on = [&](auto i, auto j) { return bits.get(i * p + j) != 0; };
+  const auto partial = [&](std::int64_t columns) {
+    const auto sum = sum_dtype(t.dtype);
+    return Tensor(sum, {2, n, columns}, size_of(sum));  // paths enough for several lists of rows
+  };
+  const Tensor y_partial = partial(c), dx_partial = partial(d);
+  const Tensor y(t.dtype, {n, c}, size_of(t.dtype)), dx(t.dtype, {n, d}, size_of(t.dtype));
+  const GatedMatmulArgs forward{x.view, gates.view, p,
+                                w.view, bias.view,  y.view,
+                                form,   {},         {t.tf32, y_partial.view, std::nullopt}};
+  check_gated_matmul(forward);
+  kCuda.gated_matmul(forward);
+  compare("gated_matmul " + form_and_name, y, t.tolerance, [&](auto i) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < p; ++j) {
+      if (!on(i / c, j)) continue;
+      sum += bias.get(j * c + i % c);
+      for (std::int64_t k = 0; k < d; ++k) sum += x.get(i / c * d + k) * w.get((j * d + k) * c + i % c);
+    }
+    return sum;
+  });
+
+  const GatedMatmulInputGradArgs input{dy.view, gates.view, p,  w.view,
+                                       dx.view, form,       {}, {t.tf32, dx_partial.view, std::nullopt}};
+  check_gated_matmul_input_grad(input);
+  kCuda.gated_matmul_input_grad(input);
+  compare("gated_matmul_input_grad " + form_and_name, dx, t.tolerance, [&](auto i) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < p; ++j) {
+      if (!on(i / d, j)) continue;
+      for (std::int64_t k = 0; k < c; ++k) sum += dy.get(i / d * c + k) * w.get((j * d + i % d) * c + k);
+    }
+    return sum;
+  });
+}
+
 void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::int64_t d,
                     std::int64_t c) {
   const std::string name = std::string(t.name) + " (" + std::to_string(n) + "," + std::to_string(p) +
@@ -198,40 +240,10 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
   compare("apply_gates " + name, masked, 0,
           [&](auto i) { return fired_bits.get(i) != 0 ? h.get(i) : 0.0; });
 
-  const auto partial = [&](std::int64_t columns) {
-    const auto sum = sum_dtype(t.dtype);
-    return Tensor(sum, {gated_matmul_tiling(t.dtype, n, p, columns).splits, n, columns}, size_of(sum));
-  };
-  const Tensor y_partial = partial(c), dx_partial = partial(d);
+  for (const Form form : {Form::dense, Form::compaction}) {
+    check_sums_over_paths(t, form, name, bits, gates, x, w, bias, dy);
+  }
   Tensor columns = words(p, n);
-
-  const Tensor y(t.dtype, {n, c}, size_of(t.dtype)), dx(t.dtype, {n, d}, size_of(t.dtype));
-  const GatedMatmulArgs forward{
-      x.view, gates.view, p, w.view, bias.view, y.view, {}, {}, {t.tf32, y_partial.view, std::nullopt}};
-  check_gated_matmul(forward);
-  kCuda.gated_matmul(forward);
-  compare("gated_matmul " + name, y, t.tolerance, [&](auto i) {
-    double sum = 0;
-    for (std::int64_t j = 0; j < p; ++j) {
-      if (!on(i / c, j)) continue;
-      sum += bias.get(j * c + i % c);
-      for (std::int64_t k = 0; k < d; ++k) sum += x.get(i / c * d + k) * w.get((j * d + k) * c + i % c);
-    }
-    return sum;
-  });
-
-  const GatedMatmulInputGradArgs input{dy.view, gates.view, p,  w.view,
-                                       dx.view, {},         {}, {t.tf32, dx_partial.view, std::nullopt}};
-  check_gated_matmul_input_grad(input);
-  kCuda.gated_matmul_input_grad(input);
-  compare("gated_matmul_input_grad " + name, dx, t.tolerance, [&](auto i) {
-    double sum = 0;
-    for (std::int64_t j = 0; j < p; ++j) {
-      if (!on(i / d, j)) continue;
-      for (std::int64_t k = 0; k < c; ++k) sum += dy.get(i / d * c + k) * w.get((j * d + i % d) * c + k);
-    }
-    return sum;
-  });
 
   const Tensor dw(t.dtype, {p, d, c}, size_of(t.dtype)), db(t.dtype, {p, c}, size_of(t.dtype));
   const GatedMatmulWeightGradArgs weight{

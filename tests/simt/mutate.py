@@ -36,18 +36,18 @@ MUTATIONS = [
     Mutation(
         "tiles loaded before the barrier behind which their stage is free",
         "pipeline.cuh",
-        "    sync_block();\n    const std::int64_t next = step + kStages - 1;\n"
-        "    if (next < steps) load(static_cast<int>(next % kStages), next);\n",
-        "    const std::int64_t next = step + kStages - 1;\n"
-        "    if (next < steps) load(static_cast<int>(next % kStages), next);\n    sync_block();\n",
+        "    sync_block();\n    const std::int64_t next = step + kDeep - 1;\n"
+        "    if (next < steps) load(static_cast<int>(next % kDeep), next);\n",
+        "    const std::int64_t next = step + kDeep - 1;\n"
+        "    if (next < steps) load(static_cast<int>(next % kDeep), next);\n    sync_block();\n",
     ),
     Mutation(
         "one group of copies too few waited for",
         "pipeline.cuh",
-        "wait_copies<kStages - 2>",
-        "wait_copies<kStages - 1>",
+        "wait_copies<kDeep - 2>",
+        "wait_copies<kDeep - 1>",
     ),
-    Mutation("no wait for copies", "pipeline.cuh", "    wait_copies<kStages - 2>();\n", ""),
+    Mutation("no wait for copies", "pipeline.cuh", "    wait_copies<kDeep - 2>();\n", ""),
     Mutation(
         "no barrier between the warps' counts and their sum",
         "gathered_product.cuh",
@@ -133,6 +133,30 @@ MUTATIONS = [
     ),
     Mutation(
         "the gate of another path", "gated_matmul.cuh", ">> (path % kWordBits) : 0u", ">> (path % 16) : 0u"
+    ),
+    Mutation(
+        "rows listed over a list that is still read",
+        "gated_matmul_compaction.cuh",
+        "    sync_block();  // nobody reads the last lists any more\n",
+        "",
+    ),
+    Mutation(
+        "no barrier between bits landing and the list made from them",
+        "gated_matmul_compaction.cuh",
+        "    sync_block();\n    for (int j = 0; j < count; ++j) {\n      int place",
+        "    for (int j = 0; j < count; ++j) {\n      int place",
+    ),
+    Mutation(
+        "a row past a path's last one gathered",
+        "gated_matmul_compaction.cuh",
+        "if (s.first + i >= s.rows) return",
+        "if (s.first + i > s.rows) return",
+    ),
+    Mutation(
+        "sums of rows that were not gathered added",
+        "gated_matmul_compaction.cuh",
+        "if (i >= s.rows) continue;",
+        "if (i > s.rows) continue;",
     ),
     Mutation(
         "a split that leaves its last paths out",
