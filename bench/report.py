@@ -4,6 +4,7 @@ Between the README's markers it writes the summary against the targets, missed t
 beside the results it draws the ratio and the fraction of measured peak against density.
 
 python bench/bench_ops.py --output bench/results/cpu.json && python bench/report.py
+python bench/report.py --results bench/results/h100.json     of a GPU: between README's markers for it
 python bench/report.py --results cpu.json --readme README.md --plots bench/results
 """
 
@@ -12,12 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glai_native.benchmark import OPS, Row
 from glai_native.cases import INDEPENDENT
+from glai_native.cuda_scoreboard import cuda_command_name
+from glai_native.cuda_scoreboard import summarize as summarize_cuda
+from glai_native.cuda_tables import card_name, cuda_cell_name
 from glai_native.scoreboard import (
     COLUMNS,
     SCALING_TARGET,
@@ -33,14 +37,29 @@ from glai_native.scoreboard import (
 )
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- cpu results -->", "<!-- /cpu results -->"
 LISTED = 10
 # Values of C, and how their lines are drawn.
 CLASSES = (("C = 10", 10, 10, "-"), ("C = 64 to 100", 64, 100, "--"), ("C = 1000", 1000, 1000, ":"))
-PLOTS = (
-    ("ratio", "best torch / ours", "cpu-ratio.png"),
-    ("peak_fraction", "useful work / peak of sgemm", "cpu-peak.png"),
-)
+
+
+class Plot(NamedTuple):
+    """A picture: which figure of a row it shows, its axis, and the end of its file's name."""
+
+    figure: str
+    label: str
+    suffix: str
+
+
+class Device(NamedTuple):
+    """What the reports of CPU and GPU differ in.
+
+    ``marker``: of README's part. ``panels``: title of each panel of a picture, and which rows it shows.
+    """
+
+    marker: str
+    plots: tuple[Plot, ...]
+    markdown: Callable[[dict[str, Any], Sequence[str]], str]
+    panels: Callable[[dict[str, Any]], list[tuple[str, Callable[[Row], bool]]]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,21 +87,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(arguments.results.read_text())
     if "settings" not in results:
         raise SystemExit(f"{arguments.results}: must be of this version's bench_ops.py, run it again")
+    device = CUDA if results["settings"].get("device") == "cuda" else CPU
     folder = arguments.plots or arguments.results.parent
-    pictures = [folder / file for _, _, file in PLOTS]
+    pictures = [folder / f"{arguments.results.stem}-{plot.suffix}.png" for plot in device.plots]
     text = arguments.readme.read_text()
     links = [os.path.relpath(picture, arguments.readme.parent) for picture in pictures]
-    arguments.readme.write_text(with_report(text, markdown(results, links), str(arguments.readme)))
-    for (figure, label, _), picture in zip(PLOTS, pictures, strict=True):
-        draw(results, figure, label, picture)
+    report = device.markdown(results, links)
+    arguments.readme.write_text(with_report(text, report, device.marker, str(arguments.readme)))
+    for plot, picture in zip(device.plots, pictures, strict=True):
+        draw(results, device, plot, picture)
     print(f"Written: {arguments.readme}, {', '.join(map(str, pictures))}")
 
 
-def with_report(text: str, report: str, name: str) -> str:
+def with_report(text: str, report: str, marker: str, name: str) -> str:
     """``text`` with what lies between its markers replaced."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise SystemExit(f"{name}: must hold the line {BEGIN} and after it {END}, once each")
-    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{report}\n{text[text.index(END) :]}"
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise SystemExit(f"{name}: must hold the line {begin} and after it {end}, once each")
+    return f"{text[: text.index(begin)]}{begin}\n{report}\n{text[text.index(end) :]}"
 
 
 def markdown(results: dict[str, Any], links: Sequence[str]) -> str:
@@ -97,12 +119,37 @@ def markdown(results: dict[str, Any], links: Sequence[str]) -> str:
             f"The smallest call without a gradient takes {call['op_us']:.1f} µs, the binding alone "
             f"{call['binding_us']:.1f} µs (target: 2 µs between them).",
             "",
-            *_slower(rows),
+            *_slower(rows, cell_name),
             *_left_out(results["skipped"]),
             "",
             f"![best torch / ours against density]({links[0]})",
             "",
             f"![fraction of measured peak against density]({links[1]})",
+        ]
+    )
+
+
+def cuda_markdown(results: dict[str, Any], links: Sequence[str]) -> str:
+    """The same of a GPU's results."""
+    settings, rows = results["settings"], results["rows"]
+    precisions = settings["precisions"]
+    title = ["geometric mean (worst); target", *precisions]
+    lines = [_table_row([label, *map(_cell, figures)]) for label, figures in summarize_cuda(rows, precisions)]
+    return "\n".join(
+        [
+            f"`{cuda_command_name(settings)}`, {results['seconds'] / 60:.1f} minutes on "
+            f"{card_name(results['machine'])}.",
+            "",
+            _table_row(title),
+            f"|{'---|' * len(title)}",
+            *lines,
+            "",
+            *_slower(rows, cuda_cell_name),
+            *_left_out(results["skipped"]),
+            "",
+            f"![best torch / ours against density]({links[0]})",
+            "",
+            f"![fraction of the matrix rate against density]({links[1]})",
         ]
     )
 
@@ -138,14 +185,14 @@ def _cell(figure: Figure | None) -> str:
     return f"**{text}**" if figure.missed else text
 
 
-def _slower(rows: Sequence[Row]) -> Iterator[str]:
+def _slower(rows: Sequence[Row], name: Callable[[Row], str]) -> Iterator[str]:
     slower = slower_cells(rows)
     if not slower:
         yield f"None of the {len(rows)} cells is slower than torch."
         return
     yield f"{len(slower)} of the {len(rows)} cells are slower than torch, {min(LISTED, len(slower))} worst first:"
     yield ""
-    yield from (f"- {row['ratio']:.2f}: {cell_name(row)} ({row['best']})" for row in slower[:LISTED])
+    yield from (f"- {row['ratio']:.2f}: {name(row)} ({row['best']})" for row in slower[:LISTED])
 
 
 def _left_out(skipped: Sequence[dict[str, str]]) -> Iterator[str]:
@@ -158,32 +205,32 @@ def _left_out(skipped: Sequence[dict[str, str]]) -> Iterator[str]:
         yield f"Left out: {'; '.join(parts)}."
 
 
-def draw(results: dict[str, Any], value: str, label: str, path: Path) -> None:
-    """One line per op and class of C (independent gates), a panel per number of threads; real gates as circles."""
+def draw(results: dict[str, Any], device: Device, plot: Plot, path: Path) -> None:
+    """One line per op and class of C (independent gates), in each of the device's panels; real gates as circles."""
     from matplotlib.figure import Figure as Picture
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    threads = results["machine"]["threads"]
-    picture = Picture(figsize=(4.6 * len(threads) + 1.9, 4.2), layout="constrained")
-    panels = picture.subplots(1, len(threads), sharex=True, sharey=True, squeeze=False)[0]
-    for panel, count in zip(panels, threads, strict=True):
+    shown = device.panels(results)
+    picture = Picture(figsize=(4.6 * len(shown) + 1.9, 4.2), layout="constrained")
+    panels = picture.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, (title, counts) in zip(panels, shown, strict=True):
         for i, op in enumerate(OPS):
             for name, low, high, style in CLASSES:
                 rows = [
                     row
                     for row in results["rows"]
-                    if (row["threads"], row["op"]) == (count, op) and low <= row["shape"][3] <= high
+                    if counts(row) and row["op"] == op and low <= row["shape"][3] <= high
                 ]
-                _draw_line(panel, rows, value, f"C{i}", style, f"{op}, {name}")
+                _draw_line(panel, rows, plot.figure, f"C{i}", style, f"{op}, {name}")
         panel.axhline(1, color="black", linewidth=0.8)
-        panel.set(title=threads_name(count), xlabel="density", xscale="log", yscale="log")
+        panel.set(title=title, xlabel="density", xscale="log", yscale="log")
         panel.set_xticks([0.05, 0.1, 0.25, 0.5, 1], ["0.05", "0.1", "0.25", "0.5", "1"])
         panel.xaxis.minorticks_off()
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
         panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel(label)
+    panels[0].set_ylabel(plot.label)
     panels[0].scatter(
         [], [], s=14, facecolors="none", edgecolors="grey", label="gates of a selector, one shape"
     )
@@ -211,6 +258,29 @@ def _draw_line(panel: Any, rows: Sequence[Row], value: str, colour: str, style: 
         linewidths=0.7,
     )
 
+
+CPU = Device(
+    "cpu results",
+    (
+        Plot("ratio", "best torch / ours", "ratio"),
+        Plot("peak_fraction", "useful work / peak of sgemm", "peak"),
+    ),
+    markdown,
+    lambda results: [
+        (threads_name(n), lambda row, n=n: row["threads"] == n) for n in results["machine"]["threads"]
+    ],
+)
+CUDA = Device(
+    "cuda results",
+    (
+        Plot("ratio", "best torch / ours", "ratio"),
+        Plot("matrix_fraction", "work of the dense product / matrix rate", "matrix"),
+    ),
+    cuda_markdown,
+    lambda results: [
+        (name, lambda row, name=name: row["precision"] == name) for name in results["settings"]["precisions"]
+    ],
+)
 
 if __name__ == "__main__":
     main()

@@ -347,7 +347,7 @@ def test_report_help(report, capsys):
 
 def test_readme_has_the_markers(report):
     text = (REPORT.parents[1] / "README.md").read_text()
-    assert report.with_report(text, "new", "README.md").count("\nnew\n") == 1
+    assert report.with_report(text, "new", "cpu results", "README.md").count("\nnew\n") == 1
 
 
 def test_explain_says_which_form_is_taken(monkeypatch, capsys):

@@ -75,14 +75,18 @@ class Grid:
                 skipped.append({"shape": str(shape), "gates": source.name, "reason": reason})
         return cls(tuple(cells), tuple(skipped))
 
-    def cases(self, data: Path | None) -> Iterator[Case]:
-        """The cases, one at a time; the selectors are trained before the first, so that missing data show then."""
+    def real_gates(self, data: Path | None) -> dict[tuple[Shape, str], Tensor]:
+        """Bits of every cell whose gates are a source's, by shape and source."""
         real = RealGates(data) if data is not None else None
-        bits = {
+        return {
             (shape, source): real.gates(source, shape.n, shape.p)
             for shape, density, source in self.cells
             if density is None and real is not None
         }
+
+    def cases(self, data: Path | None) -> Iterator[Case]:
+        """The cases, one at a time; the selectors are trained before the first, so that missing data show then."""
+        bits = self.real_gates(data)
         for shape, density, source in self.cells:
             if density is not None:
                 yield make_case(shape, density)

@@ -203,14 +203,20 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from glai_native.explaining import explain_grid, print_explanation
+    from glai_native.explaining import (
+        explain_cuda_grid,
+        explain_grid,
+        print_cuda_explanation,
+        print_explanation,
+    )
     from glai_native.real_gates import data_folder
 
-    rows = explain_grid(arguments.quick, arguments.shape, data_folder())
+    cuda, grid = arguments.device == "cuda", (arguments.quick, arguments.shape, data_folder())
+    rows = explain_cuda_grid(*grid, arguments.precisions) if cuda else explain_grid(*grid)
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
-        print_explanation(rows, Console())
+        (print_cuda_explanation if cuda else print_explanation)(rows, Console())
     return 0
 
 
@@ -227,6 +233,7 @@ def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
             shapes=arguments.shape,
             precisions=list(dict.fromkeys(arguments.precisions)),
             minutes=arguments.minutes,
+            data=data_folder(),
         )
     return bench_ops(
         quick=arguments.quick,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from glai_native import reference as ref
 from glai_native.backend import build_info
 from glai_native.baselines import Calls
-from glai_native.benchmark import FORWARD, INPUT_GRAD, OPS, Row, agreement_check, compared, op_calls
+from glai_native.benchmark import FORWARD, INPUT_GRAD, OPS, Grid, Row, agreement_check, compared, op_calls
 from glai_native.cases import DENSITIES, GIANT, INDEPENDENT, QUICK_DENSITIES, SHAPES, Case, Shape, make_case
 from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
 from glai_native.cuda_card import PRECISIONS, Card, arithmetic
@@ -21,6 +22,7 @@ from glai_native.gates import PackedGates
 from glai_native.measuring import OURS, measure
 from glai_native.ops import pack_gates
 from glai_native.path_matrices import path_kernel
+from glai_native.real_gates import DATA_VARIABLE, SOURCES
 from glai_native.training import epoch_progress
 
 PATH_KERNEL = "path kernel"
@@ -84,6 +86,7 @@ def bench_cuda(
     shapes: Sequence[Shape] | None = None,
     precisions: Sequence[str] = tuple(PRECISIONS),
     minutes: float | None = None,
+    data: Path | None = None,
     progress: bool = True,
     card: Card | None = None,
 ) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def bench_cuda(
         shapes: instead of the grid's own.
         precisions: names among ``PRECISIONS``, timed in this order.
         minutes: what has not begun by then is left out (None: no end, quick 3).
+        data: folder of the real gates' data; None leaves real gates out.
         progress: show a bar.
         card: where to run (None: the current GPU).
 
@@ -112,20 +116,28 @@ def bench_cuda(
     bandwidth = card.copy_bandwidth()
     rates = {precision: card.matrix_rate(precision) for precision in precisions}
     card.release()
-    found = Findings()
-    cells = list(_cells(quick, shapes, precisions))
+    grid = cuda_grid(quick, shapes, data)
+    found = Findings(skipped=list(grid.skipped))
+    cells = list(_cells(grid, precisions, with_kernel=not shapes))
+    real = grid.real_gates(data)
     with epoch_progress(progress) as bar, torch.no_grad():
         task = bar.add_task("", total=len(cells))
         compiled_for = None
-        for precision, shape, density in cells:
+        for precision, shape, density, source in cells:
             if compiled_for != (precision, shape):
                 forget_compiled()
                 compiled_for = (precision, shape)
-            bar.update(task, description=f"{precision} {shape or PATH_KERNEL} {density:g}")
+            gates = source if density is None else f"{density:g}"
+            bar.update(task, description=f"{precision} {shape or PATH_KERNEL} {gates}")
             compiled = not quick or (precision == "bf16" and shape is not None and shape.n == QUICK_SAMPLES)
             run = _Run(card, precision, seconds, bandwidth, rates[precision], compiled, end, found)
             with arithmetic(precision):
-                run.path_kernel() if shape is None else run.products(shape, density)
+                if shape is None:
+                    run.path_kernel()
+                elif density is None:
+                    run.products(shape, source, real[shape, source])
+                else:
+                    run.products(shape, source, density)
             bar.update(task, advance=1)
             try:
                 card.release()
@@ -160,21 +172,35 @@ def bench_cuda(
     }
 
 
+def cuda_grid(quick: bool, shapes: Sequence[Shape] | None, data: Path | None) -> Grid:
+    """Every shape, or ``shapes``, with independent gates of every density.
+
+    Those of as many samples as ``QUICK_SAMPLES``, and all ``shapes``, also with the gates of every source (quick: the
+    first): selectors are trained on the host, and no source has samples for the largest.
+    """
+    every = [Shape(n, *size) for size in dict.fromkeys((s.p, s.d, s.c) for s in SHAPES) for n in SAMPLES]
+    sources = [source.name for source in (SOURCES[:1] if quick else SOURCES)]
+    cells: list[tuple[Shape, float | None, str]] = []
+    for shape in shapes or (QUICK_SHAPES if quick else every):
+        cells += [(shape, density, INDEPENDENT) for density in (QUICK_DENSITIES if quick else DENSITIES)]
+        if data is not None and (shapes or shape.n == QUICK_SAMPLES):
+            cells += [(shape, None, source) for source in sources]
+    skipped: list[Skipped] = []
+    if data is None and not shapes:
+        reason = f"{DATA_VARIABLE} is not set: it names the folder with MNIST and BANKING77"
+        skipped = [{"shape": "every shape", "gates": ", ".join(sources), "reason": reason}]
+    return Grid(tuple(cells), tuple(skipped))
+
+
 def _cells(
-    quick: bool, shapes: Sequence[Shape] | None, precisions: Iterable[str]
-) -> Iterator[tuple[str, Shape | None, float]]:
-    """Precision, shape (None: the path kernel), density; those of one shape share what is compiled."""
-    if not shapes:
-        every = [Shape(n, *size) for size in dict.fromkeys((s.p, s.d, s.c) for s in SHAPES) for n in SAMPLES]
-        shapes, with_kernel = QUICK_SHAPES if quick else every, True
-    else:
-        with_kernel = False
+    grid: Grid, precisions: Sequence[str], with_kernel: bool
+) -> Iterator[tuple[str, Shape | None, float | None, str]]:
+    """Precision, shape (None: the path kernel), density, source; those of one shape share what is compiled."""
     for precision in precisions:
         if with_kernel:
-            yield precision, None, 0.5
-        for shape in shapes:
-            for density in QUICK_DENSITIES if quick else DENSITIES:
-                yield precision, shape, density
+            yield precision, None, 0.5, INDEPENDENT
+        for cell in grid.cells:
+            yield precision, *cell
 
 
 @dataclass(frozen=True)
@@ -194,20 +220,26 @@ class _Run:
     def dtype(self) -> torch.dtype:
         return PRECISIONS[self.precision][0]
 
-    def products(self, shape: Shape, density: float) -> None:
-        """The three ops of one shape and density."""
+    def products(self, shape: Shape, source: str, gates_or_density: Tensor | float) -> None:
+        """The three ops of one shape with those gates, bool ``[N, P]``, or independent ones of that density."""
         n, p, d, c = shape.n, shape.p, shape.d, shape.c
         size = self.dtype.itemsize
         inputs = size * (n * d + p * d * c + n * c) + n * p // 8
+        bits = gates_or_density.to(self.card.device) if isinstance(gates_or_density, Tensor) else None
+        density = float(gates_or_density if bits is None else bits.double().mean())
         if not self._fits(str(shape), density, size * n * p * c + 3 * inputs):
             return
         count = min(MAX_SETS, -(-2 * self.card.cache_bytes // inputs))
         try:
             sets = [
-                make_case(shape, density, self.dtype, seed, device=self.card.device) for seed in range(count)
+                make_case(
+                    shape, density, self.dtype, seed, gates=bits, source=source, device=self.card.device
+                )
+                for seed in range(count)
             ]
             gates = [pack_gates(case.gates) for case in sets]
-            on = gates[0].density()
+            # What the host knows chooses the form, as it does in training from a store.
+            on, *_ = [packed.density() for packed in gates]
         except RuntimeError as error:  # memory
             self._skip(str(shape), density, _sentence(error))
             return
@@ -228,8 +260,9 @@ class _Run:
                 {
                     "op": op,
                     "shape": [n, p, d, c],
-                    "gates": INDEPENDENT,
+                    "gates": source,
                     "density": density,
+                    "deviation": gates[0].deviation(),
                     "precision": self.precision,
                     "sets": count,
                     **row,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from glai_native.benchmark import FORWARD, OPS, Row
 from glai_native.cases import Shape
 from glai_native.cuda_benchmark import PATH_KERNEL
+from glai_native.cuda_card import PRECISIONS
 from glai_native.scoreboard import Figure, geometric_mean
 
 # Products of this many multiply-adds are bounded by the matrix units alone.
@@ -37,30 +39,41 @@ def _of(op: str, counts: Callable[[int, float], bool]) -> Callable[[Row], bool]:
     return lambda row: row["op"] == op and counts(row["shape"][3], row["density"])
 
 
+def _many(op: str, low: float, high: float) -> Callable[[Row], bool]:
+    """Rows with many outputs whose density or deviation, the smaller of the two, is over low, up to high."""
+
+    def counts(row: Row) -> bool:
+        if row["op"] != op or row["shape"][3] < 128 or row["density"] == 1:
+            return False
+        return bool(low < min(row["density"], row["deviation"]) <= high)
+
+    return counts
+
+
+def _other(op: str) -> Callable[[Row], bool]:
+    """Rows of one op under density 1 that no line with a target counts."""
+
+    def counts(row: Row) -> bool:
+        few = row["shape"][3] <= 64 and row["density"] <= 0.75
+        return bool(row["op"] == op and row["density"] < 1 and not few and not _many(op, -1, 0.25)(row))
+
+    return counts
+
+
 def _large(row: Row) -> bool:
     return row["op"] == FORWARD and row["shape"][3] >= 64 and Shape(*row["shape"]).work >= LARGE_WORK
 
 
 LINES = (
     *(Line(f"{op}, C <= 64, density <= 0.75", _of(op, lambda c, r: c <= 64 and r <= 0.75), 2) for op in OPS),
-    *(
-        Line(f"{op}, C >= 128, density <= 0.25", _of(op, lambda c, r: c >= 128 and 0.1 < r <= 0.25), 2)
-        for op in OPS
-    ),
-    *(Line(f"{op}, C >= 128, density <= 0.1", _of(op, lambda c, r: c >= 128 and r <= 0.1), 4) for op in OPS),
-    *(
-        Line(f"{op}, other C and density", _of(op, lambda c, r: r < 1 and _no_other(c, r)), None)
-        for op in OPS
-    ),
+    *(Line(f"{op}, C >= 128, density or deviation <= 0.25", _many(op, 0.1, 0.25), 2) for op in OPS),
+    *(Line(f"{op}, C >= 128, density or deviation <= 0.1", _many(op, -1, 0.1), 4) for op in OPS),
+    *(Line(f"{op}, other C and density", _other(op), None) for op in OPS),
     *(Line(f"{op}, density 1", _of(op, lambda c, r: r == 1), 1) for op in OPS),
     Line("path kernel", lambda row: row["op"] == PATH_KERNEL, 3, ("bf16",)),
     Line("forward, share of the matrix rate", _large, 0.45, ("bf16",), "matrix_fraction"),
 )
 FLOOR = 1.0  # of any cell's ratio
-
-
-def _no_other(c: int, density: float) -> bool:
-    return not (c <= 64 and density <= 0.75) and not (c >= 128 and density <= 0.25)
 
 
 def summarize(rows: Sequence[Row], precisions: Sequence[str]) -> list[tuple[str, list[Figure | None]]]:
@@ -80,6 +93,18 @@ def summarize(rows: Sequence[Row], precisions: Sequence[str]) -> list[tuple[str,
         ("any cell", [None if one is None else Figure(one, one, len(rows), FLOOR) for one in worst])
     )
     return summary
+
+
+def cuda_command_name(settings: dict[str, Any]) -> str:
+    """The command that was run, its output file aside."""
+    words = ["python bench/bench_ops.py --device cuda"]
+    if settings["quick"]:
+        words.append("--quick")
+    if settings["shapes"]:
+        words += ["--shape", *(shape.strip("()") for shape in settings["shapes"])]
+    if settings["precisions"] != list(PRECISIONS):
+        words += ["--precisions", *settings["precisions"]]
+    return " ".join([*words, f"--seconds {settings['seconds']:g}"])
 
 
 def _of_precision(rows: Sequence[Row], precision: str) -> list[Row]:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from glai_native.bench_tables import LISTED, figure_text, make_table
 from glai_native.benchmark import Row
-from glai_native.cases import Shape
+from glai_native.cases import INDEPENDENT, Shape
 from glai_native.cuda_scoreboard import summarize
 from glai_native.scoreboard import slower_cells
 
@@ -17,7 +17,7 @@ from glai_native.scoreboard import slower_cells
 def print_cuda_results(results: dict[str, Any], console: Console, every_row: bool = False) -> None:
     """Prints the card's own rates, the summary against the targets, slower cells, and what was left out."""
     machine, rows, precisions = results["machine"], results["rows"], results["settings"]["precisions"]
-    console.print(f"\n{_card_name(machine)}\n", highlight=False)
+    console.print(f"\n{card_name(machine)}\n", highlight=False)
     if every_row:
         _print_rows(rows, console)
     table = make_table(
@@ -34,7 +34,7 @@ def print_cuda_results(results: dict[str, Any], console: Console, every_row: boo
     slower = slower_cells(rows)
     console.print(f"Cells under 1: {len(slower)} of {len(rows)}", highlight=False)
     for row in slower[:LISTED]:
-        console.print(f"  {row['ratio']:.2f}  {_cell_name(row)}: {row['best']}", highlight=False)
+        console.print(f"  {row['ratio']:.2f}  {cuda_cell_name(row)}: {row['best']}", highlight=False)
     if len(slower) > LISTED:
         console.print(f"  and {len(slower) - LISTED} more", highlight=False)
     missing = [f"{one['shape']}, {one['gates']}: {one['reason']}" for one in results["skipped"]]
@@ -85,7 +85,8 @@ def _print_rows(rows: list[Row], console: Console) -> None:
     console.print(table)
 
 
-def _card_name(machine: dict[str, Any]) -> str:
+def card_name(machine: dict[str, Any]) -> str:
+    """The card, and the rates that nothing on it passes."""
     rates = ", ".join(f"{name} {rate / 1e3:.3g}" for name, rate in machine["matrix_gfma_per_s"].items())
     return (
         f"{machine['card']}, torch {machine['torch']}; copies {machine['copy_gb_per_s']:.0f} GB/s read and "
@@ -93,5 +94,7 @@ def _card_name(machine: dict[str, Any]) -> str:
     )
 
 
-def _cell_name(row: Row) -> str:
-    return f"{row['op']} {Shape(*row['shape'])}, density {row['density']:g}, {row['precision']}"
+def cuda_cell_name(row: Row) -> str:
+    """A row in words."""
+    gates = "" if row["gates"] == INDEPENDENT else f"{row['gates']}, "
+    return f"{row['op']} {Shape(*row['shape'])}, {gates}density {row['density']:.3g}, {row['precision']}"

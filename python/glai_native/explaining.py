@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from glai_native import _native
+from glai_native.backend import allows_tf32
 from glai_native.benchmark import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Grid
 from glai_native.cases import Shape
+from glai_native.cuda_benchmark import cuda_grid
+from glai_native.cuda_card import PRECISIONS
 from glai_native.gates import PackedGates
 from glai_native.ops import pack_gates
 
@@ -22,6 +26,7 @@ NATIVE_OPS = {
     INPUT_GRAD: "gated_matmul_input_grad",
 }
 COSTS = ("compaction", "subset_sums", "reference")
+CUDA_COSTS = ("dense", "compaction")
 
 
 def explain_form(op: str, gates: PackedGates, in_features: int, out_features: int) -> dict[str, Any]:
@@ -31,9 +36,54 @@ def explain_form(op: str, gates: PackedGates, in_features: int, out_features: in
         ``form``; ``group_gates``: gates taken together; ``density``, ``deviation``: of the gates; and per form what
         it is expected to cost per path, in rows of x multiplied by a vector of weights (0: not considered). The
         cheapest is taken, ``reference`` only where it saves a tenth; at run time it steps aside where weights nearly
-        cancel.
+        cancel. Gates on CUDA: as :func:`explain_cuda_form` says for float32, or tf32 where torch allows it.
     """
+    if gates.device.type == "cuda":
+        precision = "tf32" if allows_tf32() else "fp32"
+        return explain_cuda_form(op, gates, in_features, out_features, precision)
     return _native.explain_form(NATIVE_OPS[op], gates.words, gates.n_gates, in_features, out_features)
+
+
+def explain_cuda_form(
+    op: str, gates: PackedGates, in_features: int, out_features: int, precision: str
+) -> dict[str, Any]:
+    """The form that ``op`` takes on CUDA where the host knows the density of these gates; they may lie anywhere.
+
+    Returns:
+        ``form``, ``density``, ``deviation``, and what each form is expected to cost per path, for each 64 bytes of
+        depth: in rows of 64 bytes loaded, or with ``precision`` "fp32" in rows of 64 multiply-adds per number (0: not
+        considered; the weight gradient has one form).
+    """
+    figures = {"density": gates.density(), "deviation": gates.deviation()}
+    if op == WEIGHT_GRAD:
+        return {"form": "compaction", **dict.fromkeys(CUDA_COSTS, 0.0), **figures}
+    depth, columns = (in_features, out_features) if op == FORWARD else (out_features, in_features)
+    sizes = (len(gates), gates.n_gates, depth, columns)
+    return _native.explain_cuda_form(*sizes, precision != "fp32", figures["density"]) | figures
+
+
+def explain_cuda_grid(
+    quick: bool = False,
+    shapes: Sequence[Shape] | None = None,
+    data: Path | None = None,
+    precisions: Sequence[str] = tuple(PRECISIONS),
+) -> list[dict[str, Any]]:
+    """:func:`explain_cuda_form` for every cell of the GPU benchmark's grid; needs no GPU."""
+    grid, rows = cuda_grid(quick, shapes, data), []
+    real = grid.real_gates(data)
+    for shape, density, source in grid.cells:
+        generator = torch.Generator().manual_seed(0)
+        bits = (
+            real[shape, source]
+            if density is None
+            else torch.rand((shape.n, shape.p), generator=generator) < density
+        )
+        gates, sizes = pack_gates(bits), [shape.n, shape.p, shape.d, shape.c]
+        for precision in precisions:
+            for op in NATIVE_OPS:
+                cell = {"op": op, "shape": sizes, "gates": source, "precision": precision}
+                rows.append(cell | explain_cuda_form(op, gates, shape.d, shape.c, precision))
+    return rows
 
 
 def explain_grid(
@@ -47,6 +97,29 @@ def explain_grid(
             cell = {"op": op, "shape": [shape.n, shape.p, shape.d, shape.c], "gates": case.source}
             rows.append(cell | explain_form(op, gates, shape.d, shape.c))
     return rows
+
+
+def print_cuda_explanation(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Prints a line per cell of the GPU's grid."""
+    table = Table(
+        title="The form each product takes on CUDA",
+        title_justify="left",
+        caption="gates: their density. costs: of dense / compaction, expected, per path, in rows loaded (fp32: "
+        "multiplied); compaction is taken where it saves a fifth. Set from counting, not measured on a GPU yet.",
+        caption_justify="left",
+        box=SIMPLE,
+    )
+    for i, column in enumerate(("case", "precision", "gates", "form", "costs")):
+        table.add_column(column, justify="left", no_wrap=i != 2)
+    for row in rows:
+        table.add_row(
+            f"{row['op']} {Shape(*row['shape'])}",
+            row["precision"],
+            f"{row['gates']}: {row['density']:.2f}",
+            row["form"],
+            "/".join(f"{row[name]:.0f}" if row[name] else "-" for name in CUDA_COSTS),
+        )
+    console.print(table)
 
 
 def print_explanation(rows: Sequence[dict[str, Any]], console: Console) -> None:
