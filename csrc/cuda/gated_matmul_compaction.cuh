@@ -56,9 +56,9 @@ struct CompactionBlock {
     return reinterpret_cast<std::uint8_t*>(counts() + kPaths) + path * kRows;
   }
 
-  // Lists the rows of each of `count` paths, whose gates lie in one word.
+  // Lists the rows of each of `count` paths, whose gates lie in one word. The first barrier is also what
+  // keeps the last lists until nobody reads them any more.
   GLAI_DEVICE void list_rows(std::int64_t path, int count) const {
-    sync_block();  // nobody reads the last lists any more
     const int mine = thread_index();
     const bool some = mine < kRows && row + mine < q.n;
     const std::uint32_t gates =

@@ -240,8 +240,9 @@ GLAI_DEVICE std::uint32_t round_to_tf32(std::uint32_t value) {
   asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(rounded) : "f"(__uint_as_float(value)));
   return rounded;
 #else
-  const bool finite = (value & 0x7f800000u) != 0x7f800000u;
-  return finite ? (value + 0x1000u) & 0xffffe000u : value;
+  // Without a branch: see simt::mma.
+  const std::uint32_t finite = 0u - static_cast<std::uint32_t>((value & 0x7f800000u) != 0x7f800000u);
+  return (((value + 0x1000u) & 0xffffe000u) & finite) | (value & ~finite);
 #endif
 }
 

@@ -37,8 +37,8 @@ std::byte* shared_memory();  // as many bytes as the launch said, all of them Na
 
 void sync_block();
 
-// All threads of a warp meet, at the same place in their code; the last one runs work on what each
-// brought, before any goes on.
+// All threads of a warp meet; the last one runs work on what each brought, before any goes on. They must
+// give the same name, and the same place in their code where they give one.
 using Collective = void (*)(void* const brought[kWarpSize]);
 void meet(const char* name, const void* place, void* brought, Collective work);
 

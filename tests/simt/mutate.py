@@ -135,10 +135,10 @@ MUTATIONS = [
         "the gate of another path", "gated_matmul.cuh", ">> (path % kWordBits) : 0u", ">> (path % 16) : 0u"
     ),
     Mutation(
-        "rows listed over a list that is still read",
+        "no barrier between the lists of rows and their use",
         "gated_matmul_compaction.cuh",
-        "    sync_block();  // nobody reads the last lists any more\n",
-        "",
+        "    sync_block();\n  }\n\n  // Of the listed paths",
+        "  }\n\n  // Of the listed paths",
     ),
     Mutation(
         "no barrier between bits landing and the list made from them",

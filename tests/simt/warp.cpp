@@ -118,7 +118,7 @@ void multiply(void* const brought[kWarpSize]) {
 
 std::uint32_t ballot(bool on) {
   Vote mine{on, 0};
-  meet("ballot", __builtin_return_address(0), &mine, [](void* const brought[kWarpSize]) {
+  meet("ballot", nullptr, &mine, [](void* const brought[kWarpSize]) {
     std::uint32_t votes = 0;
     for (int i = 0; i < kWarpSize; ++i) {
       votes |= static_cast<std::uint32_t>(static_cast<const Vote*>(brought[i])->on) << i;
@@ -130,13 +130,13 @@ std::uint32_t ballot(bool on) {
 
 std::uint32_t shuffle(std::uint32_t value, int from) {
   Exchange mine{value, from % kWarpSize, 0};
-  meet("shuffle", __builtin_return_address(0), &mine, exchange);
+  meet("shuffle", nullptr, &mine, exchange);
   return mine.got;
 }
 
 std::uint32_t shuffle_up(std::uint32_t value, int delta) {
   Exchange mine{value, lane() < delta ? lane() : lane() - delta, 0};
-  meet("shuffle_up", __builtin_return_address(0), &mine, exchange);
+  meet("shuffle_up", nullptr, &mine, exchange);
   return mine.got;
 }
 
@@ -145,12 +145,13 @@ void load_matrices(std::uint32_t to[4], const void* row, bool transposed) {
     throw std::logic_error("load_matrices takes rows at multiples of 16 bytes");
   }
   MatrixLoad mine{static_cast<const std::byte*>(row), transposed, to};
-  meet(transposed ? "load_matrices_transposed" : "load_matrices", __builtin_return_address(0), &mine,
-       load_rows);
+  meet(transposed ? "load_matrices_transposed" : "load_matrices", nullptr, &mine, load_rows);
 }
 
 void mma(MmaType type, float acc[4], const std::uint32_t a[4], const std::uint32_t b[2]) {
   Product mine{type, acc, a, b};
+  // One call in the kernel is one here: nothing near it may branch by lane, or the compiler may double
+  // it.
   meet("mma", __builtin_return_address(0), &mine, multiply);
 }
 
