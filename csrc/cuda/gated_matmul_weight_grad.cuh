@@ -32,7 +32,7 @@ struct WeightGradProduct {
 };
 
 template <class Tile>
-GLAI_KERNEL(Tile::kThreads)
+GLAI_KERNEL_AT_ONCE(Tile::kThreads, 2)  // with more, some of them would spill
 gated_matmul_weight_grad_kernel(WeightGradProduct<typename Tile::T> q) {
   using T = typename Tile::T;
   using Product = GatheredProduct<Tile>;
