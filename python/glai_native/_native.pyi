@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_splits', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'selector_gates', 'train_steps', 'unpack_gates', 'version']
+__all__: list[str] = ['apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'selector_gates', 'train_steps', 'unpack_gates', 'version']
 def apply_gates(values: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, out: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def check_words(words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex) -> None:
