@@ -70,6 +70,7 @@ class GlaiSettings:
     structure_rate: float = 5e-3
     structure_batch: int = 512
     epochs: int = 8
+    warm: bool = True  # starts from the structure's own weights instead of zeros
 
 
 def _projection(split: Split, components: int | None) -> glai.InputProjection:
@@ -113,7 +114,11 @@ def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
     z = selector.project(split.x)
     gates = selector.path_gates(selector.unit_gates_of(z))
     directions = glai.output_directions(selector) if settings.directions else None
-    estimator = glai.PathEstimator.from_selector(selector, directions=directions)
+    if settings.warm:
+        estimator = glai.PathEstimator.from_selector(selector, directions=directions)
+    else:
+        sizes = selector.n_paths, selector.z_features, split.n_classes
+        estimator = glai.PathEstimator(*sizes, directions, structure_id=selector.structure_id)
     before = clock.pause()
     model = glai.GLAI(selector, estimator)
     curve: Curve = [Point(0, before, *(accuracy(model, x, y) for x, y in _tests(split)))]

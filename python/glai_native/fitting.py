@@ -130,7 +130,7 @@ def fit(
     result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
     if held_out is not None:
         scores = sample_scores(linear, held_out)
-        error = float(scores.std()) / math.sqrt(len(scores))
+        error = float(scores.std(correction=0)) / math.sqrt(len(scores))
         score, linear_score = solved.score, float(scores.mean())
         result = replace(
             result,
@@ -186,15 +186,16 @@ def _split(
 
 
 def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
+    """With an estimator that starts from the selector's own output layer, where there is one of that size."""
     numbers = selector.n_paths * (selector.z_features + 1) * n_outputs
     directions = None
     if not full and numbers > FULL_PATH_NUMBERS:
         directions = output_directions(selector, n_outputs, seed=seed)
+    if selector.output is not None and len(selector.output[0]) == n_outputs:
+        return GLAI(selector, PathEstimator.from_selector(selector, directions))
     weight = selector.hidden[0][0]
-    estimator = PathEstimator(
-        selector.n_paths, selector.z_features, n_outputs, directions, dtype=weight.dtype
-    ).to(weight.device)
-    return GLAI(selector, estimator)
+    sizes = selector.n_paths, selector.z_features, n_outputs
+    return GLAI(selector, PathEstimator(*sizes, directions, dtype=weight.dtype).to(weight.device))
 
 
 def _fit_chunks(
@@ -220,7 +221,7 @@ def _fit_chunks(
             statistics.update(samples.z, samples.gates, samples.y)
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
-    estimator = statistics.solve(**({"l2": "gcv"} | options))
+    estimator = statistics.solve(**({"l2": "gcv", "dtype": selector.hidden[0][0].dtype} | options))
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(GLAI(selector, estimator), "statistics", reason, seconds=seconds)

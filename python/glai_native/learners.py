@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
 from glai_native.fitting import DUAL_SAMPLES, FitResult, fit
@@ -139,14 +138,16 @@ class _Learner(BaseEstimator):
             progress=self.verbose,
         )
 
+    def _require_no_fit(self) -> None:
+        if hasattr(self, "model_") and getattr(self, "_statistics", None) is None:
+            raise ValueError(
+                f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
+                "make a new one and give it all data by partial_fit"
+            )
+
     def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         """Adds a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
         if getattr(self, "_statistics", None) is None:
-            if hasattr(self, "model_"):
-                raise NotFittedError(
-                    f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
-                    "make a new one and give it all data by partial_fit"
-                )
             self._selector = self._train_selector(x, y, n_outputs)
             self._statistics = PathStatistics(
                 self._selector.n_paths,
@@ -167,7 +168,8 @@ class _Learner(BaseEstimator):
     def _output(self, X: ArrayLike) -> NDArray[np.float64]:
         if getattr(self, "_statistics", None) is not None and not self._solved:
             assert self._statistics is not None
-            estimator = self._statistics.solve(**({"l2": "gcv"} | (self.solver_options or {})))
+            options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | (self.solver_options or {})
+            estimator = self._statistics.solve(**options, progress=self.verbose)
             self.model_, self._solved = GLAI(self._selector, estimator), True
         check_is_fitted(self, "model_")
         x = torch.from_numpy(validate_data(self, X, dtype=np.float32, reset=False))
@@ -211,7 +213,8 @@ class GLAIClassifier(ClassifierMixin, _Learner):
 
         ``classes_`` keeps the order in which classes were first seen.
         """
-        first = not hasattr(self, "classes_")
+        self._require_no_fit()
+        first = getattr(self, "_statistics", None) is None
         X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
         check_classification_targets(y)
         known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
@@ -234,7 +237,8 @@ class GLAIClassifier(ClassifierMixin, _Learner):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The label of the highest score."""
-        labels: NDArray[Any] = self.classes_[self._output(X).argmax(1)]
+        best = self._output(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -257,15 +261,20 @@ class GLAIRegressor(RegressorMixin, _Learner):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
-        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        X, y = validate_data(
+            self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
+        )
         targets = self._scaled(y, fitting=True)
         self._fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One more chunk; centre and scale of y are the first one's."""
-        first = not hasattr(self, "_centre")
-        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True, reset=first)
+        self._require_no_fit()
+        first = getattr(self, "_statistics", None) is None
+        X, y = validate_data(
+            self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
+        )
         targets = self._scaled(y, fitting=first)
         self._partial_fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
         return self
@@ -283,3 +292,8 @@ class GLAIRegressor(RegressorMixin, _Learner):
         """Values ``[N]`` or ``[N, C]``, as y was."""
         output = self._output(X) * self._spread + self._centre
         return output[:, 0] if self._one_target else output
+
+
+def _column(y: ArrayLike) -> ArrayLike:
+    """One target as ``[N]``; a column of it is taken with scikit-learn's warning."""
+    return column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1 else y

@@ -56,7 +56,7 @@ def train_estimator(
     sample_weight: Tensor | None = None,
     epochs: int = 10,
     batch_size: int = 512,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     average: bool = True,
     validation: tuple[Tensor, PackedGates, Tensor] | None = None,

@@ -19,8 +19,11 @@ from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
 from glai_native.targets import require_finite, require_sample_weight, require_targets
 
-LINEAR_EPOCHS = 20
-PATIENCE = 3  # epochs without a better one, after which the native loop stops
+LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
+PATIENCE = 5  # epochs without a better one, after which the native loop stops
+# At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
+EPOCHS, STEPS = 10, 2000
+BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,19 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         _always_on(train),
         train.y,
         sample_weight=train.weight,
-        epochs=LINEAR_EPOCHS,
+        epochs=_epochs(len(train), LINEAR_BATCH),
+        batch_size=LINEAR_BATCH,
+        learning_rate=LINEAR_RATE,
         validation=validation,
         patience=None if held_out is None else PATIENCE,
         seed=seed,
         progress=False,
     )
     return linear
+
+
+def _epochs(n_samples: int, batch_size: int) -> int:
+    return max(EPOCHS, -(-STEPS // -(-n_samples // max(batch_size, 1))))
 
 
 def _always_on(samples: Samples) -> PackedGates:
@@ -145,7 +154,9 @@ def solve_sgd(
     options: dict[str, Any],
 ) -> Solved:
     """The native loop, from the estimator's own weights; stopped by the held-out samples."""
-    settings: dict[str, Any] = {"seed": seed, "progress": progress}
+    batch_size = options.get("batch_size", BATCH)
+    settings: dict[str, Any] = {"batch_size": batch_size, "epochs": _epochs(len(train), batch_size)}
+    settings |= {"seed": seed, "progress": progress}
     if held_out is not None:
         settings |= {"validation": (held_out.z, held_out.gates, held_out.y), "patience": PATIENCE}
     history = train_estimator(

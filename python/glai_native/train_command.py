@@ -182,8 +182,12 @@ def add_train_command(commands: Any) -> None:
     train.add_argument(
         "--structure-epochs", type=positive_integer, default=20, help="at most (default: %(default)s)"
     )
-    train.add_argument("--epochs", type=positive_integer, help="of the native loop (default: 10)")
-    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.003)")
+    train.add_argument(
+        "--epochs",
+        type=positive_integer,
+        help="of the native loop, at most (default: 10, more for few samples)",
+    )
+    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.001)")
     train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
     train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
 

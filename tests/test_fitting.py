@@ -1,0 +1,164 @@
+"""glai.fit: every solver behind one call, the choice, its reason, and what is refused."""
+
+import math
+
+import pytest
+import torch
+
+import glai_native as glai
+
+D, C = 4, 3
+
+
+def make_data(n=1000, seed=0):
+    """Rings: no linear model separates them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, D, generator=generator)
+    radius = x[:, :2].norm(dim=1)
+    return x, (radius > 0.9).long() + (radius > 1.6).long()
+
+
+@pytest.fixture(scope="module")
+def selector():
+    torch.manual_seed(0)
+    mlp = torch.nn.Sequential(torch.nn.Linear(D, 24), torch.nn.ReLU(), torch.nn.Linear(24, C))
+    x, y = make_data()
+    return glai.train_structure(mlp, x, y, progress=False, monitor=glai.StructureMonitor(max_epochs=6))
+
+
+@pytest.mark.parametrize("solver", ["dual", "sgd", "statistics"])
+def test_every_solver_beats_the_linear_model_and_says_so(selector, solver, capsys):
+    x, y = make_data()
+    options = {"epochs": 30, "learning_rate": 1e-2} if solver == "sgd" else {}
+    result = glai.fit(selector, x, y, solver=solver, **options)
+    assert result.solver == solver
+    assert result.reason.startswith(f"{solver}: as asked; better than the linear model without gates")
+    assert result.reason in capsys.readouterr().err
+    assert result.score > result.linear_score + 2 * result.standard_error
+    assert set(result.seconds) == {"linear", solver}
+    x_test, y_test = make_data(seed=1)
+    assert float((result.model(x_test).argmax(1) == y_test).double().mean()) > 0.65
+    assert result.model.structure_id == selector.structure_id
+    assert int(result.model.estimator.samples_seen) == (900 if solver == "sgd" else 1000)
+    assert bool(result.history) == (solver == "sgd")
+
+
+def test_auto_takes_the_dual_and_gives_its_reason(selector):
+    x, y = make_data()
+    result = glai.fit(selector, x, y, progress=False)
+    assert result.solver == "dual"
+    assert "at 1,000 samples the closed form is quick" in result.reason
+    assert isinstance(result.model, glai.GLAI)
+
+
+def test_auto_elsewhere(selector, monkeypatch):
+    x, y = make_data()
+    monkeypatch.setattr("glai_native.fitting.DUAL_SAMPLES", 300)
+    result = glai.fit(selector, x, y, progress=False, epochs=2)
+    assert (result.solver, len(result.history)) == ("sgd", 2)
+    assert "1,000 samples are more than the 300" in result.reason
+    monkeypatch.setattr("glai_native.fitting.FULL_PATH_NUMBERS", 100)
+    result = glai.fit(selector, x, y, progress=False, epochs=2)
+    assert result.model.estimator.directions is not None
+    monkeypatch.setattr("glai_native.fitting.DUAL_SAMPLES", 5000)
+    again = glai.fit(result.model, x, y, progress=False, epochs=2)
+    assert again.solver == "sgd"
+    assert "output directions" in again.reason
+    monkeypatch.setattr("glai_native.fitting.free_memory", lambda device: 1000)
+    assert glai.fit(selector, x, y, progress=False, epochs=1).solver == "sgd"
+
+
+def test_a_linear_problem_is_said_to_be_one(selector):
+    x, _ = make_data()
+    y = (x[:, 0] > 0).long()
+    result = glai.fit(selector, x, y, progress=False)
+    assert "the linear model without gates is as good within one standard error" in result.reason
+
+
+def test_a_model_is_trained_in_place_and_its_structure_is_not_touched(selector):
+    x, y = make_data()
+    model = glai.GLAI(selector, glai.PathEstimator(selector.n_paths, D, C))
+    structure = {
+        name: tensor.clone() for name, tensor in selector.state_dict().items() if name != "_extra_state"
+    }
+    weight = model.estimator.weight
+    for solver in ("sgd", "dual", "statistics"):
+        before = weight.detach().clone()
+        assert glai.fit(model, x, y, solver=solver, progress=False).model is model
+        assert model.estimator.weight is weight
+        assert not torch.equal(weight, before)
+    assert all(torch.equal(selector.state_dict()[name], tensor) for name, tensor in structure.items())
+
+
+def test_values_weights_and_given_gates(selector):
+    x, _ = make_data()
+    values = torch.stack([x[:, 0].abs(), x[:, 1] * 2], dim=1)
+    weight = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    gates = selector.gates(x)
+    for solver in ("dual", "sgd", "statistics"):
+        options = {"learning_rate": 1e-2} if solver == "sgd" else {}
+        result = glai.fit(selector, x, values, gates, solver, sample_weight=weight, progress=False, **options)
+        assert result.score > result.linear_score  # minus the squared error
+
+
+def test_validation_given_or_none(selector):
+    x, y = make_data()
+    result = glai.fit(selector, x, y, solver="sgd", validation=make_data(100, 5), progress=False, epochs=3)
+    assert int(result.model.estimator.samples_seen) == 1000
+    assert not math.isnan(result.score)
+    result = glai.fit(selector, x, y, solver="sgd", validation=0, progress=False, epochs=3)
+    assert len(result.history) == 3
+    assert math.isnan(result.score)
+
+
+def test_chunks_of_a_stream_bring_new_classes(selector):
+    x, y = make_data()
+    order = y.argsort(stable=True)
+    chunks = [(x[ids], y[ids]) for ids in order.split(100)]
+    result = glai.fit(selector, iter(chunks), progress=False, l2=1.0)
+    assert result.solver == "statistics"
+    assert "never forgotten" in result.reason
+    joint = glai.PathStatistics(selector.n_paths, D, C)
+    joint.update(selector.project(x), selector.gates(x), y)
+    whole = joint.solve(1.0)
+    ours = result.model.estimator
+    assert ours.out_features == C
+    assert (ours.weight - whole.weight).abs().max() < 1e-5 * whole.weight.abs().max()
+    # A class with one sample, and fewer samples than classes
+    few = glai.fit(selector, x[:2], torch.tensor([0, 4]), progress=False)
+    assert few.model.estimator.out_features == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "sentence"),
+    [
+        ({}, {"solver": "newton"}, "solver must be one of auto, dual, sgd, statistics, got 'newton'"),
+        ({"y": None}, {}, "y must be given with x as one tensor"),
+        ({"x": []}, {}, "x must be a tensor where y is given, got list"),
+        ({"y": torch.full((1000,), -1)}, {}, "fit: y must be class indices"),
+        ({"x": torch.full((1000, D), torch.inf)}, {}, "fit: x must be finite"),
+        ({"x": torch.zeros(1000, D + 1)}, {}, r"x must be \[N, D=4\]"),
+        ({"x": torch.zeros(0, D), "y": torch.zeros(0).long()}, {}, "at least one sample"),
+        ({}, {"validation": 1.0}, r"validation must be a share in \[0, 1\)"),
+        ({}, {"sample_weight": torch.ones(3)}, r"sample_weight must be \[N=1000\], got \[3\]"),
+        (
+            {"gates": glai.pack_gates(torch.ones(1000, 5))},
+            {},
+            r"gates must be \[N=1000, P=25\], got \[1000, 5\]",
+        ),
+        ({}, {"wrong": 1}, "wrong"),
+    ],
+)
+def test_refuses(selector, arguments, options, sentence):
+    x, y = make_data()
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        glai.fit(selector, **({"x": x, "y": y} | arguments), progress=False, **options)
+
+
+def test_refuses_a_stream_of_nothing_and_other_solvers_for_one(selector):
+    with pytest.raises(ValueError, match="at least one chunk"):
+        glai.fit(selector, iter([]), progress=False)
+    with pytest.raises(ValueError, match="chunks are for the statistics, got solver='sgd'"):
+        glai.fit(selector, iter([]), solver="sgd", progress=False)
+    with pytest.raises(TypeError, match="model must be a GLAI or a PathSelector, got Linear"):
+        glai.fit(torch.nn.Linear(2, 2), *make_data())
