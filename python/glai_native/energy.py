@@ -198,7 +198,8 @@ def _import_codecarbon() -> ModuleType:
         raise ImportError("EnergyMeter: codecarbon must be installed: pip install codecarbon") from None
     # It logs every step at its import's level until a tracker sets another.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    return codecarbon
+    module: ModuleType = codecarbon
+    return module
 
 
 def _require_country(country: str) -> str:

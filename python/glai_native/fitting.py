@@ -221,7 +221,8 @@ def _fit_chunks(
             statistics.update(samples.z, samples.gates, samples.y)
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
-    estimator = statistics.solve(**({"l2": "gcv", "dtype": selector.hidden[0][0].dtype} | options))
+    solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}
+    estimator = statistics.solve(**(solve | options))
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(GLAI(selector, estimator), "statistics", reason, seconds=seconds)

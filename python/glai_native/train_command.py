@@ -185,7 +185,7 @@ def add_train_command(commands: Any) -> None:
     train.add_argument(
         "--epochs",
         type=positive_integer,
-        help="of the native loop, at most (default: 10, more for few samples)",
+        help="of the native loop, at most (default: 10 or more)",
     )
     train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.001)")
     train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
