@@ -337,8 +337,8 @@ void bind_training(py::module_& m) {
                                   execution(threads, 0)};
         check_and_run(op, check_train_steps, &OpTable::train_steps, args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "targets"_a, "sample_weight"_a, "order"_a, "directions"_a, "state"_a,
-      "step"_a, "averaged"_a, "adamw"_a, "workspace"_a, "losses"_a, "threads"_a);
+      "x"_a, "words"_a, "n_gates"_a, "targets"_a, "sample_weight"_a, "order"_a, "directions"_a,
+      "state"_a, "step"_a, "averaged"_a, "adamw"_a, "workspace"_a, "losses"_a, "threads"_a);
 }
 
 void bind_build(py::module_& m) {

@@ -145,7 +145,7 @@ struct TrainStepsArgs {
   TensorView x;      // [N, D]
   TensorView words;  // int32 [N, W]
   std::int64_t n_gates;
-  TensorView targets;  // int64 [N]: softmax cross-entropy; [N, C]: squared error
+  TensorView targets;                       // int64 [N]: softmax cross-entropy; [N, C]: squared error
   std::optional<TensorView> sample_weight;  // [N]
   TensorView order;                         // int64 [S], samples, batch after batch
   std::int64_t batch_size;
@@ -157,12 +157,12 @@ struct TrainStepsArgs {
   AdamW adamw;
 
   // Workspace of one batch of B samples.
-  TensorView batch_x;                // [B, D+1]; with directions the last columns of `hidden`
-  TensorView batch_words;            // int32 [B, W]
-  TensorView output;                 // [B, C]
-  TensorView gradient;               // [K]
-  TensorView row_losses;             // float64 [B]
-  std::optional<TensorView> hidden;  // [B, P+D+1]: g * (z.u + beta), and the features
+  TensorView batch_x;                        // [B, D+1]; with directions the last columns of `hidden`
+  TensorView batch_words;                    // int32 [B, W]
+  TensorView output;                         // [B, C]
+  TensorView gradient;                       // [K]
+  TensorView row_losses;                     // float64 [B]
+  std::optional<TensorView> hidden;          // [B, P+D+1]: g * (z.u + beta), and the features
   std::optional<TensorView> hidden_grad;     // [B, P]
   std::optional<TensorView> output_weights;  // [P+D+1, C]: V, and path o's weights
 

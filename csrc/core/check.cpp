@@ -473,7 +473,8 @@ void check_train_steps(const TrainStepsArgs& a) {
       fail("train_steps: order must be samples in [0, N=" + std::to_string(n) + "), got " +
            std::to_string(id));
     }
-    const std::int64_t target = classes ? a.targets.as<const std::int64_t>()[id * a.targets.stride[0]] : 0;
+    const std::int64_t target =
+        classes ? a.targets.as<const std::int64_t>()[id * a.targets.stride[0]] : 0;
     if (target < 0 || target >= c) {
       fail("train_steps: targets must be classes in [0, C=" + std::to_string(c) + "), got " +
            std::to_string(target));

@@ -32,7 +32,8 @@ struct AdamWStep {
         beta2(Vec<T>::broadcast(T(a.beta2))),
         one_minus_beta1(Vec<T>::broadcast(T(1 - a.beta1))),
         one_minus_beta2(Vec<T>::broadcast(T(1 - a.beta2))),
-        rate(Vec<T>::broadcast(T(-a.learning_rate / (1 - std::pow(a.beta1, static_cast<double>(step)))))),
+        rate(
+            Vec<T>::broadcast(T(-a.learning_rate / (1 - std::pow(a.beta1, static_cast<double>(step)))))),
         root_correction(
             Vec<T>::broadcast(T(1 / std::sqrt(1 - std::pow(a.beta2, static_cast<double>(step)))))),
         eps(Vec<T>::broadcast(T(a.eps))),
@@ -42,11 +43,11 @@ struct AdamWStep {
   GLAI_ALWAYS_INLINE void run(const AdamWState<T>& s, std::int64_t i, Lanes... lanes) const {
     const auto g = Vec<T>::load(s.gradient + i, lanes...);
     const auto m = one_minus_beta1.times(g).plus_product(beta1, Vec<T>::load(s.exp_avg + i, lanes...));
-    const auto v = one_minus_beta2.times(g).times(g).plus_product(
-        beta2, Vec<T>::load(s.exp_avg_sq + i, lanes...));
+    const auto v =
+        one_minus_beta2.times(g).times(g).plus_product(beta2, Vec<T>::load(s.exp_avg_sq + i, lanes...));
     const auto denominator = eps.plus_product(v.root(), root_correction);
-    const auto p = decay.times(Vec<T>::load(s.parameters + i, lanes...))
-                       .plus_product(rate, m.over(denominator));
+    const auto p =
+        decay.times(Vec<T>::load(s.parameters + i, lanes...)).plus_product(rate, m.over(denominator));
     const auto mean = Vec<T>::load(s.mean + i, lanes...);
     m.store(s.exp_avg + i, lanes...);
     v.store(s.exp_avg_sq + i, lanes...);

@@ -12,7 +12,8 @@ namespace glai::GLAI_ISA {
 GLAI_ALWAYS_INLINE double exponential(double x) { return std::exp(x); }
 
 // e^x for x <= 0, to two units in the last place, in steps that compilers turn into vectors: 2^k times
-// the Taylor polynomial of the rest, |rest| <= ln(2) / 2. Under -87, where results would be subnormal, 0.
+// the Taylor polynomial of the rest, |rest| <= ln(2) / 2. Under -87, where results would be subnormal,
+// 0.
 GLAI_ALWAYS_INLINE float exponential(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
   const float k = (x * 1.44269504f + kRound) - kRound;
@@ -46,7 +47,8 @@ GLAI_ALWAYS_INLINE double cross_entropy_row(T* row, std::int64_t c, std::int64_t
   return weight * (std::log(sum) - logit);
 }
 
-// A row of outputs [C] becomes the gradient of weight * (mean over C of (output - value)^2); returns that.
+// A row of outputs [C] becomes the gradient of weight * (mean over C of (output - value)^2); returns
+// that.
 template <class T>
 GLAI_ALWAYS_INLINE double squared_error_row(T* row, std::int64_t c, const T* values, double weight,
                                             double share) {

@@ -19,8 +19,8 @@ namespace glai::GLAI_ISA {
 
 // A matrix, or a batch of them, that lies in memory of one of the call's tensors.
 template <class T>
-GLAI_ALWAYS_INLINE TensorView view_like(const TensorView& like, T* data, std::int64_t p, std::int64_t rows,
-                                        std::int64_t columns) {
+GLAI_ALWAYS_INLINE TensorView view_like(const TensorView& like, T* data, std::int64_t p,
+                                        std::int64_t rows, std::int64_t columns) {
   TensorView v = like;
   v.data = data;
   v.ndim = 3;
@@ -84,13 +84,25 @@ double loss_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int6
   return sum * share;
 }
 
-// out[j, c] = sum_n x[n, j] * dy[n, c]: the gradient of one path that every sample has on.
+constexpr std::int64_t kOuterColumns = 128;  // of a task
+
+// out[j, c] = sum_n x[n, j] * dy[n, c]: the gradient of one path that every sample has on, a few columns
+// at a time, since one path is one task.
 template <class T>
-void outer_sums(const TensorView& x, const TensorView& dy, const TensorView& out, const Execution& exec) {
+void outer_sums(const TensorView& x, const TensorView& dy, const TensorView& out,
+                const Execution& exec) {
   std::byte* memory = scratch(Scratch::plan, x.shape[0] * sizeof(std::uint32_t));
   const TensorView words = all_on_words(reinterpret_cast<std::uint32_t*>(memory), x.shape[0]);
-  gated_matmul_weight_grad_buckets<T>(
-      {x, words, 1, dy, out, std::nullopt, false, Form::compaction, exec}, 1);
+  const EvenSplit slices(dy.shape[1], kOuterColumns);
+  const double work = static_cast<double>(x.shape[0] * x.shape[1]) * static_cast<double>(dy.shape[1]);
+  parallel_for(slices.parts, work, exec.threads, [&](std::int64_t slice) {
+    TensorView columns = dy, sums = out;
+    columns.data = dy.as<T>() + slices.begin(slice);
+    sums.data = out.as<T>() + slices.begin(slice);
+    columns.shape[1] = sums.shape[2] = slices.size(slice);
+    gated_matmul_weight_grad_buckets<T>(
+        {x, words, 1, columns, sums, std::nullopt, false, Form::compaction, {}}, 1);
+  });
 }
 
 template <class T>
