@@ -114,6 +114,7 @@ def test_many_samples_choose_l2_on_some(two_layers, monkeypatch):
 def test_conjugate_gradients_find_what_cholesky_finds(two_layers, monkeypatch):
     monkeypatch.setattr(nystrom, "ROWS", 128)
     monkeypatch.setattr(nystrom, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(nystrom, "MOST_ITERATIONS", 60)
     x, y = data(300)
     weight = torch.rand(300, generator=torch.Generator().manual_seed(9)) + 0.5
     exact = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, sample_weight=weight)
@@ -127,8 +128,7 @@ def test_conjugate_gradients_say_when_they_stop_short(two_layers, monkeypatch):
     monkeypatch.setattr(nystrom, "ROWS", 128)
     monkeypatch.setattr(nystrom, "MOST_ITERATIONS", 1)
     x, y = data(700)
-    with pytest.warns(UserWarning, match="stopped after 1 steps"):
-        glai.PathKernelModel(two_layers).fit(x, y, l2=1e-3, memory=3 * 10**6)
+    assert glai.PathKernelModel(two_layers).fit(x, y, l2=1e-3, memory=3 * 10**6).unsolved > 1e-2
 
 
 def test_centres_are_the_best_fit_in_their_span(two_layers):

@@ -36,11 +36,13 @@ class KernelFit:
         centres: the M samples that carry coefficients.
         alpha: their coefficients ``[M, C]``.
         residuals: leave-one-out ``[N, C]``; None where they are not known.
+        unsolved: relative residual of the equations, where they were solved step by step.
     """
 
     centres: PathFeatures
     alpha: Tensor
     residuals: Tensor | None
+    unsolved: float = 0.0
 
 
 def fit_by_cholesky(

@@ -66,6 +66,7 @@ class PathKernelModel:
         loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
         loo_accuracy: share of samples whose class the others predict; None for values.
         n_samples: N of the fit.
+        unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
     """
 
     def __init__(self, selector: PathSelector) -> None:
@@ -86,6 +87,7 @@ class PathKernelModel:
         self.selector = selector
         self.l2 = float("nan")
         self.n_samples = 0
+        self.unsolved = 0.0
         self.loo_error: float | None = None
         self.loo_accuracy: float | None = None
         self.centres: PathFeatures | None = None
@@ -119,7 +121,8 @@ class PathKernelModel:
 
         Every sample becomes a centre, unless ``n_centres`` says how many. A kernel matrix that fits ``memory`` is
         factored; else the same model is found by conjugate gradients on blocks of it, preconditioned by Nyström's
-        approximation, to a relative residual of 1e-2, and the leave-one-out figures stay unknown.
+        approximation, to a relative residual of 1e-2 or for 20 steps (stopping early regularises, as l2 does; see
+        ``unsolved``), and the leave-one-out figures stay unknown.
 
         Leave-one-out judges samples that the selector was trained on too kindly: its units know them.
 
@@ -161,6 +164,7 @@ class PathKernelModel:
                 "selector in float64"
             ) from None
         self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
+        self.unsolved = fit.unsolved
         self.loo_error = self.loo_accuracy = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
