@@ -42,6 +42,7 @@ from solver_runs import (
     glai_curve,
     glai_parameters,
     inference,
+    large_dual,
     mlp_curve,
     mnist,
     more_data,
@@ -50,7 +51,7 @@ from solver_runs import (
     seconds_to,
 )
 
-SECTIONS = ("mnist", "banking", "dual", "incremental", "more-data", "removal", "inference")
+SECTIONS = ("mnist", "banking", "dual", "large", "incremental", "more-data", "removal", "inference")
 
 
 Settings = MlpSettings | GlaiSettings
@@ -252,6 +253,9 @@ _RUN: dict[str, Callable[[Splits, range, bool, Console], dict[str, Any]]] = {
     "mnist": lambda s, seeds, quick, c: _race(s["mnist"], MNIST, "raw MLP", seeds, quick, c),
     "banking": lambda s, seeds, quick, c: _race(s["banking"], BANKING, "MLP, rotated", seeds, quick, c),
     "dual": lambda s, seeds, quick, c: _facts("BANKING77, dual", dual(s["banking"], quick), c),
+    "large": lambda s, seeds, quick, c: _facts(
+        "MNIST 60k, dual of two layers", large_dual(s["mnist"], quick), c
+    ),
     "incremental": lambda s, seeds, quick, c: {
         name: _facts(f"{split.name}, class-incremental", class_incremental(split, quick), c)
         for name, split in s.items()
