@@ -80,7 +80,7 @@ def arrays(**changes):
         (arrays(y_train=np.zeros(6), y_test=np.zeros(6)), "at least 2 classes, got 1"),
         (arrays(x_test=np.zeros((6, 4))), "same features, got 3 and 4"),
         ({"a": np.zeros(3)}, "must hold x_train, y_train, x_test, y_test, or x, y; got a"),
-        (arrays(x_train=np.array([{"a": 1}] * 6)), "cannot be read as .npz"),
+        (arrays(x_train=np.array([{"a": 1}] * 6)), "cannot be read|is no .npz archive"),
     ],
 )
 def test_bad_npz(tmp_path, content, sentence):
@@ -96,11 +96,11 @@ def test_other_files(tmp_path, idx_folder):
     with pytest.raises(ValueError, match="folder of MNIST IDX files or an .npz"):
         load_data(tmp_path / "data.csv")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(ValueError, match="cannot be read as .npz"):
+    with pytest.raises(ValueError, match="cannot be read|is no .npz archive"):
         load_data(tmp_path / "bad.npz")
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
-    with pytest.raises(ValueError, match="holds one array, not an archive"):
+    with pytest.raises(ValueError, match="is no .npz archive"):
         load_data(tmp_path / "array.npz")
     images = idx_folder / "t10k-images-idx3-ubyte"
     good = images.read_bytes()

@@ -70,8 +70,9 @@ def test_auto_elsewhere(selector, monkeypatch):
 
 def test_a_linear_problem_is_said_to_be_one(selector):
     x, _ = make_data()
-    y = (x[:, 0] > 0).long()
-    result = glai.fit(selector, x, y, progress=False)
+    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(2))
+    y = (x[:, 0] + 0.5 * noise > 0).long()
+    result = glai.fit(selector, x, y, solver="sgd", progress=False)
     assert "the linear model without gates is as good within one standard error" in result.reason
 
 
@@ -134,7 +135,7 @@ def test_chunks_of_a_stream_bring_new_classes(selector):
     [
         ({}, {"solver": "newton"}, "solver must be one of auto, dual, sgd, statistics, got 'newton'"),
         ({"y": None}, {}, "y must be given with x as one tensor"),
-        ({"x": []}, {}, "x must be a tensor where y is given, got list"),
+        ({"x": []}, {}, "x must be a torch.Tensor where y is given, got list"),
         ({"y": torch.full((1000,), -1)}, {}, "fit: y must be class indices"),
         ({"x": torch.full((1000, D), torch.inf)}, {}, "fit: x must be finite"),
         ({"x": torch.zeros(1000, D + 1)}, {}, r"x must be \[N, D=4\]"),
@@ -146,7 +147,7 @@ def test_chunks_of_a_stream_bring_new_classes(selector):
             {},
             r"gates must be \[N=1000, P=25\], got \[1000, 5\]",
         ),
-        ({}, {"wrong": 1}, "wrong"),
+        ({}, {"wrong": 1}, "solver 'dual' has the options l2, .* got 'wrong'"),
     ],
 )
 def test_refuses(selector, arguments, options, sentence):
@@ -162,3 +163,20 @@ def test_refuses_a_stream_of_nothing_and_other_solvers_for_one(selector):
         glai.fit(selector, iter([]), solver="sgd", progress=False)
     with pytest.raises(TypeError, match="model must be a GLAI or a PathSelector, got Linear"):
         glai.fit(torch.nn.Linear(2, 2), *make_data())
+
+
+def test_what_cannot_be_compared_or_is_worse_is_said(selector):
+    x, y = make_data()
+    few = glai.fit(selector, x[:30], y[:30], progress=False)
+    assert "3 held-out samples are too few to compare" in few.reason
+    model = glai.GLAI(selector, glai.PathEstimator(selector.n_paths, D, C))
+    y = (x[:, 0] > 0).long()
+    poor = glai.fit(model, x, y, solver="sgd", epochs=1, learning_rate=1e-7, progress=False)
+    assert "WORSE than the linear model" in poor.reason
+
+
+def test_statistics_of_many_unknowns_choose_l2_by_the_held_out_samples(selector, monkeypatch):
+    x, y = make_data()
+    monkeypatch.setattr("glai_native.solvers.GCV_UNKNOWNS", 10)
+    result = glai.fit(selector, x, y, solver="statistics", progress=False)
+    assert result.score > result.linear_score

@@ -58,7 +58,14 @@ def load_data(path: Path | None, seed: int = 0) -> LabelledData:
 
 
 def _split(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.25, random_state=seed, stratify=y)
+    if len(x) != len(y) or len(x) < 4:
+        raise ValueError(f"x and y must be as long, at least 4 samples, got {len(x)} and {len(y)}")
+    counts = np.unique(y, return_counts=True)[1]
+    # A class on both sides where that can be.
+    stratify = y if counts.min() >= 2 and len(x) // 4 >= len(counts) else None
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.25, random_state=seed, stratify=stratify
+    )
     return x_train, y_train, x_test, y_test
 
 
@@ -85,21 +92,32 @@ def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
 
 
 def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: is no .npz archive (numpy.savez writes one), or truncated")
     try:
-        arrays = np.load(path, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, not an archive")
-        with arrays:
-            names = set(arrays.files)
-            if {"x_train", "y_train", "x_test", "y_test"} <= names:
-                return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
-            if {"x", "y"} <= names:
-                return _split(arrays["x"], arrays["y"], seed)
-    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read as .npz ({error})") from None
-    raise ValueError(
-        f"{path}: must hold x_train, y_train, x_test, y_test, or x, y; got {', '.join(sorted(names)) or 'nothing'}"
-    )
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}); text labels want a str dtype, not object"
+        ) from None
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: truncated or damaged ({error})") from None
+    parts = ("x_train", "y_train", "x_test", "y_test")
+    if not set(parts) <= arrays.keys() and not {"x", "y"} <= arrays.keys():
+        raise ValueError(
+            f"{path}: must hold x_train, y_train, x_test, y_test, or x, y; got {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    for name in ("y", "y_train", "y_test"):
+        labels = arrays.get(name)
+        if labels is not None and labels.dtype.kind == "f" and (labels != labels.round()).any():
+            raise ValueError(f"{path}: {name} must be class labels, got numbers like {labels.flat[0]:g}")
+    if set(parts) <= arrays.keys():
+        return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
+    try:
+        return _split(arrays["x"], arrays["y"], seed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _from_arrays(

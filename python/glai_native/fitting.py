@@ -21,7 +21,7 @@ from glai_native.memory import free_memory
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.sgd import SgdEpoch
-from glai_native.solvers import SOLVE, Samples, sample_scores, solve_linear
+from glai_native.solvers import SOLVE, Samples, require_options, sample_scores, solve_linear
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
 from glai_native.training import epoch_progress
@@ -35,6 +35,7 @@ DUAL_SAMPLES = 20_000
 FULL_PATH_NUMBERS = 1 << 21
 VALIDATION_SHARE = 0.1
 VALIDATION_SAMPLES = 10_000  # at most
+FEWEST_COMPARED = 20  # held-out samples
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def fit(
             raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
         return _said(_fit_chunks(model, x, progress, options), progress)
     if not isinstance(x, Tensor):
-        raise TypeError(f"fit: x must be a tensor where y is given, got {type(x).__name__}")
+        raise TypeError(
+            f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
+            "makes one, and GLAIClassifier and GLAIRegressor take arrays"
+        )
     selector = model if isinstance(model, PathSelector) else model.selector
     data = Samples.read(selector, x, y, gates, sample_weight, _count_outputs(model, y))
     train, held_out = _split(selector, data, validation, seed)
@@ -125,16 +129,17 @@ def fit(
     if isinstance(model, PathSelector):
         model = _new_model(model, data.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
+    require_options(solver, options)
     solved = SOLVE[solver](model, data, train, held_out, seed, progress, options)
     seconds[solver] = time.perf_counter() - started
     result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
     if held_out is not None:
         scores = sample_scores(linear, held_out)
-        error = float(scores.std(correction=0)) / math.sqrt(len(scores))
+        error = _standard_error(scores, classes=not data.y.is_floating_point())
         score, linear_score = solved.score, float(scores.mean())
         result = replace(
             result,
-            reason=f"{result.reason}; {_comparison(score, linear_score, error)}",
+            reason=f"{result.reason}; {_comparison(score, linear_score, error, len(scores))}",
             score=score,
             linear_score=linear_score,
             standard_error=error,
@@ -228,8 +233,21 @@ def _fit_chunks(
     return FitResult(GLAI(selector, estimator), "statistics", reason, seconds=seconds)
 
 
-def _comparison(score: float, linear_score: float, error: float) -> str:
+def _standard_error(scores: Tensor, classes: bool) -> float:
+    """Of the mean; for classes two hits and two misses are added, so that none or all right has one too."""
+    if classes:
+        scores = torch.cat([scores, scores.new_tensor([0, 0, 1, 1])])
+    return float(scores.std(correction=0)) / math.sqrt(len(scores))
+
+
+def _comparison(score: float, linear_score: float, error: float, n_held_out: int) -> str:
     figures = f"{score:.4g} against {linear_score:.4g} ± {error:.2g}"
+    if n_held_out < FEWEST_COMPARED:
+        return f"{n_held_out} held-out samples are too few to compare it with the linear model ({figures})"
+    if score < linear_score - error:
+        return (
+            f"WORSE than the linear model without gates, train it longer or take another solver ({figures})"
+        )
     if score <= linear_score + error:
         return f"the linear model without gates is as good within one standard error ({figures})"
     return f"better than the linear model without gates ({figures})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,10 @@ PATIENCE = 5  # epochs without a better one, after which the native loop stops
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
 EPOCHS, STEPS = 10, 2000
 BATCH = 512
+# Unknowns beyond which cross-validation of the statistics takes minutes; l2 is then one of these shares of the mean
+# diagonal, by the held-out samples.
+GCV_UNKNOWNS = 2048
+L2_SHARES = (1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -190,13 +196,37 @@ def solve_statistics(
         device=data.z.device,
     )
     statistics.update(train.z, train.gates, train.y, train.weight)
-    solve = {"l2": "gcv", "directions": estimator.directions} | options
+    solve: dict[str, Any] = {"l2": "gcv", "directions": estimator.directions, "progress": progress} | options
+    size = estimator.n_paths * (estimator.in_features + 1)
+    if solve["l2"] == "gcv" and held_out is not None and size > GCV_UNKNOWNS:
+        scores = {}
+        for share in L2_SHARES:
+            solve["l2"] = share * statistics.mean_diagonal
+            _take_over(model, statistics.solve(**solve))
+            scores[solve["l2"]] = _score(model, held_out)
+        solve["l2"] = max(scores, key=lambda l2: scores[l2])
     _take_over(model, statistics.solve(**solve))
     score = _score(model, held_out)
     if held_out is not None and len(train) < len(data):
         statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
         _take_over(model, statistics.solve(**solve))
     return Solved(model, [], score)
+
+
+_OPTIONS_OF: dict[str, Callable[..., Any]] = {
+    "dual": PathKernelModel.fit,
+    "sgd": train_estimator,
+    "statistics": PathStatistics.solve,
+}
+_OWN = {"self", "x", "y", "estimator", "gates", "targets", "sample_weight", "validation", "seed", "progress"}
+
+
+def require_options(solver: str, options: dict[str, Any]) -> None:
+    """Refuses options that the solver does not have."""
+    known = [name for name in inspect.signature(_OPTIONS_OF[solver]).parameters if name not in _OWN]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"fit: solver '{solver}' has the options {', '.join(known)}, got '{name}'")
 
 
 SOLVE = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}

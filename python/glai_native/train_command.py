@@ -69,8 +69,11 @@ class TrainReport:
     folder: str
 
     def to_json(self) -> str:
-        """The report as JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        """The report as JSON; null where nothing was held out."""
+        figures = {
+            name: None if value != value else value for name, value in asdict(self).items()
+        }  # NaN: none
+        return json.dumps(figures, indent=2, allow_nan=False)
 
 
 def run_train(
@@ -173,7 +176,7 @@ def add_train_command(commands: Any) -> None:
     )
     train.add_argument(
         "--components",
-        type=_components,
+        type=components,
         default="auto",
         metavar="K",
         help="principal components of x to keep, 'all', or 'auto' (default)",
@@ -192,7 +195,7 @@ def add_train_command(commands: Any) -> None:
     train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
 
 
-def _components(text: str) -> int | str | None:
+def components(text: str) -> int | str | None:
     """How many principal components: a number >= 1, "all" or "auto"."""
     return {"auto": "auto", "all": None}[text] if text in ("auto", "all") else positive_integer(text)
 
