@@ -41,6 +41,38 @@ def test_round_trip(tmp_path, samples, dtype, components):
     ]
 
 
+def test_statistics_travel_with_the_model(tmp_path, selector, samples):
+    y = torch.arange(len(samples)) % 4
+    x, gates = selector.project(samples), selector.gates(samples)
+    statistics = glai.PathStatistics(selector.n_paths, x.shape[1], 4)
+    statistics.update(x, gates, y)
+    model = glai.GLAI(selector, statistics.solve(0.5), statistics)
+    model.save(tmp_path / "a")
+    loaded = glai.GLAI.load(tmp_path / "a")
+    assert loaded.estimator.provenance["l2"] == 0.5
+    loaded.save(tmp_path / "a")  # not read, kept
+    loaded.save(tmp_path / "b")
+    again = glai.GLAI.load(tmp_path / "b").statistics
+    assert again is not None
+    assert all(torch.equal(a, b) for a, b in zip(again._sums(), statistics._sums(), strict=True))
+    loaded.statistics = None
+    with pytest.raises(ValueError, match="holds statistics of another state of the model"):
+        loaded.save(tmp_path / "b")
+    loaded.save(tmp_path / "b", overwrite=True)
+    assert glai.GLAI.load(tmp_path / "b").statistics is None
+
+
+def test_foreign_statistics_are_refused(tmp_path, selector, model):
+    with pytest.raises(ValueError, match="statistics must have structure_id"):
+        model.statistics = glai.PathStatistics(selector.n_paths, 6, 4, structure_id="0" * 64)
+    with pytest.raises(ValueError, match=r"statistics must be of \[P, D, C\]"):
+        model.statistics = glai.PathStatistics(selector.n_paths, 6, 9)
+    model.save(tmp_path)
+    (tmp_path / "statistics.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        _ = glai.GLAI.load(tmp_path).statistics
+
+
 def test_identity_projection_round_trip(tmp_path, samples):
     selector = glai.PathSelector(make_mlp(6, 5, 3))
     glai.GLAI(selector, glai.PathEstimator.from_selector(selector)).save(tmp_path)

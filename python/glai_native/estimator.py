@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +56,7 @@ class PathEstimator(nn.Module):
         constant_bias: parameter ``[C]``, of path P-1.
         samples_seen: int64 scalar, how many samples it was trained on (what merging weighs by).
         on_counts: int64 ``[P, C]``, in how many of those samples of class c path p was on.
+        provenance: how the weights came about, where a solver or a merge made them: values that JSON can hold.
     """
 
     weight: nn.Parameter
@@ -65,6 +68,7 @@ class PathEstimator(nn.Module):
     constant_bias: nn.Parameter
     samples_seen: Tensor
     on_counts: Tensor
+    provenance: dict[str, Any]
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class PathEstimator(nn.Module):
         if dtype not in FLOATS:
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
+        self.provenance = {}
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:
@@ -273,6 +278,8 @@ class PathEstimator(nn.Module):
     def to_bytes(self) -> bytes:
         """An estimator file's content: weights, and what merging needs."""
         metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
+        if self.provenance:
+            metadata["provenance"] = json.dumps(self.provenance)
         if self.directions is not None:
             metadata |= {"version": DIRECTIONS_VERSION, "directions_id": directions_id(self.directions)}
         return tensors_to_bytes(self.state_dict(), metadata)
@@ -310,6 +317,10 @@ class PathEstimator(nn.Module):
                 parameter.copy_(file.tensor(name, (dtype,), tuple(parameter.shape)))
             estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
             estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
+        if "provenance" in file.metadata:
+            estimator.provenance = file.entry("provenance", json.loads)
+            if not isinstance(estimator.provenance, dict):
+                raise ValueError(f"{path}: metadata entry 'provenance' must be a JSON object")
         if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
             raise ValueError(f"{path}: counts of samples must be >= 0")
         return estimator

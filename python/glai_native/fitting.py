@@ -230,7 +230,7 @@ def _fit_chunks(
     estimator = statistics.solve(**(solve | options))
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
-    return FitResult(GLAI(selector, estimator), "statistics", reason, seconds=seconds)
+    return FitResult(GLAI(selector, estimator, statistics), "statistics", reason, seconds=seconds)
 
 
 def _standard_error(scores: Tensor, classes: bool) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
+from glai_native.statistics import STATISTICS_FILE, PathStatistics
 from glai_native.structure import KEPT_PATHS_VERSION, STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
 
 
@@ -20,12 +21,16 @@ class GLAI(nn.Module):
     Args:
         selector: the frozen structure.
         estimator: the linear model over its paths; one without a structure_id takes the selector's.
+        statistics: the sums that the estimator was solved from, where it was: what exact re-training and merging go
+            on from. They are saved and loaded with the model.
 
     Raises:
-        ValueError: the two do not belong together.
+        ValueError: they do not belong together.
     """
 
-    def __init__(self, selector: PathSelector, estimator: PathEstimator) -> None:
+    def __init__(
+        self, selector: PathSelector, estimator: PathEstimator, statistics: PathStatistics | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(selector, PathSelector) or not isinstance(estimator, PathEstimator):
             kinds = f"{type(selector).__name__} and {type(estimator).__name__}"
@@ -46,11 +51,42 @@ class GLAI(nn.Module):
         estimator.structure_id = selector.structure_id
         self.selector = selector
         self.estimator = estimator
+        self._statistics_file: Path | None = None
+        self.statistics = statistics
 
     @property
     def structure_id(self) -> str:
         """SHA-256 of the frozen structure."""
         return self.selector.structure_id
+
+    @property
+    def statistics(self) -> PathStatistics | None:
+        """The sums that the estimator was solved from, or None; a loaded model's are read when first asked for.
+
+        Raises:
+            ValueError: the model's statistics file is damaged or of another structure.
+        """
+        if self._statistics_file is not None:
+            self.statistics = PathStatistics.load(self._statistics_file, self.structure_id)
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, statistics: PathStatistics | None) -> None:
+        if statistics is not None:
+            if statistics.structure_id not in (None, self.structure_id):
+                raise ValueError(
+                    f"GLAI: statistics must have structure_id {self.structure_id[:12]}… like the selector, "
+                    f"got {(statistics.structure_id or '')[:12]}…"
+                )
+            sizes, expected = (
+                [owner.n_paths, owner.in_features, owner.out_features]
+                for owner in (statistics, self.estimator)
+            )
+            if sizes != expected:
+                raise ValueError(f"GLAI: statistics must be of [P, D, C] = {expected}, got {sizes}")
+            statistics.structure_id = self.structure_id
+        self._statistics = statistics
+        self._statistics_file = None
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
@@ -60,32 +96,46 @@ class GLAI(nn.Module):
         return cast(Tensor, self.estimator(z, gates))
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes ``structure.safetensors`` and ``estimator.safetensors``, each whole or not at all.
+        """Writes ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
+
+        Each is whole or not at all.
 
         A full disk leaves what was there. A kill between the two renames, while a model of *another* structure is
         overwritten, leaves files that do not belong together; :meth:`load` refuses them.
 
         Args:
             folder: made when it is not there. An estimator of the same structure in it is replaced.
-            overwrite: also replace a model of another structure.
+            overwrite: also replace a model of another structure, and remove statistics that this model lacks.
 
         Raises:
-            ValueError: the folder holds a model of another structure and ``overwrite`` is False.
+            ValueError: the folder holds a model of another structure, or statistics where this model has none, and
+                ``overwrite`` is False.
         """
         folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
-        write_files(
-            {
-                folder / STRUCTURE_FILE: self.selector.to_bytes(),
-                folder / ESTIMATOR_FILE: self.estimator.to_bytes(),
-            }
-        )
+        file = folder / STATISTICS_FILE
+        contents = {
+            folder / STRUCTURE_FILE: self.selector.to_bytes(),
+            folder / ESTIMATOR_FILE: self.estimator.to_bytes(),
+        }
+        # Its own file, not read since: as it should be already.
+        unread = self._statistics_file is not None and self._statistics_file.resolve() == file.resolve()
+        if not unread and self.statistics is not None:
+            contents[file] = self.statistics.to_bytes()
+        elif not unread and file.exists() and not overwrite:
+            raise ValueError(
+                f"GLAI.save: {file} holds statistics of another state of the model, which has none now; "
+                "save to another folder, or pass overwrite=True to remove them"
+            )
+        write_files(contents)
+        if not unread and file not in contents:
+            file.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GLAI:
         """Opens a folder that :meth:`save` wrote.
 
         Raises:
-            FileNotFoundError: a file is missing.
+            FileNotFoundError: the structure or the estimator is missing.
             ValueError: a file is damaged, of another format, or the two are of different structures.
         """
         folder = Path(folder)
@@ -93,7 +143,10 @@ class GLAI(nn.Module):
         estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
         if estimator.structure_id is None:
             raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
-        return cls(selector, estimator)
+        model = cls(selector, estimator)
+        if (folder / STATISTICS_FILE).exists():
+            model._statistics_file = folder / STATISTICS_FILE
+        return model
 
 
 def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:

@@ -147,6 +147,8 @@ def solve_dual(
     _take_over(model, estimator)
     model.estimator.samples_seen.zero_()
     _record(model, data)
+    model.estimator.provenance = {"solver": "dual", "l2": dual.l2}
+    model.statistics = None
     return Solved(model, [], score)
 
 
@@ -174,6 +176,8 @@ def solve_sgd(
         **(settings | options),
     )
     _record(model, train)
+    model.estimator.provenance = {"solver": "sgd"}
+    model.statistics = None
     return Solved(model, history, _score(model, held_out))
 
 
@@ -210,6 +214,7 @@ def solve_statistics(
     if held_out is not None and len(train) < len(data):
         statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
         _take_over(model, statistics.solve(**solve))
+    model.statistics = statistics
     return Solved(model, [], score)
 
 
@@ -235,6 +240,7 @@ SOLVE = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
 def _take_over(model: GLAI, estimator: PathEstimator) -> None:
     """The model's estimator, in place, becomes ``estimator``, whatever its dtype."""
     model.estimator.load_state_dict(estimator.state_dict())
+    model.estimator.provenance = estimator.provenance
 
 
 def _record(model: GLAI, samples: Samples) -> None:

@@ -25,6 +25,7 @@ from glai_native.ridge import solve_ridge
 from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
 from glai_native.training import epoch_progress
 
+STATISTICS_FILE = "statistics.safetensors"
 STATISTICS_FORMAT = "glai-statistics"
 
 # Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
@@ -306,6 +307,7 @@ class PathStatistics:
         estimator = paths.estimator(solution, self.structure_id, dtype or self.dtype)
         estimator.samples_seen.fill_(self.n_samples)
         estimator.on_counts.copy_(self.on_counts)
+        estimator.provenance = {"solver": "statistics", "l2": float(l2), "mean_diagonal": self.mean_diagonal}
         return estimator
 
     @torch.no_grad()
