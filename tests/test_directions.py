@@ -80,6 +80,9 @@ def test_random_directions(tmp_path, dtype):
     assert bool((extended[-1] == 0).all())
     assert float(extended[:, 4:].std()) == pytest.approx(float(directions.std()), rel=0.1)
     assert torch.equal(glai.extend_directions(directions, 3, seed=5), extended)
+    assert not torch.equal(glai.extend_directions(directions, 4)[:, 4:], directions)
+    one_by_one = glai.extend_directions(glai.extend_directions(directions, 1), 1)
+    assert abs(float(torch.corrcoef(one_by_one.T)[4, 5])) < 0.2
 
 
 def test_directions_id():

@@ -29,6 +29,7 @@ from glai_native.path_kernel_model import PathKernelModel
 from glai_native.path_matrices import path_gram, path_kernel
 from glai_native.projection import InputProjection
 from glai_native.pruning import prune
+from glai_native.retraining import retrain
 from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.store import GateDataset, GateStore
@@ -74,6 +75,7 @@ __all__ = [
     "path_kernel",
     "prune",
     "replace_mlp",
+    "retrain",
     "train_estimator",
     "train_structure",
 ]

@@ -6,6 +6,7 @@ import gzip
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +16,33 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+Label = int | float | str
+
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Features float32 ``[N, D]`` and class indices int64 ``[N]``, split into train and test."""
+    """Features float32 ``[N, D]`` and class indices int64 ``[N]``, split into train and test.
+
+    Attributes:
+        classes: the label of each class index.
+    """
 
     name: str
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
-    n_classes: int
+    classes: list[Label]
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return len(self.classes)
 
 
-def load_data(path: Path | None, seed: int = 0) -> LabelledData:
+def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -> LabelledData:
     """Loads a data set.
 
     Args:
@@ -38,10 +50,11 @@ def load_data(path: Path | None, seed: int = 0) -> LabelledData:
             for test); a folder: MNIST's IDX files, plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``,
             or ``x, y`` (a quarter for test).
         seed: of the split, where we make it.
+        classes: labels that have an index already, a model's; others are numbered after them.
     """
     if path is None or (path == Path("digits") and not path.exists()):
         digits = load_digits()
-        return _from_arrays("digits", *_split(digits.data, digits.target, seed))
+        return _from_arrays("digits", *_split(digits.data, digits.target, seed), classes)
     if path.is_dir():
         parts = [
             _read_idx(path, f"{part}-{kind}", magic)
@@ -49,12 +62,13 @@ def load_data(path: Path | None, seed: int = 0) -> LabelledData:
             for kind, magic in (("images-idx3-ubyte", IDX_IMAGES), ("labels-idx1-ubyte", IDX_LABELS))
         ]
         x_train, y_train, x_test, y_test = parts
-        return _from_arrays(path.name, x_train / np.float32(255), y_train, x_test / np.float32(255), y_test)
+        x_train, x_test = (x / np.float32(255) for x in (x_train, x_test))
+        return _from_arrays(path.name, x_train, y_train, x_test, y_test, classes)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.suffix != ".npz":
         raise ValueError(f"{path}: data must be a folder of MNIST IDX files or an .npz file")
-    return _from_arrays(path.stem, *_read_npz(path, seed))
+    return _from_arrays(path.stem, *_read_npz(path, seed), classes)
 
 
 def _split(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -121,7 +135,12 @@ def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _from_arrays(
-    name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
+    name: str,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    known: Sequence[Label],
 ) -> LabelledData:
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not len(x):
@@ -134,12 +153,14 @@ def _from_arrays(
             raise ValueError(
                 f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large or other values"
             )
-    classes, y_train = np.unique(y_train, return_inverse=True)
-    unseen = np.setdiff1d(y_test, classes)
-    if len(unseen):
-        raise ValueError(
-            f"{name}: every test label must occur in train, got {unseen.tolist()[0]!r} in test only"
-        )
+    found = np.unique(y_train).tolist()
+    if known and isinstance(known[0], str) != isinstance(found[0], str):
+        raise ValueError(f"{name}: labels must be like the model's, {known[0]!r}, got {found[0]!r}")
+    classes = [*known, *(label for label in found if label not in known)]
+    index = {label: i for i, label in enumerate(classes)}
+    unseen = [label for label in np.unique(y_test).tolist() if label not in index]
+    if unseen:
+        raise ValueError(f"{name}: every test label must occur in train, got {unseen[0]!r} in test only")
     if len(classes) < 2:
         raise ValueError(f"{name}: train must have at least 2 classes, got {len(classes)}")
     x_train, x_test = (
@@ -149,12 +170,8 @@ def _from_arrays(
         raise ValueError(
             f"{name}: train and test must have the same features, got {x_train.shape[1]} and {x_test.shape[1]}"
         )
-    y_test = np.searchsorted(classes, y_test)
-    return LabelledData(
-        name,
-        torch.from_numpy(x_train),
-        torch.from_numpy(y_train.astype(np.int64)),
-        torch.from_numpy(x_test),
-        torch.from_numpy(y_test.astype(np.int64)),
-        len(classes),
+    train, test = (
+        (torch.from_numpy(x), torch.tensor([index[label] for label in y.tolist()]))
+        for x, y in ((x_train, y_train), (x_test, y_test))
     )
+    return LabelledData(name, *train, *test, classes)

@@ -5,6 +5,7 @@ The last row is zero: path P-1, always on, keeps weights of its own.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def output_directions(
         out_features = output[0].shape[0]
     if out_features < 1:
         raise ValueError(f"output_directions: out_features must be >= 1, got {out_features}")
-    directions = _normal((selector.n_paths, out_features), seed)
+    directions = _normal(selector.n_paths, range(out_features), seed)
     weight = None if output is None or random else output[0].double().cpu()
     if weight is not None and len(weight) == out_features and bool(weight.any()):
         _by_last_unit(selector, directions)[:] = weight.T / weight.square().mean().sqrt()
@@ -78,14 +79,18 @@ def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
     Args:
         directions: V, ``[P, C]``.
         k: how many columns to append.
-        seed: equal seeds give equal columns, so that owners of copies extend them alike.
+        seed: equal seeds give equal columns, so that owners of copies extend them alike, at once or one by one.
 
     Returns:
         ``[P, C + k]``; row P-1 stays zero.
     """
     if k < 1:
         raise ValueError(f"extend_directions: k must be >= 1, got {k}")
-    added = _normal((len(directions), k), seed) * directions[:-1].double().square().mean().sqrt().cpu()
+    n_paths, n_outputs = directions.shape
+    added = (
+        _normal(n_paths, range(n_outputs, n_outputs + k), seed)
+        * directions[:-1].double().square().mean().sqrt().cpu()
+    )
     added[-1] = 0
     return torch.cat([directions, added.to(directions)], dim=1)
 
@@ -113,5 +118,7 @@ def require_directions(owner: str, directions: Tensor, n_paths: int, out_feature
         )
 
 
-def _normal(shape: tuple[int, int], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def _normal(n_paths: int, outputs: range, seed: int) -> Tensor:
+    """A column for each output, of a generator of its own: columns that are added later differ from all before."""
+    columns = [np.random.default_rng([seed, output]).standard_normal(n_paths) for output in outputs]
+    return torch.from_numpy(np.stack(columns, axis=1))

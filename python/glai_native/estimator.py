@@ -57,6 +57,8 @@ class PathEstimator(nn.Module):
         samples_seen: int64 scalar, how many samples it was trained on (what merging weighs by).
         on_counts: int64 ``[P, C]``, in how many of those samples of class c path p was on.
         provenance: how the weights came about, where a solver or a merge made them: values that JSON can hold.
+        class_labels: what the data call class 0, 1, ...; None where outputs have no names. Kept with the weights, so
+            that data which come later, or hold some of the classes, are numbered alike.
     """
 
     weight: nn.Parameter
@@ -69,6 +71,7 @@ class PathEstimator(nn.Module):
     samples_seen: Tensor
     on_counts: Tensor
     provenance: dict[str, Any]
+    class_labels: list[int | float | str] | None
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class PathEstimator(nn.Module):
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
         self.provenance = {}
+        self.class_labels = None
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:
@@ -225,7 +229,7 @@ class PathEstimator(nn.Module):
 
     @torch.no_grad()
     def add_outputs(self, k: int, seed: int = 0) -> None:
-        """Appends ``k`` outputs, in place; what the others compute does not change.
+        """Appends ``k`` outputs, in place; what the others compute does not change. Class labels are given anew.
 
         Full paths get zero columns. With directions, V gets random columns (:func:`extend_directions`), so that the new
         outputs are random functions of the paths until they are trained, and path P-1 zero columns. Parameters are
@@ -246,6 +250,7 @@ class PathEstimator(nn.Module):
             wider = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
             setattr(self, name, wider)
         self.on_counts = _with_zero_columns(self.on_counts, k)
+        self.class_labels = None
 
     def get_extra_state(self) -> str:
         """The structure_id, part of ``state_dict``."""
@@ -280,6 +285,8 @@ class PathEstimator(nn.Module):
         metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
         if self.provenance:
             metadata["provenance"] = json.dumps(self.provenance)
+        if self.class_labels is not None:
+            metadata["class_labels"] = json.dumps(self.class_labels)
         if self.directions is not None:
             metadata |= {"version": DIRECTIONS_VERSION, "directions_id": directions_id(self.directions)}
         return tensors_to_bytes(self.state_dict(), metadata)
@@ -321,6 +328,11 @@ class PathEstimator(nn.Module):
             estimator.provenance = file.entry("provenance", json.loads)
             if not isinstance(estimator.provenance, dict):
                 raise ValueError(f"{path}: metadata entry 'provenance' must be a JSON object")
+        if "class_labels" in file.metadata:
+            labels = file.entry("class_labels", json.loads)
+            if not isinstance(labels, list) or len(labels) != out_features:
+                raise ValueError(f"{path}: metadata entry 'class_labels' must list C={out_features} labels")
+            estimator.class_labels = labels
         if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
             raise ValueError(f"{path}: counts of samples must be >= 0")
         return estimator

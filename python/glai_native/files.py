@@ -63,7 +63,17 @@ def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> b
     """
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(host, dict(metadata) | {"crc32": str(_crc32(host))})
+    return _in_order(save(host, dict(metadata) | {"crc32": str(_crc32(host))}))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its metadata sorted, so that equal models are equal bytes: the library shuffles them."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[begin:]])
 
 
 def hash_values(header: Any, tensors: Iterable[Tensor]) -> str:

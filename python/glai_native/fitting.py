@@ -111,14 +111,14 @@ def fit(
             raise ValueError("fit: y must be given with x as one tensor, got None")
         if solver not in ("auto", "statistics"):
             raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
-        return _said(_fit_chunks(model, x, progress, options), progress)
+        return announce(_fit_chunks(model, x, progress, options), progress)
     if not isinstance(x, Tensor):
         raise TypeError(
             f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
             "makes one, and GLAIClassifier and GLAIRegressor take arrays"
         )
     selector = model if isinstance(model, PathSelector) else model.selector
-    data = Samples.read(selector, x, y, gates, sample_weight, _count_outputs(model, y))
+    data = Samples.read(selector, x, y, gates, sample_weight, count_outputs(model, y))
     train, held_out = _split(selector, data, validation, seed)
     started = time.perf_counter()
     linear = solve_linear(train, held_out, seed)
@@ -144,7 +144,7 @@ def fit(
             linear_score=linear_score,
             standard_error=error,
         )
-    return _said(result, progress)
+    return announce(result, progress)
 
 
 def choose_solver(model: GLAI | PathSelector, n_samples: int, n_outputs: int) -> tuple[str, str]:
@@ -159,7 +159,8 @@ def choose_solver(model: GLAI | PathSelector, n_samples: int, n_outputs: int) ->
     return "dual", f"at {n_samples:,} samples the closed form is quick, and as accurate as any"
 
 
-def _count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
+def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
+    """C: the model's, or for a selector that of the targets."""
     if isinstance(model, GLAI):
         return model.estimator.out_features
     if not isinstance(y, Tensor) or not y.numel():
@@ -215,7 +216,7 @@ def _fit_chunks(
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
         for x, y in bar.track(chunks, description="statistics"):
-            n_outputs = max(_count_outputs(selector, y), 0 if statistics is None else statistics.out_features)
+            n_outputs = max(count_outputs(selector, y), 0 if statistics is None else statistics.out_features)
             samples = Samples.read(selector, x, y, None, None, n_outputs)
             if statistics is None:
                 statistics = PathStatistics(
@@ -253,7 +254,8 @@ def _comparison(score: float, linear_score: float, error: float, n_held_out: int
     return f"better than the linear model without gates ({figures})"
 
 
-def _said(result: FitResult, progress: bool) -> FitResult:
+def announce(result: FitResult, progress: bool) -> FitResult:
+    """Says the reason on standard error, where progress is shown."""
     if progress:
         Console(stderr=True).print(result.reason, highlight=False, soft_wrap=True)
     return result

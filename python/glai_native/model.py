@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -13,6 +13,9 @@ from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
 from glai_native.statistics import STATISTICS_FILE, PathStatistics
 from glai_native.structure import KEPT_PATHS_VERSION, STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
+
+if TYPE_CHECKING:
+    from glai_native.fitting import FitResult
 
 
 class GLAI(nn.Module):
@@ -94,6 +97,19 @@ class GLAI(nn.Module):
         if gates is None:
             gates = self.selector.path_gates(self.selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))
+
+    def add_outputs(self, k: int, seed: int = 0) -> None:
+        """Appends ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
+        statistics = self.statistics
+        self.estimator.add_outputs(k, seed)
+        if statistics is not None:
+            statistics.add_outputs(k)
+
+    def retrain(self, x: Tensor, y: Tensor, **options: Any) -> FitResult:
+        """Trains the numbers on new data and leaves the structure as it is: :func:`glai_native.retrain`."""
+        from glai_native.retraining import retrain  # makes models itself
+
+        return retrain(self, x, y, **options)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.

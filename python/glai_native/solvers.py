@@ -144,7 +144,7 @@ def solve_dual(
         estimator = dual.to_estimator()
     except MemoryError:
         return Solved(dual, [], score)
-    _take_over(model, estimator)
+    take_over(model, estimator)
     model.estimator.samples_seen.zero_()
     _record(model, data)
     model.estimator.provenance = {"solver": "dual", "l2": dual.l2}
@@ -206,14 +206,14 @@ def solve_statistics(
         scores = {}
         for share in L2_SHARES:
             solve["l2"] = share * statistics.mean_diagonal
-            _take_over(model, statistics.solve(**solve))
+            take_over(model, statistics.solve(**solve))
             scores[solve["l2"]] = _score(model, held_out)
         solve["l2"] = max(scores, key=lambda l2: scores[l2])
-    _take_over(model, statistics.solve(**solve))
+    take_over(model, statistics.solve(**solve))
     score = _score(model, held_out)
     if held_out is not None and len(train) < len(data):
         statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
-        _take_over(model, statistics.solve(**solve))
+        take_over(model, statistics.solve(**solve))
     model.statistics = statistics
     return Solved(model, [], score)
 
@@ -237,7 +237,7 @@ def require_options(solver: str, options: dict[str, Any]) -> None:
 SOLVE = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
 
 
-def _take_over(model: GLAI, estimator: PathEstimator) -> None:
+def take_over(model: GLAI, estimator: PathEstimator) -> None:
     """The model's estimator, in place, becomes ``estimator``, whatever its dtype."""
     model.estimator.load_state_dict(estimator.state_dict())
     model.estimator.provenance = estimator.provenance

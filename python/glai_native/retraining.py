@@ -1,0 +1,115 @@
+"""Re-training: new data, the same structure."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from glai_native.fitting import FitResult, announce, count_outputs, fit
+from glai_native.gates import PackedGates
+from glai_native.model import GLAI
+from glai_native.solvers import Samples, require_options, take_over
+
+
+def retrain(
+    model: GLAI,
+    x: Tensor,
+    y: Tensor,
+    gates: PackedGates | None = None,
+    *,
+    increment: bool = False,
+    solver: str = "auto",
+    sample_weight: Tensor | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> FitResult:
+    """Trains a model's numbers on new data, in place; its structure stays as it is, byte for byte.
+
+    Classes that the model does not have yet add outputs. Without ``increment``, x and y are all the data that the
+    model is to know (:func:`glai_native.fit`). With it they join what it has seen: the model's statistics take them
+    in, and its weights are then those of all data together (same l2), without any of the earlier samples and whatever
+    the order in which classes come.
+
+    Args:
+        model: what is re-trained.
+        x: raw ``[N, in_features]``.
+        y: class indices ``[N]``, or values ``[N, C]``.
+        gates: path gates of x where they are known already.
+        increment: x and y are to be added to what the model has seen.
+        solver: as :func:`glai_native.fit`. For an increment ``"auto"`` and ``"statistics"`` are exact and need a model
+            that has statistics (one trained with ``solver="statistics"``); ``"sgd"`` trains on the new samples alone,
+            and so forgets earlier ones.
+        sample_weight: ``[N]``, >= 0.
+        seed: as :func:`glai_native.fit`, and of the directions of outputs that are added.
+        progress: bars on standard error, and what was done.
+        **options: of the solver. For exact increments ``l2``; by default it keeps the share of the statistics' mean
+            diagonal that it had when the model was last solved.
+
+    Returns:
+        A :class:`FitResult`; an exact increment is not scored, no sample is held out.
+
+    Raises:
+        ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
+            fit the model.
+    """
+    known = model.estimator.out_features
+    samples = Samples.read(
+        model.selector, x, y, gates, sample_weight, max(known, count_outputs(model.selector, y))
+    )
+    if increment and solver in ("auto", "statistics"):
+        return announce(_add(model, samples, seed, progress, options), progress)
+    if increment and solver != "sgd":
+        raise ValueError(f"retrain: an increment's solver must be 'statistics' or 'sgd', got {solver!r}")
+    if samples.n_outputs > known:
+        model.add_outputs(samples.n_outputs - known, seed)
+    if not increment:
+        model.estimator.samples_seen.zero_()
+        model.estimator.on_counts.zero_()
+    return fit(
+        model,
+        x,
+        y,
+        samples.gates,
+        solver,
+        sample_weight=sample_weight,
+        seed=seed,
+        progress=progress,
+        **options,
+    )
+
+
+def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict[str, Any]) -> FitResult:
+    """The samples join the statistics, which are solved again."""
+    statistics = model.statistics
+    if statistics is None:
+        raise ValueError(
+            "retrain: an increment needs the model's statistics, which it does not have; train it with "
+            "solver='statistics', or pass solver='sgd', which trains on the new samples alone and forgets"
+        )
+    require_options("statistics", options)
+    started = time.perf_counter()
+    if samples.n_outputs > statistics.out_features:
+        model.add_outputs(samples.n_outputs - statistics.out_features, seed)
+    part = samples.z, samples.gates, samples.y, samples.weight
+    statistics.update(*part)
+    solved = model.estimator.provenance
+    share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
+    solve: dict[str, Any] = {
+        "l2": "gcv" if share is None else share * statistics.mean_diagonal,
+        "directions": model.estimator.directions,
+        "progress": progress,
+    }
+    try:
+        estimator = statistics.solve(**(solve | options))
+    except BaseException:
+        statistics.downdate(*part)
+        raise
+    take_over(model, estimator)
+    reason = (
+        f"statistics: {len(samples):,} samples joined {statistics.n_samples - len(samples):,}, none is forgotten; "
+        f"l2 = {estimator.provenance['l2']:.4g}"
+    )
+    return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
