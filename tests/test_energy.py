@@ -122,5 +122,7 @@ def test_without_codecarbon(monkeypatch):
         return plain(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match="codecarbon must be installed: pip install codecarbon"):
+    with pytest.raises(
+        ImportError, match=r"codecarbon must be installed: pip install 'glai-native\[energy\]'"
+    ):
         glai.EnergyMeter("selector")

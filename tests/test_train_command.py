@@ -74,3 +74,17 @@ def test_bad_options(archive, capsys):
         main([*common, "--components", "abc"])
     assert "invalid components value: 'abc'" in capsys.readouterr().err
     assert not (archive.parent / "m").exists()
+
+
+def test_energy_of_the_phases_and_of_the_mlp(archive, capsys):
+    pytest.importorskip("codecarbon")
+    common = ["train", str(archive), "--hidden", "8", "--structure-epochs", "3", "--out"]
+    assert main([*common, str(archive.parent / "m"), "--energy", "--country", "ESP", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [phase["phase"] for phase in report["energy"]] == ["structure", "estimator", "MLP"]
+    assert all(phase["joules"] > 0 and phase["how"] for phase in report["energy"])
+    assert report["mlp"]["test"] > 0.5
+    assert main([*common, str(archive.parent / "n"), "--country", "ESP"]) == 2
+    assert "--country needs --energy" in capsys.readouterr().err
+    assert main([*common, str(archive.parent / "n"), "--energy", "--country", "XX"]) == 2
+    assert "three-letter ISO code" in capsys.readouterr().err

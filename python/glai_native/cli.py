@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError) as error:
         sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
         if isinstance(error, OSError) and error.strerror:
             sentence = f"{error.filename}: {error.strerror}"

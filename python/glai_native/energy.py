@@ -195,7 +195,9 @@ def _import_codecarbon() -> ModuleType:
     try:
         import codecarbon
     except ImportError:
-        raise ImportError("EnergyMeter: codecarbon must be installed: pip install codecarbon") from None
+        raise ImportError(
+            "EnergyMeter: codecarbon must be installed: pip install 'glai-native[energy]'"
+        ) from None
     # It logs every step at its import's level until a tracker sets another.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
     module: ModuleType = codecarbon

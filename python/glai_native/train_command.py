@@ -1,29 +1,24 @@
-"""``glai train``: structure, numbers, test, files."""
+"""``glai train``: its arguments and tables."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from glai_native.command import add_command, add_out, positive_integer, require_new_folder, seed
-from glai_native.data import Label, LabelledData, load_data
+from glai_native.data import Label, load_data
+from glai_native.energy import energy_table
 from glai_native.estimator import ESTIMATOR_FILE
-from glai_native.fitting import SOLVERS, fit
-from glai_native.learners import train_selector
+from glai_native.fitting import SOLVERS
 from glai_native.model import GLAI
-from glai_native.path_kernel_model import PathKernelModel
-from glai_native.retraining import retrain
 from glai_native.structure import STRUCTURE_FILE, PathSelector
+from glai_native.train_run import TrainReport, TrainSettings, run_train
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -31,134 +26,12 @@ examples:
   glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
   glai train data.npz --out model --solver sgd --epochs 5 --seed 1
   glai train data.npz --out model --components 50 --json
+  glai train digits --out model --energy --country ESP   joules, beside those of the MLP of the same layers
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
   glai train new.npz --structure model --increment --out more     joins new samples, new classes too
 """
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What ``glai train`` is told.
-
-    Attributes:
-        hidden: units of the selector's hidden layers.
-        n_components: as :func:`~glai_native.learners.train_selector`.
-        structure_epochs: at most.
-        solver: as :func:`~glai_native.fit`.
-        options: of the solver.
-        seed: of everything.
-        structure: folder of the model whose structure is kept; None: a new one is trained.
-        increment: the data join what that model has seen.
-    """
-
-    hidden: Sequence[int] = (128,)
-    n_components: int | str | None = "auto"
-    structure_epochs: int = 20
-    solver: str = "auto"
-    options: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    structure: str | None = None
-    increment: bool = False
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What ``glai train`` did; ``--json`` prints it. Scores are accuracies, seconds wall time of each part."""
-
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    structure: dict[str, Any]
-    solver: str
-    reason: str
-    validation: float
-    linear_validation: float
-    test: float
-    parameters: dict[str, int]
-    seconds: dict[str, float]
-    folder: str
-
-    def to_json(self) -> str:
-        """The report as JSON; null where nothing was held out."""
-        figures = {
-            name: None if value != value else value for name, value in asdict(self).items()
-        }  # NaN: none
-        return json.dumps(figures, indent=2, allow_nan=False)
-
-
-def run_train(
-    data: LabelledData,
-    folder: Path,
-    settings: TrainSettings,
-    kept: GLAI | PathSelector | None = None,
-    *,
-    progress: bool = True,
-) -> TrainReport:
-    """Trains a model on the data's training part, tests it, and saves it.
-
-    Args:
-        data: what to learn; its classes are numbered as those of ``kept``.
-        folder: new or empty, so that no model is overwritten.
-        settings: sizes, solver, seed.
-        kept: whose structure is kept; None: one is trained.
-        progress: bars on standard error.
-    """
-    require_new_folder(folder)
-    started = time.perf_counter()
-    if kept is None:
-        kept = train_selector(
-            data.x_train,
-            data.y_train,
-            data.n_classes,
-            settings.hidden,
-            settings.n_components,
-            epochs=settings.structure_epochs,
-            seed=settings.seed,
-            progress=progress,
-        )
-    seconds = {"structure": time.perf_counter() - started}
-    options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
-    options |= settings.options
-    if isinstance(kept, GLAI):
-        result = retrain(kept, data.x_train, data.y_train, increment=settings.increment, **options)
-    else:
-        result = fit(kept, data.x_train, data.y_train, **options)
-    model = result.model
-    selector = model.selector
-    if isinstance(model, GLAI):
-        model.estimator.class_labels = data.classes
-    model.save(folder)
-    with torch.no_grad():
-        scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
-    hidden = sum(weight.numel() + bias.numel() for weight, bias in selector.hidden)
-    projection = sum(buffer.numel() for buffer in selector.projection.buffers())
-    trained = sum(p.numel() for p in model.estimator.parameters()) if isinstance(model, GLAI) else 0
-    return TrainReport(
-        data={
-            "name": data.name,
-            "train": len(data.x_train),
-            "test": len(data.x_test),
-            "features": data.x_train.shape[1],
-            "classes": data.n_classes,
-        },
-        settings=asdict(settings),
-        structure={
-            "structure_id": selector.structure_id,
-            "z_features": selector.z_features,
-            "layer_widths": list(selector.widths),
-            "paths": selector.n_paths,
-            "kept_from": settings.structure,
-        },
-        solver=result.solver,
-        reason=result.reason,
-        validation=result.score,
-        linear_validation=result.linear_score,
-        test=float((scores.argmax(1) == data.y_test).double().mean()),
-        parameters={"projection": projection, "selector": hidden, "trained": trained},
-        seconds=seconds | result.seconds,
-        folder=str(folder),
-    )
 
 
 def print_train_report(report: TrainReport, console: Console) -> None:
@@ -168,6 +41,8 @@ def print_train_report(report: TrainReport, console: Console) -> None:
         scores.add_column(heading, justify="left" if not heading else "right")
     scores.add_row("linear softmax", _share(report.linear_validation), "")
     scores.add_row(f"GLAI ({report.solver})", _share(report.validation), _share(report.test))
+    if report.mlp is not None:
+        scores.add_row("MLP, same layers", _share(report.mlp["validation"]), _share(report.mlp["test"]))
     console.print(scores)
     facts = Table(show_header=False, box=SIMPLE)
     structure = f"{report.structure['layer_widths']} units, {report.structure['paths']} paths"
@@ -179,6 +54,8 @@ def print_train_report(report: TrainReport, console: Console) -> None:
     facts.add_row("solver", report.reason)
     facts.add_row("saved in", report.folder)
     console.print(facts)
+    if report.energy:
+        console.print(energy_table(report.energy))
 
 
 def _share(score: float) -> str:
@@ -225,6 +102,14 @@ def add_train_command(commands: Any) -> None:
     )
     train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.001)")
     train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
+    train.add_argument(
+        "--energy",
+        action="store_true",
+        help="joules and CO2 of each phase, and of the MLP of the same layers",
+    )
+    train.add_argument(
+        "--country", metavar="ISO", help="whose grid CO2 is of, such as ESP (default: the world's)"
+    )
     train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
 
 
@@ -242,6 +127,8 @@ def _train(arguments: argparse.Namespace) -> int:
         "structure_epochs": arguments.structure_epochs,
     }
     shape = {name: value for name, value in shape.items() if value is not None}
+    if arguments.country is not None and not arguments.energy:
+        raise ValueError("--country needs --energy")
     if arguments.structure is not None and shape:
         raise ValueError(
             "--hidden, --components and --structure-epochs are of a new structure, not of --structure"
@@ -256,8 +143,10 @@ def _train(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         structure=None if kept is None else str(arguments.structure),
         increment=arguments.increment,
+        energy=arguments.energy,
+        country=arguments.country,
     )
-    data = load_data(arguments.data, arguments.seed, known_classes(kept))
+    data = load_data(arguments.data, arguments.seed, _known_classes(kept))
     report = run_train(data, arguments.out, settings, kept)
     if arguments.json:
         print(report.to_json())
@@ -273,7 +162,7 @@ def _load_kept(folder: Path) -> GLAI | PathSelector:
     return PathSelector.load(folder / STRUCTURE_FILE)
 
 
-def known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
+def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
     """Labels of a model's outputs, which data that it is re-trained on must be numbered by."""
     if not isinstance(kept, GLAI):
         return ()
