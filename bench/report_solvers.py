@@ -179,6 +179,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
         target = 100 * results[section]["target"]
         panel.axhline(target, color="black", linewidth=0.8, linestyle=":")
         panel.set(title=title, xlabel="seconds of training", xscale="log", ylim=(target - 4, target + 1))
+        panel.set_xticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+        panel.xaxis.minorticks_off()
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small", loc="lower right")
     picture.axes[0].set_ylabel("validation accuracy, %")

@@ -35,6 +35,8 @@ examples:
 MERGE_EXAMPLES = """\
 examples:
   glai merge site-a site-b site-c -o merged
+  glai merge site-a site-b -o merged --method statistics       as if trained on all data in one place
+  glai merge site-a site-b -o merged --method activations_classes --json
 """
 BENCH_EXAMPLES = """\
 examples:
@@ -97,7 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     merge = add_command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
     merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
     add_out(merge)
-    merge.add_argument("--method", choices=METHODS, default="samples", help="default: %(default)s")
+    merge.add_argument(
+        "--method",
+        choices=METHODS,
+        default="samples",
+        help="weights averaged by samples (default), or by how often a path was on for a class; or sums of "
+        "statistics, solved: exact, for models of 'glai train --solver statistics'",
+    )
+    merge.add_argument(
+        "--l2",
+        type=penalty,
+        help="of --method statistics: a number or gcv (default: as the models were solved)",
+    )
 
     bench = add_command(commands, "bench", "time the ops against the best torch form", BENCH_EXAMPLES, _bench)
     add_bench_arguments(bench)
@@ -142,6 +155,11 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print every row, not only the summary")
 
 
+def penalty(text: str) -> float | str:
+    """An l2: "gcv" or a number."""
+    return text if text == "gcv" else float(text)
+
+
 def shape(text: str) -> Any:
     """An argument of four positive integers, N,P,D,C."""
     from glai_native.cases import Shape
@@ -178,12 +196,16 @@ def _merge(arguments: argparse.Namespace) -> int:
     from glai_native.model import GLAI
 
     require_new_folder(arguments.out)
-    merged = merge([GLAI.load(folder) for folder in arguments.models], method=arguments.method)
+    models = [GLAI.load(folder) for folder in arguments.models]
+    names = [str(folder) for folder in arguments.models]
+    merged = merge(models, arguments.method, l2=arguments.l2, names=names)
     merged.save(arguments.out)
+    provenance = merged.estimator.provenance
     figures = {
-        "models": len(arguments.models),
         "method": arguments.method,
+        **{f"samples of {party['name']}": party["samples"] for party in provenance["parties"]},
         "samples_seen": int(merged.estimator.samples_seen),
+        **({"l2": provenance["l2"]} if "l2" in provenance else {}),
         "structure_id": merged.structure_id,
         "folder": str(arguments.out),
     }

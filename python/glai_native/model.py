@@ -70,7 +70,7 @@ class GLAI(nn.Module):
             ValueError: the model's statistics file is damaged or of another structure.
         """
         if self._statistics_file is not None:
-            self.statistics = PathStatistics.load(self._statistics_file, self.structure_id)
+            self.statistics = self.read_statistics()
         return self._statistics
 
     @statistics.setter
@@ -90,6 +90,14 @@ class GLAI(nn.Module):
             statistics.structure_id = self.structure_id
         self._statistics = statistics
         self._statistics_file = None
+
+    def read_statistics(self) -> PathStatistics | None:
+        """:attr:`statistics`; those of a loaded model are read from its file and not kept, whoever takes them in turn
+        from many models needs memory for one.
+        """
+        if self._statistics_file is None:
+            return self._statistics
+        return PathStatistics.load(self._statistics_file, self.structure_id)
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
