@@ -226,6 +226,8 @@ def test_command(tmp_path, parties, capsys):
     merged = glai.GLAI.load(out)
     assert difference(merged, solved(selector, *union, 0.7)) < 1e-8
     assert merged.statistics.n_samples == N
+    assert main(["inspect", out]) == 0
+    assert "merged by statistics from" in capsys.readouterr().out
     assert main(["merge", *folders, "-o", str(tmp_path / "f"), "--method", "statistics"]) == 2
     assert f"l2 must be given, {folders[0]} was solved with" in capsys.readouterr().err
     (tmp_path / "b" / "statistics.safetensors").unlink()

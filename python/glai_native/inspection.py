@@ -83,7 +83,24 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "trained_parameters": sizes["trained_parameters"],
         "bytes": sizes["bytes"],
         "samples_seen": int(estimator.samples_seen),
+        "classes": estimator.class_labels,
+        "made_by": _made_by(estimator.provenance),
     }
+
+
+def _made_by(provenance: dict[str, Any]) -> str | None:
+    """A solver or a merge, and what it was told."""
+    if not provenance:
+        return None
+    words = []
+    if "merge" in provenance:
+        parties = ", ".join(f"{party['name']} ({party['samples']:,})" for party in provenance["parties"])
+        words.append(f"merged by {provenance['merge']} from {parties}")
+    if "solver" in provenance:
+        words.append(provenance["solver"])
+    if "l2" in provenance:
+        words.append(f"l2 = {provenance['l2']:.4g}")
+    return "; ".join(words)
 
 
 def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
