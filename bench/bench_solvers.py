@@ -59,12 +59,16 @@ Settings = MlpSettings | GlaiSettings
 
 @dataclass(frozen=True)
 class Method:
-    """A name, settings to tune over, how to run one, and how many parameters it then has in all."""
+    """A name, settings to tune over, how to run one, and how many parameters it then has in all.
+
+    ``quickest``: tuned for the time to the target; otherwise for accuracy.
+    """
 
     name: str
     settings: list[Any]
     run: Callable[[Split, Any, int], Curve]
     parameters: Callable[[Split, Any], int]
+    quickest: bool = True
 
 
 def mlp_method(name: str, settings: list[MlpSettings], components: int | str | None) -> Method:
@@ -78,10 +82,13 @@ def mlp_method(name: str, settings: list[MlpSettings], components: int | str | N
     return Method(name, settings, lambda split, s, seed: mlp_curve(split, s, components, seed), parameters)
 
 
-def glai_method(name: str, settings: list[GlaiSettings]) -> Method:
-    return Method(name, settings, glai_curve, glai_parameters)
+def glai_method(name: str, settings: list[GlaiSettings], quickest: bool = True) -> Method:
+    return Method(name, settings, glai_curve, glai_parameters, quickest)
 
 
+# The structure's rate and batch size. A higher rate and more steps give gates that train further: on MNIST 98.3
+# instead of 98.0 %, more than any rate of the linear model brings.
+STRUCTURE = ((5e-3, 512), (1e-2, 512), (1e-2, 256))
 # Learning rates and batch sizes around the quickest that were found, for the baselines as for ours.
 MNIST = [
     mlp_method(
@@ -91,14 +98,28 @@ MNIST = [
         "raw",
     ),
     mlp_method(
-        "MLP, 50 components", [MlpSettings(512, r, b) for r, b in ((5e-3, 512), (3e-3, 256), (1e-2, 512))], 50
+        "MLP, 50 components",
+        [MlpSettings(512, r, b) for r, b in ((5e-3, 512), (3e-3, 256), (1e-2, 512), (1e-2, 256))],
+        50,
     ),
     glai_method(
         "GLAI, directions",
-        [GlaiSettings(h, 50, True, r) for h in (512, 1024) for r in (1e-3, 2e-3)]
-        + [GlaiSettings(512, 50, True, 2e-3, structure_batch=256, structure_rate=3e-3)],
+        [GlaiSettings(h, 50, True, 1e-3, 512, 1, *s) for h in (512, 1024) for s in STRUCTURE]
+        + [GlaiSettings(1024, 50, True, 1e-3, 512, 2, *STRUCTURE[-1])],
     ),
-    glai_method("GLAI, full paths", [GlaiSettings(192, 50, False, r) for r in (3e-3, 1e-3)]),
+    glai_method(
+        "GLAI, directions, for accuracy",
+        [
+            GlaiSettings(h, k, True, 5e-4, 512, 3, *STRUCTURE[-1])
+            for h, k in ((1024, 50), (1400, 50), (1100, 64))
+        ],
+        quickest=False,
+    ),
+    glai_method(
+        "GLAI, full paths",
+        [GlaiSettings(192, 50, False, r, 512, 1, *s) for r in (3e-3, 1.5e-3) for s in STRUCTURE]
+        + [GlaiSettings(192, 50, False, 1.5e-3, 512, 2, *STRUCTURE[-1])],
+    ),
 ]
 # All components: Adam's steps are per axis, and in the eigenbasis of z they do what whitening would.
 BANKING = [
@@ -127,6 +148,7 @@ BANKING = [
             GlaiSettings(512, 384, True, 1e-4, 128, 3, 3e-3, 128),
             GlaiSettings(512, 384, True, 3e-4, 128, 2, 3e-3, 64, warm=False),
             GlaiSettings(1024, 384, True, 3e-4, 128, 2, 3e-3, 64, warm=False),
+            GlaiSettings(1024, 384, True, 3e-4, 128, 2, 1e-2, 128, warm=False),
         ],
     ),
 ]
@@ -185,8 +207,13 @@ def _race(
         target = max(best(curve).validation for _, curve in tuning[baseline])
         for name, tried in tuning.items():
             # The quickest to the target; where none gets there, the most accurate.
+            quickest = next(method.quickest for method in methods if method.name == name)
             chosen[name] = min(
-                tried, key=lambda pair: (seconds_to(pair[1], target) or 1e9, -best(pair[1]).validation)
+                tried,
+                key=lambda pair: (
+                    (seconds_to(pair[1], target) or 1e9) if quickest else 0,
+                    -best(pair[1]).validation,
+                ),
             )[0]
         task = bar.add_task(f"{split.name}: {len(seeds)} seeds", total=len(seeds) * len(methods))
         for seed in seeds:
