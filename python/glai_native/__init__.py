@@ -4,7 +4,7 @@ A ReLU network learns which units fire for a sample (structure, settles early) a
 the first, kept as packed bits, and trains only a linear model over the paths those bits switch on.
 """
 
-from glai_native import _native
+from glai_native import _native, distributed
 from glai_native.accumulating import accumulate
 from glai_native.backend import build_info
 from glai_native.directions import extend_directions, output_directions
@@ -59,6 +59,7 @@ __all__ = [
     "StructureMonitor",
     "accumulate",
     "build_info",
+    "distributed",
     "energy_table",
     "extend_directions",
     "fit",
