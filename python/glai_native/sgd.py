@@ -7,17 +7,21 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from glai_native.estimator import PathEstimator
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, require_structure
+from glai_native.ranks import Ranks
 from glai_native.sgd_cuda import CudaLoop
+from glai_native.sgd_group import GroupLoop
 from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.structure import require_samples
 from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
@@ -65,6 +69,7 @@ def train_estimator(
     on_epoch: Callable[[SgdEpoch], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
 ) -> list[SgdEpoch]:
     """Trains an estimator in place, from the weights that it has, by AdamW (arXiv 1711.05101).
 
@@ -90,26 +95,42 @@ def train_estimator(
         on_epoch: called after each epoch; the estimator then holds that epoch's parameters.
         checkpoint: a file, written after each epoch; where it exists the training goes on from it, bit for bit.
         progress: show a bar.
+        process_group: of ``torch.distributed``: its ranks train together, each on its share of every batch and of the
+            validation samples, and all end with the same weights: those of one process, to rounding. Every rank calls
+            this with the same arguments and **all** samples; training starts from rank 0's weights, and rank 0 alone
+            reads and writes the checkpoint. None: this process trains alone.
 
     Returns:
         One :class:`SgdEpoch` per epoch, those before a checkpoint included.
 
     Raises:
-        ValueError: data or settings that do not fit; a checkpoint of another training.
+        ValueError: data or settings that do not fit, or differ between ranks; a checkpoint of another training.
+        RuntimeError: another rank failed; the message is its.
         FloatingPointError: the loss became infinite or NaN; the estimator keeps the best epoch's parameters.
     """
-    loss = loss or (
-        "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
-    )
-    settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
-    _check_settings(settings, epochs, patience, validation)
-    data = _read(estimator, x, gates, targets, sample_weight, loss)
-    held_out = None if validation is None else _read(estimator, *validation, None, loss)
-    training = _Training(estimator, data, held_out, settings)
+    ranks = Ranks("train_estimator", process_group)
+    with ranks.together():
+        loss = loss or (
+            "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
+        )
+        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
+        _check_settings(settings, epochs, patience, validation)
+        data = _read(estimator, x, gates, targets, sample_weight, loss)
+        held_out = None if validation is None else _read(estimator, *validation, None, loss)
+    stops = {
+        "epochs": epochs,
+        "patience": patience,
+        "held-out samples": 0 if held_out is None else len(held_out.x),
+    }
+    if ranks.size > 1:
+        ranks.require_alike(_facts(estimator, data, settings) | {k: str(v) for k, v in stops.items()})
+    training = _Training(estimator, data, held_out, settings, ranks)
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        training.restore(path)
-    with epoch_progress(progress) as bar:
+    with ranks.together():
+        if path is not None and ranks.is_first and path.exists():
+            training.restore(path)
+    training.follow_first()
+    with epoch_progress(progress and ranks.is_first) as bar:
         task = bar.add_task("training", total=epochs, completed=len(training.history))
         while len(training.history) < epochs and not training.exhausted(patience):
             epoch = training.run_epoch(
@@ -117,12 +138,27 @@ def train_estimator(
             )
             score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
             bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
-            if on_epoch is not None:
-                on_epoch(epoch)
-            if path is not None:
-                training.save(path)
+            with ranks.together():
+                if on_epoch is not None:
+                    on_epoch(epoch)
+                if path is not None and ranks.is_first:
+                    training.save(path)
     training.finish()
     return training.history
+
+
+def _facts(estimator: PathEstimator, data: Batches, settings: SgdSettings) -> dict[str, str]:
+    """What ranks must have alike: all that the order of steps depends on, and that tells one data set from another."""
+    p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
+    targets = data.targets.cpu().reshape(-1).view(torch.uint8).numpy().data
+    return {name: str(value) for name, value in asdict(settings).items()} | {
+        "structure_id": str(estimator.structure_id),
+        "directions_id": str(estimator.directions_id),
+        "dtype": str(estimator.dtype),
+        "[N, P, D, C]": f"[{len(data.x)}, {p}, {d}, {c}]",
+        "sample_weight": "none" if data.weight is None else "given",
+        "targets' CRC-32": str(zlib.crc32(targets)),
+    }
 
 
 def _check_settings(
@@ -186,11 +222,20 @@ class _Training:
     """The state of a training at the end of an epoch: what goes on, what is best, and what was."""
 
     def __init__(
-        self, estimator: PathEstimator, data: Batches, held_out: Batches | None, settings: SgdSettings
+        self,
+        estimator: PathEstimator,
+        data: Batches,
+        held_out: Batches | None,
+        settings: SgdSettings,
+        ranks: Ranks,
     ) -> None:
         self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
-        make = CudaLoop if data.x.is_cuda else NativeLoop
-        self.loop = make(estimator, data, settings)
+        self.ranks = ranks
+        self.loop: NativeLoop | CudaLoop | GroupLoop
+        if ranks.size > 1:
+            self.loop = GroupLoop(estimator, data, settings, ranks)
+        else:
+            self.loop = (CudaLoop if data.x.is_cuda else NativeLoop)(estimator, data, settings)
         self.history: list[SgdEpoch] = []
         self.best = read_flat(estimator)  # flat parameters of the best epoch
         self.best_epoch = 0  # 0: those that the estimator came with
@@ -237,13 +282,29 @@ class _Training:
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         assert self.held_out is not None
-        output = self.estimator(self.held_out.x, self.held_out.gates)
-        targets = self.held_out.targets
+        n, rows = len(self.held_out.x), self.ranks.share(len(self.held_out.x))
+        output = self.estimator(self.held_out.x[rows], self.held_out.gates[rows])
+        targets = self.held_out.targets[rows]
         if targets.is_floating_point():
-            squared = float((output.double() - targets).square().mean())
+            error = (output.double() - targets).square().sum()
+            squared = float(self.ranks.add_up(error)) / (n * output.shape[1])
             return squared, -squared
-        loss = float(nn.functional.cross_entropy(output.double(), targets))
-        return loss, float((output.argmax(1) == targets).double().mean())
+        loss = nn.functional.cross_entropy(output.double(), targets, reduction="sum")
+        hits = (output.argmax(1) == targets).double().sum()
+        loss, score = (self.ranks.add_up(torch.stack([loss, hits])) / n).tolist()
+        return loss, score
+
+    def follow_first(self) -> None:
+        """All ranks take over the state of rank 0."""
+        if self.ranks.size == 1:
+            return
+        for tensor in (*self.loop.state().values(), self.best):
+            self.ranks.broadcast(tensor)
+        progress = [self.loop.step, self.best_epoch, [list(asdict(epoch).values()) for epoch in self.history]]
+        text = self.ranks.broadcast_bytes(json.dumps(progress).encode())
+        self.loop.step, self.best_epoch, history = json.loads(text)
+        self.history = [SgdEpoch(*values) for values in history]
+        write_flat(self.estimator, self.loop.result() if history else self.best)
 
     def finish(self) -> None:
         """The estimator gets the best epoch's parameters."""
