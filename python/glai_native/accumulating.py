@@ -29,6 +29,7 @@ def accumulate(
     *,
     project: Callable[[Tensor], Tensor] | None = None,
     chunk: int = 16384,
+    rows: slice | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     save_every: int = 8,
     progress: bool = True,
@@ -48,6 +49,8 @@ def accumulate(
         sample_weight: ``[N]``, >= 0, or None.
         project: raw x to z, for instance ``selector.project``; None: x is z.
         chunk: samples that are read at a time. Bits depend on it.
+        rows: which of the N samples, without a step; None: all. Of many processes each takes
+            ``distributed.rank_rows(N)``, with a checkpoint of its own, and ``distributed.all_reduce`` sums.
         checkpoint: the file to save to and go on from; None: none.
         save_every: chunks between two saves.
         progress: show a bar.
@@ -66,31 +69,34 @@ def accumulate(
             raise ValueError(f"accumulate: {name} must be an int >= 1, got {value!r}")
     targets = require_targets("accumulate", targets, n, statistics.out_features)
     sample_weight = require_sample_weight("accumulate", sample_weight, n)
+    start, stop, step = (rows or slice(None)).indices(n)
+    if step != 1:
+        raise ValueError(f"accumulate: rows must be a slice without a step, got {rows}")
     job = {
-        "rows": str(n),
+        "rows": str(n) if rows is None else f"{start}:{stop} of {n}",
         "chunk": str(chunk),
         "samples_before": str(statistics.n_samples),
         "targets_crc32": str(zlib.crc32(targets.cpu().reshape(-1).view(torch.uint8).numpy().data)),
     }
     path = None if checkpoint is None else Path(checkpoint)
-    begin = 0
+    begin = start
     if path is not None and path.exists():
         begin = _resume(path, statistics, job)
     device = statistics.device
     with epoch_progress(progress) as bar:
-        task = bar.add_task("statistics", total=n, completed=begin)
-        for i, first in enumerate(range(begin, n, chunk), start=1):
-            rows = slice(first, min(first + chunk, n))
-            part = torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows])).to(device)
+        task = bar.add_task("statistics", total=stop - start, completed=begin - start)
+        for i, first in enumerate(range(begin, stop, chunk), start=1):
+            here = slice(first, min(first + chunk, stop))
+            part = torch.as_tensor(x[here] if isinstance(x, Tensor) else np.array(x[here])).to(device)
             statistics.update(
                 part if project is None else project(part),
-                (gates.batch(rows) if isinstance(gates, GateStore) else gates[rows]).to(device),
-                targets[rows].to(device),
-                None if sample_weight is None else sample_weight[rows].to(device),
+                (gates.batch(here) if isinstance(gates, GateStore) else gates[here]).to(device),
+                targets[here].to(device),
+                None if sample_weight is None else sample_weight[here].to(device),
             )
-            if path is not None and (i % save_every == 0 or rows.stop == n):
-                write_files({path: statistics.to_bytes(next_row=str(rows.stop), **job)})
-            bar.update(task, completed=rows.stop)
+            if path is not None and (i % save_every == 0 or here.stop == stop):
+                write_files({path: statistics.to_bytes(next_row=str(here.stop), **job)})
+            bar.update(task, completed=here.stop - start)
     return statistics
 
 

@@ -5,14 +5,25 @@ Training takes its group as ``process_group=`` (:func:`glai_native.train_estimat
 
 from __future__ import annotations
 
+import datetime
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from glai_native.ranks import Ranks
 from glai_native.statistics import PathStatistics
+from glai_native.structure import STRUCTURE_FILE, PathSelector
 
 # Of the gram's upper triangle that is packed and summed at a time.
 PIECE_BYTES = 1 << 26
+# For which ranks wait while the first one trains the structure; one that has died ends the wait at once.
+PATIENCE = datetime.timedelta(days=7)
 
 
 def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
@@ -72,3 +83,61 @@ def _triangle_pieces(size: int, elements: int) -> list[range]:
         pieces.append(range(begin, end))
         begin = end
     return pieces
+
+
+def broadcast_selector(
+    make: Callable[[], PathSelector], group: dist.ProcessGroup | None = None
+) -> PathSelector:
+    """Calls ``make`` on the first rank alone, and gives its structure to all, the output layer included.
+
+    Args:
+        make: trains or loads a selector.
+        group: None: the default process group, or this process alone where there is none.
+
+    Returns:
+        What ``make`` returned; on the other ranks a copy with the same structure_id, on the CPU.
+
+    Raises:
+        RuntimeError: ``make`` failed on the first rank; the message is its.
+    """
+    ranks = Ranks("broadcast_selector", group or dist.group.WORLD)
+    made: PathSelector | None = None
+    structure = output = b""
+    with ranks.together():
+        if ranks.is_first:
+            made = make()
+            structure = made.to_bytes()
+            output = safetensors.torch.save(dict(zip(("weight", "bias"), made.output or (), strict=False)))
+    structure, output = ranks.broadcast_bytes(structure), ranks.broadcast_bytes(output)
+    if made is not None:
+        return made
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / STRUCTURE_FILE
+        path.write_bytes(structure)
+        selector = PathSelector.load(path)
+    layer = safetensors.torch.load(output)
+    for name, tensor in layer.items():
+        setattr(selector, f"output_{name}", tensor)
+    return selector
+
+
+@contextmanager
+def torchrun_group() -> Iterator[dist.ProcessGroup | None]:
+    """The processes that torchrun has started, as a gloo group; None where it has not.
+
+    Where several of them fail, the first one's error goes on to the caller; the others exit with status 2 and without
+    a word, so that who prints errors prints one.
+    """
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        yield None
+        return
+    store, rank, size = next(rendezvous("env://"))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield dist.group.WORLD
+    except BaseException:
+        if store.add("glai_native errors", 1) > 1:
+            raise SystemExit(2) from None
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -20,6 +21,7 @@ from glai_native.kernel_ridge import cholesky_bytes
 from glai_native.memory import free_memory
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
+from glai_native.ranks import Ranks
 from glai_native.sgd import SgdEpoch
 from glai_native.solvers import SOLVE, Samples, require_options, sample_scores, solve_linear
 from glai_native.statistics import PathStatistics
@@ -75,6 +77,7 @@ def fit(
     validation: tuple[Tensor, Tensor] | float = VALIDATION_SHARE,
     seed: int = 0,
     progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> FitResult:
     """Trains the linear model of a frozen structure; the structure is not touched.
@@ -96,6 +99,9 @@ def fit(
             them, and scores are taken on them. The closed forms, once scored, are solved on all. 0: none, no scores.
         seed: of the split, the order of samples, and random directions.
         progress: bars on standard error, and the choice and its reason when done.
+        process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
+            same structure (``distributed.broadcast_selector``), takes its share, and ends with the same model. For
+            ``"sgd"``, which ``"auto"`` then is, and ``"statistics"``.
         **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit`` or
             ``PathStatistics.solve``.
 
@@ -106,6 +112,13 @@ def fit(
         raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     if not isinstance(model, (GLAI, PathSelector)):
         raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
+    ranks = Ranks("fit", process_group)
+    progress = progress and ranks.is_first
+    if process_group is not None and (solver == "dual" or y is None):
+        what = "the dual is solved" if solver == "dual" else "chunks are read"
+        raise ValueError(
+            f"fit: {what} by one process, pass solver='sgd' or 'statistics' and y with process_group"
+        )
     if y is None:
         if isinstance(x, Tensor):
             raise ValueError("fit: y must be given with x as one tensor, got None")
@@ -118,19 +131,22 @@ def fit(
             "makes one, and GLAIClassifier and GLAIRegressor take arrays"
         )
     selector = model if isinstance(model, PathSelector) else model.selector
-    data = Samples.read(selector, x, y, gates, sample_weight, count_outputs(model, y))
-    train, held_out = _split(selector, data, validation, seed)
+    with ranks.together():
+        data = Samples.read(selector, x, y, gates, sample_weight, count_outputs(model, y))
+        train, held_out = _split(selector, data, validation, seed)
     started = time.perf_counter()
     linear = solve_linear(train, held_out, seed)
     seconds = {"linear": time.perf_counter() - started}
     reason = "as asked"
-    if solver == "auto":
+    if solver == "auto" and process_group is not None:
+        solver, reason = "sgd", f"{ranks.size} processes train together, and the dual is solved by one"
+    elif solver == "auto":
         solver, reason = choose_solver(model, len(data), data.n_outputs)
     if isinstance(model, PathSelector):
         model = _new_model(model, data.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
     require_options(solver, options)
-    solved = SOLVE[solver](model, data, train, held_out, seed, progress, options)
+    solved = SOLVE[solver](model, data, train, held_out, seed, progress, options, process_group)
     seconds[solver] = time.perf_counter() - started
     result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
     if held_out is not None:

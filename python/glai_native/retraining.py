@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 from glai_native.fitting import FitResult, announce, count_outputs, fit
 from glai_native.gates import PackedGates
 from glai_native.model import GLAI
+from glai_native.ranks import Ranks
 from glai_native.solvers import Samples, require_options, take_over
 
 
@@ -24,6 +26,7 @@ def retrain(
     sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> FitResult:
     """Trains a model's numbers on new data, in place; its structure stays as it is, byte for byte.
@@ -45,6 +48,7 @@ def retrain(
         sample_weight: ``[N]``, >= 0.
         seed: as :func:`glai_native.fit`, and of the directions of outputs that are added.
         progress: bars on standard error, and what was done.
+        process_group: as :func:`glai_native.fit`; an exact increment every rank computes whole.
         **options: of the solver. For exact increments ``l2``; by default it keeps the share of the statistics' mean
             diagonal that it had when the model was last solved.
 
@@ -55,6 +59,7 @@ def retrain(
         ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
             fit the model.
     """
+    progress = progress and Ranks("retrain", process_group).is_first
     known = model.estimator.out_features
     samples = Samples.read(
         model.selector, x, y, gates, sample_weight, max(known, count_outputs(model.selector, y))
@@ -77,6 +82,7 @@ def retrain(
         sample_weight=sample_weight,
         seed=seed,
         progress=progress,
+        process_group=process_group,
         **options,
     )
 

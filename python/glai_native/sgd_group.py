@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from glai_native.estimator import PathEstimator
 from glai_native.gated_linear import gated_linear
@@ -28,14 +29,6 @@ class GroupLoop:
         self._parameters = nn.Parameter(read_flat(estimator))
         self._moments = torch.zeros_like(self._parameters), torch.zeros_like(self._parameters)
         self._mean = torch.zeros_like(self._parameters)
-        self._optimizer = torch.optim.AdamW(
-            [self._parameters],
-            lr=settings.learning_rate,
-            betas=BETAS,
-            eps=EPS,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
 
     def state(self) -> dict[str, Tensor]:
         """What the next step depends on."""
@@ -49,17 +42,13 @@ class GroupLoop:
 
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
         """As :meth:`NativeLoop.run_epoch`; ``order`` must be the same on all ranks."""
-        first, second = self._moments
-        step = torch.tensor(float(self.step), device=self._mean.device)
-        self._optimizer.state[self._parameters] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
         losses = torch.zeros((), dtype=torch.float64, device=self._mean.device)
         total, begin = 0.0, 0
         for number, ids in enumerate(order.to(losses.device).split(self._settings.batch_size), start=1):
-            losses += self._take_step(ids)
-            with torch.no_grad():
-                self._mean.lerp_(self._parameters, 1.0 / number)
+            losses += self._add_gradients(ids)
+            self._take_step()
+            self._mean.lerp_(self._parameters.detach(), 1.0 / number)
             begin += len(ids)
-            self.step += 1
             if number % SPAN == 0 or begin == len(order):
                 total += float(self._ranks.add_up(losses))
                 losses.zero_()
@@ -68,8 +57,8 @@ class GroupLoop:
                 report(begin / len(order))
         return total / len(order)
 
-    def _take_step(self, batch: Tensor) -> Tensor:
-        """One step on the samples of all ranks; the sum of this rank's losses before it."""
+    def _add_gradients(self, batch: Tensor) -> Tensor:
+        """The gradient of the batch's mean loss, summed over the ranks; returns the sum of this rank's losses."""
         data, ids = self._data, batch[self._ranks.share(len(batch))]
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
         output = self._output(data.x.index_select(0, ids), gates)
@@ -80,12 +69,33 @@ class GroupLoop:
             losses = nn.functional.cross_entropy(output, targets, reduction="none")
         if data.weight is not None:
             losses = losses * data.weight.index_select(0, ids)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._parameters.grad = None
         (losses.sum() / len(batch)).backward()
         assert self._parameters.grad is not None
         self._ranks.add_up(self._parameters.grad)
-        self._optimizer.step()
         return losses.detach().sum(dtype=torch.float64)
+
+    def _take_step(self) -> None:
+        """AdamW as torch.optim.AdamW does it, whose first step would import torch's compiler for seconds."""
+        assert self._parameters.grad is not None
+        first, second = self._moments
+        adamw(
+            [self._parameters.detach()],
+            [self._parameters.grad],
+            [first],
+            [second],
+            [],
+            [torch.tensor(float(self.step), device=first.device)],  # counted up within
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=self._settings.learning_rate,
+            weight_decay=self._settings.weight_decay,
+            eps=EPS,
+            maximize=False,
+        )
+        self.step += 1
 
     def _output(self, z: Tensor, gates: PackedGates) -> Tensor:
         """``PathEstimator.forward`` of the flat parameters, z with a last feature that is 1."""

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from glai_native.distributed import all_reduce
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates, require_structure
 from glai_native.model import GLAI
 from glai_native.ops import pack_gates
 from glai_native.path_kernel_model import PathKernelModel
+from glai_native.ranks import Ranks
 from glai_native.sgd import SgdEpoch, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
@@ -72,7 +75,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.z)
 
-    def __getitem__(self, ids: Tensor) -> Samples:
+    def __getitem__(self, ids: Tensor | slice) -> Samples:
         weight = None if self.weight is None else self.weight[ids]
         return Samples(self.x[ids], self.z[ids], self.gates[ids], self.y[ids], weight, self.n_outputs)
 
@@ -128,6 +131,7 @@ def solve_dual(
     seed: int,
     progress: bool,
     options: dict[str, Any],
+    process_group: dist.ProcessGroup | None = None,
 ) -> Solved:
     """The closed form of the path kernel, on all samples; scored by leave-one-out."""
     dual = PathKernelModel(model.selector).fit(
@@ -160,6 +164,7 @@ def solve_sgd(
     seed: int,
     progress: bool,
     options: dict[str, Any],
+    process_group: dist.ProcessGroup | None = None,
 ) -> Solved:
     """The native loop, from the estimator's own weights; stopped by the held-out samples."""
     batch_size = options.get("batch_size", BATCH)
@@ -173,6 +178,7 @@ def solve_sgd(
         train.gates,
         train.y,
         sample_weight=train.weight,
+        process_group=process_group,
         **(settings | options),
     )
     _record(model, train)
@@ -189,17 +195,23 @@ def solve_statistics(
     seed: int,
     progress: bool,
     options: dict[str, Any],
+    process_group: dist.ProcessGroup | None = None,
 ) -> Solved:
     """Sufficient statistics: solved and scored without the held-out samples, then with them."""
     estimator = model.estimator
-    statistics = PathStatistics(
-        estimator.n_paths,
-        estimator.in_features,
-        estimator.out_features,
-        structure_id=model.structure_id,
-        device=data.z.device,
-    )
-    statistics.update(train.z, train.gates, train.y, train.weight)
+    ranks = Ranks("fit", process_group)
+    part = train[ranks.share(len(train))]
+    with ranks.together():
+        statistics = PathStatistics(
+            estimator.n_paths,
+            estimator.in_features,
+            estimator.out_features,
+            structure_id=model.structure_id,
+            device=data.z.device,
+        )
+        statistics.update(part.z, part.gates, part.y, part.weight)
+    if process_group is not None:
+        all_reduce(statistics, process_group)
     solve: dict[str, Any] = {"l2": "gcv", "directions": estimator.directions, "progress": progress} | options
     size = estimator.n_paths * (estimator.in_features + 1)
     if solve["l2"] == "gcv" and held_out is not None and size > GCV_UNKNOWNS:
@@ -224,6 +236,7 @@ _OPTIONS_OF: dict[str, Callable[..., Any]] = {
     "statistics": PathStatistics.solve,
 }
 _OWN = {"self", "x", "y", "estimator", "gates", "targets", "sample_weight", "validation", "seed", "progress"}
+_OWN.add("process_group")
 
 
 def require_options(solver: str, options: dict[str, Any]) -> None:

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from glai_native.command import add_command, add_out, positive_integer, require_new_folder, seed
 from glai_native.data import Label, load_data
+from glai_native.distributed import torchrun_group
 from glai_native.energy import energy_table
 from glai_native.estimator import ESTIMATOR_FILE
 from glai_native.fitting import SOLVERS
 from glai_native.model import GLAI
+from glai_native.ranks import Ranks
 from glai_native.structure import STRUCTURE_FILE, PathSelector
 from glai_native.train_run import TrainReport, TrainSettings, run_train
 
@@ -27,6 +30,8 @@ examples:
   glai train data.npz --out model --solver sgd --epochs 5 --seed 1
   glai train data.npz --out model --components 50 --json
   glai train digits --out model --energy --country ESP   joules, beside those of the MLP of the same layers
+on many processes or hosts, by gradients or statistics:
+  torchrun --nproc-per-node 2 --no-python glai train digits --out model --solver sgd
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
@@ -119,6 +124,11 @@ def components(text: str) -> int | str | None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    with torchrun_group() as group:
+        return _train_in(group, arguments)
+
+
+def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) -> int:
     if arguments.increment and arguments.structure is None:
         raise ValueError("--increment needs --structure FOLDER, the model that the data are added to")
     shape = {
@@ -147,7 +157,9 @@ def _train(arguments: argparse.Namespace) -> int:
         country=arguments.country,
     )
     data = load_data(arguments.data, arguments.seed, _known_classes(kept))
-    report = run_train(data, arguments.out, settings, kept)
+    report = run_train(data, arguments.out, settings, kept, process_group=group)
+    if not Ranks("train", group).is_first:
+        return 0
     if arguments.json:
         print(report.to_json())
     else:

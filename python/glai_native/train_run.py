@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from sklearn.model_selection import train_test_split
 
 from glai_native.command import require_new_folder
 from glai_native.data import LabelledData
+from glai_native.distributed import broadcast_selector
 from glai_native.energy import EnergyMeter, PhaseEnergy
 from glai_native.fitting import fit
 from glai_native.learners import train_selector
 from glai_native.mlp_control import accuracy, train_mlp
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
+from glai_native.ranks import Ranks
 from glai_native.retraining import retrain
 from glai_native.structure import PathSelector
 
@@ -94,6 +97,7 @@ def run_train(
     kept: GLAI | PathSelector | None = None,
     *,
     progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
 ) -> TrainReport:
     """Trains a model on the data's training part, tests it, and saves it.
 
@@ -103,23 +107,30 @@ def run_train(
         settings: sizes, solver, seed.
         kept: whose structure is kept; None: one is trained.
         progress: bars on standard error.
+        process_group: ranks that call this together; the first one trains the structure, and saves the model.
     """
     require_new_folder(folder)
+    ranks = Ranks("train", process_group)
+    if settings.energy and ranks.size > 1:
+        raise ValueError("train: energy is measured of one process, not under torchrun")
     phases = _Phases(settings)
     if kept is None:
         with phases.measure("structure"):
-            kept = train_selector(
-                data.x_train,
-                data.y_train,
-                data.n_classes,
-                settings.hidden,
-                settings.n_components,
-                epochs=settings.structure_epochs,
-                seed=settings.seed,
-                progress=progress,
+            kept = broadcast_selector(
+                lambda: train_selector(
+                    data.x_train,
+                    data.y_train,
+                    data.n_classes,
+                    settings.hidden,
+                    settings.n_components,
+                    epochs=settings.structure_epochs,
+                    seed=settings.seed,
+                    progress=progress,
+                ),
+                process_group,
             )
     options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
-    options |= settings.options
+    options |= settings.options | {"process_group": process_group}
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):
             result = retrain(kept, data.x_train, data.y_train, increment=settings.increment, **options)
@@ -129,7 +140,8 @@ def run_train(
     selector = model.selector
     if isinstance(model, GLAI):
         model.estimator.class_labels = data.classes
-    model.save(folder)
+    if ranks.is_first:
+        model.save(folder)
     with torch.no_grad():
         scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
     mlp = None
