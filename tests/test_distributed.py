@@ -1,5 +1,10 @@
 """Ranks of a gloo group together give what one process gives, or all refuse in one sentence."""
 
+import json
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -220,3 +225,161 @@ def test_what_is_no_group_is_refused():
     x, gates, y, _ = make_samples()
     with pytest.raises(TypeError, match="process_group must be a torch.distributed.ProcessGroup"):
         glai.train_estimator(make_estimator("full"), x, gates, y, process_group=2)
+
+
+def make_data(n=300):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 6, generator=generator, dtype=torch.float64)
+    return x, (x[:, :3].argmax(1) + (x[:, 3] > 1)) % 3
+
+
+def make_selector():
+    if dist.is_initialized():
+        assert dist.get_rank() == 0
+    torch.manual_seed(0)
+    mlp = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).double()
+    return glai.PathSelector(mlp, glai.InputProjection.fit(make_data()[0]))
+
+
+def fit(solver, options):
+    """By a structure that only rank 0 has at first."""
+    selector = distributed.broadcast_selector(make_selector)
+    result = glai.fit(
+        selector, *make_data(), solver=solver, progress=False, process_group=group_of_ranks(), **options
+    )
+    model = result.model
+    return model.structure_id, [p.detach() for p in model.estimator.parameters()], result.score, result.reason
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"), [("sgd", {"epochs": 4, "batch_size": 64}), ("statistics", {"l2": 0.1})]
+)
+def test_fit_equals_one_process(ranks, solver, options):
+    first, second = ranks.run(fit, solver, options)
+    alone = fit(solver, options)
+    assert first[0] == second[0] == alone[0]
+    assert first[2:] == second[2:] == alone[2:]
+    for mine, theirs, one in zip(first[1], second[1], alone[1], strict=True):
+        assert torch.equal(mine, theirs)
+        assert (mine - one).abs().max() <= 1e-10 * one.abs().max()
+
+
+def test_fit_by_ranks_takes_what_ranks_can_do(ranks):
+    for *_, reason in ranks.run(fit, "auto", {"epochs": 1}):
+        assert reason.startswith("sgd: 2 processes train together")
+    for error in ranks.run(fit, "dual", {}):
+        with pytest.raises(ValueError, match="the dual is solved by one process"):
+            raise error
+
+
+def fail_to_make():
+    return distributed.broadcast_selector(lambda: glai.PathSelector(torch.nn.Linear(2, 2)))
+
+
+def test_a_structure_that_fails_ends_all(ranks):
+    first, second = ranks.run(fail_to_make)
+    assert isinstance(first, ValueError)
+    assert str(second) == f"{first} (on rank 0)"
+
+
+def accumulate_share(folder):
+    x, gates, y, _ = make_samples()
+    statistics = glai.PathStatistics(P, D, C)
+    rows = distributed.rank_rows(N)
+    options = {"rows": rows, "chunk": 16, "checkpoint": folder / f"rank-{rows.start}", "progress": False}
+    glai.accumulate(statistics, x, gates, y, **options)
+    again = glai.PathStatistics(P, D, C)  # as after a kill: the checkpoint holds all of the share
+    glai.accumulate(again, x, gates, y, **options)
+    assert all(torch.equal(a, b) for a, b in zip(again._sums(), statistics._sums(), strict=True))
+    return distributed.all_reduce(statistics).solve(0.1).weight.detach()
+
+
+def test_accumulate_takes_a_rank_s_share(ranks, tmp_path):
+    first, second = ranks.run(accumulate_share, tmp_path)
+    x, gates, y, _ = make_samples()
+    whole = glai.PathStatistics(P, D, C)
+    whole.update(x, gates, y)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, whole.solve(0.1).weight.detach(), rtol=1e-9, atol=1e-11)
+    with pytest.raises(ValueError, match="rows must be a slice without a step"):
+        glai.accumulate(whole, x, gates, y, rows=slice(0, 10, 2))
+    with pytest.raises(ValueError, match="is of another job, rows must be 0:10 of 101, got 0:50 of 101"):
+        glai.accumulate(
+            glai.PathStatistics(P, D, C),
+            x,
+            gates,
+            y,
+            rows=slice(10),
+            chunk=16,
+            checkpoint=tmp_path / "rank-0",
+        )
+
+
+def train_by_hand(kind):
+    """README's loop under DistributedDataParallel; alone without it."""
+    x, gates, y, _ = make_samples(n=96)
+    estimator = make_estimator(kind)
+    model = estimator
+    if dist.is_initialized():
+        model = torch.nn.parallel.DistributedDataParallel(estimator, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(estimator.parameters(), lr=0.1)
+    for batch in torch.randperm(96, generator=torch.Generator().manual_seed(0)).split(32):
+        ids = batch[distributed.rank_rows(len(batch))]
+        loss = torch.nn.functional.cross_entropy(model(x[ids], gates[ids]), y[ids])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [p.detach() for p in estimator.parameters()]
+
+
+@pytest.mark.parametrize("kind", ["full", "directions"])
+def test_distributed_data_parallel(ranks, kind):
+    first, second = ranks.run(train_by_hand, kind)
+    for mine, theirs, one in zip(first, second, train_by_hand(kind), strict=True):
+        assert torch.equal(mine, theirs)
+        assert (mine - one).abs().max() <= 1e-12 * one.abs().max()
+
+
+GLAI = [sys.executable, "-c", "from glai_native.cli import main; raise SystemExit(main())"]
+RANK_1_FAILS = """
+import os
+from glai_native.cli import main
+from glai_native import train_command
+if os.environ["RANK"] == "1":
+    def fail(*_, **__): raise ValueError("no more room")
+    train_command.fit = fail
+raise SystemExit(main())
+"""
+
+
+def torchrun(command, *arguments):
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--no-python",
+    ]
+    return subprocess.Popen(
+        [*launch, *command, "train", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+
+
+def test_train_under_torchrun(tmp_path):
+    x, y = make_data(120)
+    np.savez(tmp_path / "d.npz", x=x.numpy(), y=y.numpy())
+    arguments = [str(tmp_path / "d.npz"), "--hidden", "8", "--structure-epochs", "3", "--json", "--out"]
+    failing = torchrun([sys.executable, "-c", RANK_1_FAILS], *arguments, str(tmp_path / "none"))
+    output, errors = torchrun(GLAI, *arguments, str(tmp_path / "model")).communicate(timeout=120)
+    report = json.loads(output)  # of one rank
+    assert report["solver"] == "sgd", errors
+    model = glai.GLAI.load(tmp_path / "model")
+    assert model.structure_id == report["structure"]["structure_id"]
+    output, errors = failing.communicate(timeout=120)
+    sentences = [line for line in errors.splitlines() if line.startswith("glai train: ")]
+    assert sentences == ["glai train: no more room"]
+    assert failing.returncode != 0
+    assert not output
+    assert not (tmp_path / "none").exists()

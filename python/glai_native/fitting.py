@@ -114,7 +114,7 @@ def fit(
         raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
     ranks = Ranks("fit", process_group)
     progress = progress and ranks.is_first
-    if process_group is not None and (solver == "dual" or y is None):
+    if ranks.size > 1 and (solver == "dual" or y is None):
         what = "the dual is solved" if solver == "dual" else "chunks are read"
         raise ValueError(
             f"fit: {what} by one process, pass solver='sgd' or 'statistics' and y with process_group"
@@ -138,7 +138,7 @@ def fit(
     linear = solve_linear(train, held_out, seed)
     seconds = {"linear": time.perf_counter() - started}
     reason = "as asked"
-    if solver == "auto" and process_group is not None:
+    if solver == "auto" and ranks.size > 1:
         solver, reason = "sgd", f"{ranks.size} processes train together, and the dual is solved by one"
     elif solver == "auto":
         solver, reason = choose_solver(model, len(data), data.n_outputs)
