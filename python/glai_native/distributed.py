@@ -14,7 +14,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from glai_native.ranks import Ranks
 from glai_native.statistics import PathStatistics
@@ -26,6 +25,10 @@ PIECE_BYTES = 1 << 26
 PATIENCE = datetime.timedelta(days=7)
 
 
+def _or_default(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+    return dist.group.WORLD if group is None and dist.is_available() else group
+
+
 def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
     """Which of n rows are this rank's; the shares of all ranks are in order and differ by at most one row.
 
@@ -33,7 +36,7 @@ def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
         n: how many there are in all.
         group: None: the default process group, or this process alone where there is none.
     """
-    return Ranks("rank_rows", group or dist.group.WORLD).share(n)
+    return Ranks("rank_rows", _or_default(group)).share(n)
 
 
 @torch.no_grad()
@@ -54,7 +57,7 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
     Raises:
         ValueError: structure_id, sizes or dtype differ between ranks; on all of them, before anything is summed.
     """
-    ranks = Ranks("all_reduce", group or dist.group.WORLD)
+    ranks = Ranks("all_reduce", _or_default(group))
     with ranks.together():
         if not isinstance(statistics, PathStatistics):
             raise TypeError(f"all_reduce: statistics must be PathStatistics, got {type(statistics).__name__}")
@@ -100,7 +103,7 @@ def broadcast_selector(
     Raises:
         RuntimeError: ``make`` failed on the first rank; the message is its.
     """
-    ranks = Ranks("broadcast_selector", group or dist.group.WORLD)
+    ranks = Ranks("broadcast_selector", _or_default(group))
     made: PathSelector | None = None
     structure = output = b""
     with ranks.together():
@@ -131,13 +134,18 @@ def torchrun_group() -> Iterator[dist.ProcessGroup | None]:
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield None
         return
+    from torch.distributed.rendezvous import (
+        rendezvous,
+    )  # absent where torch is built without torch.distributed
+
     store, rank, size = next(rendezvous("env://"))
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
         yield dist.group.WORLD
     except BaseException:
         if store.add("glai_native errors", 1) > 1:
             raise SystemExit(2) from None
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
