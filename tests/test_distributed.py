@@ -380,3 +380,24 @@ def test_train_under_torchrun(tmp_path):
     assert sentences == ["glai train: no more room"]
     assert done.returncode != 0
     assert not (tmp_path / "none").exists()
+
+
+def train_in_part():
+    """In a group of rank 1 alone."""
+    x, gates, y, _ = make_samples()
+    group = dist.new_group([1])
+    estimator = make_estimator("full")
+    glai.train_estimator(estimator, x, gates, y, epochs=2, progress=False, process_group=group)
+    return estimator.weight.detach()
+
+
+def test_only_ranks_of_the_group_train(ranks):
+    outside, inside = ranks.run(train_in_part)
+    with pytest.raises(
+        TypeError, match="process_group must be a torch.distributed.ProcessGroup that this process"
+    ):
+        raise outside
+    x, gates, y, _ = make_samples()
+    alone = make_estimator("full")
+    glai.train_estimator(alone, x, gates, y, epochs=2, progress=False)
+    assert torch.equal(inside, alone.weight)

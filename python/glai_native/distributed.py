@@ -1,6 +1,19 @@
 """Many processes, GPUs or hosts under ``torch.distributed``: sums over ranks, one structure for all, torchrun.
 
-Training takes its group as ``process_group=`` (:func:`glai_native.train_estimator`, :func:`glai_native.fit`).
+Training takes its group as ``process_group=`` (:func:`glai_native.train_estimator`, :func:`glai_native.fit`). What it
+gains depends on the backend: every step waits for one sum of all gradients, while statistics are summed once. In a loop
+of one's own a :class:`~glai_native.PathEstimator` goes into ``DistributedDataParallel`` like any module; its buffers
+are counts that no step changes, so they need not be broadcast::
+
+    torch.distributed.init_process_group()
+    selector = glai.distributed.broadcast_selector(lambda: glai.train_structure(mlp, x, y))
+    estimator = glai.PathEstimator.from_selector(selector)
+    model = torch.nn.parallel.DistributedDataParallel(estimator, broadcast_buffers=False)
+    rows = glai.distributed.rank_rows(len(x))
+    z, gates, y = selector.project(x[rows]), selector.gates(x[rows]), y[rows]
+    ...  # the usual steps: model(z[ids], gates[ids]); gradients are means over ranks
+
+With NCCL all tensors lie on the rank's own GPU, ``torch.cuda.set_device(local_rank)``.
 """
 
 from __future__ import annotations
