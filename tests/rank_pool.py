@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-SECONDS = 60  # after which a call counts as hung
+SECONDS = 120  # after which a call counts as hung
 
 
 class RankPool:
@@ -50,7 +50,7 @@ def _serve(rank, size, file, pipe):
         init_method=f"file://{file}",
         rank=rank,
         world_size=size,
-        timeout=datetime.timedelta(seconds=30),
+        timeout=datetime.timedelta(seconds=SECONDS),
     )
     while True:
         try:

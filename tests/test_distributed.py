@@ -27,6 +27,45 @@ def ranks(tmp_path_factory):
     pool.close()
 
 
+TRAIN_TWICE = """
+import os, sys
+import torch.distributed as dist
+from torch.distributed import rendezvous
+from glai_native import train_run
+from glai_native.cli import main
+
+assert main([*sys.argv[1:], "--out", "model"]) == 0
+store, rank, size = next(rendezvous("env://"))
+store = dist.PrefixStore("again", store)  # or the second group would meet the first one's keys
+sys.modules["torch.distributed.rendezvous"].rendezvous = lambda url: iter([(store, rank, size)])
+if os.environ["RANK"] == "1":
+    def fail(*_, **__):
+        raise ValueError("no more room")
+    train_run.fit = fail
+raise SystemExit(main([*sys.argv[1:], "--out", "none"]))
+"""
+
+
+@pytest.mark.usefixtures("ranks")  # which start meanwhile
+def test_train_under_torchrun(tmp_path):
+    """One launch for both, since it takes longer than what it runs: rank 1 fails when it trains once more."""
+    x, y = make_data(120)
+    np.savez(tmp_path / "d.npz", x=x.numpy(), y=y.numpy())
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    arguments = ["train", "d.npz", "--hidden", "8", "--structure-epochs", "3", "--json"]
+    done = subprocess.run(
+        [sys.executable, *launch, sys.executable, "-c", TRAIN_TWICE, *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    report = json.loads(done.stdout)  # of one rank, once
+    assert report["solver"] == "sgd"
+    assert glai.GLAI.load(tmp_path / "model").structure_id == report["structure"]["structure_id"]
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("glai train: ")]
+    assert sentences == ["glai train: no more room"]
+    assert done.returncode != 0
+    assert not (tmp_path / "none").exists()
+
+
 def make_samples(n=N, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, D, generator=generator, dtype=dtype)
@@ -342,44 +381,6 @@ def test_distributed_data_parallel(ranks, kind):
     for mine, theirs, one in zip(first, second, train_by_hand(kind), strict=True):
         assert torch.equal(mine, theirs)
         assert (mine - one).abs().max() <= 1e-12 * one.abs().max()
-
-
-TRAIN_TWICE = """
-import os, sys
-import torch.distributed as dist
-from torch.distributed import rendezvous
-from glai_native import train_command
-from glai_native.cli import main
-
-assert main([*sys.argv[1:], "--out", "model"]) == 0
-store, rank, size = next(rendezvous("env://"))
-store = dist.PrefixStore("again", store)  # or the second group would meet the first one's keys
-sys.modules["torch.distributed.rendezvous"].rendezvous = lambda url: iter([(store, rank, size)])
-if os.environ["RANK"] == "1":
-    def fail(*_, **__):
-        raise ValueError("no more room")
-    train_command.fit = fail
-raise SystemExit(main([*sys.argv[1:], "--out", "none"]))
-"""
-
-
-def test_train_under_torchrun(tmp_path):
-    """One launch for both, since it takes longer than what it runs: rank 1 fails when it trains once more."""
-    x, y = make_data(120)
-    np.savez(tmp_path / "d.npz", x=x.numpy(), y=y.numpy())
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    arguments = ["train", "d.npz", "--hidden", "8", "--structure-epochs", "3", "--json"]
-    done = subprocess.run(
-        [sys.executable, *launch, sys.executable, "-c", TRAIN_TWICE, *arguments],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    report = json.loads(done.stdout)  # of one rank, once
-    assert report["solver"] == "sgd"
-    assert glai.GLAI.load(tmp_path / "model").structure_id == report["structure"]["structure_id"]
-    sentences = [line for line in done.stderr.splitlines() if line.startswith("glai train: ")]
-    assert sentences == ["glai train: no more room"]
-    assert done.returncode != 0
-    assert not (tmp_path / "none").exists()
 
 
 def train_in_part():
