@@ -402,3 +402,29 @@ def test_only_ranks_of_the_group_train(ranks):
     alone = make_estimator("full")
     glai.train_estimator(alone, x, gates, y, epochs=2, progress=False)
     assert torch.equal(inside, alone.weight)
+
+
+def train_on_gpu():
+    """Two ranks share the GPU, which gloo allows and NCCL does not."""
+    x, gates, y, _ = make_samples()
+    x, gates, y = x.cuda(), gates.to("cuda"), y.cuda()
+    estimator = make_estimator("full").cuda()
+    glai.train_estimator(
+        estimator, x, gates, y, epochs=4, batch_size=20, progress=False, process_group=group_of_ranks()
+    )
+    rows = distributed.rank_rows(N)
+    statistics = glai.PathStatistics(P, D, C, device="cuda")
+    statistics.update(x[rows], gates[rows], y[rows])
+    distributed.all_reduce(statistics)
+    return estimator.weight.detach().cpu(), statistics.solve(0.1).weight.detach().cpu()
+
+
+@pytest.mark.gpu
+def test_ranks_on_a_gpu(ranks):
+    x, gates, y, _ = make_samples()
+    alone, whole = make_estimator("full"), glai.PathStatistics(P, D, C)
+    glai.train_estimator(alone, x, gates, y, epochs=4, batch_size=20, progress=False)
+    whole.update(x, gates, y)
+    for trained, solved in ranks.run(train_on_gpu):
+        torch.testing.assert_close(trained, alone.weight.detach(), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(solved, whole.solve(0.1).weight.detach(), rtol=1e-8, atol=1e-10)
