@@ -194,6 +194,8 @@ def test_statistics_refuse(parties, selector):
         glai.merge([model.statistics], "samples")
     with pytest.raises(ValueError, match="l2 is for models merged by statistics"):
         glai.merge([model], "samples", l2=1.0)
+    with pytest.raises(ValueError, match="l2 must be a number or 'gcv', got 'loo'"):
+        glai.merge([model], "statistics", l2="loo")
     single = glai.PathStatistics(own.n_paths, own.z_features, C, torch.float32, own.structure_id)
     with pytest.raises(ValueError, match=r"must be torch.float64, got torch.float32 \(model 1\)"):
         glai.merge([model.statistics, single], progress=False)
@@ -210,7 +212,9 @@ def test_class_labels_must_agree(selector):
     ):
         glai.merge([a, b])
     b.estimator.class_labels = list("abcd")
-    assert glai.merge([a, b]).estimator.class_labels == list("abcd")
+    merged = glai.merge([a, b])
+    assert merged.estimator.class_labels == list("abcd")
+    assert merged.estimator.class_labels is not a.estimator.class_labels
 
 
 def test_command(tmp_path, parties, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -72,6 +73,8 @@ def merge(
         raise ValueError(f"merge: method must be one of {', '.join(METHODS)}, got {method!r}")
     if l2 is not None and (method != "statistics" or isinstance(first, PathStatistics)):
         raise ValueError(f"merge: l2 is for models merged by statistics, got l2={l2!r}")
+    if isinstance(l2, str) and l2 != "gcv":
+        raise ValueError(f"merge: l2 must be a number or 'gcv', got {l2!r}")
     names = [f"model {i}" for i in range(len(models))] if names is None else names
     if isinstance(first, PathStatistics):
         if method != "statistics":
@@ -121,7 +124,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
             average += estimator.get_parameter(name).double() * share
         parameter.copy_(average)
     merged.samples_seen.fill_(total)
-    merged.class_labels = first.class_labels
+    merged.class_labels = copy(first.class_labels)
     merged.provenance = _provenance(method, names, seen)
     return merged
 
@@ -154,7 +157,7 @@ def _merge_statistics(
         l2 = share * total.mean_diagonal
     first = estimators[0]
     estimator = total.solve(l2, first.directions, dtype=first.dtype, progress=progress)
-    estimator.class_labels = first.class_labels
+    estimator.class_labels = copy(first.class_labels)
     estimator.provenance |= _provenance("statistics", names, seen)
     return GLAI(models[0].selector, estimator, total)
 
