@@ -26,6 +26,7 @@ from glai_native.scoreboard import (
     COLUMNS,
     SCALING_TARGET,
     Figure,
+    bf16_figures,
     cell_name,
     command_name,
     geometric_mean,
@@ -115,6 +116,7 @@ def markdown(results: dict[str, Any], links: Sequence[str]) -> str:
         [
             f"`{command_name(results['settings'])}`, {results['seconds'] / 60:.1f} minutes on {machine_name(machine)}.",
             *(line for threads in machine["threads"] for line in _summary(results, threads)),
+            *_bf16(results),
             "",
             f"The smallest call without a gradient takes {call['op_us']:.1f} µs, the binding alone "
             f"{call['binding_us']:.1f} µs (target: 2 µs between them).",
@@ -170,6 +172,19 @@ def _summary(results: dict[str, Any], threads: int) -> Iterator[str]:
             share = gains[line.label].share
             cells.append(f"**{share:.2f}**" if share < SCALING_TARGET else f"{share:.2f}")
         yield _table_row(cells)
+
+
+def _bf16(results: dict[str, Any]) -> Iterator[str]:
+    columns = [dict(bf16_figures(results["rows"], threads)) for threads in results["machine"]["threads"]]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    if not labels:
+        return
+    yield ""
+    title = "Our float32's time / bf16's, density >= 0.25: geometric mean (worst); target"
+    yield _table_row([title, *map(threads_name, results["machine"]["threads"])])
+    yield f"|{'---|' * (1 + len(columns))}"
+    for label in labels:
+        yield _table_row([label, *(_cell(column.get(label)) for column in columns)])
 
 
 def _table_row(cells: Sequence[str]) -> str:

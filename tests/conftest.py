@@ -10,13 +10,26 @@ import glai_native as glai
 from executor import library, load, probe_of
 from glai_native import _native
 
+# It has the loops of avx512_bf16 but for products of precision "bf16".
+ONLY_BF16 = "avx512_bf16_dot"
 
-@pytest.fixture(params=_native.cpu_isas())
+
+@pytest.fixture(params=[name for name in _native.cpu_isas() if name != ONLY_BF16])
 def isa(request):
     """Every instruction set that this machine runs, one at a time."""
+    yield from forced(request.param)
+
+
+@pytest.fixture(params=_native.cpu_isas())
+def bf16_isa(request):
+    """The same for products of precision "bf16"."""
+    yield from forced(request.param)
+
+
+def forced(isa):
     before = _native.cpu_isa()
-    _native.force_cpu_isa(request.param)
-    yield request.param
+    _native.force_cpu_isa(isa)
+    yield isa
     _native.force_cpu_isa(before)
 
 

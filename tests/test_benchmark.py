@@ -100,6 +100,7 @@ def test_results(capsys):
         assert one["gates"] == "independent"
         assert 0 <= one["deviation"] <= 0.5
         assert one["peak_fraction"] > 0
+        assert (one["bf16_ratio"] is None) == (one["density"] < 0.25)
     assert {left_out["gates"] for left_out in results["skipped"]} == {s.name for s in real_gates.SOURCES}
     assert "GLAI_DATA is not set" in results["skipped"][0]["reason"]
     assert main([*arguments, "--all"]) == 0
@@ -108,6 +109,7 @@ def test_results(capsys):
         "forward, C = 10",
         "weight gradient",
         "density 1",
+        "our fp32 / our bf16",
         "every row",
         "Left out",
         "Cells under 1",
@@ -281,9 +283,18 @@ def test_scaling():
     assert scoreboard.scaling({"machine": {"sgemm_scaling": {}}, "rows": rows[1:]}, 2) == []
 
 
+def test_bf16_figures_count_rows_that_were_timed():
+    rows = [row(bf16_ratio=1.0), row(bf16_ratio=4.0), row(density=0.1, bf16_ratio=None), row(threads=2)]
+    ((label, figure),) = scoreboard.bf16_figures(rows, 1)
+    assert label == "forward, C = 10"
+    assert (figure.mean, figure.worst, figure.cells) == (pytest.approx(2), 1, 2)
+    assert not figure.missed
+    assert scoreboard.bf16_figures(rows, 2) == []
+
+
 def test_report(tmp_path, report, capsys):
     rows = [
-        row(op, shape, density, 0.9 + density, threads=threads)
+        row(op, shape, density, 0.9 + density, threads=threads, bf16_ratio=1.5)
         for op in benchmark.OPS
         for shape in (SHAPES[0], SHAPES[3], GIANT)
         for density in (0.05, 0.5, 1.0)
@@ -321,6 +332,8 @@ def test_report(tmp_path, report, capsys):
     for words in (
         "A processor",
         "0.95 (0.95); 7",
+        "Our float32's time / bf16's",
+        "**1.50 (1.50); 1.8**",
         "Left out",
         "are slower than torch",
     ):

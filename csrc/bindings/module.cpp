@@ -31,6 +31,18 @@ Form form_of(const char* op, const py::object& form) {
                        Py_TYPE(form.ptr())->tp_name);
 }
 
+Precision precision_of(const char* op, const py::object& precision) {
+  if (precision.is_none()) return Precision::automatic;
+  if (py::isinstance<py::str>(precision)) return parse_precision(op, precision.cast<std::string>());
+  throw py::type_error(std::string(op) + ": precision must be None or a str, got " +
+                       Py_TYPE(precision.ptr())->tp_name);
+}
+
+// What a product on CUDA does with float32: as it was asked for by name, otherwise as torch allows.
+bool takes_tf32(Precision precision, bool allowed) {
+  return precision == Precision::automatic ? allowed : precision == Precision::tf32;
+}
+
 template <class Args>
 void check_and_run(const char* op, void (*check)(const Args&), void (*OpTable::*entry)(const Args&),
                    const Device& device, const Args& args) {
@@ -147,48 +159,56 @@ void bind_gated_matmul(py::module_& m) {
   m.def(
       "gated_matmul",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form, bool tf32,
-         const std::optional<TensorArg>& partial, int threads, std::uintptr_t stream) {
+         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form,
+         const py::object& precision, bool tf32, const std::optional<TensorArg>& partial, int threads,
+         std::uintptr_t stream) {
         const char* op = "gated_matmul";
-        const GatedMatmulArgs args{view(x, op, "x"),
-                                   view(words, op, "gates.words"),
-                                   n_gates,
-                                   view(weight, op, "weight"),
-                                   view(bias, op, "bias"),
-                                   view(y, op, "y"),
-                                   form_of(op, form),
-                                   execution(threads, stream),
-                                   {tf32, view(partial, op, "partial"), std::nullopt}};
+        const Precision rounding = precision_of(op, precision);
+        const GatedMatmulArgs args{
+            view(x, op, "x"),
+            view(words, op, "gates.words"),
+            n_gates,
+            view(weight, op, "weight"),
+            view(bias, op, "bias"),
+            view(y, op, "y"),
+            form_of(op, form),
+            execution(threads, stream),
+            {takes_tf32(rounding, tf32), view(partial, op, "partial"), std::nullopt},
+            rounding};
         check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "tf32"_a, "partial"_a,
-      "threads"_a, "stream"_a);
+      "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "precision"_a, "tf32"_a,
+      "partial"_a, "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_input_grad",
       [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const TensorArg& dx, const py::object& form, bool tf32, const std::optional<TensorArg>& partial,
-         int threads, std::uintptr_t stream) {
+         const TensorArg& dx, const py::object& form, const py::object& precision, bool tf32,
+         const std::optional<TensorArg>& partial, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_input_grad";
-        const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
-                                            view(words, op, "gates.words"),
-                                            n_gates,
-                                            view(weight, op, "weight"),
-                                            view(dx, op, "dx"),
-                                            form_of(op, form),
-                                            execution(threads, stream),
-                                            {tf32, view(partial, op, "partial"), std::nullopt}};
+        const Precision rounding = precision_of(op, precision);
+        const GatedMatmulInputGradArgs args{
+            view(dy, op, "dy"),
+            view(words, op, "gates.words"),
+            n_gates,
+            view(weight, op, "weight"),
+            view(dx, op, "dx"),
+            form_of(op, form),
+            execution(threads, stream),
+            {takes_tf32(rounding, tf32), view(partial, op, "partial"), std::nullopt},
+            rounding};
         check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
                       args.dy.device, args);
       },
-      "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "tf32"_a, "partial"_a, "threads"_a,
-      "stream"_a);
+      "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "precision"_a, "tf32"_a, "partial"_a,
+      "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_weight_grad",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
          const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
-         const py::object& form, bool tf32, const std::optional<TensorArg>& gate_columns, int threads,
-         std::uintptr_t stream) {
+         const py::object& form, const py::object& precision, bool tf32,
+         const std::optional<TensorArg>& gate_columns, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_weight_grad";
+        const Precision rounding = precision_of(op, precision);
         const GatedMatmulWeightGradArgs args{
             view(x, op, "x"),
             view(words, op, "gates.words"),
@@ -199,12 +219,13 @@ void bind_gated_matmul(py::module_& m) {
             accumulate,
             form_of(op, form),
             execution(threads, stream),
-            {tf32, std::nullopt, view(gate_columns, op, "gate_columns")}};
+            {takes_tf32(rounding, tf32), std::nullopt, view(gate_columns, op, "gate_columns")},
+            rounding};
         check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,
                       args.x.device, args);
       },
-      "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "tf32"_a,
-      "gate_columns"_a, "threads"_a, "stream"_a);
+      "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "precision"_a,
+      "tf32"_a, "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
 void bind_plan(py::module_& m) {

@@ -19,6 +19,10 @@ struct Execution {
 // automatic lets plan_gated_matmul choose; who allocates for CUDA asks choose_cuda_form before.
 enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference, dense };
 
+// What the operands of a gated product of float32 are rounded to; sums are in float32 always. Automatic
+// is fp32 on the CPU, and on CUDA what CudaProduct::tf32 says.
+enum class Precision : std::uint8_t { automatic, fp32, tf32, bf16 };
+
 struct PackGatesArgs {
   TensorView bits;   // bool, float32 or float64 [N, P]; a float is on when > 0
   TensorView words;  // int32 [N, W], written
@@ -106,6 +110,7 @@ struct GatedMatmulArgs {
   Form form;
   Execution exec;
   CudaProduct cuda = {};
+  Precision precision = Precision::automatic;
 };
 
 // dx[n,d] = sum_p g[n,p] * sum_c dy[n,c] * w[p,d,c]
@@ -118,6 +123,7 @@ struct GatedMatmulInputGradArgs {
   Form form;
   Execution exec;
   CudaProduct cuda = {};
+  Precision precision = Precision::automatic;
 };
 
 // dw[p,d,c] (+)= sum_n g[n,p] * x[n,d] * dy[n,c];  db[p,c] (+)= sum_n g[n,p] * dy[n,c]
@@ -132,6 +138,7 @@ struct GatedMatmulWeightGradArgs {
   Form form;
   Execution exec;
   CudaProduct cuda = {};
+  Precision precision = Precision::automatic;
 };
 
 // Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.

@@ -174,6 +174,21 @@ const DTypes& floats_of(const Device& device) {
   return device.type == DeviceType::cuda ? kCudaFloats : kFloats;
 }
 
+// Operands are rounded where tensors are float32; others say with their dtype what they want.
+void check_precision(const char* op, const TensorView& x, Precision precision) {
+  if (precision == Precision::automatic) return;
+  const std::string must = std::string(op) + ": precision must be None",
+                    got = ", got '" + precision_name(precision) + "'";
+  if (x.dtype != DType::float32) fail(must + " for " + dtype_name(x.dtype) + " tensors" + got);
+  if (x.device.type == DeviceType::cpu && precision == Precision::tf32) {
+    fail(must + ", 'fp32' or 'bf16' on cpu" + got);
+  }
+  if (x.device.type == DeviceType::cuda && precision == Precision::bf16) {
+    fail(must + ", 'fp32' or 'tf32' for float32 tensors on cuda" + got +
+         ": pass bfloat16 tensors instead");
+  }
+}
+
 // The workspace of products whose paths are split; how often is for the caller to say.
 void check_partial(const char* op, const Checker& check, const TensorView& y, const CudaProduct& cuda) {
   if (!cuda.partial) return;
@@ -250,6 +265,23 @@ void check_form(const char* op, const Device& device, Form form) {
            : (weight_grad ? "None, 'compaction' or 'subset_sums'"
                           : "None, 'compaction', 'subset_sums' or 'reference' on cpu");
   fail(std::string(op) + ": form must be " + forms + ", got '" + form_name(form) + "'");
+}
+
+std::string precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return "fp32";
+    case Precision::tf32: return "tf32";
+    case Precision::bf16: return "bf16";
+    case Precision::automatic: break;
+  }
+  return "automatic";
+}
+
+Precision parse_precision(const char* op, const std::string& name) {
+  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+    if (name == precision_name(precision)) return precision;
+  }
+  fail(std::string(op) + ": precision must be None, 'fp32', 'tf32' or 'bf16', got '" + name + "'");
 }
 
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates) {
@@ -343,6 +375,7 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
   check_form("gated_matmul", a.y.device, a.form);
   check_partial("gated_matmul", check, a.y, a.cuda);
+  check_precision("gated_matmul", a.x, a.precision);
 }
 
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
@@ -356,6 +389,7 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
   check_form("gated_matmul_input_grad", a.dx.device, a.form);
   check_partial("gated_matmul_input_grad", check, a.dx, a.cuda);
+  check_precision("gated_matmul_input_grad", a.dy, a.precision);
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
@@ -372,6 +406,7 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   check.apart("out", a.dw, "dy", a.dy);
   check.apart("out", a.dw, "gates.words", a.words);
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
+  check_precision("gated_matmul_weight_grad", a.x, a.precision);
   check_gate_columns("gated_matmul_weight_grad", check, a.words, a.n_gates, a.cuda);
 }
 

@@ -18,6 +18,11 @@ std::string form_name(Form form);
 // Refuses forms that the op does not have on that device.
 void check_form(const char* op, const Device& device, Form form);
 
+// "bf16" -> Precision::bf16; throws for names that are none. Whether tensors may take it is checked with
+// them.
+Precision parse_precision(const char* op, const std::string& name);
+std::string precision_name(Precision precision);
+
 void check_words(const char* op, const TensorView& words, std::int64_t n_gates);
 
 void check_pack_gates(const PackGatesArgs& args);

@@ -32,12 +32,13 @@ extern const OpTable kCpuGeneric;
 extern const OpTable kCpuAvx2;
 extern const OpTable kCpuAvx512;
 extern const OpTable kCpuAvx512Bf16;
+extern const OpTable kCpuAvx512Bf16Dot;
 #endif
 #ifdef GLAI_CUDA_COMPILED
 extern const OpTable kCuda;
 #endif
 
-// The instruction sets that this machine runs, best last.
+// The instruction sets that this machine runs.
 std::vector<std::string> cpu_isas();
 std::string cpu_isa();
 // Uses the named set from now on; throws when this machine or build lacks it.

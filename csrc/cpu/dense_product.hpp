@@ -2,12 +2,14 @@
 // column under a gate of its own.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
+#include "cpu/operands.hpp"
 #include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/tiles.hpp"
@@ -36,11 +38,12 @@ struct ColumnGates {
   }
 };
 
-template <class T>
+template <class Operand>
 struct DenseTile {
-  const T* x;
+  using T = typename SumOf<Operand>::Type;
+  const Operand* x;
   std::int64_t x_stride;
-  const T* w;  // [k, V vectors]
+  const Operand* w;  // [k, V vectors]
   std::int64_t k;
   T* y;
   std::int64_t y_stride;
@@ -49,9 +52,11 @@ struct DenseTile {
   ColumnGates gates;
 };
 
-template <class T, int M, int V>
-void dense_tile(const DenseTile<T>& t) {
+template <class Operand, int M, int V>
+void dense_tile(const DenseTile<Operand>& t) {
+  using T = typename SumOf<Operand>::Type;
   using Vector = Vec<T>;
+  using Factor = Vec<Operand>;
   Vector sum[M][V];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
@@ -64,12 +69,12 @@ void dense_tile(const DenseTile<T>& t) {
     }
   }
   for (std::int64_t k = 0; k < t.k; ++k) {
-    Vector column[V];
+    Factor column[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) column[v] = Vector::load(t.w + (k * V + v) * Vector::width);
+    for (int v = 0; v < V; ++v) column[v] = Factor::load(t.w + (k * V + v) * Vector::width);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const Vector s = Vector::broadcast(t.x[i * t.x_stride + k]);
+      const Factor s = Factor::broadcast(t.x[i * t.x_stride + k]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
     }
@@ -92,13 +97,13 @@ void dense_tile(const DenseTile<T>& t) {
 }
 
 // Runs the instance for `rows` x `vecs` known at run time, 1 <= vecs <= kMaxTileVecs.
-template <class T, int V = 1>
-GLAI_ALWAYS_INLINE void run_dense_tile(int rows, int vecs, const DenseTile<T>& t) {
+template <class Operand, int V = 1>
+GLAI_ALWAYS_INLINE void run_dense_tile(int rows, int vecs, const DenseTile<Operand>& t) {
   if constexpr (V < kMaxTileVecs) {
-    if (vecs > V) return run_dense_tile<T, V + 1>(rows, vecs, t);
+    if (vecs > V) return run_dense_tile<Operand, V + 1>(rows, vecs, t);
   }
   [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRun[])(const DenseTile<T>&) = {dense_tile<T, M + 1, V>...};
+    static constexpr void (*kRun[])(const DenseTile<Operand>&) = {dense_tile<Operand, M + 1, V>...};
     kRun[rows - 1](t);
   }(std::make_integer_sequence<int, gather_tile_rows(V)>{});
 }
@@ -128,23 +133,34 @@ struct DenseBlock {
   ColumnGates gates = {};
 };
 
-// Elements of memory that dense_block works in, for a tile of `vecs` vectors.
-template <class T>
-constexpr std::int64_t dense_memory(int vecs) {
-  return (kDenseFeatures + 1) * vecs * Vec<T>::width;
+// Bytes of memory that dense_block works in, for a tile of `vecs` vectors.
+template <class Kind>
+constexpr std::size_t dense_bytes(int vecs) {
+  const std::int64_t width = vecs * Vec<typename Kind::Value>::width;
+  const std::int64_t values = (kDenseFeatures + 1) * width;
+  const std::int64_t operands =
+      Kind::kRounds ? (width + kDenseRows) * kDenseFeatures / Kind::kValues : 0;
+  return values * sizeof(typename Kind::Value) + operands * sizeof(typename Kind::Operand);
 }
 
 // What a row sums to depends on no other row.
-template <class T>
-void dense_block(const DenseBlock<T>& b, T* memory) {
+template <class Kind>
+void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
+  using T = typename Kind::Value;
+  using Operand = typename Kind::Operand;
   constexpr std::int64_t lanes = Vec<T>::width;
   const int vecs = static_cast<int>((b.columns + lanes - 1) / lanes);
   const std::int64_t width = vecs * lanes;
   const Tail<T> tail(static_cast<int>(b.columns - (vecs - 1) * lanes));
   const DenseWeight<T>& w = b.w;
-  T* panel = memory;
+  T* panel = reinterpret_cast<T*>(memory);
   T* start = panel + kDenseFeatures * width;
-  for (std::int64_t j = 0; j < width; ++j) start[j] = w.bias && j < b.columns ? w.bias[j] : T(0);
+  // Where operands are rounded: x [rows, operands of a panel's features], and those of the panel.
+  auto* rounded_x = reinterpret_cast<Operand*>(start + width);
+  auto* rounded_panel = rounded_x + kDenseRows * kDenseFeatures / Kind::kValues;
+  for (std::int64_t j = 0; j < width; ++j) {
+    start[j] = w.bias && j < b.columns ? as_operand<Kind>(w.bias[j]) : T(0);
+  }
   const EvenSplit groups(b.rows, gather_tile_rows(vecs));
   // Once at least, so that y is written when there are no features.
   const EvenSplit panels(b.d, kDenseFeatures);
@@ -159,18 +175,37 @@ void dense_block(const DenseBlock<T>& b, T* memory) {
         panel[i * width + j] = from[i * w.stride[0] + j];
       for (std::int64_t j = b.columns; j < width; ++j) panel[i * width + j] = T(0);
     }
+    DenseTile<Operand> tile{nullptr, 0,          nullptr, operand_count<Kind>(k_count),
+                            nullptr, b.y_stride, tail,    k == 0 ? start : nullptr};
+    if constexpr (Kind::kRounds) {
+      for (std::int64_t r = 0; r < b.rows; ++r) {
+        pack_operands<Kind>(b.x + r * b.x_stride + k, k_count, false, rounded_x + r * tile.k);
+      }
+      pack_panel<Kind>(panel, k_count, width, rounded_panel);
+      tile.w = rounded_panel;
+      tile.x_stride = tile.k;
+    } else {
+      tile.w = panel;
+      tile.x_stride = b.x_stride;
+    }
     for (std::int64_t g = 0; g < groups.parts; ++g) {
       const std::int64_t row = groups.begin(g);
-      run_dense_tile<T>(static_cast<int>(groups.size(g)), vecs,
-                        {b.x + row * b.x_stride + k, b.x_stride, panel, k_count, b.y + row * b.y_stride,
-                         b.y_stride, tail, k == 0 ? start : nullptr, b.gates.from(row, 0)});
+      if constexpr (Kind::kRounds) {
+        tile.x = rounded_x + row * tile.x_stride;
+      } else {
+        tile.x = b.x + row * b.x_stride + k;
+      }
+      tile.y = b.y + row * b.y_stride;
+      tile.gates = b.gates.from(row, 0);
+      run_dense_tile<Operand>(static_cast<int>(groups.size(g)), vecs, tile);
     }
   }
 }
 
-template <class T>
-void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorView& y, int threads,
-                   const ColumnGates& gates = {}) {
+template <class Kind>
+void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>& w, const TensorView& y,
+                   int threads, const ColumnGates& gates = {}) {
+  using T = typename Kind::Value;
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
   const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs), blocks(n, kDenseRows);
@@ -181,8 +216,8 @@ void dense_product(const TensorView& x, const DenseWeight<T>& w, const TensorVie
     const std::int64_t first = tiles.begin(tile) * lanes, width = vecs * lanes;
     const std::int64_t columns = c - first < width ? c - first : width;
     const std::int64_t row = blocks.begin(block);
-    T* memory = reinterpret_cast<T*>(scratch(Scratch::task, dense_memory<T>(vecs) * sizeof(T)));
-    dense_block<T>(
+    std::byte* memory = scratch(Scratch::task, dense_bytes<Kind>(vecs));
+    dense_block<Kind>(
         {x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d, w.from(first), columns,
          y.as<T>() + row * y.stride[0] + first, y.stride[0], gates.from(row, first)},
         memory);

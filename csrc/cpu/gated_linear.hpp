@@ -15,7 +15,7 @@ namespace glai::GLAI_ISA {
 template <class T>
 void gated_linear_of(const GatedLinearArgs& a) {
   const std::int64_t path_stride = a.n_gates == 1 ? 1 : a.u.stride[0];
-  dense_product<T>(
+  dense_product<Exact<T>>(
       a.x, {a.u.as<const T>(), {a.u.stride[1], path_stride}, a.bias ? a.bias->as<const T>() : nullptr},
       a.y, a.exec.threads, {a.words.as<const std::uint32_t>(), words_per_row(a.n_gates), 0});
 }

@@ -44,8 +44,9 @@ GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_
 }
 
 // All gates on: one product with the sum of all paths' weights.
-template <class T>
+template <class Kind>
 void gated_matmul_all_on(const GatedMatmulArgs& a) {
+  using T = typename Kind::Value;
   const std::int64_t p_count = a.n_gates;
   // The dimension of the weights with stride 1 comes last, here and in their sum.
   const bool by_columns = a.weight.shape[2] == 1 || a.weight.stride[2] == 1;
@@ -71,16 +72,17 @@ void gated_matmul_all_on(const GatedMatmulArgs& a) {
                });
   if (a.bias) add_rows(a.bias->as<const T>(), a.bias->stride[0], p_count, a.bias->shape[1], bias_sum);
   const std::int64_t outer_stride = columns;
-  dense_product<T>(
+  dense_product<Kind>(
       a.x,
       {sum, {by_columns ? outer_stride : 1, by_columns ? 1 : outer_stride}, a.bias ? bias_sum : nullptr},
       a.y, a.exec.threads);
 }
 
-template <class T>
+template <class Kind>
 void gated_matmul_of(const GatedMatmulArgs& a) {
+  using T = typename Kind::Value;
   const double density = density_of(a.words, a.n_gates);
-  if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_all_on<T>(a);
+  if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_all_on<Kind>(a);
   const GatedShape shape{a.x.shape[0], a.n_gates, a.x.shape[1], a.weight.shape[2]};
   const std::int64_t w = words_per_row(a.n_gates);
   ScratchSizes sizes;
@@ -111,12 +113,15 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
       plan = plan_gated_matmul(shape, density, nullptr, a.form, paths);
     }
   }
-  gated_matmul_buckets<T>(a, plan, paths);
+  gated_matmul_buckets<Kind>(a, plan, paths);
 }
 
-inline void gated_matmul(const GatedMatmulArgs& a) {
-  if (a.x.dtype == DType::float64) return gated_matmul_of<double>(a);
-  return gated_matmul_of<float>(a);
+// Bf16: the operands that precision "bf16" takes.
+template <class Bf16>
+void gated_matmul(const GatedMatmulArgs& a) {
+  if (a.x.dtype == DType::float64) return gated_matmul_of<Exact<double>>(a);
+  if (a.precision == Precision::bf16) return gated_matmul_of<Bf16>(a);
+  return gated_matmul_of<Exact<float>>(a);
 }
 
 }  // namespace glai::GLAI_ISA

@@ -47,9 +47,11 @@ GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
   return most >= line ? most / line * line : most < 4 ? 4 : most;
 }
 
-template <class T>
+template <class Kind>
 void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                           const PathOrder& paths) {
+  using T = typename Kind::Value;
+  using Operand = typename Kind::Operand;
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.weight.shape[2];
   const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
@@ -82,7 +84,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
   const double uses = static_cast<double>(groups) * plan.any_on;
-  const bool copy_x = reference || by_groups || uses >= kCopiedUses;
+  const bool copy_x = reference || by_groups || Kind::kRounds || uses >= kCopiedUses;
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
   // The order of a row's sum depends on it, so it is a function of the shape and the plan.
   const std::int64_t k_step =
@@ -144,10 +146,12 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         const std::int64_t part = task / column_tasks % share_tasks;
         const std::int64_t begin = blocks.begin(b0 + b), rows = blocks.size(b0 + b);
         ScratchSizes sizes;
-        const auto x_at = sizes.add<T>((rows + 1) * k_step);
+        const auto x_at = sizes.add<Operand>((rows + 1) * operand_count<Kind>(k_step));
         const auto y_at = sizes.add<T>(parts == 1 ? tiles_per_task * part_size : 0);
         const auto base_at = sizes.add<T>(tiles_per_task * k_step * most_width);
         const auto table_at = sizes.add<T>(subsets * k_step * most_width);
+        const auto panel_at =
+            sizes.add<Operand>(Kind::kRounds ? operand_count<Kind>(k_step) * most_width : 0);
         std::byte* own = scratch(Scratch::task, sizes.bytes());
         T* local = parts == 1 ? reinterpret_cast<T*>(own + y_at)
                               : sums + (b * parts + part) * tiles.parts * part_size;
@@ -165,16 +169,17 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
             for (std::int64_t j = 0; j < columns; ++j) tile_y[r * width + j] = y[r * a.y.stride[0] + j];
           }
         }
-        const BucketTask<T> t{a,
-                              begin,
-                              rows,
-                              own_tiles,
-                              tile_count,
-                              reinterpret_cast<T*>(own + x_at),
-                              reinterpret_cast<T*>(own + table_at),
-                              reinterpret_cast<T*>(own + base_at),
-                              k_step,
-                              reference};
+        const BucketTask<Kind> t{a,
+                                 begin,
+                                 rows,
+                                 own_tiles,
+                                 tile_count,
+                                 reinterpret_cast<Operand*>(own + x_at),
+                                 reinterpret_cast<T*>(own + table_at),
+                                 reinterpret_cast<Operand*>(own + panel_at),
+                                 reinterpret_cast<T*>(own + base_at),
+                                 k_step,
+                                 reference};
         const std::int64_t from = shares.begin(part), at = b * here + from;
         const PassGroups pass{shares.size(part), gates + from, buckets + at, needed + at};
         if (by_groups) {

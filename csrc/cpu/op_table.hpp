@@ -14,6 +14,8 @@
 
 namespace glai::GLAI_ISA {
 
+// Bf16: operands of gated products of precision "bf16".
+template <class Bf16 = RoundedToBf16>
 constexpr OpTable op_table() {
   return {
       .pack_gates = pack_gates,
@@ -24,9 +26,9 @@ constexpr OpTable op_table() {
       .selector_gates = selector_gates,
       .gated_linear = gated_linear,
       .apply_gates = apply_gates,
-      .gated_matmul = gated_matmul,
-      .gated_matmul_input_grad = gated_matmul_input_grad,
-      .gated_matmul_weight_grad = gated_matmul_weight_grad,
+      .gated_matmul = gated_matmul<Bf16>,
+      .gated_matmul_input_grad = gated_matmul_input_grad<Bf16>,
+      .gated_matmul_weight_grad = gated_matmul_weight_grad<Bf16>,
       .path_kernel = path_kernel,
       .path_gram = path_gram,
       .train_steps = train_steps,

@@ -34,17 +34,16 @@ void selector_gates_of(const SelectorGatesArgs& a) {
 
     ScratchSizes sizes;
     const auto sums_at = sizes.add<T>(kDenseRows * kSelectorUnits);
-    const auto memory_at = sizes.add<T>(dense_memory<T>(kMaxTileVecs));
+    const auto memory_at = sizes.add<std::byte>(dense_bytes<Exact<T>>(kMaxTileVecs));
     std::byte* scratch_block = scratch(Scratch::task, sizes.bytes());
     T* sums = reinterpret_cast<T*>(scratch_block + sums_at);  // [rows, kSelectorUnits]
-    T* memory = reinterpret_cast<T*>(scratch_block + memory_at);
 
     for_column_tiles<T>(units, [&](std::int64_t column, int vecs, Tail<T>) {
       const std::int64_t width = vecs * Vec<T>::width;
-      dense_block<T>(
+      dense_block<Exact<T>>(
           {a.x.as<const T>() + row * a.x.stride[0], a.x.stride[0], rows, d, weight.from(unit + column),
            units - column < width ? units - column : width, sums + column, kSelectorUnits},
-          memory);
+          scratch_block + memory_at);
     });
     for (std::int64_t i = 0; i < rows; ++i) {
       std::uint32_t* words = a.words.as<std::uint32_t>() + (row + i) * w;

@@ -27,6 +27,31 @@ struct Tail<double> {
   GLAI_ALWAYS_INLINE explicit Tail(int n) : mask(static_cast<__mmask8>((1u << n) - 1u)) {}
 };
 
+#ifdef __AVX512BF16__
+// Two bfloat16: the bits of the first are the lower half.
+struct Bf16Pair {
+  std::uint32_t bits;
+};
+
+// Subnormal numbers count as zero, here and where pairs are multiplied.
+template <>
+struct Vec<Bf16Pair> {
+  static constexpr int width = 16;
+  __m512i v;
+
+  static GLAI_ALWAYS_INLINE Vec broadcast(Bf16Pair p) {
+    return {_mm512_set1_epi32(static_cast<int>(p.bits))};
+  }
+  static GLAI_ALWAYS_INLINE Vec load(const Bf16Pair* p) { return {_mm512_loadu_si512(p)}; }
+  static GLAI_ALWAYS_INLINE Vec load(const Bf16Pair* p, Tail<float> t) {
+    return {_mm512_maskz_loadu_epi32(t.mask, p)};
+  }
+  GLAI_ALWAYS_INLINE void store(Bf16Pair* p) const { _mm512_storeu_si512(p, v); }
+  // Rounded, and paired lane by lane.
+  static inline Vec of(Vec<float> first, Vec<float> second);
+};
+#endif
+
 template <>
 struct Vec<float> {
   static constexpr int width = 16;
@@ -42,6 +67,12 @@ struct Vec<float> {
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm512_mask_storeu_ps(p, t.mask, v); }
   GLAI_ALWAYS_INLINE void stream(float* p) const { _mm512_stream_ps(p, v); }
   GLAI_ALWAYS_INLINE Vec plus_product(Vec a, Vec b) const { return {_mm512_fmadd_ps(a.v, b.v, v)}; }
+#ifdef __AVX512BF16__
+  // Two products a lane.
+  GLAI_ALWAYS_INLINE Vec plus_product(Vec<Bf16Pair> a, Vec<Bf16Pair> b) const {
+    return {_mm512_dpbf16_ps(v, (__m512bh)a.v, (__m512bh)b.v)};
+  }
+#endif
   GLAI_ALWAYS_INLINE Vec plus(Vec a) const { return {_mm512_add_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec times(Vec a) const { return {_mm512_mul_ps(v, a.v)}; }
   GLAI_ALWAYS_INLINE Vec over(Vec a) const { return {_mm512_div_ps(v, a.v)}; }
@@ -51,6 +82,14 @@ struct Vec<float> {
   }
   GLAI_ALWAYS_INLINE float total() const { return _mm512_reduce_add_ps(v); }
 };
+
+#ifdef __AVX512BF16__
+GLAI_ALWAYS_INLINE Vec<Bf16Pair> Vec<Bf16Pair>::of(Vec<float> first, Vec<float> second) {
+  const __m512i lanes = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                         23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return {_mm512_permutexvar_epi16(lanes, (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v))};
+}
+#endif
 
 template <>
 struct Vec<double> {

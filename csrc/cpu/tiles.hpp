@@ -4,12 +4,15 @@
 //   gather_tile   y[rows[i], :]  += sum_k x[rows[i], k] * w[k, :]                  (rows gathered)
 //   outer_tile    out[i, :]      = sum_r a[r, i] * b[r, :]               (sum over rows, gathered or
 //   not)
+//
+// x, w, a, b are operands of operands.hpp: numbers, or pairs of them, and then k and rows count pairs.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "core/tensor.hpp"
+#include "cpu/operands.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -20,12 +23,13 @@ struct Stretch {
   std::int64_t step;
 };
 
-template <class T>
+template <class Operand>
 struct GatherTile {
-  const T* x;             // row 0 of the block
+  using T = typename SumOf<Operand>::Type;
+  const Operand* x;       // row 0 of the block
   std::int64_t x_stride;  // between samples
   const std::uint16_t* rows;
-  const T* w;             // [k, V vectors]
+  const Operand* w;       // [k, V vectors]
   std::int64_t w_stride;  // between features
   std::int64_t k;
   T* y;  // row 0 of the block, [rows, V vectors]
@@ -33,10 +37,12 @@ struct GatherTile {
   Stretch<T> ahead = {};  // sent for while this is multiplied
 };
 
-template <class T, int M, int V, bool SendAhead = false>
-GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
+template <class Operand, int M, int V, bool SendAhead = false>
+GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<Operand>& t) {
+  using T = typename SumOf<Operand>::Type;
   using Vector = Vec<T>;
-  const T* x[M];
+  using Factor = Vec<Operand>;
+  const Operand* x[M];
   T* y[M];
   Vector sum[M][V];
 #pragma GCC unroll 16
@@ -46,16 +52,16 @@ GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[i][v] = Vector::load(y[i] + v * Vector::width);
   }
-  const T* w = t.w;
+  const Operand* w = t.w;
   for (std::int64_t k = 0; k < t.k; ++k) {
-    Vector column[V];
+    Factor column[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) column[v] = Vector::load(w + v * Vector::width);
+    for (int v = 0; v < V; ++v) column[v] = Factor::load(w + v * Vector::width);
     w += t.w_stride;
     if constexpr (SendAhead) __builtin_prefetch(t.ahead.first + k * t.ahead.step, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const Vector s = Vector::broadcast(x[i][k]);
+      const Factor s = Factor::broadcast(x[i][k]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
     }
@@ -67,11 +73,12 @@ GLAI_ALWAYS_INLINE void gather_tile(const GatherTile<T>& t) {
   }
 }
 
-template <class T>
+template <class Operand>
 struct OuterTile {
-  const T* a;  // M columns
+  using T = typename SumOf<Operand>::Type;
+  const Operand* a;  // M columns
   std::int64_t a_stride;
-  const T* b;  // V vectors
+  const Operand* b;  // V vectors
   std::int64_t b_stride;
   const std::uint16_t* rows;  // of the operands that are gathered; the others are read in order
   std::int64_t n_rows;
@@ -83,9 +90,10 @@ struct OuterTile {
   bool add;    // to what is there; not with `whole`
 };
 
-template <class T, int M, int V, bool GatherA, bool GatherB>
-void outer_tile(const OuterTile<T>& t) {
-  using Vector = Vec<T>;
+template <class Operand, int M, int V, bool GatherA, bool GatherB>
+void outer_tile(const OuterTile<Operand>& t) {
+  using Vector = Vec<typename SumOf<Operand>::Type>;
+  using Factor = Vec<Operand>;
   Vector sum[M][V];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
@@ -93,15 +101,15 @@ void outer_tile(const OuterTile<T>& t) {
     for (int v = 0; v < V; ++v) sum[i][v] = Vector::zero();
   }
   for (std::int64_t r = 0; r < t.n_rows; ++r) {
-    const T* a = t.a + (GatherA ? t.rows[r] : r) * t.a_stride;
-    const T* b = t.b + (GatherB ? t.rows[r] : r) * t.b_stride;
-    Vector column[V];
+    const Operand* a = t.a + (GatherA ? t.rows[r] : r) * t.a_stride;
+    const Operand* b = t.b + (GatherB ? t.rows[r] : r) * t.b_stride;
+    Factor column[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V - 1; ++v) column[v] = Vector::load(b + v * Vector::width);
-    column[V - 1] = Vector::load(b + (V - 1) * Vector::width, t.tail);
+    for (int v = 0; v < V - 1; ++v) column[v] = Factor::load(b + v * Vector::width);
+    column[V - 1] = Factor::load(b + (V - 1) * Vector::width, t.tail);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const Vector s = Vector::broadcast(a[i]);
+      const Factor s = Factor::broadcast(a[i]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v].plus_product(s, column[v]);
     }
@@ -116,7 +124,7 @@ void outer_tile(const OuterTile<T>& t) {
   }
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
-    T* out = t.out + i * t.out_stride;
+    auto* out = t.out + i * t.out_stride;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v, out += Vector::width) {
       if (v < V - 1) {
@@ -129,14 +137,14 @@ void outer_tile(const OuterTile<T>& t) {
 }
 
 // Runs the instance for `rows` x `vecs` known at run time, 1 <= vecs <= kMaxTileVecs.
-template <class T, bool GatherA, bool GatherB, int V = 1>
-GLAI_ALWAYS_INLINE void run_outer_tile(int rows, int vecs, const OuterTile<T>& t) {
+template <class Operand, bool GatherA, bool GatherB, int V = 1>
+GLAI_ALWAYS_INLINE void run_outer_tile(int rows, int vecs, const OuterTile<Operand>& t) {
   if constexpr (V < kMaxTileVecs) {
-    if (vecs > V) return run_outer_tile<T, GatherA, GatherB, V + 1>(rows, vecs, t);
+    if (vecs > V) return run_outer_tile<Operand, GatherA, GatherB, V + 1>(rows, vecs, t);
   }
   [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRun[])(const OuterTile<T>&) = {
-        outer_tile<T, M + 1, V, GatherA, GatherB>...};
+    static constexpr void (*kRun[])(const OuterTile<Operand>&) = {
+        outer_tile<Operand, M + 1, V, GatherA, GatherB>...};
     kRun[rows - 1](t);
   }(std::make_integer_sequence<int, outer_tile_rows(V)>{});
 }

@@ -100,7 +100,7 @@ void outer_sums(const TensorView& x, const TensorView& dy, const TensorView& out
     columns.data = dy.as<T>() + slices.begin(slice);
     sums.data = out.as<T>() + slices.begin(slice);
     columns.shape[1] = sums.shape[2] = slices.size(slice);
-    gated_matmul_weight_grad_buckets<T>(
+    gated_matmul_weight_grad_buckets<Exact<T>>(
         {x, words, 1, columns, sums, std::nullopt, false, Form::compaction, {}}, 1);
   });
 }
@@ -112,9 +112,9 @@ double full_path_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std:
   const TensorView y = rows_of(a.output, count);
   const TensorView weight = view_like(a.parameters, a.parameters.as<T>(), a.n_gates, d, c);
   const TensorView gradient = view_like(a.gradient, a.gradient.as<T>(), a.n_gates, d, c);
-  gated_matmul_of<T>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
+  gated_matmul_of<Exact<T>>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
   const double loss = loss_gradient<T>(a, ids, count);
-  gated_matmul_weight_grad_of<T>(
+  gated_matmul_weight_grad_of<Exact<T>>(
       {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});
   return loss;
 }
@@ -129,13 +129,14 @@ double directions_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std
   h.shape[1] = p;
   const T* u = a.parameters.as<const T>();
   const ColumnGates gates{words.as<const std::uint32_t>(), words_per_row(p), 0};
-  dense_product<T>(x, {u, {p, 1}, nullptr}, h, a.exec.threads, gates);
+  dense_product<Exact<T>>(x, {u, {p, 1}, nullptr}, h, a.exec.threads, gates);
   T* last_path = a.output_weights->as<T>() + p * c;
   for (std::int64_t i = 0; i < d * c; ++i) last_path[i] = u[d * p + i];
-  dense_product<T>(features, {a.output_weights->as<const T>(), {c, 1}, nullptr}, y, a.exec.threads);
+  dense_product<Exact<T>>(features, {a.output_weights->as<const T>(), {c, 1}, nullptr}, y,
+                          a.exec.threads);
   const double loss = loss_gradient<T>(a, ids, count);
-  dense_product<T>(y, {a.directions->as<const T>(), {1, a.directions->stride[0]}, nullptr}, dh,
-                   a.exec.threads, gates);
+  dense_product<Exact<T>>(y, {a.directions->as<const T>(), {1, a.directions->stride[0]}, nullptr}, dh,
+                          a.exec.threads, gates);
   T* gradient = a.gradient.as<T>();
   outer_sums<T>(x, dh, view_like(a.gradient, gradient, 1, d, p), a.exec);
   outer_sums<T>(x, y, view_like(a.gradient, gradient + d * p, 1, d, c), a.exec);

@@ -17,6 +17,7 @@ from glai_native.scoreboard import (
     Figure,
     Scaling,
     SummaryLine,
+    bf16_figures,
     cell_name,
     machine_name,
     scaling,
@@ -40,6 +41,9 @@ def print_results(results: dict[str, Any], console: Console, every_row: bool = F
         lines = scaling(results, threads)
         if lines:
             console.print(_scaling_table(lines, threads, machine["sgemm_scaling"][str(threads)]))
+        figures = bf16_figures(rows, threads)
+        if figures:
+            console.print(_bf16_table(figures, threads))
     call = machine["call"]
     console.print(
         f"Smallest call without a gradient: {call['op_us']:.2f} µs, the binding alone {call['binding_us']:.2f} µs; "
@@ -115,6 +119,19 @@ def _scaling_table(lines: Sequence[Scaling], threads: int, sgemm: float) -> Tabl
             f"{line.mean:.2f} ({line.worst:.2f})",
             f"[red]{share}[/]" if line.share < SCALING_TARGET else share,
         )
+    return table
+
+
+def _bf16_table(figures: Sequence[tuple[str, Figure]], threads: int) -> Table:
+    table = make_table(
+        f"our fp32 / our bf16, {threads_name(threads)}, density >= 0.25: geometric mean (worst), target",
+        "",
+        1,
+        "",
+        "",
+    )
+    for label, figure in figures:
+        table.add_row(label, figure_text(figure).replace("\n", "  "))
     return table
 
 

@@ -36,6 +36,11 @@ FORWARD, WEIGHT_GRAD, INPUT_GRAD = OPS = ("forward", "weight gradient", "input g
 # Calls on weights over this take about a second: one source of real gates has to do for them.
 LARGE_WEIGHT_BYTES = 1 << 28
 
+# From this density on our bf16 is timed beside our fp32, with this share of a cell's budget; what it may be off by.
+BF16_DENSITY = 0.25
+BF16_SHARE = 0.15
+BF16_TOLERANCE = 2e-2
+
 Row = dict[str, Any]
 
 
@@ -118,8 +123,9 @@ def bench_ops(
         ``{"settings": ..., "seconds": ..., "machine": ..., "rows": [...], "skipped": [...]}``: what was asked for, how
         long all of it took, where it ran, what came out and what was left out. A row has op, shape ``[N, P, D, C]``,
         gates (the source), density, deviation, threads, milliseconds of ours and of every baseline, which was best,
-        the ratio best / ours, and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the
-        rate of torch's sgemm with as many threads, measured in the same run.
+        the ratio best / ours, bf16_ratio: our time in float32 over ours with precision "bf16" (None under density
+        0.25), and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the rate of torch's
+        sgemm with as many threads, measured in the same run.
     """
     grid = Grid.chosen(quick, shapes, data)
     before, start = torch.get_num_threads(), time.perf_counter()
@@ -167,6 +173,7 @@ def _bench_case(case: Case, threads: Sequence[int], seconds: float, peaks: dict[
     for op in OPS:
         ours, baselines = op_calls(op, case, gates)
         expected = ours()
+        ours_bf16 = our_call(op, case, gates, precision="bf16")
         check = agreement_check(f"{op} {case.shape}", expected, 1e-3)
         for count in threads:
             torch.set_num_threads(count)
@@ -180,8 +187,24 @@ def _bench_case(case: Case, threads: Sequence[int], seconds: float, peaks: dict[
                 "deviation": gates.deviation(),
                 "threads": count,
                 **compared(medians),
+                "bf16_ratio": _bf16_ratio(ours, ours_bf16, case, seconds, expected),
                 "peak_fraction": case.shape.work * gates.density() / mine / (peaks[count] * 1e9),
             }
+
+
+def _bf16_ratio(
+    ours: Callable[[], Tensor],
+    ours_bf16: Callable[[], Tensor],
+    case: Case,
+    seconds: float,
+    expected: Tensor,
+) -> float | None:
+    """Our time in float32 over ours with bf16, taking turns."""
+    if case.density < BF16_DENSITY:
+        return None
+    check = agreement_check(f"bf16 {case.shape}", expected, BF16_TOLERANCE)
+    medians = measure(ours, {"bf16": ours_bf16}, BF16_SHARE * seconds, check)
+    return medians[OURS] / medians["bf16"]
 
 
 def agreement_check(what: str, expected: Tensor, tolerance: float) -> Callable[[str, Tensor], None]:
@@ -212,13 +235,23 @@ def compared(medians: dict[str, float]) -> Row:
 
 def op_calls(op: str, case: Case, gates: PackedGates) -> tuple[Callable[[], Tensor], Calls]:
     """Our call, and every torch form by name."""
+    baselines = {
+        FORWARD: forward_baselines,
+        INPUT_GRAD: input_grad_baselines,
+        WEIGHT_GRAD: weight_grad_baselines,
+    }
+    return our_call(op, case, gates), baselines[op](case)
+
+
+def our_call(op: str, case: Case, gates: PackedGates, precision: str | None = None) -> Callable[[], Tensor]:
+    """Our call alone."""
     x, weight, dy = case.x, case.weight, case.dy
     if op == FORWARD:
-        return lambda: gated_matmul(x, gates, weight), forward_baselines(case)
+        return lambda: gated_matmul(x, gates, weight, precision=precision)
     if op == INPUT_GRAD:
-        return lambda: gated_matmul_input_grad(dy, gates, weight), input_grad_baselines(case)
+        return lambda: gated_matmul_input_grad(dy, gates, weight, precision=precision)
     out = torch.empty_like(weight)  # both sides write where a gradient already has its memory
-    return lambda: gated_matmul_weight_grad(x, gates, dy, out=out), weight_grad_baselines(case)
+    return lambda: gated_matmul_weight_grad(x, gates, dy, out=out, precision=precision)
 
 
 def _blas_name() -> str:

@@ -2,7 +2,8 @@
 
 Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64, on CUDA
 float16 or bfloat16 too (summed in float32), all of one op alike, with any strides (a kernel that needs another layout
-gets a copy). CUDA products of float32 take tf32 where ``torch.backends.cuda.matmul.allow_tf32`` says so.
+gets a copy). CUDA products of float32 take tf32 where ``torch.backends.cuda.matmul.allow_tf32`` says so,
+unless a gated product is told its ``precision``.
 
 A call takes the shortest way that is right: a registered op under ``torch.compile``, an
 ``autograd.Function`` where a gradient is needed, the bare kernel otherwise.
@@ -117,7 +118,13 @@ def _path_estimate(layers: Sequence[PackedGates]) -> GateEstimate | None:
 
 
 def gated_matmul(
-    x: Tensor, gates: PackedGates, weight: Tensor, bias: Tensor | None = None, *, form: str | None = None
+    x: Tensor,
+    gates: PackedGates,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    form: str | None = None,
+    precision: str | None = None,
 ) -> Tensor:
     """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``.
 
@@ -137,6 +144,13 @@ def gated_matmul(
             ``"reference"`` (CPU only): the weights of the majority's paths are summed first, and what deviates is
             corrected; work falls with the deviation. Where it is chosen, not forced, it steps aside when weights of
             paths that a sample has off outweigh those it has on.
+        precision: of float32 tensors; gradients take it too. None: ``"fp32"`` on the CPU, on CUDA as torch allows.
+            ``"fp32"``: operands as they are. ``"tf32"``: CUDA alone. ``"bf16"``: the CPU alone (on CUDA pass bfloat16
+            tensors); operands, biases among them, are rounded to bfloat16, to nearest, ties to even, and sums are in
+            float32. Where weights of paths are added before they are multiplied, they are added in float32 and their
+            sum is rounded once, so that it may be off by 2^-8 of the sum of their magnitudes. Processors whose
+            bfloat16 dot products pay use them: these take subnormal numbers for zero. Others multiply the rounded
+            numbers in float32, and gain no time by it. It changes nothing about which form is taken.
 
     Returns:
         ``[N, C]``. A NaN or infinity in a weight reaches the samples whose path is on, and no others unless
@@ -149,10 +163,12 @@ def gated_matmul(
     """
     _require_gates("gated_matmul", gates)
     if is_compiling():
-        return _REGISTERED.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
+        return _REGISTERED.forward(
+            x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision
+        )
     if _needs_grad(x, weight, bias):
-        return _EAGER.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
-    return _gated_matmul(x, gates.words, gates.n_gates, _density(gates), weight, bias, form)
+        return _EAGER.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision)
+    return _gated_matmul(x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision)
 
 
 def gated_matmul_weight_grad(
@@ -163,6 +179,7 @@ def gated_matmul_weight_grad(
     accumulate: bool = False,
     *,
     form: str | None = None,
+    precision: str | None = None,
 ) -> Tensor:
     """Masked gradient accumulation: ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``.
 
@@ -173,6 +190,7 @@ def gated_matmul_weight_grad(
         out: ``[P, D, C]`` to write into, with stride 1 in its last dimension; None makes one.
         accumulate: add to ``out`` instead of overwriting it.
         form: forces ``"compaction"`` or, on the CPU, ``"subset_sums"`` (see :func:`gated_matmul`); None chooses.
+        precision: as for :func:`gated_matmul`; x and dy are rounded each, in either form.
 
     Returns:
         ``out``, ``[P, D, C]``. A path that is never on has gradient exactly 0.
@@ -187,16 +205,22 @@ def gated_matmul_weight_grad(
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if is_compiling():
-            return _REGISTERED.weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form)[0]
+            return _REGISTERED.weight_grad(
+                x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision
+            )[0]
         if _needs_grad(x, dy):
-            return _EAGER.weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form)[0]
+            return _EAGER.weight_grad(
+                x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision
+            )[0]
     elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
-    return _weight_grad(x, gates.words, gates.n_gates, _density(gates), dy, False, form, out, accumulate)[0]
+    return _weight_grad(
+        x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision, out, accumulate
+    )[0]
 
 
 def gated_matmul_input_grad(
-    dy: Tensor, gates: PackedGates, weight: Tensor, *, form: str | None = None
+    dy: Tensor, gates: PackedGates, weight: Tensor, *, form: str | None = None, precision: str | None = None
 ) -> Tensor:
     """``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``.
 
@@ -205,16 +229,19 @@ def gated_matmul_input_grad(
         gates: path gates, N samples of P.
         weight: ``[P, D, C]``.
         form: as for :func:`gated_matmul`.
+        precision: as for :func:`gated_matmul`.
 
     Returns:
         ``[N, D]``.
     """
     _require_gates("gated_matmul_input_grad", gates)
     if is_compiling():
-        return _REGISTERED.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
+        return _REGISTERED.input_grad(
+            dy, gates.words, gates.n_gates, _density(gates), weight, form, precision
+        )
     if _needs_grad(dy, weight):
-        return _EAGER.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
-    return _input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form)
+        return _EAGER.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form, precision)
+    return _input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form, precision)
 
 
 # --- the bare kernels: layouts made fit, outputs allocated, everything else checked natively ---
@@ -283,29 +310,36 @@ def _gated_matmul(
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
+    precision: str | None,
 ) -> Tensor:
     if not _plain(x, weight, bias):
         x, weight = _unit_stride(x), _either_unit_stride(weight)
         bias = None if bias is None else _unit_stride(bias)
     y = _matrix(x, 0, weight, 2)
-    how = _product_execution("gated_matmul", y, n_gates, _size(x, 1), density, form)
+    how = _product_execution("gated_matmul", y, n_gates, _size(x, 1), density, form, precision)
     _native.gated_matmul(x, words, n_gates, weight, bias, y, *how)
     return y
 
 
 def _product_execution(
-    op: str, y: Tensor, n_gates: int, depth: int, density: float | None, form: str | None
-) -> tuple[str | None, bool, Tensor | None, int, int]:
-    """The form; of CUDA products whether tf32 will do and memory for the sums of each split; threads, stream."""
+    op: str,
+    y: Tensor,
+    n_gates: int,
+    depth: int,
+    density: float | None,
+    form: str | None,
+    precision: str | None,
+) -> tuple[str | None, str | None, bool, Tensor | None, int, int]:
+    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream."""
     if not backend.runs_cuda_kernels(y):
-        return form, False, None, get_num_threads(), 0
-    tf32 = backend.allows_tf32()
+        return form, precision, False, None, get_num_threads(), 0
+    tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
     form, splits = _native.plan_cuda_product(
         op, y, n_gates, depth, tf32 and y.dtype == torch.float32, density, form
     )
     dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
     partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
-    return form, tf32, partial, *execution(y)
+    return form, precision, tf32, partial, *execution(y)
 
 
 def _cuda_gathered(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
@@ -333,6 +367,7 @@ def _weight_grad(
     dy: Tensor,
     with_bias: bool,
     form: str | None,
+    precision: str | None,
     out: Tensor | None = None,
     accumulate: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -346,75 +381,99 @@ def _weight_grad(
     bias_out = db if with_bias else None
     cuda = _cuda_gathered(words, n_gates)
     _native.gated_matmul_weight_grad(
-        x, words, n_gates, dy, out, bias_out, accumulate, form, *cuda, *execution(words)
+        x, words, n_gates, dy, out, bias_out, accumulate, form, precision, *cuda, *execution(words)
     )
     return out, db
 
 
 def _input_grad(
-    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
+    dy: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    form: str | None,
+    precision: str | None,
 ) -> Tensor:
     dx = _matrix(dy, 0, weight, 1)
     dy, weight = _unit_stride(dy), _either_unit_stride(weight)
-    how = _product_execution("gated_matmul_input_grad", dx, n_gates, _size(dy, 1), density, form)
+    how = _product_execution("gated_matmul_input_grad", dx, n_gates, _size(dy, 1), density, form, precision)
     _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, *how)
     return dx
 
 
 # --- gradients: the family is closed, each op's gradient is made of the other two; a forced form is that
-# --- call's alone, its gradients choose theirs ---
+# --- call's alone, its gradients choose theirs; a precision is theirs too ---
 
 
 class _Family(NamedTuple):
     """The three ops as differentiable calls on plain tensors."""
 
-    forward: Callable[[Tensor, Tensor, int, float | None, Tensor, Tensor | None, str | None], Tensor]
-    weight_grad: Callable[
-        [Tensor, Tensor, int, float | None, Tensor, bool, str | None], tuple[Tensor, Tensor]
+    forward: Callable[
+        [Tensor, Tensor, int, float | None, Tensor, Tensor | None, str | None, str | None], Tensor
     ]
-    input_grad: Callable[[Tensor, Tensor, int, float | None, Tensor, str | None], Tensor]
+    weight_grad: Callable[
+        [Tensor, Tensor, int, float | None, Tensor, bool, str | None, str | None], tuple[Tensor, Tensor]
+    ]
+    input_grad: Callable[[Tensor, Tensor, int, float | None, Tensor, str | None, str | None], Tensor]
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, weight, _, _ = inputs
+    x, words, ctx.n_gates, ctx.density, weight, _, _, ctx.precision = inputs
     ctx.save_for_backward(x, words, weight)
 
 
 def _forward_backward(family: _Family, ctx: Any, dy: Tensor) -> Any:
     x, words, weight = ctx.saved_tensors
-    need_x, _, _, _, need_weight, need_bias, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, weight, None) if need_x else None
+    need_x, _, _, _, need_weight, need_bias, _, _ = ctx.needs_input_grad
+    dx = (
+        family.input_grad(dy, words, ctx.n_gates, ctx.density, weight, None, ctx.precision)
+        if need_x
+        else None
+    )
     dw = db = None
     if need_weight or need_bias:
-        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.density, dy, need_bias, None)
-    return dx, None, None, None, dw if need_weight else None, db if need_bias else None, None
+        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.density, dy, need_bias, None, ctx.precision)
+    return dx, None, None, None, dw if need_weight else None, db if need_bias else None, None, None
 
 
 def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, dy, ctx.with_bias, _ = inputs
+    x, words, ctx.n_gates, ctx.density, dy, ctx.with_bias, _, ctx.precision = inputs
     ctx.save_for_backward(x, words, dy)
 
 
 def _weight_grad_backward(family: _Family, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
     x, words, dy = ctx.saved_tensors
-    need_x, _, _, _, need_dy, _, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, ddw, None) if need_x else None
+    need_x, _, _, _, need_dy, _, _, _ = ctx.needs_input_grad
+    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, ddw, None, ctx.precision) if need_x else None
     bias = ddb if ctx.with_bias else None
-    ddy = family.forward(x, words, ctx.n_gates, ctx.density, ddw, bias, None) if need_dy else None
-    return dx, None, None, None, ddy, None, None
+    ddy = (
+        family.forward(x, words, ctx.n_gates, ctx.density, ddw, bias, None, ctx.precision)
+        if need_dy
+        else None
+    )
+    return dx, None, None, None, ddy, None, None, None
 
 
 def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    dy, words, ctx.n_gates, ctx.density, weight, _ = inputs
+    dy, words, ctx.n_gates, ctx.density, weight, _, ctx.precision = inputs
     ctx.save_for_backward(dy, words, weight)
 
 
 def _input_grad_backward(family: _Family, ctx: Any, ddx: Tensor) -> Any:
     dy, words, weight = ctx.saved_tensors
-    need_dy, _, _, _, need_weight, _ = ctx.needs_input_grad
-    ddy = family.forward(ddx, words, ctx.n_gates, ctx.density, weight, None, None) if need_dy else None
-    dw = family.weight_grad(ddx, words, ctx.n_gates, ctx.density, dy, False, None)[0] if need_weight else None
-    return ddy, None, None, None, dw, None
+    need_dy, _, _, _, need_weight, _, _ = ctx.needs_input_grad
+    ddy = (
+        family.forward(ddx, words, ctx.n_gates, ctx.density, weight, None, None, ctx.precision)
+        if need_dy
+        else None
+    )
+    dw = (
+        family.weight_grad(ddx, words, ctx.n_gates, ctx.density, dy, False, None, ctx.precision)[0]
+        if need_weight
+        else None
+    )
+    return ddy, None, None, None, dw, None, None
 
 
 class _GatedMatmul(torch.autograd.Function):
@@ -438,8 +497,9 @@ class _WeightGrad(torch.autograd.Function):
         dy: Tensor,
         with_bias: bool,
         form: str | None,
+        precision: str | None,
     ) -> Any:
-        return _weight_grad(x, words, n_gates, density, dy, with_bias, form)
+        return _weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
 
     @staticmethod
     def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
@@ -470,8 +530,9 @@ def _registered_gated_matmul(
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
+    precision: str | None,
 ) -> Tensor:
-    return _gated_matmul(x, words, n_gates, density, weight, bias, form)
+    return _gated_matmul(x, words, n_gates, density, weight, bias, form, precision)
 
 
 @_registered_gated_matmul.register_fake
@@ -483,6 +544,7 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
+    precision: str | None,
 ) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[2]))
 
@@ -496,8 +558,9 @@ def _registered_weight_grad(
     dy: Tensor,
     with_bias: bool,
     form: str | None,
+    precision: str | None,
 ) -> tuple[Tensor, Tensor]:
-    return _weight_grad(x, words, n_gates, density, dy, with_bias, form)
+    return _weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
 
 
 @_registered_weight_grad.register_fake
@@ -509,6 +572,7 @@ def _(
     dy: Tensor,
     with_bias: bool,
     form: str | None,
+    precision: str | None,
 ) -> tuple[Tensor, Tensor]:
     dw = x.new_empty((n_gates, x.shape[1], dy.shape[1]))
     return dw, dy.new_empty((n_gates if with_bias else 0, dy.shape[1]))
@@ -516,14 +580,26 @@ def _(
 
 @torch.library.custom_op("glai_native::gated_matmul_input_grad", mutates_args=())
 def _registered_input_grad(
-    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
+    dy: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    form: str | None,
+    precision: str | None,
 ) -> Tensor:
-    return _input_grad(dy, words, n_gates, density, weight, form)
+    return _input_grad(dy, words, n_gates, density, weight, form, precision)
 
 
 @_registered_input_grad.register_fake
 def _(
-    dy: Tensor, words: Tensor, n_gates: int, density: float | None, weight: Tensor, form: str | None
+    dy: Tensor,
+    words: Tensor,
+    n_gates: int,
+    density: float | None,
+    weight: Tensor,
+    form: str | None,
+    precision: str | None,
 ) -> Tensor:
     return dy.new_empty((dy.shape[0], weight.shape[1]))
 

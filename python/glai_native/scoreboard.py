@@ -16,6 +16,7 @@ COLUMNS = ("0.5-0.75", "0.25", "<= 0.1", "whole line")
 WHOLE = len(COLUMNS) - 1
 DENSE = 0.85  # gates over this count as density 1, which stands outside all columns
 SCALING_TARGET = 0.9  # of sgemm's
+BF16_TARGET = 1.8  # our own float32's time over bf16's
 
 # A target per column, and the floor of any cell.
 Targets = tuple[float | None, float | None, float | None, float | None, float]
@@ -175,6 +176,22 @@ def scaling(results: dict[str, Any], threads: int) -> list[Scaling]:
             mean = geometric_mean(ratios)
             lines.append(Scaling(line.label, mean, min(ratios), mean / gain))
     return lines
+
+
+def bf16_figures(rows: Sequence[Row], threads: int) -> list[tuple[str, Figure]]:
+    """Per line, our time in float32 over ours with bf16, where it was timed."""
+    figures = []
+    for line in LINES:
+        ratios = [
+            row["bf16_ratio"]
+            for row in rows
+            if row["threads"] == threads and line.counts(row) and row.get("bf16_ratio") is not None
+        ]
+        if ratios:
+            figures.append(
+                (line.label, Figure(geometric_mean(ratios), min(ratios), len(ratios), BF16_TARGET))
+            )
+    return figures
 
 
 def slower_cells(rows: Sequence[Row]) -> list[Row]:
