@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from glai_native.adam import Adam
 from glai_native.structure import PathSelector
 from glai_native.training import epoch_progress
 
@@ -48,7 +49,7 @@ def train_mlp(
         for weight, _ in selector.hidden:
             layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
         mlp = nn.Sequential(*layers, nn.Linear(selector.widths[-1], n_outputs)).to(z)
-    optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate, fused=True)
+    optimizer = Adam(mlp.parameters(), learning_rate)
     mean, best, best_accuracy, since = copy.deepcopy(mlp), copy.deepcopy(mlp), -1.0, 0
     generator = torch.Generator().manual_seed(seed)
     with epoch_progress(progress) as bar:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from glai_native.adam import BETAS, EPS
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
-from glai_native.sgd_loop import BETAS, EPS, Batches, SgdSettings, read_flat
+from glai_native.sgd_loop import Batches, SgdSettings, read_flat
 
 WARM_UP_STEPS = 3  # on a side stream before the capture, as torch asks for
 SPAN = 256  # steps between looks at the losses, where the host waits for the GPU

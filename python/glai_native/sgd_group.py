@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
+from glai_native.adam import take_adamw_step
 from glai_native.estimator import PathEstimator
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates
 from glai_native.ops import gated_matmul
 from glai_native.ranks import Ranks
-from glai_native.sgd_loop import BETAS, EPS, Batches, SgdSettings, read_flat
+from glai_native.sgd_loop import Batches, SgdSettings, read_flat
 
 SPAN = 32  # steps between looks at the losses, which are summed over the ranks there
 
@@ -76,24 +76,14 @@ class GroupLoop:
         return losses.detach().sum(dtype=torch.float64)
 
     def _take_step(self) -> None:
-        """AdamW as torch.optim.AdamW does it, whose first step would import torch's compiler for seconds."""
         assert self._parameters.grad is not None
-        first, second = self._moments
-        adamw(
-            [self._parameters.detach()],
+        take_adamw_step(
+            [self._parameters],
             [self._parameters.grad],
-            [first],
-            [second],
-            [],
-            [torch.tensor(float(self.step), device=first.device)],  # counted up within
-            fused=True,
-            amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            lr=self._settings.learning_rate,
+            [self._moments],
+            self.step,
+            learning_rate=self._settings.learning_rate,
             weight_decay=self._settings.weight_decay,
-            eps=EPS,
-            maximize=False,
         )
         self.step += 1
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from glai_native import _native
+from glai_native.adam import BETAS, EPS
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
 
-BETAS, EPS = (0.9, 0.999), 1e-8  # torch.optim.AdamW's
 SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
 FIRST_SPAN = 8  # steps
 

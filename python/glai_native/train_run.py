@@ -187,8 +187,6 @@ class _Phases:
         self._settings = settings
         self.seconds: dict[str, float] = {}
         self.energy: list[PhaseEnergy] = []
-        # torch loads its compiler with a process's first optimizer: seconds that belong to no phase.
-        torch.optim.SGD([torch.zeros(1)])
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
+from glai_native.adam import Adam
 from glai_native.gates import PackedGates
 from glai_native.patterns import oui
 from glai_native.projection import InputProjection
@@ -191,7 +192,7 @@ def train_structure(
 
     generator = torch.Generator().manual_seed(seed)
     probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]
-    optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate, fused=True)
+    optimizer = Adam(mlp.parameters(), learning_rate)
     monitor.update(*_pattern(mlp, probe))
     with epoch_progress(progress) as bar:
         task = bar.add_task("structure", total=monitor.max_epochs)
