@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,54 @@ class PathStatistics:
     def _sums(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self._gram, self._rhs, self._squares, self.on_counts
 
+    def sums(self) -> dict[str, Tensor]:
+        """All that adds up over samples but their number: ``gram`` (its upper triangle ``[M·(M+1)/2]``), ``rhs``,
+        ``squares``, ``on_counts``."""
+        return {
+            "gram": pack_upper(self._gram),
+            "rhs": self._rhs,
+            "squares": self._squares,
+            "on_counts": self.on_counts,
+        }
+
+    @classmethod
+    def from_sums(
+        cls, sums: Mapping[str, Tensor], n_samples: int, structure_id: str | None = None
+    ) -> PathStatistics:
+        """Statistics from what :meth:`sums` gave, of one part of the data or added up over several.
+
+        Raises:
+            ValueError: sums that do not fit each other, are not finite, or negative counts.
+        """
+        rhs, gram = sums["rhs"], sums["gram"]
+        if rhs.ndim != 3 or rhs.dtype not in FLOATS:
+            raise ValueError(
+                f"from_sums: rhs must be floating [P, D+1, C], got {rhs.dtype} {list(rhs.shape)}"
+            )
+        statistics = cls(rhs.shape[0], rhs.shape[1] - 1, rhs.shape[2], rhs.dtype, structure_id, rhs.device)
+        size = len(statistics._gram)
+        expected = {
+            "gram": (rhs.dtype, (size * (size + 1) // 2,)),
+            "squares": (rhs.dtype, tuple(statistics._squares.shape)),
+            "on_counts": (torch.int64, tuple(statistics.on_counts.shape)),
+        }
+        for name, (dtype, shape) in expected.items():
+            if (sums[name].dtype, tuple(sums[name].shape)) != (dtype, shape):
+                raise ValueError(
+                    f"from_sums: {name} must be {dtype} {list(shape)}, "
+                    f"got {sums[name].dtype} {list(sums[name].shape)}"
+                )
+        for name in ("gram", "rhs", "squares"):
+            require_finite("from_sums", name, sums[name])
+        if n_samples < 0 or bool((sums["on_counts"] < 0).any()):
+            raise ValueError("from_sums: counts of samples must be >= 0")
+        unpack_upper(gram, statistics._gram)
+        statistics._rhs.copy_(rhs)
+        statistics._squares.copy_(sums["squares"])
+        statistics.on_counts.copy_(sums["on_counts"])
+        statistics.n_samples = n_samples
+        return statistics
+
     def _require_alike(self, owner: str, other: PathStatistics) -> None:
         if not isinstance(other, PathStatistics):
             raise TypeError(f"{owner}: other must be PathStatistics, got {type(other).__name__}")
@@ -397,13 +445,7 @@ class PathStatistics:
             "sizes": json.dumps([self.n_paths, self.in_features, self.out_features]),
             "n_samples": str(self.n_samples),
         }
-        tensors = {
-            "gram": pack_upper(self._gram),
-            "rhs": self._rhs,
-            "squares": self._squares,
-            "on_counts": self.on_counts,
-        }
-        return tensors_to_bytes(tensors, metadata | entries)
+        return tensors_to_bytes(self.sums(), metadata | entries)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], structure_id: str | None = None) -> PathStatistics:
@@ -428,13 +470,14 @@ class PathStatistics:
             raise ValueError(f"{path}: metadata entry 'sizes' must list P, D and C, got {sizes}")
         n_paths, in_features, out_features = sizes
         rhs = file.tensor("rhs", FLOATS, (n_paths, in_features + 1, out_features))
-        statistics = cls(n_paths, in_features, out_features, rhs.dtype, found)
-        size = statistics._gram.shape[0]
-        unpack_upper(file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)), statistics._gram)
-        statistics._rhs.copy_(rhs)
-        statistics._squares.copy_(file.tensor("squares", (rhs.dtype,), (out_features,)))
-        statistics.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
-        statistics.n_samples = file.entry("n_samples", int)
-        if statistics.n_samples < 0 or bool((statistics.on_counts < 0).any()):
-            raise ValueError(f"{path}: counts of samples must be >= 0")
-        return statistics
+        size = n_paths * (in_features + 1)
+        sums = {
+            "rhs": rhs,
+            "gram": file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)),
+            "squares": file.tensor("squares", (rhs.dtype,), (out_features,)),
+            "on_counts": file.tensor("on_counts", (torch.int64,), (n_paths, out_features)),
+        }
+        try:
+            return cls.from_sums(sums, file.entry("n_samples", int), found)
+        except ValueError as error:
+            raise ValueError(f"{path}: {str(error).removeprefix('from_sums: ')}") from None

@@ -1,0 +1,147 @@
+"""What a party answers: a Flower ``ClientApp`` whose replies are sums over the party's samples.
+
+On many machines ``app`` runs under ``flwr run``; a node's config names its data: ``flower-supernode --node-config
+'data="/data/party.npz" party="clinic-a"'`` (an .npz with x ``[N, in_features]`` and class indices y ``[N]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from glai_native.federated.messages import (
+    CONFIG,
+    MODEL,
+    SAMPLES,
+    STATED,
+    STRUCTURE,
+    SUMS,
+    estimator_from,
+    from_arrays,
+    read_structure,
+    to_arrays,
+    weighted,
+)
+from glai_native.federated.networks import read_projection, train_network
+from glai_native.federated.partition import Party, party_of
+from glai_native.sgd import train_estimator
+from glai_native.statistics import PathStatistics
+from glai_native.structure import PathSelector
+
+
+def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
+    """The app of a party.
+
+    Args:
+        party_of: the name and the data of the party that a node's context describes.
+    """
+    app = ClientApp()
+
+    @app.query("hello")
+    def hello(message: Message, context: Context) -> Message:
+        """Its name, and the structure that it holds."""
+        held = context.state.config_records.get(STATED, ConfigRecord())
+        stated = {"party": party_of(context).name, "structure_id": str(held.get("structure_id", ""))}
+        return Message(RecordDict({STATED: ConfigRecord(stated)}), reply_to=message)
+
+    @app.train("moments")
+    def moments(message: Message, context: Context) -> Message:
+        """Sums of the raw features: what the projection is made of."""
+        x = party_of(context).x.double()
+        squares = x.T @ x if message.content[CONFIG]["covariance"] else x.square().sum(0)
+        sums = {"x": x.sum(0), "squares": squares, SAMPLES: torch.tensor([len(x)])}
+        return Message(RecordDict({SUMS: to_arrays(sums)}), reply_to=message)
+
+    @app.train("selector")
+    def selector(message: Message, context: Context) -> Message:
+        """The selector's network, trained on from the weights sent; times the number of samples."""
+        party, config = party_of(context), message.content.config_records[CONFIG]
+        tensors = train_network(from_arrays(message.content[MODEL]), read_projection(config), party, config)
+        return Message(RecordDict({SUMS: to_arrays(weighted(tensors, len(party.x)))}), reply_to=message)
+
+    @app.train("statistics")
+    def statistics(message: Message, context: Context) -> Message:
+        """Sufficient statistics of all samples."""
+        party, config = party_of(context), message.content.config_records[CONFIG]
+        structure, _ = _structure(message, context)
+        sums = PathStatistics(
+            structure.n_paths,
+            structure.z_features,
+            cast(int, config["n_classes"]),
+            structure_id=structure.structure_id,
+        )
+        sums.update(structure.project(party.x), structure.gates(party.x), party.y)
+        tensors = sums.sums() | {SAMPLES: torch.tensor([len(party.x)])}
+        return _reply(message, tensors, structure)
+
+    @app.train("estimator")
+    def estimator(message: Message, context: Context) -> Message:
+        """The estimator, trained on from the weights sent; times the number of samples, or counts of activations."""
+        party, config = party_of(context), message.content.config_records[CONFIG]
+        structure, directions = _structure(message, context)
+        n_classes = cast(int, config["n_classes"])
+        model = estimator_from(message.content[MODEL], structure, n_classes, directions)
+        gates = structure.gates(party.x)
+        train_estimator(
+            model,
+            structure.project(party.x),
+            gates,
+            party.y,
+            epochs=cast(int, config["epochs"]),
+            batch_size=cast(int, config["batch_size"]),
+            learning_rate=cast(float, config["learning_rate"]),
+            seed=cast(int, config["seed"]),
+            progress=False,
+        )
+        model.record(gates, party.y)
+        tensors = weighted(dict(model.named_parameters()), len(party.x)) | {"on_counts": model.on_counts}
+        if config["by_class"]:
+            counts = model.on_counts.to(model.dtype)
+            tensors["weight_by_class"] = model.weight.detach() * counts.unsqueeze(1)
+            tensors["bias_by_class"] = model.bias.detach() * counts
+        return _reply(message, tensors, structure)
+
+    @app.train()
+    def network(message: Message, context: Context) -> Message:
+        """The baseline: an MLP's local epochs, in the records that Flower's FedAvg averages."""
+        party = party_of(context)
+        config = message.content.config_records[CONFIG]
+        tensors = train_network(
+            from_arrays(message.content["arrays"]), read_projection(config), party, config
+        )
+        metrics = MetricRecord({"num-examples": len(party.x)})
+        return Message(RecordDict({"arrays": to_arrays(tensors), "metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def _structure(message: Message, context: Context) -> tuple[PathSelector, Tensor | None]:
+    """The structure that the message carries or the party has kept; it must be the one that the message names."""
+    content, state = message.content, context.state
+    if STRUCTURE in content.config_records:
+        for name in (STRUCTURE, f"{STRUCTURE}.directions"):
+            state[name] = content[name]
+    wanted = str(content.config_records[CONFIG]["structure_id"])
+    if STRUCTURE not in state.config_records:
+        raise ValueError(f"federate: this party holds no structure, {wanted[:12]}… must be sent to it")
+    selector, directions = read_structure(state)
+    if selector.structure_id != wanted:
+        raise ValueError(
+            f"federate: the structure must be {wanted[:12]}… as the message names it, this party holds "
+            f"{selector.structure_id[:12]}…"
+        )
+    state[STATED] = ConfigRecord({"structure_id": wanted})
+    return selector, directions
+
+
+def _reply(message: Message, tensors: dict[str, Tensor], structure: PathSelector) -> Message:
+    stated = ConfigRecord({"structure_id": structure.structure_id})
+    return Message(RecordDict({SUMS: to_arrays(tensors), STATED: stated}), reply_to=message)
+
+
+app = client_app(party_of)

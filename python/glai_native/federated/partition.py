@@ -1,0 +1,163 @@
+"""The data of a party: its own file, or its part of a data set that is split for a simulation."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from glai_native.data import LabelledData, load_data
+
+PARTITIONS = ("iid", "dirichlet")
+# Of a Dirichlet part, so that no party has next to nothing.
+FEWEST_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Party:
+    """An owner of data: x float32 ``[N, in_features]``, class indices y int64 ``[N]``."""
+
+    name: str
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a data set's training part is split among parties; flwr-datasets draws the parts.
+
+    Attributes:
+        data: as :func:`glai_native.data.load_data` takes it.
+        n_parties: how many.
+        partition: ``"iid"``, or ``"dirichlet"``: the share of each class that a party has is Dirichlet(alpha).
+        alpha: the smaller, the more skewed.
+        server_share: of the samples, which the server holds and no party has.
+        seed: of all of it.
+    """
+
+    data: str | None
+    n_parties: int
+    partition: str = "dirichlet"
+    alpha: float = 0.3
+    server_share: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.partition not in PARTITIONS:
+            raise ValueError(
+                f"federate: partition must be one of {', '.join(PARTITIONS)}, got {self.partition!r}"
+            )
+        if self.n_parties < 2:
+            raise ValueError(f"federate: clients must be >= 2, got {self.n_parties}")
+        if not 0 < self.alpha < float("inf"):
+            raise ValueError(f"federate: alpha must be a finite number > 0, got {self.alpha}")
+        if not 0 <= self.server_share < 1:
+            raise ValueError(f"federate: server-share must be in [0, 1), got {self.server_share}")
+
+    def load(self) -> LabelledData:
+        """The data set; read once per process."""
+        return _load(self.data, self.seed)
+
+    def server_samples(self) -> tuple[Tensor, Tensor]:
+        """What the server holds: x ``[N, in_features]`` and y ``[N]``."""
+        data, ids = self.load(), _ids(self)[0]
+        return data.x_train[ids], data.y_train[ids]
+
+    def party(self, i: int) -> Party:
+        """What party i holds."""
+        data, ids = self.load(), _ids(self)[1 + i]
+        return Party(f"party-{i}", data.x_train[ids], data.y_train[ids])
+
+    def __call__(self, context: Context) -> Party:
+        """The party of a node in Flower's simulation engine."""
+        return self.party(int(context.node_config["partition-id"]))
+
+
+@functools.cache
+def _load(data: str | None, seed: int) -> LabelledData:
+    return load_data(None if data is None else Path(data), seed)
+
+
+@functools.cache
+def _ids(split: Split) -> list[Tensor]:
+    """Rows of the training part: the server's, then each party's."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is to be looked up: the data are here
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner, Partitioner
+
+    disable_progress_bar()
+    labels = split.load().y_train.numpy()
+    rows, server = np.arange(len(labels)), np.empty(0, dtype=np.int64)
+    if split.server_share:
+        rows, server = train_test_split(
+            rows, test_size=split.server_share, random_state=split.seed, stratify=labels
+        )
+    partitioner: Partitioner = IidPartitioner(split.n_parties)
+    if split.partition == "dirichlet":
+        partitioner = DirichletPartitioner(
+            split.n_parties, "label", split.alpha, min_partition_size=FEWEST_SAMPLES, seed=split.seed
+        )
+    order = np.random.default_rng(split.seed).permutation(rows)  # the iid partitioner takes rows as they come
+    partitioner.dataset = Dataset.from_dict({"label": labels[order], "row": order})
+    try:
+        parts = [np.asarray(partitioner.load_partition(i)["row"]) for i in range(split.n_parties)]
+    except ValueError as error:
+        raise ValueError(
+            f"federate: {len(order):,} samples cannot be split among {split.n_parties} clients at alpha "
+            f"{split.alpha:g}, fewer clients or a larger alpha can ({error})"
+        ) from None
+    return [torch.from_numpy(np.sort(part)) for part in (server, *parts)]
+
+
+def load_party(path: str | os.PathLike[str], name: str) -> Party:
+    """A party's own file: an .npz with x ``[N, in_features]`` and class indices y ``[N]``."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x, y = archive["x"], archive["y"]
+    except (KeyError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path}: must be an .npz with x [N, in_features] and class indices y [N] ({error})"
+        ) from None
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"{path}: must hold x [N >= 1, ...] and y [N], got {list(x.shape)} and {list(y.shape)}"
+        )
+    if y.dtype.kind not in "iu" or not np.isfinite(x).all():
+        raise ValueError(f"{path}: x must be finite and y class indices, got y of {y.dtype}")
+    features = np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
+    return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)))
+
+
+def party_of(context: Context) -> Party:
+    """The party of a node: its own file, where its config names one, or its part of the run config's data set."""
+    node: Mapping[str, Any] = context.node_config
+    if "data" in node:
+        return load_party(node["data"], str(node.get("party", f"node-{context.node_id}")))
+    if "partition-id" not in node:
+        raise ValueError(
+            'federate: a node\'s config must name its data, as in --node-config \'data="party.npz" party="a"\''
+        )
+    return split_of(context.run_config, int(node["num-partitions"]))(context)
+
+
+def split_of(config: Mapping[str, Any], n_parties: int) -> Split:
+    """The split that a run config describes."""
+    data = str(config.get("data", "digits"))
+    return Split(
+        None if data == "digits" else data,
+        n_parties,
+        str(config.get("partition", "dirichlet")),
+        float(config.get("alpha", 0.3)),
+        float(config.get("server-share", 0.0)),
+        int(config.get("seed", 0)),
+    )

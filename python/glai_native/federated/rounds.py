@@ -1,0 +1,51 @@
+"""What is kept of a round, and who is asked in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Message
+
+from glai_native.federated.messages import payload_bytes
+
+
+@dataclass(frozen=True)
+class FederatedRound:
+    """What one round did.
+
+    Attributes:
+        round: 1 for the first.
+        asked: how many parties were.
+        replied: how many replies were added up.
+        samples: of those parties.
+        bytes_down: arrays and files sent to parties.
+        bytes_up: arrays and files that came back.
+        accuracy: on the server's test samples; None where it has none.
+        dropped: why replies are missing, one sentence each.
+    """
+
+    round: int
+    asked: int
+    replied: int
+    samples: int
+    bytes_down: int
+    bytes_up: int
+    accuracy: float | None = None
+    dropped: list[str] = field(default_factory=list)
+
+
+def choose(names: Iterable[str], share: float, of: int, seed: int, number: int) -> set[str]:
+    """``share`` of ``of`` parties, at least one, drawn from those named; equal seeds draw alike."""
+    candidates = sorted(names)
+    count = min(len(candidates), max(1, round(share * of)))
+    drawn = (
+        np.random.default_rng([seed, number]).choice(len(candidates), count, replace=False) if count else []
+    )
+    return {candidates[i] for i in drawn}
+
+
+def sent_bytes(messages: Iterable[Message]) -> int:
+    """Of messages: what :func:`payload_bytes` counts; an error has none."""
+    return sum(payload_bytes(message.content) for message in messages if not message.has_error())

@@ -1,0 +1,157 @@
+"""The ``ServerApp``: makes the structure, runs the rounds, and keeps the model in a folder.
+
+On many machines ``app`` runs under ``flwr run``; an app's ``pyproject.toml`` names both apps and the settings
+(:class:`FederationSettings`, with hyphens)::
+
+    [tool.flwr.app]
+    publisher = "you"
+
+    [tool.flwr.app.components]
+    serverapp = "glai_native.federated.server:app"
+    clientapp = "glai_native.federated.client:app"
+
+    [tool.flwr.app.config]
+    n-classes = 10
+    method = "statistics"
+    structure = "clients"
+    rounds = 3
+    out = "/srv/federation"           # the model; a restarted server goes on from it
+    test-data = "/srv/test.npz"       # x, y: accuracy per round; may be left out
+    server-data = "/srv/server.npz"   # x, y: for structure = "server"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from flwr.app import ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+from torch import Tensor
+
+from glai_native.directions import output_directions
+from glai_native.estimator import PathEstimator
+from glai_native.federated.baseline import run_fedavg
+from glai_native.federated.parties import Parties
+from glai_native.federated.partition import load_party
+from glai_native.federated.progress import FEDERATION, Progress
+from glai_native.federated.rounds import FederatedRound
+from glai_native.federated.settings import FederationSettings
+from glai_native.federated.strategy import STRATEGIES, solve
+from glai_native.federated.structuring import Structuring
+from glai_native.model import GLAI
+from glai_native.structure import PathSelector
+
+Labelled = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a server is told, and what it holds.
+
+    Attributes:
+        settings: of the federation.
+        folder: of the model; None: nothing is kept.
+        server_samples: x and y that the server holds, for ``structure="server"``.
+        test: x and y for the accuracy of each round.
+        on_round: called after each round.
+    """
+
+    settings: FederationSettings
+    folder: Path | None = None
+    server_samples: Labelled | None = None
+    test: Labelled | None = None
+    on_round: Callable[[FederatedRound], None] | None = None
+
+
+def plan_of(context: Context) -> Plan:
+    """The plan of a run config."""
+    config = context.run_config
+    held, test = (
+        None if name not in config else load_party(str(config[name]), name)
+        for name in ("server-data", "test-data")
+    )
+    return Plan(
+        FederationSettings.from_config(config),
+        Path(str(config["out"])) if "out" in config else None,
+        None if held is None else (held.x, held.y),
+        None if test is None else (test.x, test.y),
+    )
+
+
+def server_app(plan_of: Callable[[Context], Plan]) -> ServerApp:
+    """The app of a server.
+
+    Args:
+        plan_of: what a run's context tells it.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        plan = plan_of(context)
+        if plan.settings.baseline:
+            federate_baseline(grid, plan)
+        else:
+            federate(grid, plan)
+
+    return app
+
+
+def federate(grid: Grid, plan: Plan) -> Progress:
+    """Runs the rounds that are left; the structure is made where the folder has none."""
+    settings = plan.settings
+    parties = Parties(grid, settings.min_clients, settings.timeout)
+    progress = None if plan.folder is None else Progress.load(plan.folder, settings)
+    if progress is None:
+        selector, stated = Structuring(settings, grid, parties).make(plan.server_samples)
+        progress = Progress(plan.folder, settings, selector, _estimator(selector, settings), stated)
+        progress.save()
+    elif progress.statistics is not None and not _solved(progress):
+        progress.estimator = solve(progress.statistics, settings, progress.estimator)
+    test = plan.test
+
+    def score(model: GLAI) -> float:
+        assert test is not None
+        with torch.no_grad():
+            return float((model(test[0]).argmax(1) == test[1]).double().mean())
+
+    strategy = STRATEGIES[settings.method](
+        settings, progress, parties, None if test is None else score, plan.on_round
+    )
+    left = settings.rounds - len(progress.rounds)
+    if left > 0:
+        strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=settings.timeout)
+    return progress
+
+
+def federate_baseline(grid: Grid, plan: Plan) -> list[FederatedRound]:
+    """Flower's FedAvg on the MLP; the projection from sums over the clients."""
+    settings = plan.settings
+    structuring = Structuring(settings, grid, Parties(grid, settings.min_clients, settings.timeout))
+    return run_fedavg(grid, settings, structuring.projection(), plan.test, plan.on_round)[1]
+
+
+def _estimator(selector: PathSelector, settings: FederationSettings) -> PathEstimator:
+    directions = None
+    if settings.directions:
+        directions = output_directions(selector, settings.n_classes, settings.seed)
+    return PathEstimator(
+        selector.n_paths,
+        selector.z_features,
+        settings.n_classes,
+        directions,
+        structure_id=selector.structure_id,
+        dtype=selector.hidden[0][0].dtype,
+    )
+
+
+def _solved(progress: Progress) -> bool:
+    """Whether the estimator's file is of the same round as the statistics'."""
+    kept = progress.estimator.provenance.get(FEDERATION, {})
+    return len(kept.get("rounds", ())) == len(progress.rounds)
+
+
+app = server_app(plan_of)

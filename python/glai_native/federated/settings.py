@@ -1,0 +1,116 @@
+"""What a federation is told, in the flat form that Flower's run config has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+METHODS = ("statistics", "samples", "activations_classes")
+STRUCTURES = ("server", "clients", "random")
+BASELINES = ("fedavg",)
+
+# What a server that goes on from its folder may be told anew.
+FREE = ("rounds", "timeout", "min_clients")
+
+
+@dataclass(frozen=True)
+class FederationSettings:
+    """Of the server; parties are told what they need with each message.
+
+    Attributes:
+        n_classes: C; parties hold class indices in [0, C).
+        hidden: units of the selector's hidden layers, as "32" or "16,16".
+        components: principal components that z keeps; 0: all features, unrotated.
+        structure: ``"server"``: trained on the server's data; ``"clients"``: the projection from sums over the first
+            round's clients, the selector by weighted averaging of theirs; ``"random"``: that projection, random units.
+        structure_rounds: of averaging the selector, with ``"clients"``.
+        structure_epochs: of the selector, at most on the server, per round on a client.
+        method: ``"statistics"``: each party's sufficient statistics, once; ``"samples"``: path weights averaged by
+            samples, each round; ``"activations_classes"``: by how often a path was on for the class.
+        directions: the estimator has output directions (not with ``"activations_classes"``).
+        rounds: at most.
+        fraction: of the parties that could take part, asked each round.
+        min_clients: nodes to wait for before a round.
+        local_epochs: of a party's training per round.
+        batch_size: of it.
+        learning_rate: of it.
+        l2: of the statistics: a number, or "gcv".
+        baseline: ``"fedavg"``: instead, Flower's own FedAvg on an MLP of as many parameters in all.
+        seed: of everything.
+        timeout: seconds to wait for replies; who has not replied by then has dropped out of the round.
+    """
+
+    n_classes: int
+    hidden: str = "32"
+    components: int = 0
+    structure: str = "clients"
+    structure_rounds: int = 3
+    structure_epochs: int = 3
+    method: str = "statistics"
+    directions: bool = False
+    rounds: int = 3
+    fraction: float = 1.0
+    min_clients: int = 2
+    local_epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    l2: str = "gcv"
+    baseline: str = ""
+    seed: int = 0
+    timeout: float = 3600.0
+
+    def __post_init__(self) -> None:
+        choices = {"method": METHODS, "structure": STRUCTURES, "baseline": ("", *BASELINES)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"federate: {name} must be one of {', '.join(filter(None, known))}, got {getattr(self, name)!r}"
+                )
+        least = dict.fromkeys(
+            ("structure_rounds", "structure_epochs", "rounds", "min_clients", "local_epochs", "batch_size"), 1
+        )
+        for name, smallest in (least | {"n_classes": 2, "components": 0}).items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"federate: {name} must be >= {smallest}, got {getattr(self, name)}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"federate: fraction must be in (0, 1], got {self.fraction}")
+        if self.directions and self.method == "activations_classes":
+            raise ValueError(
+                "federate: method 'activations_classes' weighs the full paths of each class, got directions"
+            )
+        if not all(width.isdecimal() and int(width) for width in self.hidden.split(",")):
+            raise ValueError(f"federate: hidden must list units like '32' or '16,16', got {self.hidden!r}")
+        if self.l2 != "gcv":
+            try:
+                penalty = float(self.l2)
+            except ValueError:
+                penalty = -1.0
+            if not 0 <= penalty < float("inf"):
+                raise ValueError(f"federate: l2 must be a finite number >= 0 or 'gcv', got {self.l2!r}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Units of each hidden layer."""
+        return [int(width) for width in self.hidden.split(",")]
+
+    @property
+    def penalty(self) -> float | str:
+        """l2 as :meth:`PathStatistics.solve` takes it."""
+        return self.l2 if self.l2 == "gcv" else float(self.l2)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From Flower's run config, whose names have hyphens; other entries are left alone."""
+        names = {field.name: field.name.replace("_", "-") for field in fields(cls)}
+        given = {name: config[key] for name, key in names.items() if key in config}
+        if "n_classes" not in given:
+            raise ValueError(
+                "federate: the run config must state n-classes, the number of classes of all parties"
+            )
+        return cls(**(given | {"l2": str(given["l2"])} if "l2" in given else given))
+
+    def identity(self) -> str:
+        """What a server that goes on from its folder must be told again, as JSON."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name not in FREE})

@@ -1,0 +1,176 @@
+"""All parties on one machine, in Flower's own simulation engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read when flwr is imported
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from glai_native.federated.baseline import mlp_bytes, mlp_widths, total_parameters
+from glai_native.federated.client import client_app
+from glai_native.federated.partition import Split
+from glai_native.federated.progress import Progress
+from glai_native.federated.rounds import FederatedRound
+from glai_native.federated.server import Plan, federate, federate_baseline
+from glai_native.federated.settings import FederationSettings
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What a simulated federation did; ``glai federate --json`` prints it.
+
+    Attributes:
+        data: its name and sizes.
+        split: how it was split.
+        settings: of the federation.
+        structure: where it came from, its id, and the bytes it cost.
+        rounds: of each what :class:`FederatedRound` holds, and ``fedavg_bytes``, both ways, of FedAvg on the MLP of as
+            many parameters with the same parties.
+        test: accuracy after the last round.
+        parameters: in all, of the model and of the MLP.
+        seconds: wall time, engine start included.
+        folder: of the model; empty for the baseline.
+    """
+
+    data: dict[str, Any]
+    split: dict[str, Any]
+    settings: dict[str, Any]
+    structure: dict[str, Any]
+    rounds: list[dict[str, Any]]
+    test: float | None
+    parameters: dict[str, int]
+    seconds: float
+    folder: str
+
+
+def simulate(
+    split: Split,
+    settings: FederationSettings,
+    folder: Path | None,
+    *,
+    workers: int | None = None,
+    on_round: Callable[[FederatedRound], None] | None = None,
+) -> SimulationReport:
+    """Runs a federation of the split's parties.
+
+    Args:
+        split: data and parties.
+        settings: of the federation.
+        folder: of the model; one that holds a federation with the same settings is gone on from.
+        workers: processes that play the parties; None: one per core, at most as many as parties.
+        on_round: called after each round.
+
+    Raises:
+        ValueError: data, split or settings that do not fit.
+        RuntimeError: no client replied.
+    """
+    started = time.perf_counter()
+    data = split.load()
+    split.party(0)  # refuses what cannot be split before the engine starts
+    held = split.server_samples() if split.server_share else None
+    plan = Plan(settings, folder, held, (data.x_test, data.y_test), on_round)
+    done: dict[str, Any] = {}
+    stopped = threading.Event()
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        _stop_with(grid, stopped)
+        try:
+            done["result"] = (federate_baseline if settings.baseline else federate)(grid, plan)
+        except Exception as error:  # raised below, without the engine's own trace
+            done["error"] = error
+
+    try:
+        _run(server, split, workers)
+    finally:
+        stopped.set()
+    if "error" in done:
+        raise done["error"]
+    result = done["result"]
+    progress = result if isinstance(result, Progress) else None
+    z_features = settings.components or data.x_train.shape[1]
+    rounds = result if progress is None else progress.rounds
+    each = mlp_bytes(settings, z_features)
+    structure = {}
+    if progress is not None:
+        selector = progress.selector
+        structure = progress.stated | {
+            "structure_id": selector.structure_id,
+            "paths": selector.n_paths,
+            "z_features": selector.z_features,
+        }
+    d, units, c = mlp_widths(settings, z_features)
+    return SimulationReport(
+        data={
+            "name": data.name,
+            "train": len(data.x_train),
+            "test": len(data.x_test),
+            "features": data.x_train.shape[1],
+            "classes": data.n_classes,
+        },
+        split=asdict(split),
+        settings=asdict(settings),
+        structure=structure,
+        rounds=[asdict(r) | {"fedavg_bytes": (r.asked + r.replied) * each} for r in rounds],
+        test=rounds[-1].accuracy if rounds else None,
+        parameters={
+            "model": total_parameters(settings, z_features),
+            "mlp": units * (d + 1) + (units + 1) * c,
+        },
+        seconds=time.perf_counter() - started,
+        folder="" if folder is None or progress is None else str(folder),
+    )
+
+
+def _run(server: ServerApp, split: Split, workers: int | None) -> None:
+    """Flower's engine, and ray under it, without their talk."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    count = min(workers or len(os.sched_getaffinity(0)), split.n_parties)
+    try:
+        run_simulation(
+            server,
+            client_app(split),
+            num_supernodes=split.n_parties,
+            backend_config={
+                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                "init_args": {"num_cpus": count, "logging_level": logging.CRITICAL, "log_to_driver": False},
+            },
+        )
+    finally:
+        logger.setLevel(level)
+        _shut_down()
+
+
+def _shut_down() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def _stop_with(grid: Grid, stopped: threading.Event) -> None:
+    """Makes a wait for replies end when the run is interrupted: the engine waits for this thread."""
+    pull = grid.pull_messages
+
+    def pull_messages(*arguments: Any, **named: Any) -> Any:
+        if stopped.is_set():
+            raise InterruptedError("federate: interrupted")
+        return pull(*arguments, **named)
+
+    setattr(grid, "pull_messages", pull_messages)  # noqa: B010

@@ -1,0 +1,302 @@
+"""Flower strategies: rounds in which parties send sums, and the server only adds them up."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from glai_native.estimator import PathEstimator
+from glai_native.federated.messages import (
+    CONFIG,
+    MODEL,
+    SAMPLES,
+    STATED,
+    SUMS,
+    add_sums,
+    averaged,
+    from_arrays,
+    require_shapes,
+    structure_records,
+    to_arrays,
+)
+from glai_native.federated.parties import Parties
+from glai_native.federated.progress import Progress
+from glai_native.federated.rounds import FederatedRound, choose, sent_bytes
+from glai_native.federated.settings import FederationSettings
+from glai_native.model import GLAI
+from glai_native.statistics import PathStatistics
+from glai_native.targets import require_finite
+
+
+class PathStrategy(Strategy):
+    """What both methods share: the structure goes to each party once, replies are checked and added up.
+
+    Who has not replied by the timeout, or with an error, or for another structure, has dropped out of the round: the
+    sums of the others are added up, and it is asked again in a later round. After every round the folder holds the
+    whole model, from which a restarted server goes on.
+
+    Args:
+        settings: of the federation.
+        progress: structure, estimator and rounds so far.
+        parties: who is connected.
+        score: accuracy of a model on the server's test samples, or None.
+        on_round: called after each round.
+    """
+
+    action: str
+
+    def __init__(
+        self,
+        settings: FederationSettings,
+        progress: Progress,
+        parties: Parties,
+        score: Callable[[GLAI], float] | None = None,
+        on_round: Callable[[FederatedRound], None] | None = None,
+    ) -> None:
+        self.settings, self.progress, self.parties = settings, progress, parties
+        self._score, self._on_round = score, on_round
+        self._asked: dict[int, str] = {}
+        self._bytes_down = 0
+
+    @abstractmethod
+    def candidates(self, names: set[str]) -> set[str]:
+        """Which parties may be asked."""
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the sums that a party sends."""
+
+    @abstractmethod
+    def config(self, number: int) -> dict[str, int | float | bool | str]:
+        """What parties are told in round ``number``."""
+
+    def model(self) -> dict[str, Tensor]:
+        """Weights that parties start from."""
+        return {}
+
+    @abstractmethod
+    def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
+        """Makes the estimator of the sums over the parties that replied."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """A message to each party that is asked; with the structure, where it has none."""
+        online = self.parties.online()
+        number = len(self.progress.rounds) + 1
+        candidates = self.candidates(set(online.values()))
+        chosen = choose(candidates, self.settings.fraction, len(online), self.settings.seed, number)
+        self._asked = {node: name for node, name in online.items() if name in chosen}
+        structure_id = self.progress.selector.structure_id
+        told = {"structure_id": structure_id, "n_classes": self.settings.n_classes} | self.config(number)
+        records = {CONFIG: ConfigRecord(told), MODEL: to_arrays(self.model())}
+        structure = structure_records(self.progress.selector, self.progress.estimator.directions)
+        messages = [
+            Message(
+                RecordDict(records if self.parties.holds(node, structure_id) else records | structure),
+                node,
+                f"train.{self.action}",
+            )
+            for node in self._asked
+        ]
+        self._bytes_down = sent_bytes(messages)
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Adds the replies up, makes the model, and writes it to the folder."""
+        if not self._asked:
+            return None, None
+        total: dict[str, Tensor] | None = None
+        missing, dropped, bytes_up = dict(self._asked), [], 0
+        names: set[str] = set()
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            name = missing.pop(node, None)
+            if name is None:
+                continue  # not asked in this round
+            bytes_up += sent_bytes([reply])
+            try:
+                sums = self._checked(reply)
+            except ValueError as error:
+                dropped.append(f"{name}: {error}")
+                self.parties.forget(node)
+                continue
+            self.parties.given(node, self.progress.selector.structure_id)
+            total = add_sums(total, sums)
+            names.add(name)
+        for node, name in missing.items():
+            dropped.append(f"{name}: no reply within {self.settings.timeout:g} s")
+            self.parties.forget(node)
+        samples = 0 if total is None else int(total[SAMPLES])
+        done = FederatedRound(
+            len(self.progress.rounds) + 1,
+            len(self._asked),
+            len(names),
+            samples,
+            self._bytes_down,
+            bytes_up,
+            dropped=sorted(dropped),
+        )
+        self._asked = {}
+        if total is not None and samples:
+            self.combine(total, names)
+        if self._score is not None:
+            done = replace(done, accuracy=self._score(self.progress.model()))
+        self.progress.rounds.append(done)
+        self.progress.save()
+        if self._on_round is not None:
+            self._on_round(done)
+        metrics = MetricRecord({"samples": samples, "replied": len(names)})
+        if done.accuracy is not None:
+            metrics["accuracy"] = done.accuracy
+        return to_arrays(dict(self.progress.estimator.named_parameters())), metrics
+
+    def _checked(self, reply: Message) -> dict[str, Tensor]:
+        if reply.has_error():
+            raise ValueError(reply.error.reason.splitlines()[0] if reply.error.reason else "failed")
+        if STATED not in reply.content.config_records or SUMS not in reply.content.array_records:
+            raise ValueError("federate: a reply must hold sums and state their structure_id")
+        found = str(reply.content.config_records[STATED].get("structure_id", ""))
+        wanted = self.progress.selector.structure_id
+        if found != wanted:
+            raise ValueError(
+                f"federate: sums must be of structure_id {wanted[:12]}…, got {f'{found[:12]}…' if found else 'none'}"
+            )
+        sums = from_arrays(reply.content.array_records[SUMS])
+        require_shapes(sums, self.shapes())
+        for name, t in sums.items():
+            if t.is_floating_point() == (name in (SAMPLES, "on_counts")):
+                raise ValueError(f"federate: {name} must not be {t.dtype}")
+            require_finite("federate", name, t)
+        if int(sums[SAMPLES]) < 0 or bool((sums["on_counts"] < 0).any()):
+            raise ValueError("federate: counts of samples must be >= 0")
+        return sums
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """None: accuracy is the server's, on its test samples."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """None."""
+        return None
+
+    def summary(self) -> None:
+        """Nothing: the result says it."""
+
+
+class StatisticsStrategy(PathStrategy):
+    """Each party's sufficient statistics, exactly once, when it replies; the model of the union so far is solved.
+
+    The solution is that of all parties' samples together, at the same l2 to rounding, however they are skewed.
+    """
+
+    action = "statistics"
+
+    def candidates(self, names: set[str]) -> set[str]:
+        """Who has not contributed."""
+        return names - set(self.progress.contributed)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of :meth:`PathStatistics.sums`, and the number of samples."""
+        estimator = self.progress.estimator
+        p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
+        size = p * (d + 1)
+        return {
+            "gram": (size * (size + 1) // 2,),
+            "rhs": (p, d + 1, c),
+            "squares": (c,),
+            "on_counts": (p, c),
+            SAMPLES: (1,),
+        }
+
+    def config(self, number: int) -> dict[str, int | float | bool | str]:
+        """Nothing that the structure does not say."""
+        return {}
+
+    def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
+        """Adds to the statistics of earlier rounds, and solves."""
+        progress = self.progress
+        sums = PathStatistics.from_sums(total, int(total[SAMPLES]), progress.selector.structure_id)
+        progress.statistics = sums if progress.statistics is None else progress.statistics.merge(sums)
+        progress.contributed = sorted({*progress.contributed, *names})
+        progress.estimator = solve(progress.statistics, self.settings, progress.estimator)
+
+
+def solve(statistics: PathStatistics, settings: FederationSettings, like: PathEstimator) -> PathEstimator:
+    """The estimator of the statistics, in the dtype and along the directions of ``like``."""
+    return statistics.solve(settings.penalty, like.directions, dtype=like.dtype, progress=False)
+
+
+class EstimatorStrategy(PathStrategy):
+    """Path weights trained by the parties, averaged by samples, or by how often a path was on for the class."""
+
+    action = "estimator"
+
+    @property
+    def by_class(self) -> bool:
+        """Whether weights are averaged by activations per class."""
+        return self.settings.method == "activations_classes"
+
+    def candidates(self, names: set[str]) -> set[str]:
+        """All."""
+        return names
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the weighted parameters, their counts, and the number of samples."""
+        estimator = self.progress.estimator
+        shapes = {name: tuple(parameter.shape) for name, parameter in estimator.named_parameters()}
+        if self.by_class:
+            shapes |= {f"{name}_by_class": shapes[name] for name in ("weight", "bias")}
+        return shapes | {"on_counts": tuple(estimator.on_counts.shape), SAMPLES: (1,)}
+
+    def config(self, number: int) -> dict[str, int | float | bool | str]:
+        """Of the native loop."""
+        settings = self.settings
+        return {
+            "epochs": settings.local_epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "seed": (settings.seed + 7919 * number) % 2**32,
+            "by_class": self.by_class,
+        }
+
+    def model(self) -> dict[str, Tensor]:
+        """The estimator's parameters."""
+        return dict(self.progress.estimator.named_parameters())
+
+    @torch.no_grad()
+    def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
+        """The weighted average of what this round's parties trained."""
+        estimator = self.progress.estimator
+        counts = total["on_counts"]
+        average = averaged(total)
+        if self.by_class:
+            seen = counts > 0  # where no party had the path on for the class: by samples
+            share = counts.clamp(min=1).double()
+            for name, (on, by) in {
+                "weight": (seen.unsqueeze(1), share.unsqueeze(1)),
+                "bias": (seen, share),
+            }.items():
+                average[name] = torch.where(on, total[f"{name}_by_class"] / by, average[name])
+        for name, parameter in estimator.named_parameters():
+            parameter.copy_(average[name])
+        estimator.samples_seen.fill_(int(total[SAMPLES]))
+        estimator.on_counts.copy_(counts)
+
+
+STRATEGIES: dict[str, type[PathStrategy]] = {
+    "statistics": StatisticsStrategy,
+    "samples": EstimatorStrategy,
+    "activations_classes": EstimatorStrategy,
+}
