@@ -1,4 +1,4 @@
-"""The command line: ``glai demo | train | inspect | prune | grow | merge | bench``."""
+"""The command line: ``glai demo | train | inspect | prune | grow | merge | federate | bench``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from glai_native.command import (
     seed,
     show,
 )
+from glai_native.federate_command import add_federate_command
 from glai_native.merge import METHODS
 from glai_native.structure_commands import add_structure_commands
 from glai_native.train_command import add_train_command
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_train_command(commands)
     add_structure_commands(commands)
+    add_federate_command(commands)
 
     merge = add_command(commands, "merge", "merge models of one structure", MERGE_EXAMPLES, _merge)
     merge.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")

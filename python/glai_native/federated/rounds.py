@@ -40,9 +40,9 @@ def choose(names: Iterable[str], share: float, of: int, seed: int, number: int) 
     """``share`` of ``of`` parties, at least one, drawn from those named; equal seeds draw alike."""
     candidates = sorted(names)
     count = min(len(candidates), max(1, round(share * of)))
-    drawn = (
-        np.random.default_rng([seed, number]).choice(len(candidates), count, replace=False) if count else []
-    )
+    if not count:
+        return set()
+    drawn = np.random.default_rng([seed, number]).choice(len(candidates), count, replace=False)
     return {candidates[i] for i in drawn}
 
 
