@@ -119,6 +119,7 @@ def _ids(split: Split) -> list[Tensor]:
     return [torch.from_numpy(np.sort(part)) for part in (server, *parts)]
 
 
+@functools.lru_cache(maxsize=2)
 def load_party(path: str | os.PathLike[str], name: str) -> Party:
     """A party's own file: an .npz with x ``[N, in_features]`` and class indices y ``[N]``."""
     try:

@@ -18,6 +18,9 @@ On many machines ``app`` runs under ``flwr run``; an app's ``pyproject.toml`` na
     out = "/srv/federation"           # the model; a restarted server goes on from it
     test-data = "/srv/test.npz"       # x, y: accuracy per round; may be left out
     server-data = "/srv/server.npz"   # x, y: for structure = "server"
+
+In Flower's simulation runtime, where nodes have no data of their own, ``data``, ``partition``, ``alpha``,
+``server-share`` and ``seed`` describe a data set that is split among them (:class:`Split`).
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from glai_native.directions import output_directions
 from glai_native.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
 from glai_native.federated.parties import Parties
-from glai_native.federated.partition import load_party
+from glai_native.federated.partition import Party, load_party, split_of
 from glai_native.federated.progress import FEDERATION, Progress
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
@@ -70,15 +73,20 @@ def plan_of(context: Context) -> Plan:
     """The plan of a run config."""
     config = context.run_config
     held, test = (
-        None if name not in config else load_party(str(config[name]), name)
+        None if name not in config else _labelled(load_party(str(config[name]), name))
         for name in ("server-data", "test-data")
     )
-    return Plan(
-        FederationSettings.from_config(config),
-        Path(str(config["out"])) if "out" in config else None,
-        None if held is None else (held.x, held.y),
-        None if test is None else (test.x, test.y),
-    )
+    if "data" in config:  # a data set that is split: its test part, and the server's share
+        split = split_of(config, n_parties=2)
+        data = split.load()
+        test = test or (data.x_test, data.y_test)
+        held = held or (split.server_samples() if split.server_share else None)
+    settings = FederationSettings.from_config(config)
+    return Plan(settings, Path(str(config["out"])) if "out" in config else None, held, test)
+
+
+def _labelled(party: Party) -> Labelled:
+    return party.x, party.y
 
 
 def server_app(plan_of: Callable[[Context], Plan]) -> ServerApp:

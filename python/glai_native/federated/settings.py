@@ -38,6 +38,7 @@ class FederationSettings:
         learning_rate: of it.
         l2: of the statistics: a number, or "gcv".
         baseline: ``"fedavg"``: instead, Flower's own FedAvg on an MLP of as many parameters in all.
+        data: what the parties hold, in any words: a folder is gone on from with the same data only.
         seed: of everything.
         timeout: seconds to wait for replies; who has not replied by then has dropped out of the round.
     """
@@ -58,6 +59,7 @@ class FederationSettings:
     learning_rate: float = 1e-3
     l2: str = "gcv"
     baseline: str = ""
+    data: str = ""
     seed: int = 0
     timeout: float = 3600.0
 

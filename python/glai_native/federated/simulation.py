@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def simulate(
         RuntimeError: no client replied.
     """
     started = time.perf_counter()
+    settings = replace(settings, data=json.dumps(asdict(split)))
     data = split.load()
     split.party(0)  # refuses what cannot be split before the engine starts
     held = split.server_samples() if split.server_share else None
@@ -121,7 +123,7 @@ def simulate(
             "classes": data.n_classes,
         },
         split=asdict(split),
-        settings=asdict(settings),
+        settings={name: value for name, value in asdict(settings).items() if name != "data"},
         structure=structure,
         rounds=[asdict(r) | {"fedavg_bytes": (r.asked + r.replied) * each} for r in rounds],
         test=rounds[-1].accuracy if rounds else None,
