@@ -1,5 +1,6 @@
 """Federating: what is added up, who is asked, what is refused, and what a restarted server goes on from."""
 
+import copy
 import itertools
 import json
 import re
@@ -17,7 +18,6 @@ from glai_native.federate_command import require_flower
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'glai-native[federated]'")
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
-from flwr.common.secure_aggregation.quantization import dequantize, quantize
 from flwr.serverapp import Grid
 from flwr.supercore.object_ref import load_app
 from flwr.supercore.task_identity import TaskIdentity
@@ -47,6 +47,7 @@ class LocalGrid(Grid):
             for node in self.parties
         }
         self.lost, self.failing, self.change, self.sent = set(), set(), {}, []
+        self.lost_at_upload, self.uploads = set(), []
 
     run = None
 
@@ -68,6 +69,7 @@ class LocalGrid(Grid):
         node = message.metadata.dst_node_id
         name, action = self.parties[node].name, message.metadata.message_type
         self.sent.append((name, action, message))
+        message = copy.deepcopy(message)  # as the wire does
         if action == "query.hello":
             return [self.app(message, self.contexts[node])]
         if name in self.lost:
@@ -76,8 +78,12 @@ class LocalGrid(Grid):
             return [Message(Error(code=0, reason="out of memory\ntrace"), reply_to=message)]
         try:
             reply = self.app(message, self.contexts[node])
+            if name in self.lost_at_upload and "config" in message.content:
+                return []
+            self.uploads.append(reply)
         except ValueError as error:
-            return [Message(Error(code=0, reason=str(error)), reply_to=message)]
+            self.uploads.append(Message(Error(code=0, reason=str(error)), reply_to=message))
+            return self.uploads[-1:]
         return [self.change.get(name, lambda r: r)(reply)]
 
     def asked(self, action):
@@ -329,23 +335,53 @@ def test_projection_from_sums_is_that_of_the_union(parties, components):
         Structuring(settings_of(components=9), grid, Parties(grid, 1, 1.0)).projection()
 
 
-def test_sums_pass_through_flowers_secure_aggregation(parties):
-    """What SecAgg+ does with an upload: clipped, quantised, masked modulo 2^32, added, unmasked, dequantised."""
-    selector = glai.PathSelector(networks.make_network([6, 5, 4], 0))
-    clip, levels, rng = 4096.0, 1 << 22, np.random.default_rng(0)
-    total, masked = None, 0
-    for party in parties:
-        gram = statistics_of(selector, [party]).sums()["gram"].numpy()
-        (quantised,) = quantize([gram], clip, levels)
-        mask = rng.integers(0, 1 << 32, gram.shape)
-        masked = (masked + quantised + mask) % (1 << 32)
-        total = mask if total is None else total + mask
-    (aggregate,) = dequantize([(masked - total) % (1 << 32)], clip, levels)
-    aggregate = aggregate - (len(parties) - 1) * clip  # one offset per party
-    exact = statistics_of(selector, parties).sums()["gram"].numpy()
-    assert np.abs(exact).max() < clip
-    error = np.abs(aggregate - exact).max()
-    assert 0 < error <= len(parties) * 2 * clip / levels
+@pytest.mark.parametrize("method", ["statistics", "samples"])
+def test_secure_aggregation(parties, method):
+    """Flower's SecAgg+ itself: totals to within its rounding, a dropout's mask removed, no party's sums on the wire."""
+    settings = settings_of(
+        structure="server", method=method, rounds=1, secure=True, secure_clip=4096.0, learning_rate=1e-2
+    )
+    plan = Plan(settings, server_samples=union(parties))
+    others = [Party("d", parties[0].x + 1, parties[0].y), Party("e", parties[2].x - 1, parties[2].y)]
+    grid = LocalGrid([*parties, *others])
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    grid.lost_at_upload = {"e"}
+    progress = server.run(grid, context, plan)
+    kept = [*parties, others[0]]
+    assert [progress.rounds[0].asked, progress.rounds[0].replied] == [5, 4]
+    assert progress.rounds[0].samples == len(union(kept)[0])
+    clear = federate(
+        LocalGrid(kept),
+        Plan(settings_of(**(settings.__dict__ | {"secure": False})), server_samples=union(parties)),
+    )
+    step = 4096 / 2**21
+    if method == "statistics":
+        mine, exact = progress.statistics.sums(), clear.statistics.sums()
+        for name, t in exact.items():
+            assert 0 <= (mine[name] - t).abs().max() <= len(kept) * step, name
+        assert (mine["gram"] != exact["gram"]).any()
+        x, y = union(kept)
+        right = (progress.model()(x).argmax(1) == y).double().mean()
+        assert right >= (clear.model()(x).argmax(1) == y).double().mean() - 0.02
+    else:
+        error = (progress.estimator.weight - clear.estimator.weight).abs().max()
+        assert 0 < error <= len(kept) * step / len(union(kept)[0]) + 1e-6
+    uploads = [reply for reply in grid.uploads if SUMS in reply.content.array_records]
+    assert not uploads
+
+
+def test_secure_aggregation_refuses(parties):
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    settings = settings_of(structure="server", rounds=1, secure=True, secure_clip=1.0)
+    plan = Plan(settings, server_samples=union(parties))
+    grid = LocalGrid(parties)
+    progress = server.run(grid, context, plan)
+    assert progress.rounds[0].replied == 0
+    assert "sums must be within ±1 for secure aggregation" in str(
+        [r.error for r in grid.uploads if r.has_error()]
+    )
+    progress = server.run(LocalGrid(parties[:1]), context, plan)
+    assert "one alone has nobody to hide in" in progress.rounds[0].dropped[0]
 
 
 def test_equal_parameters():

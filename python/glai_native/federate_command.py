@@ -25,6 +25,7 @@ examples:
   glai federate --data mnist/ --method samples --rounds 10 --epochs 2    path weights averaged each round
   glai federate --fraction 0.5 --rounds 4 --structure random --json      half of the clients at a time
   glai federate --rounds 8 --fraction 0.5 --resume                       goes on in the same folder
+  glai federate --secure --secure-clip 1e6                               Flower's SecAgg+: totals only
   glai federate --baseline fedavg --rounds 10                            Flower's FedAvg on an MLP as large
 """
 # Told with --structure server alone.
@@ -98,6 +99,8 @@ def add_federate_command(commands: Any) -> None:
     add("--batch-size", type=positive_integer, default=32, help="of a client (default: %(default)s)")
     add("--learning-rate", type=float, default=1e-3, help="of a client (default: %(default)s)")
     add("--l2", default="gcv", help="of the statistics, a number or 'gcv' (default)")
+    add("--secure", action="store_true", help="secure aggregation: the server sees totals only; not exact")
+    add("--secure-clip", type=float, default=65536.0, help="largest value in a sum (default: %(default)s)")
     add("--baseline", choices=("fedavg",), default="", help="instead: Flower's FedAvg on an MLP as large")
     add("--workers", type=positive_integer, help="processes that play the clients (default: one per core)")
     add("--timeout", type=float, default=600.0, help="seconds to wait for a client (default: %(default)s)")
@@ -140,6 +143,8 @@ def _federate(arguments: argparse.Namespace) -> int:
         learning_rate=arguments.learning_rate,
         l2=arguments.l2,
         baseline=arguments.baseline,
+        secure=arguments.secure,
+        secure_clip=arguments.secure_clip,
         seed=arguments.seed,
         timeout=arguments.timeout,
     )

@@ -29,6 +29,7 @@ from glai_native.federated.messages import (
 )
 from glai_native.federated.networks import read_projection, train_network
 from glai_native.federated.partition import Party, party_of
+from glai_native.federated.secure import ACTION, CLIP, as_fit_result, masked
 from glai_native.sgd import train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
@@ -106,11 +107,20 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
             tensors["bias_by_class"] = model.bias.detach() * counts
         return _reply(message, tensors, structure)
 
-    @app.train()
-    def network(message: Message, context: Context) -> Message:
-        """The baseline: an MLP's local epochs, in the records that Flower's FedAvg averages."""
-        party = party_of(context)
+    actions = {
+        "moments": moments,
+        "selector": selector,
+        "statistics": statistics,
+        "estimator": estimator,
+    }
+
+    @app.train(mods=[masked])
+    def train(message: Message, context: Context) -> Message:
+        """Sums under a mask, where the server asks for those; otherwise the baseline's MLP, for Flower's FedAvg."""
         config = message.content.config_records[CONFIG]
+        if ACTION in config:
+            return as_fit_result(actions[config[ACTION]](message, context), config[CLIP])
+        party = party_of(context)
         tensors = train_network(
             from_arrays(message.content["arrays"]), read_projection(config), party, config
         )

@@ -41,6 +41,7 @@ from glai_native.federated.parties import Parties
 from glai_native.federated.partition import Party, load_party, split_of
 from glai_native.federated.progress import FEDERATION, Progress
 from glai_native.federated.rounds import FederatedRound
+from glai_native.federated.secure import SecureGrid
 from glai_native.federated.settings import FederationSettings
 from glai_native.federated.strategy import STRATEGIES, solve
 from glai_native.federated.structuring import Structuring
@@ -99,13 +100,17 @@ def server_app(plan_of: Callable[[Context], Plan]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        plan = plan_of(context)
-        if plan.settings.baseline:
-            federate_baseline(grid, plan)
-        else:
-            federate(grid, plan)
+        run(grid, context, plan_of(context))
 
     return app
+
+
+def run(grid: Grid, context: Context, plan: Plan) -> Progress | list[FederatedRound]:
+    """A federation, its sums masked where the settings say so, or the baseline's rounds."""
+    if plan.settings.baseline:
+        return federate_baseline(grid, plan)
+    secure = plan.settings.secure
+    return federate(SecureGrid(grid, context, plan.settings.secure_clip) if secure else grid, plan)
 
 
 def federate(grid: Grid, plan: Plan) -> Progress:

@@ -38,6 +38,8 @@ class FederationSettings:
         learning_rate: of it.
         l2: of the statistics: a number, or "gcv".
         baseline: ``"fedavg"``: instead, Flower's own FedAvg on an MLP of as many parameters in all.
+        secure: secure aggregation (:mod:`~glai_native.federated.secure`): the server sees totals only; not exact.
+        secure_clip: of each value that a party then sends, which is rounded to multiples of ``secure_clip / 2^21``.
         data: what the parties hold, in any words: a folder is gone on from with the same data only.
         seed: of everything.
         timeout: seconds to wait for replies; who has not replied by then has dropped out of the round.
@@ -59,6 +61,8 @@ class FederationSettings:
     learning_rate: float = 1e-3
     l2: str = "gcv"
     baseline: str = ""
+    secure: bool = False
+    secure_clip: float = 65536.0
     data: str = ""
     seed: int = 0
     timeout: float = 3600.0
@@ -84,6 +88,10 @@ class FederationSettings:
             )
         if not all(width.isdecimal() and int(width) for width in self.hidden.split(",")):
             raise ValueError(f"federate: hidden must list units like '32' or '16,16', got {self.hidden!r}")
+        if not 0 < self.secure_clip < float("inf"):
+            raise ValueError(f"federate: secure-clip must be a finite number > 0, got {self.secure_clip}")
+        if self.secure and self.baseline:
+            raise ValueError("federate: the baseline is Flower's FedAvg as it is, got secure")
         if self.l2 != "gcv":
             try:
                 penalty = float(self.l2)

@@ -23,7 +23,7 @@ from glai_native.federated.client import client_app
 from glai_native.federated.partition import Split
 from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound
-from glai_native.federated.server import Plan, federate, federate_baseline
+from glai_native.federated.server import Plan, run
 from glai_native.federated.settings import FederationSettings
 
 
@@ -90,7 +90,7 @@ def simulate(
     def main(grid: Grid, context: Context) -> None:
         _stop_with(grid, stopped)
         try:
-            done["result"] = (federate_baseline if settings.baseline else federate)(grid, plan)
+            done["result"] = run(grid, context, plan)
         except Exception as error:  # raised below, without the engine's own trace
             done["error"] = error
 

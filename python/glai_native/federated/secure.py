@@ -1,0 +1,164 @@
+"""Secure aggregation: Flower's SecAgg+ over the sums that parties send, so that the server sees their total alone.
+
+Flower 1.41 has the protocol for its older strategies only. :class:`SecureGrid` runs it, unchanged, for every message
+that asks parties for sums: what comes back is who took part, and one total.
+
+SecAgg+ adds integers: each value, clipped to ±clip, is rounded at random to one of 2^22 levels. Each party so adds an
+error of up to ``clip / 2^21`` to each sum: the result is no longer exact. Who took part, under which name, and the
+names and shapes of what was sent stay visible, and a single party's sums cannot be checked before they are added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.client.mod import secaggplus_mod
+from flwr.common import (
+    Code,
+    FitIns,
+    FitRes,
+    Parameters,
+    Status,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
+from flwr.compat.common.recorddict_compat import fitres_to_recorddict
+from flwr.server.compat import LegacyContext
+from flwr.server.workflow import SecAggPlusWorkflow
+from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from glai_native.federated.messages import CONFIG, STATED, SUMS, from_arrays, to_arrays
+
+ACTION, CLIP = "secure_action", "secure_clip"
+# Of a party's key shares, how many reveal its mask when it drops out.
+THRESHOLD = 0.5
+
+Answer = Callable[[Message, Context], Message]
+
+
+def masked(message: Message, context: Context, answer: Answer) -> Message:
+    """A client's mod: Flower's SecAgg+ where the server runs it, nothing otherwise."""
+    if RECORD_KEY_CONFIGS in message.content.config_records:
+        return secaggplus_mod(message, context, answer)
+    return answer(message, context)
+
+
+def as_fit_result(reply: Message, clip: float) -> Message:
+    """A reply of sums in the form that SecAgg+ masks; what it states stays in the clear.
+
+    Raises:
+        ValueError: a value would be clipped.
+    """
+    sums = {name: t.double() for name, t in from_arrays(reply.content.array_records[SUMS]).items()}
+    largest = max((float(t.abs().max()) for t in sums.values() if t.numel()), default=0.0)
+    if not largest <= clip:
+        raise ValueError(
+            f"federate: sums must be within ±{clip:g} for secure aggregation, got {largest:.3g}; raise secure-clip"
+        )
+    kinds = {name: str(t.dtype) for name, t in from_arrays(reply.content.array_records[SUMS]).items()}
+    layout = json.dumps([[name, kinds[name], list(t.shape)] for name, t in sums.items()])
+    stated = reply.content.config_records.get(STATED, {})
+    metrics = {"layout": layout, "structure_id": str(stated.get("structure_id", ""))}
+    arrays = ndarrays_to_parameters([t.reshape(-1).numpy() for t in sums.values()])
+    content = fitres_to_recorddict(FitRes(Status(Code.OK, ""), arrays, 1, metrics), keep_input=False)
+    return Message(content, reply_to=reply)
+
+
+class SecureGrid:
+    """A grid whose replies to ``train.*`` messages hold no party's sums: the first carries the total, the others zeros.
+
+    Args:
+        grid: Flower's.
+        context: of the server's run.
+        clip: of each value that a party sends.
+    """
+
+    def __init__(self, grid: Grid, context: Context, clip: float) -> None:
+        self._grid, self._context, self._clip = grid, context, clip
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """As :meth:`Grid.send_and_receive`."""
+        messages = list(messages)
+        if not messages or not messages[0].metadata.message_type.startswith("train."):
+            return self._grid.send_and_receive(messages, timeout=timeout)
+        if len(messages) < 2:
+            reason = "federate: secure aggregation needs 2 clients in a round at least, one alone has nobody to hide in"
+            return [Message(Error(code=0, reason=reason), reply_to=message) for message in messages]
+        sums = _SecureSum({message.metadata.dst_node_id: self._secured(message) for message in messages})
+        context = LegacyContext(self._context, strategy=sums)
+        context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
+        context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
+        _Workflow(sums, self._clip, timeout)(self._grid, context)
+        return [reply for message in messages for reply in sums.replies(message)]
+
+    def _secured(self, message: Message) -> RecordDict:
+        content = RecordDict(dict(message.content))
+        action = message.metadata.message_type.removeprefix("train.")
+        config = dict(message.content.config_records[CONFIG])
+        content[CONFIG] = ConfigRecord(config | {ACTION: action, CLIP: self._clip})
+        return content
+
+
+class _SecureSum:
+    """What the workflow takes for a strategy: whom to ask, and where the average goes."""
+
+    def __init__(self, contents: dict[int, RecordDict]) -> None:
+        self.contents = contents
+        self._stated: dict[int, Mapping[str, Any]] = {}
+        self._total: list[np.ndarray[Any, Any]] = []
+        self._failures: list[str] = []
+
+    def configure_fit(self, *_: Any) -> list[tuple[Any, FitIns]]:
+        nodes = [SimpleNamespace(node_id=node) for node in self.contents]
+        return [(node, FitIns(Parameters([], ""), {})) for node in nodes]
+
+    def aggregate_fit(
+        self, _: int, results: list[tuple[Any, FitRes]], failures: list[Any]
+    ) -> tuple[None, Any]:
+        self._stated = {node.node_id: result.metrics for node, result in results}
+        self._failures = [str(failure) for failure in failures]
+        average = parameters_to_ndarrays(results[0][1].parameters)  # each party weighs 1
+        self._total = [array * len(results) for array in average]
+        return None, {}
+
+    def replies(self, message: Message) -> list[Message]:
+        """What the node of a message has to say: the total, zeros, or nothing where it dropped out."""
+        node = message.metadata.dst_node_id
+        if node not in self._stated:
+            return []
+        stated = self._stated[node]
+        first = node == next(iter(self._stated))
+        tensors: dict[str, Tensor] = {}
+        for (name, kind, shape), array in zip(json.loads(str(stated["layout"])), self._total, strict=True):
+            values = torch.from_numpy(array if first else np.zeros_like(array)).reshape(shape)
+            integer = kind == "torch.int64"
+            tensors[name] = values.round().clamp(min=0).long() if integer else values
+        records = {SUMS: to_arrays(tensors), STATED: ConfigRecord({"structure_id": stated["structure_id"]})}
+        return [Message(RecordDict(records), reply_to=message)]
+
+
+class _Workflow(SecAggPlusWorkflow):
+    """Flower's SecAgg+, asking for our sums."""
+
+    def __init__(self, sums: _SecureSum, clip: float, timeout: float | None) -> None:
+        super().__init__(1.0, THRESHOLD, max_weight=1.0, clipping_range=clip, timeout=timeout)
+        self._sums = sums
+
+    def setup_stage(self, grid: Grid, context: LegacyContext, state: Any) -> bool:
+        going = super().setup_stage(grid, context, state)
+        state.nid_to_fitins = self._sums.contents
+        return going
