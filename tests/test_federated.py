@@ -75,7 +75,11 @@ class LocalGrid(Grid):
         if name in self.lost:
             return []
         if name in self.failing:
-            return [Message(Error(code=0, reason="out of memory\ntrace"), reply_to=message)]
+            return [
+                Message(
+                    Error(code=0, reason="trace\nValueError: federate: out of memory'>"), reply_to=message
+                )
+            ]
         try:
             reply = self.app(message, self.contexts[node])
             if name in self.lost_at_upload and "config" in message.content:
@@ -158,7 +162,7 @@ def test_each_party_once_over_partial_rounds_and_dropouts(parties):
     server_samples = union(parties)
     plan = Plan(settings_of(structure="server", rounds=9), server_samples=server_samples, on_round=on_round)
     progress = federate(grid, plan)
-    assert seen[0].dropped == ["a: no reply within 3600 s", "b: out of memory"]
+    assert seen[0].dropped == ["a: no reply within 3600 s", "b: federate: out of memory"]
     assert (seen[0].asked, seen[0].replied, seen[0].samples) == (3, 1, 41)
     assert [done.replied for done in seen] == [1, 2]
     assert_exact(progress, parties)
@@ -298,7 +302,9 @@ def test_refused_replies(parties, change, sentence):
 def test_nobody_replies(parties):
     grid = LocalGrid(parties)
     grid.failing = {"a", "b", "c"}
-    with pytest.raises(RuntimeError, match=r"no client made its part of the structure \(out of memory\)"):
+    with pytest.raises(
+        RuntimeError, match=r"no client made its part of the structure \(federate: out of memory\)"
+    ):
         federate(grid, Plan(settings_of()))
     with pytest.raises(RuntimeError, match=r"4 clients must be connected, got 3 in 0.1 s"):
         federate(grid, Plan(settings_of(min_clients=4, timeout=0.1)))

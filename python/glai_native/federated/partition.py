@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def _ids(split: Split) -> list[Tensor]:
     order = np.random.default_rng(split.seed).permutation(rows)  # the iid partitioner takes rows as they come
     partitioner.dataset = Dataset.from_dict({"label": labels[order], "row": order})
     try:
-        parts = [np.asarray(partitioner.load_partition(i)["row"]) for i in range(split.n_parties)]
+        with warnings.catch_warnings(action="ignore"):  # one paragraph per attempt
+            parts = [np.asarray(partitioner.load_partition(i)["row"]) for i in range(split.n_parties)]
     except ValueError as error:
         raise ValueError(
             f"federate: {len(order):,} samples cannot be split among {split.n_parties} clients at alpha "

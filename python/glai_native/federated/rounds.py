@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ import numpy as np
 from flwr.app import Message
 
 from glai_native.federated.messages import payload_bytes
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ def choose(names: Iterable[str], share: float, of: int, seed: int, number: int) 
         return set()
     drawn = np.random.default_rng([seed, number]).choice(len(candidates), count, replace=False)
     return {candidates[i] for i in drawn}
+
+
+def reason_of(reply: Message) -> str:
+    """Why a reply is an error, in a sentence: the last line of what the engine says, which names the exception."""
+    text = ANSI.sub("", reply.error.reason or "")
+    lines = [line.strip(" '\"<>") for line in text.splitlines()]
+    last = next((line for line in reversed(lines) if line), "no reason given")
+    return last[max(0, last.find("federate: ")) :]
 
 
 def sent_bytes(messages: Iterable[Message]) -> int:

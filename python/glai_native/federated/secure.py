@@ -102,8 +102,9 @@ class SecureGrid:
         context = LegacyContext(self._context, strategy=sums)
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
-        _Workflow(sums, self._clip, timeout)(self._grid, context)
-        return [reply for message in messages for reply in sums.replies(message)]
+        heard = _Listener(self._grid)
+        _Workflow(sums, self._clip, timeout)(heard, context)
+        return [reply for message in messages for reply in heard.errors(message) or sums.replies(message)]
 
     def _secured(self, message: Message) -> RecordDict:
         content = RecordDict(dict(message.content))
@@ -113,6 +114,24 @@ class SecureGrid:
         return content
 
 
+class _Listener:
+    """A grid that remembers which errors came back: the workflow keeps none of their reasons."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._errors: dict[int, Error] = {}
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        self._errors |= {reply.metadata.src_node_id: reply.error for reply in replies if reply.has_error()}
+        return replies
+
+    def errors(self, message: Message) -> list[Message]:
+        """The error of a message's node, or none."""
+        error = self._errors.get(message.metadata.dst_node_id)
+        return [] if error is None else [Message(error, reply_to=message)]
+
+
 class _SecureSum:
     """What the workflow takes for a strategy: whom to ask, and where the average goes."""
 
@@ -120,7 +139,6 @@ class _SecureSum:
         self.contents = contents
         self._stated: dict[int, Mapping[str, Any]] = {}
         self._total: list[np.ndarray[Any, Any]] = []
-        self._failures: list[str] = []
 
     def configure_fit(self, *_: Any) -> list[tuple[Any, FitIns]]:
         nodes = [SimpleNamespace(node_id=node) for node in self.contents]
@@ -130,7 +148,6 @@ class _SecureSum:
         self, _: int, results: list[tuple[Any, FitRes]], failures: list[Any]
     ) -> tuple[None, Any]:
         self._stated = {node.node_id: result.metrics for node, result in results}
-        self._failures = [str(failure) for failure in failures]
         average = parameters_to_ndarrays(results[0][1].parameters)  # each party weighs 1
         self._total = [array * len(results) for array in average]
         return None, {}

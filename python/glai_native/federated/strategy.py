@@ -28,7 +28,7 @@ from glai_native.federated.messages import (
 )
 from glai_native.federated.parties import Parties
 from glai_native.federated.progress import Progress
-from glai_native.federated.rounds import FederatedRound, choose, sent_bytes
+from glai_native.federated.rounds import FederatedRound, choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
 from glai_native.model import GLAI
 from glai_native.statistics import PathStatistics
@@ -162,7 +162,7 @@ class PathStrategy(Strategy):
 
     def _checked(self, reply: Message) -> dict[str, Tensor]:
         if reply.has_error():
-            raise ValueError(reply.error.reason.splitlines()[0] if reply.error.reason else "failed")
+            raise ValueError(reason_of(reply))
         if STATED not in reply.content.config_records or SUMS not in reply.content.array_records:
             raise ValueError("federate: a reply must hold sums and state their structure_id")
         found = str(reply.content.config_records[STATED].get("structure_id", ""))

@@ -24,7 +24,7 @@ from glai_native.federated.messages import (
 )
 from glai_native.federated.networks import PROJECTION, make_network, projection_bytes
 from glai_native.federated.parties import Parties
-from glai_native.federated.rounds import choose, sent_bytes
+from glai_native.federated.rounds import choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
 from glai_native.learners import train_selector
 from glai_native.projection import InputProjection
@@ -134,7 +134,7 @@ class Structuring:
         self.bytes_down += sent_bytes(messages)
         self.bytes_up += sent_bytes(replies)
         total: dict[str, Tensor] | None = None
-        reasons = [reply.error.reason.splitlines()[0] for reply in replies if reply.has_error()]
+        reasons = [reason_of(reply) for reply in replies if reply.has_error()]
         for reply in replies:
             if not reply.has_error():
                 sums = from_arrays(reply.content.array_records[SUMS])
