@@ -250,13 +250,11 @@ def test_activations_classes(parties):
     progress = federate(LocalGrid(parties), Plan(settings))
     start = glai.PathEstimator(progress.selector.n_paths, 6, 4, structure_id=progress.selector.structure_id)
     models = [trained(progress.selector, party, start, 1, 7919) for party in parties]
-    counts = torch.stack([model.on_counts for model in models]).double()
-    seen = torch.tensor([len(p.x) for p in parties]).double().view(3, 1, 1)
-    share = torch.where(counts.sum(0) > 0, counts, seen)
-    share = share / share.sum(0)
-    weight = sum(s.unsqueeze(1) * model.weight for s, model in zip(share, models, strict=True))
-    torch.testing.assert_close(progress.estimator.weight, weight.float(), rtol=1e-4, atol=1e-5)
-    assert (counts.sum(0) == 0).any()  # the second rule was needed
+    merged = glai.merge(models, "activations_classes")
+    torch.testing.assert_close(progress.estimator.weight, merged.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(progress.estimator.bias, merged.bias, rtol=1e-4, atol=1e-5)
+    assert torch.equal(progress.estimator.on_counts, merged.on_counts)
+    assert (merged.on_counts == 0).any()  # there it is by samples
     with pytest.raises(ValueError, match="weighs the full paths"):
         settings_of(method="activations_classes", directions=True)
 
@@ -486,6 +484,7 @@ def test_simulation_of_three_clients(tmp_path, capsys):
     assert report["rounds"][0]["bytes_up"] == 3 * (8 * (585 * 586 // 2 + 5850 + 10) + 8 * 90 + 8)
     model = glai.GLAI.load(out)
     assert model.structure_id == report["structure"]["structure_id"]
+    assert model.estimator.class_labels == list(range(10))
     split = Split(None, 3)
     whole = glai.PathStatistics(9, 64, 10, structure_id=model.structure_id)
     for party in (split.party(i) for i in range(3)):

@@ -34,6 +34,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
+from glai_native.data import Label
 from glai_native.directions import output_directions
 from glai_native.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
@@ -60,6 +61,7 @@ class Plan:
         folder: of the model; None: nothing is kept.
         server_samples: x and y that the server holds, for ``structure="server"``.
         test: x and y for the accuracy of each round.
+        class_labels: what the data call class 0, 1, ...; None: no names.
         on_round: called after each round.
     """
 
@@ -67,6 +69,7 @@ class Plan:
     folder: Path | None = None
     server_samples: Labelled | None = None
     test: Labelled | None = None
+    class_labels: list[Label] | None = None
     on_round: Callable[[FederatedRound], None] | None = None
 
 
@@ -120,7 +123,7 @@ def federate(grid: Grid, plan: Plan) -> Progress:
     progress = None if plan.folder is None else Progress.load(plan.folder, settings)
     if progress is None:
         selector, stated = Structuring(settings, grid, parties).make(plan.server_samples)
-        progress = Progress(plan.folder, settings, selector, _estimator(selector, settings), stated)
+        progress = Progress(plan.folder, settings, selector, _estimator(selector, plan), stated)
         progress.save()
     elif progress.statistics is not None and not _solved(progress):
         progress.estimator = solve(progress.statistics, settings, progress.estimator)
@@ -147,11 +150,11 @@ def federate_baseline(grid: Grid, plan: Plan) -> list[FederatedRound]:
     return run_fedavg(grid, settings, structuring.projection(), plan.test, plan.on_round)[1]
 
 
-def _estimator(selector: PathSelector, settings: FederationSettings) -> PathEstimator:
-    directions = None
+def _estimator(selector: PathSelector, plan: Plan) -> PathEstimator:
+    settings, directions = plan.settings, None
     if settings.directions:
         directions = output_directions(selector, settings.n_classes, settings.seed)
-    return PathEstimator(
+    estimator = PathEstimator(
         selector.n_paths,
         selector.z_features,
         settings.n_classes,
@@ -159,6 +162,8 @@ def _estimator(selector: PathSelector, settings: FederationSettings) -> PathEsti
         structure_id=selector.structure_id,
         dtype=selector.hidden[0][0].dtype,
     )
+    estimator.class_labels = plan.class_labels
+    return estimator
 
 
 def _solved(progress: Progress) -> bool:

@@ -81,7 +81,7 @@ def simulate(
     data = split.load()
     split.party(0)  # refuses what cannot be split before the engine starts
     held = split.server_samples() if split.server_share else None
-    plan = Plan(settings, folder, held, (data.x_test, data.y_test), on_round)
+    plan = Plan(settings, folder, held, (data.x_test, data.y_test), data.classes, on_round)
     done: dict[str, Any] = {}
     stopped = threading.Event()
     server = ServerApp()

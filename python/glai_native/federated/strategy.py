@@ -235,7 +235,9 @@ class StatisticsStrategy(PathStrategy):
 
 def solve(statistics: PathStatistics, settings: FederationSettings, like: PathEstimator) -> PathEstimator:
     """The estimator of the statistics, in the dtype and along the directions of ``like``."""
-    return statistics.solve(settings.penalty, like.directions, dtype=like.dtype, progress=False)
+    estimator = statistics.solve(settings.penalty, like.directions, dtype=like.dtype, progress=False)
+    estimator.class_labels = like.class_labels
+    return estimator
 
 
 class EstimatorStrategy(PathStrategy):
