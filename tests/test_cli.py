@@ -206,3 +206,9 @@ def test_out_of_memory_is_one_sentence(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert error.strip().count("\n") == 0
+
+
+def test_federate_without_flower(monkeypatch, capsys):
+    monkeypatch.setattr("glai_native.federate_command.importlib.util.find_spec", lambda name: None)
+    assert main(["federate"]) == 2
+    assert "needs flwr, install it with: pip install 'glai-native[federated]'" in capsys.readouterr().err

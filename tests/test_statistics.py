@@ -72,6 +72,23 @@ def test_merging_is_exact():
     assert "N=30, P=20, D=6, C=4" in repr(parts[0].copy("cpu"))
 
 
+def test_sums_add_up_over_parties():
+    z, gates, targets, _ = draw((3, 4), 6, 4, 90)
+    parts = [gather(z[i::3], gates[i::3], targets[i::3], 4).sums() for i in range(3)]
+    total = {name: sum(part[name] for part in parts) for name in parts[0]}
+    whole = glai.PathStatistics.from_sums(total, 90)
+    assert_solution(whole.solve(0.1), ridge(z, gates, targets, 4, 0.1))
+    assert whole.n_samples == 90
+    for change, sentence in (
+        ({"rhs": total["rhs"][0]}, r"rhs must be floating \[P, D\+1, C\], got torch.float64 \[7, 4\]"),
+        ({"gram": total["gram"][1:]}, r"gram must be torch.float64 \[9870\], got torch.float64 \[9869\]"),
+        ({"squares": total["squares"] / 0}, "squares must be finite"),
+        ({"on_counts": -1 - total["on_counts"]}, "counts of samples must be >= 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            glai.PathStatistics.from_sums(total | change, 90)
+
+
 def test_files(tmp_path, selector, samples):
     targets = torch.arange(len(samples)) % 4
     z, gates = selector.project(samples), selector.gates(samples)

@@ -19,5 +19,6 @@ counts state the class balance. Trained weights allow membership inference as th
 than "the data stay where they are" must hide the single upload: everything that a party sends is a sum over its
 samples which the server only ever adds up, so that secure aggregation gives the server the total alone (it quantises:
 the result is then no longer exact), and noise for differential privacy can be added to the same sums (it costs
-accuracy, and this package does not calibrate it). The total still reveals what a total reveals.
+accuracy, and this package does not calibrate it). The total still reveals what a total reveals: of two parties, each
+learns the other's part by taking its own away.
 """

@@ -20,6 +20,7 @@ from glai_native.federated.messages import (
     add_sums,
     averaged,
     from_arrays,
+    require_shapes,
     to_arrays,
 )
 from glai_native.federated.networks import PROJECTION, make_network, projection_bytes
@@ -58,7 +59,7 @@ class Structuring:
         """The structure, and a statement of where it came from.
 
         Raises:
-            ValueError: ``structure="server"`` and the server holds no samples.
+            ValueError: ``structure="server"`` and the server holds no samples; parties with other features.
             RuntimeError: no client replied.
         """
         settings = self.settings
@@ -140,6 +141,8 @@ class Structuring:
                 sums = from_arrays(reply.content.array_records[SUMS])
                 for name, t in sums.items():
                     require_finite("federate", name, t)
+                if total is not None:
+                    require_shapes(sums, {name: t.shape for name, t in total.items()})
                 total = add_sums(total, sums)
         if total is None or not int(total[SAMPLES]):
             reason = reasons[0] if reasons else f"no reply within {self.settings.timeout:g} s"
