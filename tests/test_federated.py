@@ -46,7 +46,7 @@ class LocalGrid(Grid):
             for node in self.parties
         }
         self.lost, self.failing, self.change, self.sent = set(), set(), {}, []
-        self.lost_at_upload, self.uploads = set(), []
+        self.lost_at_upload, self.lost_at_unmasking, self.uploads = set(), set(), []
 
     run = None
 
@@ -73,6 +73,9 @@ class LocalGrid(Grid):
             return [self.app(message, self.contexts[node])]
         if name in self.lost:
             return []
+        stage = message.content.config_records.get("secaggplus_configs", {}).get("stage")
+        if stage == "unmask" and name in self.lost_at_unmasking:
+            return [Message(Error(code=0, reason="gone"), reply_to=message)]
         if name in self.failing:
             return [
                 Message(
@@ -352,7 +355,7 @@ def test_secure_aggregation(parties, method):
     others = [Party("d", parties[0].x + 1, parties[0].y), Party("e", parties[2].x - 1, parties[2].y)]
     grid = LocalGrid([*parties, *others])
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    grid.lost_at_upload = {"e"}
+    grid.lost_at_upload, grid.lost_at_unmasking = {"e"}, {"a"}  # what a has sent is in the total
     progress = server.run(grid, context, plan)
     kept = [*parties, others[0]]
     assert [progress.rounds[0].asked, progress.rounds[0].replied] == [5, 4]

@@ -41,6 +41,8 @@ from glai_native.federated.messages import CONFIG, STATED, SUMS, from_arrays, to
 ACTION, CLIP = "secure_action", "secure_clip"
 # Of a party's key shares, how many reveal its mask when it drops out.
 THRESHOLD = 0.5
+# 2^22 levels each, added modulo 2^32.
+MOST_PARTIES = 1023
 
 Answer = Callable[[Message, Context], Message]
 
@@ -98,13 +100,18 @@ class SecureGrid:
         if len(messages) < 2:
             reason = "federate: secure aggregation needs 2 clients in a round at least, one alone has nobody to hide in"
             return [Message(Error(code=0, reason=reason), reply_to=message) for message in messages]
+        if len(messages) > MOST_PARTIES:
+            raise ValueError(
+                f"federate: secure aggregation adds up {MOST_PARTIES} clients in a round at most, got {len(messages)}; "
+                "lower fraction"
+            )
         sums = _SecureSum({message.metadata.dst_node_id: self._secured(message) for message in messages})
         context = LegacyContext(self._context, strategy=sums)
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
         heard = _Listener(self._grid)
         _Workflow(sums, self._clip, timeout)(heard, context)
-        return [reply for message in messages for reply in heard.errors(message) or sums.replies(message)]
+        return [reply for message in messages for reply in sums.replies(message) or heard.errors(message)]
 
     def _secured(self, message: Message) -> RecordDict:
         content = RecordDict(dict(message.content))
