@@ -41,7 +41,7 @@ class Split:
         return Split(self.name, self.x[ids], self.y[ids], self.x_val, self.y_val, self.x_test, self.y_test)
 
 
-def _split(name: str, path: Path, n_validation: int, n_train: int | None = None) -> Split:
+def _split(name: str, path: Path | None, n_validation: int, n_train: int | None = None) -> Split:
     data = load_data(path)
     order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(0))
     train, val = order[n_validation:][:n_train], order[:n_validation]
@@ -55,6 +55,10 @@ def mnist(folder: Path, quick: bool) -> Split:
 
 def banking(folder: Path) -> Split:
     return _split("BANKING77", folder / "banking77_minilm.npz", 2_000)
+
+
+def digits() -> Split:
+    return _split("digits", None, 300)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""Claim 1: the structure settles early. When pattern and weights have come 90% of their way, in epochs."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import glai_native as glai
+from claims.cell import DATA_SETS, Cell, Settings
+from claims.data import load_split
+from mlp_baseline import Clock, MlpSettings, make_mlp, train_mlp
+
+SHARE = 0.9
+PROBE_SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an MLP is trained here: Adam at its usual rate, until long after its validation accuracy stopped rising."""
+
+    widths: tuple[int, ...]
+    epochs: int
+    batch_size: int
+
+
+TRAININGS = {
+    "MNIST": Training((64, 256), 40, 256),
+    "BANKING77": Training((128, 512), 60, 128),
+    "digits": Training((32, 128), 100, 64),
+}
+LEARNING_RATE = 1e-3
+QUICK_EPOCHS = 8
+
+
+def cells(settings: Settings) -> Iterator[Cell]:
+    for name in settings.data_sets:
+        for width in TRAININGS[name].widths:
+            for seed in settings.seeds:
+                yield Cell(
+                    f"settling/{name}/h={width}/seed={seed}", partial(_settle, settings, name, width, seed)
+                )
+
+
+def _settle(settings: Settings, name: str, width: int, seed: int) -> dict[str, Any]:
+    split, training = load_split(settings, name), TRAININGS[name]
+    projection = glai.InputProjection.fit(split.x)
+    z, probe = projection(split.x), projection(split.x_val[:PROBE_SAMPLES])
+    mlp = make_mlp(z.shape[1], width, split.n_classes, seed)
+    epochs = QUICK_EPOCHS if settings.quick else training.epochs
+    how = MlpSettings(width, LEARNING_RATE, training.batch_size, average=False, epochs=epochs)
+    states = [_state(mlp, probe)]
+    states += [_state(model, probe) for model in train_mlp(mlp, z, split.y, how, seed, Clock())]
+    first, last = states[0], states[-1]
+    curves = {
+        "pattern": [_hamming(state.pattern, last.pattern) for state in states],
+        "weights": [float((state.weights - last.weights).norm() / last.weights.norm()) for state in states],
+        "directions": [float((state.directions - last.directions).norm()) for state in states],
+    }
+    return {
+        "epochs": epochs,
+        "equal bits": [1 - share for share in curves["pattern"]],
+        "relative distance of weights": curves["weights"],
+        "share of bits that changed": _hamming(first.pattern, last.pattern),
+        "epoch of 90%": {which: _epoch_of(SHARE, curve) for which, curve in curves.items()},
+    }
+
+
+@dataclass(frozen=True)
+class _State:
+    """pattern: unit bits of the probe; directions: of the units' weights and biases, each of length 1."""
+
+    pattern: glai.PackedGates
+    weights: Tensor
+    directions: Tensor
+
+
+@torch.no_grad()
+def _state(mlp: nn.Sequential, probe: Tensor) -> _State:
+    weight, bias = mlp[0].weight, mlp[0].bias
+    units = torch.cat([weight, bias.unsqueeze(1)], dim=1)
+    return _State(
+        glai.pack_gates(mlp[0](probe)),
+        torch.cat([parameter.flatten() for parameter in mlp.parameters()]),
+        nn.functional.normalize(units),
+    )
+
+
+def _hamming(a: glai.PackedGates, b: glai.PackedGates) -> float:
+    return float(a.hamming(b).double().mean()) / a.n_gates
+
+
+def _epoch_of(share: float, distances: list[float]) -> float:
+    """When the distance to the last state is first down to 1 - share of the first one, linear between epochs."""
+    goal = (1 - share) * distances[0]
+    for epoch, (before, after) in enumerate(itertools.pairwise(distances)):
+        if after <= goal:
+            return epoch + (before - goal) / (before - after) if before > goal else float(epoch)
+    return float(len(distances) - 1)
+
+
+def tables(results: Mapping[str, dict[str, Any]]) -> str:
+    lines = [
+        "| epoch at which 90 % of the way to the last one is covered | pattern bits | weights | directions of units | "
+        "epochs |",
+        "|---|---|---|---|---|",
+    ]
+    earlier, cases = 0, 0
+    for name in DATA_SETS:
+        for width in TRAININGS[name].widths:
+            runs = [r for key, r in results.items() if key.startswith(f"settling/{name}/h={width}/")]
+            if not runs:
+                continue
+            means = {}
+            cells = []
+            for which in ("pattern", "weights", "directions"):
+                epochs = [run["epoch of 90%"][which] for run in runs]
+                means[which] = statistics.mean(epochs)
+                cells.append(f"{means[which]:.1f} ± {statistics.pstdev(epochs):.1f}")
+            cases += 1
+            earlier += means["pattern"] < means["weights"]
+            lines.append(f"| {name}, {width} units | {' | '.join(cells)} | {runs[0]['epochs']} |")
+    if not cases:
+        return ""
+    verdict = "reproduced" if earlier == cases else "partly" if earlier else "not"
+    lines += ["", f"**Structure settles before weights: {verdict}**, in {earlier} of {cases} cases."]
+    return "\n".join(lines)
