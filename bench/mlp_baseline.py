@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class MlpSettings:
-    """What is tuned. hidden: units; optimizer: a class of torch.optim; average: validate the mean of the iterates."""
+    """What is tuned. hidden: units (0: linear softmax); optimizer: a class of torch.optim; average: of the iterates."""
 
     hidden: int
     learning_rate: float
@@ -54,7 +54,10 @@ class Clock:
 
 
 def make_mlp(in_features: int, hidden: int, out_features: int, seed: int) -> nn.Sequential:
+    """hidden: units of its one hidden layer; 0: none, linear softmax."""
     torch.manual_seed(seed)
+    if not hidden:
+        return nn.Sequential(nn.Linear(in_features, out_features))
     return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
 
 

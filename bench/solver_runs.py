@@ -70,7 +70,7 @@ class GlaiSettings:
     directions: bool
     learning_rate: float
     batch_size: int = 512
-    structure_epochs: int = 1
+    structure_epochs: int = 1  # 0: random gates
     structure_rate: float = 5e-3
     structure_batch: int = 512
     epochs: int = 8
@@ -86,24 +86,21 @@ def _projection(split: Split, components: int | None) -> glai.InputProjection:
 def mlp_curve(split: Split, settings: MlpSettings, components: int | str | None, seed: int) -> Curve:
     """components: of the projection it reads; None: centring; "raw": the data as they are."""
     clock = Clock()
-    x, project = split.x, None
-    if components != "raw":
-        project = _projection(split, components)
-        x = project(split.x)
+    project = None if components == "raw" else _projection(split, components)
+    x = split.x if project is None else project(split.x)
     mlp = make_mlp(x.shape[1], settings.hidden, split.n_classes, seed)
     curve: Curve = []
     for model in train_mlp(mlp, x, split.y, settings, seed, clock):
-        scores = [
-            accuracy(model, s if project is None else project(s), y)
-            for s, y in ((split.x_val, split.y_val), (split.x_test, split.y_test))
-        ]
-        curve.append(Point(len(curve) + 1, clock.seconds, *scores))
+        whole = model if project is None else lambda x, model=model: model(project(x))
+        curve.append(Point(len(curve) + 1, clock.seconds, *scores_of(whole, split)))
     return curve
 
 
 def train_selector(split: Split, settings: GlaiSettings, seed: int) -> glai.PathSelector:
     projection = _projection(split, settings.components)
     mlp = make_mlp(projection.out_features, settings.hidden, split.n_classes, seed)
+    if not settings.structure_epochs:
+        return glai.PathSelector(mlp, projection)
     monitor = glai.StructureMonitor(min_epochs=1, max_epochs=settings.structure_epochs)
     return glai.train_structure(
         mlp, split.x, split.y, projection, monitor, batch_size=settings.structure_batch,
@@ -111,25 +108,28 @@ def train_selector(split: Split, settings: GlaiSettings, seed: int) -> glai.Path
     )  # fmt: skip
 
 
+def new_estimator(selector: glai.PathSelector, split: Split, settings: GlaiSettings) -> glai.PathEstimator:
+    """With the structure's own weights, or zeros."""
+    directions = glai.output_directions(selector) if settings.directions else None
+    if settings.warm:
+        return glai.PathEstimator.from_selector(selector, directions=directions)
+    sizes = selector.n_paths, selector.z_features, split.n_classes
+    return glai.PathEstimator(*sizes, directions, structure_id=selector.structure_id)
+
+
 def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
-    """Projection, structure, capture and the native loop, which starts from the structure's own weights."""
+    """Projection, structure, capture and the native loop."""
     clock = Clock()
     selector = train_selector(split, settings, seed)
     z = selector.project(split.x)
     gates = selector.path_gates(selector.unit_gates_of(z))
-    directions = glai.output_directions(selector) if settings.directions else None
-    if settings.warm:
-        estimator = glai.PathEstimator.from_selector(selector, directions=directions)
-    else:
-        sizes = selector.n_paths, selector.z_features, split.n_classes
-        estimator = glai.PathEstimator(*sizes, directions, structure_id=selector.structure_id)
+    estimator = new_estimator(selector, split, settings)
     before = clock.pause()
     model = glai.GLAI(selector, estimator)
-    curve: Curve = [Point(0, before, *(accuracy(model, x, y) for x, y in _tests(split)))]
+    curve: Curve = [Point(0, before, *scores_of(model, split))]
 
     def note(epoch: glai.SgdEpoch) -> None:
-        scores = [accuracy(model, x, y) for x, y in _tests(split)]
-        curve.append(Point(epoch.epoch, before + epoch.seconds, *scores))
+        curve.append(Point(epoch.epoch, before + epoch.seconds, *scores_of(model, split)))
 
     glai.train_estimator(
         estimator, z, gates, split.y, epochs=settings.epochs, batch_size=settings.batch_size,
@@ -138,8 +138,9 @@ def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
     return curve
 
 
-def _tests(split: Split) -> list[tuple[Tensor, Tensor]]:
-    return [(split.x_val, split.y_val), (split.x_test, split.y_test)]
+def scores_of(model: Callable[[Tensor], Tensor], split: Split) -> tuple[float, float]:
+    """Validation and test accuracy of raw x."""
+    return accuracy(model, split.x_val, split.y_val), accuracy(model, split.x_test, split.y_test)
 
 
 def best(curve: Curve) -> Point:
