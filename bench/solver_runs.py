@@ -77,7 +77,7 @@ class GlaiSettings:
     warm: bool = True  # starts from the structure's own weights instead of zeros
 
 
-def _projection(split: Split, components: int | None) -> glai.InputProjection:
+def fit_projection(split: Split, components: int | None) -> glai.InputProjection:
     return glai.InputProjection.fit(
         split.x if components is None else split.x[:PROJECTION_SAMPLES], components
     )
@@ -86,7 +86,7 @@ def _projection(split: Split, components: int | None) -> glai.InputProjection:
 def mlp_curve(split: Split, settings: MlpSettings, components: int | str | None, seed: int) -> Curve:
     """components: of the projection it reads; None: centring; "raw": the data as they are."""
     clock = Clock()
-    project = None if components == "raw" else _projection(split, components)
+    project = None if components == "raw" else fit_projection(split, components)
     x = split.x if project is None else project(split.x)
     mlp = make_mlp(x.shape[1], settings.hidden, split.n_classes, seed)
     curve: Curve = []
@@ -97,7 +97,7 @@ def mlp_curve(split: Split, settings: MlpSettings, components: int | str | None,
 
 
 def train_selector(split: Split, settings: GlaiSettings, seed: int) -> glai.PathSelector:
-    projection = _projection(split, settings.components)
+    projection = fit_projection(split, settings.components)
     mlp = make_mlp(projection.out_features, settings.hidden, split.n_classes, seed)
     if not settings.structure_epochs:
         return glai.PathSelector(mlp, projection)

@@ -20,6 +20,9 @@ class Claim(Protocol):
     def tables(self, results: Mapping[str, dict[str, Any]]) -> str:
         """Markdown: the claim's tables, and its line: reproduced, partly, or not, with the figures."""
 
+    # And, where there is something to draw:
+    # def pictures(results) -> Iterator[tuple[str, matplotlib.figure.Figure]], each with the end of its file's name.
+
 
 def load(name: str) -> Claim:
     return cast(Claim, importlib.import_module(f"claims.{name}"))

@@ -174,7 +174,6 @@ def _glai(
         return Contender(key, tuple(grid), glai_curve, _glai_parameters, _too_small(start))
     unknowns = (start.hidden + 1) * ((arena.components or split.x.shape[1]) + 1)
     most = QUICK_MOST_UNKNOWNS if quick else MOST_UNKNOWNS
-    samples = min(QUICK_DUAL_SAMPLES if quick else DUAL_SAMPLES, len(split.x))
     omitted = _too_small(start)
     if solver == "dual" and directions:
         omitted = "the path kernel is of full paths"
@@ -183,7 +182,7 @@ def _glai(
     shares = (0.01, 0.03, 0.1) if solver == "dual" else (1e-3, 1e-2)
 
     def run(split: Split, s: RidgeSettings, seed: int) -> Curve:
-        return dual_point(split, s, seed, samples) if solver == "dual" else statistics_point(split, s, seed)
+        return dual_point(split, s, seed, quick) if solver == "dual" else statistics_point(split, s, seed)
 
     # The structure's epochs are those of the first setting: a closed form is tuned by its l2.
     return Contender(
@@ -208,20 +207,21 @@ def _glai_parameters(split: Split, s: GlaiSettings) -> tuple[int, int]:
     return glai_parameters(split, s), trained
 
 
-def dual_point(split: Split, settings: RidgeSettings, seed: int, samples: int) -> Curve:
-    """The structure of all samples, the kernel of the first ``samples``, in random order; path weights written out."""
+def dual_point(split: Split, settings: RidgeSettings, seed: int, quick: bool) -> Curve:
     clock = Clock()
     selector = train_selector(split, settings.structure, seed)
-    part = split.part(torch.arange(samples))
-    some = part.x[:2048]
-    mean_diagonal = float(
-        glai.path_kernel(selector.project(some), selector.unit_gates(some)).diagonal().mean()
-    )
-    kernel = glai.PathKernelModel(selector).fit(
-        part.x, part.y, settings.share * mean_diagonal, n_outputs=split.n_classes, progress=False
-    )
-    model = glai.GLAI(selector, kernel.to_estimator())
+    model = fit_dual(split, selector, settings, quick)
     return [Point(0, clock.pause(), *scores_of(model, split))]
+
+
+def fit_dual(split: Split, selector: glai.PathSelector, settings: RidgeSettings, quick: bool) -> glai.GLAI:
+    """Of the first :data:`DUAL_SAMPLES`, which are in random order, its path weights written out."""
+    part = split.part(torch.arange(min(QUICK_DUAL_SAMPLES if quick else DUAL_SAMPLES, len(split.x))))
+    some = part.x[:2048]
+    kernel = glai.path_kernel(selector.project(some), selector.unit_gates(some))
+    l2 = settings.share * float(kernel.diagonal().mean())
+    fitted = glai.PathKernelModel(selector).fit(part.x, part.y, l2, n_outputs=split.n_classes, progress=False)
+    return glai.GLAI(selector, fitted.to_estimator())
 
 
 def statistics_point(split: Split, settings: RidgeSettings, seed: int) -> Curve:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import glai_native as glai
 from claims.cell import DATA_SETS, Cell, Settings
 from claims.data import load_split
-from mlp_baseline import Clock, MlpSettings, make_mlp, train_mlp
+from mlp_baseline import Clock, MlpSettings, accuracy, make_mlp, train_mlp
 
 SHARE = 0.9
 PROBE_SAMPLES = 2048
@@ -51,12 +51,17 @@ def cells(settings: Settings) -> Iterator[Cell]:
 def _settle(settings: Settings, name: str, width: int, seed: int) -> dict[str, Any]:
     split, training = load_split(settings, name), TRAININGS[name]
     projection = glai.InputProjection.fit(split.x)
-    z, probe = projection(split.x), projection(split.x_val[:PROBE_SAMPLES])
+    z, z_val = projection(split.x), projection(split.x_val)
+    probe = z_val[:PROBE_SAMPLES]
     mlp = make_mlp(z.shape[1], width, split.n_classes, seed)
     epochs = QUICK_EPOCHS if settings.quick else training.epochs
     how = MlpSettings(width, LEARNING_RATE, training.batch_size, average=False, epochs=epochs)
-    states = [_state(mlp, probe)]
-    states += [_state(model, probe) for model in train_mlp(mlp, z, split.y, how, seed, Clock())]
+    states, scores = [_state(mlp, probe)], [0.0]
+    for model in train_mlp(mlp, z, split.y, how, seed, Clock()):
+        states.append(_state(model, probe))
+        scores.append(accuracy(model, z_val, split.y_val))
+    best = max(scores)
+    enough = best - (best * (1 - best) / len(z_val)) ** 0.5
     first, last = states[0], states[-1]
     curves = {
         "pattern": [_hamming(state.pattern, last.pattern) for state in states],
@@ -68,6 +73,8 @@ def _settle(settings: Settings, name: str, width: int, seed: int) -> dict[str, A
         "equal bits": [1 - share for share in curves["pattern"]],
         "relative distance of weights": curves["weights"],
         "share of bits that changed": _hamming(first.pattern, last.pattern),
+        "epoch of accuracy": next(epoch for epoch, score in enumerate(scores) if score >= enough),
+        "validation": scores,
         "epoch of 90%": {which: _epoch_of(SHARE, curve) for which, curve in curves.items()},
     }
 
@@ -105,29 +112,76 @@ def _epoch_of(share: float, distances: list[float]) -> float:
     return float(len(distances) - 1)
 
 
-def tables(results: Mapping[str, dict[str, Any]]) -> str:
-    lines = [
-        "| epoch at which 90 % of the way to the last one is covered | pattern bits | weights | directions of units | "
-        "epochs |",
-        "|---|---|---|---|---|",
-    ]
-    earlier, cases = 0, 0
+WHICH = ("pattern", "weights", "directions")
+
+
+def _found(results: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, int, list[dict[str, Any]]]]:
     for name in DATA_SETS:
         for width in TRAININGS[name].widths:
             runs = [r for key, r in results.items() if key.startswith(f"settling/{name}/h={width}/")]
-            if not runs:
-                continue
-            means = {}
-            cells = []
-            for which in ("pattern", "weights", "directions"):
-                epochs = [run["epoch of 90%"][which] for run in runs]
-                means[which] = statistics.mean(epochs)
-                cells.append(f"{means[which]:.1f} ± {statistics.pstdev(epochs):.1f}")
-            cases += 1
-            earlier += means["pattern"] < means["weights"]
-            lines.append(f"| {name}, {width} units | {' | '.join(cells)} | {runs[0]['epochs']} |")
+            if runs:
+                yield name, width, runs
+
+
+def tables(results: Mapping[str, dict[str, Any]]) -> str:
+    lines = [
+        "| epoch at which 90 % of the way to the last one is covered | pattern bits | weights | directions of units' "
+        "weights | validation accuracy within a standard error of its best | pattern bits that the training changed | "
+        "epochs |",
+        f"|{'---|' * 7}",
+    ]
+    earlier, cases, figures = 0, 0, []
+    for name, width, runs in _found(results):
+        epochs = {which: [run["epoch of 90%"][which] for run in runs] for which in WHICH}
+        epochs["accuracy"] = [run["epoch of accuracy"] for run in runs]
+        means = {which: statistics.mean(values) for which, values in epochs.items()}
+        cells = [f"{means[which]:.1f} ± {_deviation(values):.1f}" for which, values in epochs.items()]
+        changed = statistics.mean(run["share of bits that changed"] for run in runs)
+        lines.append(f"| {name}, {width} units | {' | '.join(cells)} | {changed:.1%} | {runs[0]['epochs']} |")
+        figures.append(f"{name}, {width} units: {means['pattern']:.1f} against {means['weights']:.1f}")
+        cases += 1
+        earlier += means["pattern"] < means["weights"]
     if not cases:
         return ""
     verdict = "reproduced" if earlier == cases else "partly" if earlier else "not"
-    lines += ["", f"**Structure settles before weights: {verdict}**, in {earlier} of {cases} cases."]
+    lines += [
+        "",
+        f"**Structure settles before the weights: {verdict}**, in {earlier} of {cases} cases. Epochs to 90 % of the way, "
+        f"pattern bits against weights: {'; '.join(figures)}.",
+    ]
     return "\n".join(lines)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def pictures(results: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Share of the way covered against epochs, means over seeds."""
+    from matplotlib.figure import Figure
+
+    found = list(_found(results))
+    if not found:
+        return
+    names = list(dict.fromkeys(name for name, _, _ in found))
+    picture = Figure(figsize=(4.2 * len(names), 4.0), layout="constrained")
+    panels = dict(zip(names, picture.subplots(1, len(names), squeeze=False)[0], strict=True))
+    for name, width, runs in found:
+        style = "--" if width == TRAININGS[name].widths[0] else "-"
+        distances = {
+            "pattern bits": [[1 - equal for equal in run["equal bits"]] for run in runs],
+            "weights": [run["relative distance of weights"] for run in runs],
+        }
+        for i, (which, curves) in enumerate(distances.items()):
+            covered = [
+                statistics.mean(1 - curve[epoch] / curve[0] for curve in curves)
+                for epoch in range(len(curves[0]))
+            ]
+            panels[name].plot(covered, color=f"C{i}", linestyle=style, label=f"{which}, {width} units")
+    for name, panel in panels.items():
+        panel.axhline(SHARE, color="black", linewidth=0.6)
+        panel.set(title=name, xlabel="epoch", ylim=(0, 1.02))
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small", loc="lower right")
+    panels[names[0]].set_ylabel("share of the way from initial to final")
+    yield "settling", picture
