@@ -28,7 +28,7 @@ SCALES = (1, 2, 4)
 # Of the path kernel: the model is not meant for more, see README.
 DUAL_SAMPLES, QUICK_DUAL_SAMPLES = 10_000, 2_000
 # Unknowns P(D+1) of the sufficient statistics.
-MOST_UNKNOWNS, QUICK_MOST_UNKNOWNS = 15_000, 6_000
+MOST_UNKNOWNS, QUICK_MOST_UNKNOWNS = 15_000, 3_000
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,8 @@ def tables(results: Mapping[str, dict[str, Any]]) -> str:
     verdict = "reproduced" if earlier == cases else "partly" if earlier else "not"
     lines += [
         "",
-        f"**Structure settles before the weights: {verdict}**, in {earlier} of {cases} cases. Epochs to 90 % of the way, "
-        f"pattern bits against weights: {'; '.join(figures)}.",
+        f"**Structure settles before the weights: {verdict}**, in {earlier} of {cases} cases. Epochs to 90 % of "
+        f"the way, pattern bits against weights: {'; '.join(figures)}.",
     ]
     return "\n".join(lines)
 

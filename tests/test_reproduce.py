@@ -1,0 +1,118 @@
+"""The reproduction: resumes, keeps what failed by name, and makes README's part."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAD = ["--quick", "--data-sets", "digits", "--threads", "1"]
+
+
+@pytest.fixture
+def bench(monkeypatch, threads):
+    """The modules of bench/, as its scripts find them."""
+    threads(1)
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import claims
+    import reproduce
+    import reproduction_report
+    from claims.cell import Cell
+
+    yield type(
+        "Bench", (), {"claims": claims, "reproduce": reproduce, "report": reproduction_report, "Cell": Cell}
+    )
+    for name in [name for name in sys.modules if name.split(".")[0] in {"claims", "reproduce"}]:
+        del sys.modules[name]
+
+
+class FewCells:
+    """A claim whose cells are counted; the one named is not there the first time."""
+
+    def __init__(self, cell, broken, error):
+        self.cell, self.broken, self.error = cell, broken, error
+        self.ran = []
+
+    def cells(self, settings):
+        for seed in settings.seeds:
+            yield self.cell(f"settling/digits/h=1/seed={seed}", lambda seed=seed: self.run(seed))
+
+    def run(self, seed):
+        self.ran.append(seed)
+        if seed == self.broken:
+            raise self.error
+        return {"seed": seed}
+
+    def tables(self, results):
+        return "\n".join(f"seed {result['seed']}" for result in results.values())
+
+
+def test_a_killed_run_goes_on_where_it_was(bench, monkeypatch, tmp_path):
+    claim = FewCells(bench.Cell, broken=2, error=KeyboardInterrupt())
+    monkeypatch.setattr(bench.claims, "load", lambda name: claim)
+    command = [*HEAD, "--claims", "settling", "--seeds", "4", "--output", str(tmp_path / "r.json")]
+    with pytest.raises(KeyboardInterrupt):
+        bench.reproduce.main(command)
+    assert set(json.loads((tmp_path / "r.json").read_text())["cells"]) == {
+        f"settling/digits/h=1/seed={seed}" for seed in (0, 1)
+    }
+    claim.broken, claim.ran = None, []
+    assert bench.reproduce.main(command) == 0
+    assert claim.ran == [2, 3]
+
+
+def test_a_cell_that_fails_is_named_and_run_again(bench, monkeypatch, tmp_path):
+    claim = FewCells(bench.Cell, broken=1, error=MemoryError("too large"))
+    monkeypatch.setattr(bench.claims, "load", lambda name: claim)
+    output = tmp_path / "r.json"
+    command = [*HEAD, "--claims", "settling", "--seeds", "3", "--output", str(output)]
+    assert bench.reproduce.main(command) == 1
+    cells = json.loads(output.read_text())["cells"]
+    assert cells["settling/digits/h=1/seed=1"]["error"] == "MemoryError: too large"
+    assert [cells[f"settling/digits/h=1/seed={seed}"]["result"]["seed"] for seed in (0, 2)] == [0, 2]
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- reproduction -->\n<!-- /reproduction -->\n")
+    bench.report.main(["--results", str(output), "--readme", str(readme)])
+    assert "- settling/digits/h=1/seed=1: MemoryError: too large" in readme.read_text()
+    claim.broken, claim.ran = None, []
+    assert bench.reproduce.main(command) == 0
+    assert claim.ran == [1]
+
+
+def test_results_of_another_kind_of_run_are_not_mixed(bench, tmp_path, capsys):
+    output = tmp_path / "r.json"
+    output.write_text(json.dumps({"settings": {"quick": False, "threads": 1}, "cells": {}}))
+    with pytest.raises(SystemExit):
+        bench.reproduce.main([*HEAD, "--output", str(output)])
+    assert "was written with quick=False and this run has quick=True" in capsys.readouterr().err
+
+
+def test_a_report_of_digits(bench, tmp_path):
+    pytest.importorskip("matplotlib")
+    output, readme = tmp_path / "reproduction.json", tmp_path / "README.md"
+    assert bench.reproduce.main([*HEAD, "--claims", "settling", "accuracy", "--output", str(output)]) == 0
+    readme.write_text("before\n<!-- reproduction -->\nold\n<!-- /reproduction -->\nafter\n")
+    bench.report.main(["--results", str(output), "--readme", str(readme)])
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- reproduction -->\n")
+    assert text.endswith("<!-- /reproduction -->\nafter\n")
+    assert "old" not in text
+    for line in (
+        "**Structure settles before the weights: ",
+        "**No loss of accuracy: ",
+        "Trained gates against random ones",
+        "Omitted: output directions, dual, 1x",
+        "![No loss of accuracy](reproduction-accuracy.png)",
+    ):
+        assert line in text
+    assert (tmp_path / "reproduction-settling.png").stat().st_size > 1000
+
+
+def test_a_cell_that_needs_a_failed_one_says_which(bench, tmp_path):
+    output = tmp_path / "r.json"
+    assert bench.reproduce.main([*HEAD, "--claims", "energy", "--output", str(output)]) == 1
+    cells = json.loads(output.read_text())["cells"]
+    assert cells["energy/digits/MLP/seed=0"]["error"] == (
+        "LookupError: needs accuracy/digits/MLP/seed=0, which failed or was not run"
+    )
