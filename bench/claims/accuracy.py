@@ -74,6 +74,7 @@ def _compete(split: Split, contender: Contender, seed: int, settings: Settings) 
         "settings": str(how),
         "parameters": total,
         "trained parameters": trained,
+        "samples": contender.samples,
         "validation": point.validation,
         "test": point.test,
         "best epoch": point.epoch,

@@ -66,7 +66,7 @@ def _table(results: Results, name: str) -> Iterator[str]:
         trained, random = (_runs(results, name, f"GLAI/{key}/{gates}") for gates in ("trained", "random"))
         paths, solver, scale = key.split("/")
         yield _row(
-            f"GLAI, {PATHS[paths]}, {SOLVERS[solver]}, {scale}",
+            f"GLAI, {PATHS[paths]}, {SOLVERS[solver]}{_samples(trained or random, solver)}, {scale}",
             _spread(trained),
             _spread(random),
             _p(_tests(trained), _tests(random)),
@@ -85,6 +85,11 @@ def _table(results: Results, name: str) -> Iterator[str]:
         parts = [f"{'; '.join(which)} ({why})" for why, which in omitted.items()]
         yield f"Omitted: {'. '.join(parts)}."
         yield ""
+
+
+def _samples(runs: Sequence[dict[str, Any]], solver: str) -> str:
+    """Of the dual, which is not given all."""
+    return f" of {runs[0]['samples']:,} samples" if solver == "dual" else ""
 
 
 def _row(*cells: str) -> str:
@@ -202,8 +207,8 @@ LINES = (
     ("GLAI/full/sgd/1x/random", "the same, random gates", "C2", ":"),
     ("GLAI/directions/sgd/1x/trained", "GLAI, output directions, native loop", "C3", "-"),
     ("GLAI/directions/sgd/1x/random", "the same, random gates", "C3", ":"),
-    ("GLAI/full/dual/1x/trained", "GLAI, dual (10,000 samples)", "C4", "-"),
-    ("GLAI/full/statistics/1x/trained", "GLAI, statistics", "C5", "-"),
+    ("GLAI/full/dual/1x/trained", "GLAI, full paths, dual", "C4", "-"),
+    ("GLAI/full/statistics/1x/trained", "GLAI, full paths, statistics", "C5", "-"),
 )
 
 

@@ -56,7 +56,7 @@ def _measure_all(split: Split, contender: Contender, seed: int, settings: Settin
         phases["estimator"] = (
             partial(_train_estimator, split, selector, structure, seed, epochs)
             if isinstance(how, GlaiSettings)
-            else partial(fit_dual, split, selector, how, settings.quick)
+            else partial(fit_dual, split, selector, how, contender.samples)
         )
     return {
         "reached": reached,
