@@ -90,6 +90,8 @@ def _run(cell: Cell, results: dict[str, Any], settings: Settings) -> str | None:
         message = f"{type(error).__name__}: {error}"
         record = {"error": message, "traceback": traceback.format_exc(limit=-3)}
     record["seconds"] = time.perf_counter() - started
+    # What else the machine did: times of a busy one are no times of the method.
+    record["load"] = os.getloadavg()[0]
     results["cells"][cell.key] = record
     return record.get("error")
 

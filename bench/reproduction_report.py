@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,12 @@ def markdown(report: dict[str, Any], stem: str, folder: Path, beside: Path) -> I
     results = {key: cell["result"] for key, cell in cells.items() if "result" in cell}
     machine, settings = report["machine"], report["settings"]
     minutes = sum(cell["seconds"] for cell in cells.values()) / 60
+    load = statistics.median(cell["load"] for cell in cells.values())
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     yield (
         f"`{report['command']}`, {settings['seeds']} seeds, {minutes:.0f} minutes on {machine['processor']}, "
         f"{machine['cpu_isa']}, {settings['threads']} threads; Python {machine['python']}, {packages}. "
+        f"The machine's load average was {load:.1f} in the median cell (this run alone: up to {settings['threads']}). "
         "All settings are tuned on the first seed by validation, and ± is the standard deviation over seeds."
     )
     for name in claims.NAMES:

@@ -92,17 +92,17 @@ def test_a_report_of_digits(bench, tmp_path):
     pytest.importorskip("matplotlib")
     output, readme = tmp_path / "reproduction.json", tmp_path / "README.md"
     assert bench.reproduce.main([*HEAD, "--claims", "settling", "accuracy", "--output", str(output)]) == 0
-    readme.write_text("before\n<!-- reproduction -->\nold\n<!-- /reproduction -->\nafter\n")
+    readme.write_text("before\n<!-- reproduction -->\nfrom before\n<!-- /reproduction -->\nafter\n")
     bench.report.main(["--results", str(output), "--readme", str(readme)])
     text = readme.read_text()
     assert text.startswith("before\n<!-- reproduction -->\n")
     assert text.endswith("<!-- /reproduction -->\nafter\n")
-    assert "old" not in text
+    assert "from before" not in text
     for line in (
         "**Structure settles before the weights: ",
         "**No loss of accuracy: ",
         "Trained gates against random ones",
-        "Omitted: output directions, dual, 1x",
+        "output directions, dual, 1x; output directions, dual, 2x",
         "![No loss of accuracy](reproduction-accuracy.png)",
     ):
         assert line in text

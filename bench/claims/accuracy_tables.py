@@ -10,6 +10,7 @@ from typing import Any
 from scipy.stats import ttest_rel
 
 from claims.cell import DATA_SETS
+from claims.contenders import ARENAS, DUAL_SAMPLES
 
 Results = Mapping[str, dict[str, Any]]
 SIGNIFICANT = 0.05
@@ -27,7 +28,24 @@ def tables(results: Results) -> str:
     if not names:
         return ""
     lines = [line for name in names for line in _table(results, name)]
-    return "\n".join([*lines, *_no_loss(results, names), "", *_gates(results, names)])
+    return "\n".join([_rules(names), "", *lines, *_no_loss(results, names), "", *_gates(results, names)])
+
+
+def _rules(names: Sequence[str]) -> str:
+    """What is compared, from the settings that were run."""
+    projections = [
+        f"{name} on {n} principal components" if (n := ARENAS[name].components) else f"{name} centred"
+        for name in names
+    ]
+    units = ", ".join(f"{ARENAS[name].hidden} units on {name}" for name in names)
+    return (
+        f"GLAI and the MLP beside it read the same preprocessing: {', '.join(projections)}. 1x is at most the "
+        f"parameters, of projection, selector and estimator, of the MLP on raw data, which has {units}; "
+        "2x and 4x are multiples. The MLP on the same preprocessing is tuned over its size too, up to 1x. "
+        "Projection, selector, capture and training are inside the seconds; the target is the best validation accuracy "
+        "of the MLP on raw data in tuning, less one standard error. "
+        f"The dual gets {DUAL_SAMPLES:,} samples at most, its selector all. p: paired t-test over seeds."
+    )
 
 
 def _runs(results: Results, name: str, contender: str) -> list[dict[str, Any]]:
