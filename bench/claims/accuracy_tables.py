@@ -222,9 +222,9 @@ LINES = (
     ("MLP on z", "MLP on the same preprocessing", "C1", "-"),
     ("linear softmax", "linear softmax", "C7", "-"),
     ("GLAI/full/sgd/1x/trained", "GLAI, full paths, native loop", "C2", "-"),
-    ("GLAI/full/sgd/1x/random", "the same, random gates", "C2", ":"),
+    ("GLAI/full/sgd/1x/random", "full paths, random gates", "C2", ":"),
     ("GLAI/directions/sgd/1x/trained", "GLAI, output directions, native loop", "C3", "-"),
-    ("GLAI/directions/sgd/1x/random", "the same, random gates", "C3", ":"),
+    ("GLAI/directions/sgd/1x/random", "output directions, random gates", "C3", ":"),
     ("GLAI/full/dual/1x/trained", "GLAI, full paths, dual", "C4", "-"),
     ("GLAI/full/statistics/1x/trained", "GLAI, full paths, statistics", "C5", "-"),
 )
@@ -233,6 +233,7 @@ LINES = (
 def pictures(results: Results) -> Iterator[tuple[str, Any]]:
     """Validation accuracy against seconds, of the first seed, at equal parameters."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = [name for name in DATA_SETS if _runs(results, name, "MLP on z")]
     if not names:
@@ -252,6 +253,9 @@ def pictures(results: Results) -> Iterator[tuple[str, Any]]:
         panel.axhline(100 * _runs(results, name, "MLP on z")[0]["target"], color="black", linewidth=0.6)
         top = max(100 * run["validation"] for key, *_ in LINES for run in _runs(results, name, key))
         panel.set(title=name, xlabel="seconds, everything included", xscale="log", ylim=(top - 6, top + 0.3))
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        panel.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("best validation accuracy so far, %")
     entries = {
