@@ -49,7 +49,7 @@ class Arena:
         linear, linear_components: of linear softmax, for as many epochs.
         trained, random: learning rates of the native loop by gates.
         batch_size, epochs: of the native loop.
-        structures: epochs of the selector tuned over.
+        structures: epochs of the selector tuned over; the last for the larger scales.
         structure_rate, structure_batch: its learning rate and batch size.
     """
 
@@ -205,7 +205,8 @@ def contenders(split: Split, quick: bool) -> Iterator[Contender]:
         start = replace(start, hidden=_units(split, start, scale * budget))
         structures = [start]
         if gates == "trained":
-            structures = [replace(start, structure_epochs=n) for n in arena.structures]
+            lengths = arena.structures if scale == 1 or solver != "sgd" else arena.structures[-1:]
+            structures = [replace(start, structure_epochs=n) for n in lengths]
         key = f"GLAI/{paths}/{solver}/{scale}x/{gates}"
         omitted = _omission(split, start, solver, quick)
         if solver == "sgd":
