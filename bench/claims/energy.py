@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import glai_native as glai
-from claims.accuracy import chosen_settings
+from claims.accuracy import quickest_settings
 from claims.cell import DATA_SETS, Cell, Settings
 from claims.contenders import Contender, contenders, fit_dual
 from claims.data import load_split
@@ -42,9 +42,8 @@ def cells(settings: Settings) -> Iterator[Cell]:
 
 def _measure_all(split: Split, contender: Contender, seed: int, settings: Settings) -> dict[str, Any]:
     accuracy = settings.result_of(f"accuracy/{split.name}/{contender.key}/seed={seed}")
-    reached = accuracy["epoch of target"] is not None
-    epochs = accuracy["epoch of target"] if reached else accuracy["best epoch"]
-    how = chosen_settings(settings, split.name, contender)
+    epochs = accuracy["raced to"]["epoch"]
+    how = quickest_settings(settings, split.name, contender)
     shortest = QUICK_SHORTEST_SECONDS if settings.quick else SHORTEST_SECONDS
     phases: dict[str, Callable[[], object]]
     if contender.key.startswith("MLP"):
@@ -59,9 +58,9 @@ def _measure_all(split: Split, contender: Contender, seed: int, settings: Settin
             else partial(fit_dual, split, selector, how, contender.samples)
         )
     return {
-        "reached": reached,
+        "reached": accuracy["seconds to target"] is not None,
         "epochs": epochs,
-        "test": next(p["test"] for p in accuracy["curve"] if p["epoch"] == epochs),
+        "test": accuracy["raced to"]["test"],
         "phases": {phase: _measure(phase, run, shortest) for phase, run in phases.items()},
     }
 
