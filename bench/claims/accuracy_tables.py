@@ -179,7 +179,8 @@ def _no_loss(results: Results, names: Sequence[str]) -> Iterator[str]:
             )
             cases += 1
             kept += not lost
-            parts.append(f"{_difference(ours, theirs).replace('; ', ' (p ')})")
+            difference, _, p = _difference(ours, theirs).partition("; ")
+            parts.append(f"{difference} (p {p})" if p else difference)
         paths, solver, _ = key.split("/")
         figures.append(
             f"{name} {_spread(equal[key])} ({PATHS[paths]}, {SOLVERS[solver]}), {parts[0]} to the MLP on raw data, "
