@@ -1,0 +1,347 @@
+"""Claim 3: the structure can stay while the numbers are re-trained: on all data again, and by increments."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor, nn
+
+import glai_native as glai
+from claims.cell import DATA_SETS, Cell, Settings
+from claims.data import load_split
+from claims.figures import mean_and_deviation, paired, percent, runs_of
+from claims.trainings import (
+    QUICK,
+    SIZES,
+    Schedule,
+    Sizes,
+    StructureSchedule,
+    View,
+    fit_projection,
+    learn_structure,
+    pack,
+    random_structure,
+    rates,
+    train_network,
+    train_numbers,
+    tune,
+    tune_l2,
+    tune_structure,
+)
+from mlp_baseline import make_mlp
+from solver_runs import Curve, Split
+
+INCREMENTS = 5
+REGIMES = ("balanced", "new classes")
+
+
+def cells(settings: Settings) -> Iterator[Cell]:
+    for name in settings.data_sets:
+        yield Cell(f"retraining/{name}/half/tuning", partial(_tune_half, settings, name))
+        for seed in settings.seeds:
+            yield Cell(f"retraining/{name}/half/seed={seed}", partial(_half, settings, name, seed))
+        for regime in REGIMES:
+            key = f"retraining/{name}/{regime}"
+            yield Cell(f"{key}/tuning", partial(_tune_increments, settings, name, regime))
+            for seed in settings.seeds:
+                yield Cell(
+                    f"{key}/seed={seed}", partial(_increments, settings, name, regime, seed)
+                )
+
+
+def sizes_of(settings: Settings, name: str) -> Sizes:
+    return (QUICK if settings.quick else SIZES)[name]
+
+
+# All data again, with the structure of half of them.
+
+
+def _halves(split: Split, seed: int) -> tuple[Tensor, Tensor]:
+    first, second = torch.randperm(len(split.x), generator=torch.Generator().manual_seed(seed)).chunk(2)
+    return first, second
+
+
+def _tune_half(settings: Settings, name: str) -> dict[str, Any]:
+    split, sizes, seed = load_split(settings, name), sizes_of(settings, name), settings.seeds[0]
+    half, _ = _halves(split, seed)
+    tuned: dict[str, Any] = {}
+    views: dict[str, View] = {}
+    for side, ids in (("half", half), ("all", None)):
+
+        def numbers(structure: StructureSchedule, ids: Tensor | None = ids) -> tuple[Schedule, float]:
+            part = split if ids is None else split.part(ids)
+            view = View(learn_structure(part, sizes, structure, seed), split)
+            return tune(
+                lambda s: train_numbers(_own_numbers(view), view, ids, s, sizes, seed), rates(sizes)
+            )
+
+        structure, schedule = tune_structure(numbers, settings.quick)
+        part = split if ids is None else split.part(ids)
+        views[side] = view = View(learn_structure(part, sizes, structure, seed), split)
+        tuned[f"structure, {side}"], tuned[f"numbers, {side}"] = pack(structure), pack(schedule)
+        tuned[f"l2, {side}"] = tune_l2(view, view.statistics())
+        mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
+        schedule, _ = tune(_curves(train_network, mlp, view, ids, sizes, seed), rates(sizes))
+        tuned[f"MLP, {side}"] = pack(schedule)
+        if side == "half":
+            mlp, _ = train_network(mlp, view, half, schedule, sizes, seed, score=False)
+            schedule, _ = tune(_curves(train_network, mlp, view, None, sizes, seed), rates(sizes))
+            tuned["MLP, fine-tuned"] = pack(schedule)
+    view = views["half"]
+    start = _own_numbers(view)
+    train_numbers(start, view, half, Schedule(**tuned["numbers, half"]), sizes, seed, score=False)
+    tuned["numbers, re-trained"] = pack(
+        tune(lambda s: train_numbers(copy.deepcopy(start), view, None, s, sizes, seed), rates(sizes))[0]
+    )
+    view = View(random_structure(split.part(half), sizes, seed), split)
+    tuned["numbers, random gates"] = pack(
+        tune(lambda s: train_numbers(view.zeros(), view, None, s, sizes, seed), rates(sizes))[0]
+    )
+    tuned["l2, random gates"] = tune_l2(view, view.statistics())
+    return tuned
+
+
+def _curves(
+    train: Callable[..., tuple[nn.Sequential, Curve]],
+    mlp: nn.Sequential,
+    view: View,
+    ids: Tensor | None,
+    sizes: Sizes,
+    seed: int,
+) -> Callable[[Schedule], Curve]:
+    return lambda schedule: train(mlp, view, ids, schedule, sizes, seed)[1]
+
+
+def _own_numbers(view: View) -> glai.PathEstimator:
+    """Those of the network that the structure was."""
+    return glai.PathEstimator.from_selector(view.selector)
+
+
+def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
+    tuned = settings.result_of(f"retraining/{name}/half/tuning")
+    split, sizes = load_split(settings, name), sizes_of(settings, name)
+    half, rest = _halves(split, seed)
+    result: dict[str, Any] = {}
+
+    # Before: models of one half, then what re-training them on all takes.
+    selector = learn_structure(split.part(half), sizes, StructureSchedule(**tuned["structure, half"]), seed)
+    view = View(selector, split)
+    estimator = _own_numbers(view)
+    curve = train_numbers(estimator, view, half, Schedule(**tuned["numbers, half"]), sizes, seed)
+    result["GLAI, half"] = {"test": curve[-1].test}
+    curve = train_numbers(estimator, view, None, Schedule(**tuned["numbers, re-trained"]), sizes, seed)
+    result["GLAI, numbers re-trained"] = {"test": curve[-1].test, "seconds": view.seconds + curve[-1].seconds}
+    sums = view.statistics(half)
+    started = time.perf_counter()
+    sums.update(view.z[rest], view.gates[rest], view.y[rest])
+    test = _solved(view, sums, tuned["l2, half"])
+    result["GLAI, statistics continued"] = {
+        "test": test,
+        "seconds": time.perf_counter() - started + view.seconds * len(rest) / len(split.x),
+    }
+    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
+    mlp, curve = train_network(mlp, view, half, Schedule(**tuned["MLP, half"]), sizes, seed)
+    result["MLP, half"] = {"test": curve[-1].test}
+    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, fine-tuned"]), sizes, seed)
+    result["MLP, fine-tuned"] = {"test": curve[-1].test, "seconds": curve[-1].seconds}
+    view = View(random_structure(split.part(half), sizes, seed), split)
+    curve = train_numbers(view.zeros(), view, None, Schedule(**tuned["numbers, random gates"]), sizes, seed)
+    result["GLAI, random gates"] = {"test": curve[-1].test, "seconds": view.seconds + curve[-1].seconds}
+    result["GLAI, random gates, statistics"] = {
+        "test": _solved(view, view.statistics(), tuned["l2, random gates"])
+    }
+
+    # Everything anew.
+    started = time.perf_counter()
+    selector = learn_structure(split, sizes, StructureSchedule(**tuned["structure, all"]), seed)
+    structure = time.perf_counter() - started
+    view = View(selector, split)
+    curve = train_numbers(_own_numbers(view), view, None, Schedule(**tuned["numbers, all"]), sizes, seed)
+    result["GLAI, all anew"] = {
+        "test": curve[-1].test,
+        "seconds": structure + view.seconds + curve[-1].seconds,
+    }
+    started = time.perf_counter()
+    test = _solved(view, view.statistics(), tuned["l2, all"])
+    seconds = time.perf_counter() - started
+    result["GLAI, all anew, statistics"] = {"test": test, "seconds": structure + view.seconds + seconds}
+    started = time.perf_counter()
+    fit_projection(split, sizes)(split.x)
+    projection = time.perf_counter() - started
+    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
+    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, all"]), sizes, seed)
+    result["MLP, all anew"] = {"test": curve[-1].test, "seconds": projection + curve[-1].seconds}
+    return result
+
+
+def _solved(view: View, sums: glai.PathStatistics, share: float) -> float:
+    estimator = sums.solve(share * sums.mean_diagonal, dtype=torch.float32, progress=False)
+    return view.score(estimator, "test")
+
+
+# Increments.
+
+
+def _chunks(split: Split, regime: str, seed: int) -> list[Tensor]:
+    """Training samples of each increment."""
+    if regime == "balanced":
+        folds = StratifiedKFold(INCREMENTS, shuffle=True, random_state=seed).split(split.y, split.y)
+        return [torch.from_numpy(ids) for _, ids in folds]
+    return [(_group(split.y, split) == k).nonzero().squeeze(1) for k in range(INCREMENTS)]
+
+
+def _group(y: Tensor, split: Split) -> Tensor:
+    """Which increment brings a class: consecutive labels."""
+    return y * INCREMENTS // split.n_classes
+
+
+class _Sequence:
+    """The increments of one seed, and what is known of a model after each."""
+
+    def __init__(self, split: Split, regime: str, seed: int) -> None:
+        self.split, self.regime = split, regime
+        self.chunks = _chunks(split, regime, seed)
+
+    def first(self) -> Split:
+        """What the structure is trained on."""
+        return self.split.part(self.chunks[0])
+
+    def n_classes(self, step: int) -> int:
+        """Of all samples up to this increment."""
+        return max(int(self.split.y[ids].max()) for ids in self.chunks[: step + 1]) + 1
+
+    def score(self, step: int, score: Callable[[str, Tensor], float]) -> dict[str, Any]:
+        """Accuracy on all classes seen, and on the classes of each increment so far."""
+        seen = {
+            part: (y < self.n_classes(step)).nonzero().squeeze(1)
+            for part, y in (("validation", self.split.y_val), ("test", self.split.y_test))
+        }
+        result: dict[str, Any] = {part: score(part, ids) for part, ids in seen.items()}
+        if self.regime == "new classes":
+            groups = _group(self.split.y_test, self.split)
+            result["by increment"] = [
+                score("test", (groups == k).nonzero().squeeze(1)) for k in range(step + 1)
+            ]
+        return result
+
+
+def _numbers_by_gradient(
+    sequence: _Sequence, view: View, schedule: Schedule, sizes: Sizes, seed: int
+) -> list[dict[str, Any]]:
+    estimator = _own_numbers(view)
+    after = []
+    for step, ids in enumerate(sequence.chunks):
+        added = sequence.n_classes(step) - estimator.out_features
+        if added:
+            estimator.add_outputs(added)
+        train_numbers(estimator, view, ids, schedule, sizes, seed + step, score=False)
+        after.append(sequence.score(step, partial(view.score, estimator)))
+    return after
+
+
+def _network(
+    sequence: _Sequence, view: View, schedule: Schedule, sizes: Sizes, seed: int
+) -> list[dict[str, Any]]:
+    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, sequence.n_classes(0), seed)
+    after = []
+    for step, ids in enumerate(sequence.chunks):
+        mlp = _with_outputs(mlp, sequence.n_classes(step))
+        mlp, _ = train_network(mlp, view, ids, schedule, sizes, seed + step, score=False)
+        after.append(sequence.score(step, partial(view.score_mlp, mlp)))
+    return after
+
+
+def _with_outputs(mlp: nn.Sequential, n_classes: int) -> nn.Sequential:
+    """A copy with more outputs, initialised as PyTorch does; the others compute what they did."""
+    before = mlp[-1]
+    wider = nn.Linear(before.in_features, n_classes)
+    with torch.no_grad():
+        wider.weight[: before.out_features] = before.weight
+        wider.bias[: before.out_features] = before.bias
+    return nn.Sequential(*copy.deepcopy(mlp[:-1]), wider)
+
+
+def _by_statistics(
+    sequence: _Sequence, view: View, share: float, joint: glai.PathStatistics
+) -> dict[str, Any]:
+    """No replay: the sums take each increment in, and are solved after it. joint: of all samples at once."""
+    sums = view.statistics(sequence.chunks[0][:0], n_classes=sequence.n_classes(0))
+    after, seconds = [], []
+    for step, ids in enumerate(sequence.chunks):
+        started = time.perf_counter()
+        added = sequence.n_classes(step) - sums.out_features
+        if added:
+            sums.add_outputs(added)
+        sums.update(view.z[ids], view.gates[ids], view.y[ids])
+        estimator = sums.solve(share * sums.mean_diagonal, progress=False)
+        seconds.append(time.perf_counter() - started)
+        after.append(sequence.score(step, partial(view.score, copy.deepcopy(estimator).float())))
+    together = joint.solve(share * sums.mean_diagonal, progress=False)
+    return {
+        "after": after,
+        "seconds": sum(seconds),
+        "difference from joint training": relative_difference(estimator, together),
+    }
+
+
+@torch.no_grad()
+def relative_difference(ours: glai.PathEstimator, theirs: glai.PathEstimator) -> float:
+    """The largest, of any weight or bias, by the largest weight or bias."""
+    pairs = [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]
+    largest = max(float(b.abs().max()) for _, b in pairs)
+    return max(float((a - b).abs().max()) for a, b in pairs) / largest
+
+
+def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, Any]:
+    half = settings.result_of(f"retraining/{name}/half/tuning")
+    split, sizes, seed = load_split(settings, name), sizes_of(settings, name), settings.seeds[0]
+    sequence = _Sequence(split, regime, seed)
+    structure = StructureSchedule(**half["structure, half"])
+    view = View(learn_structure(sequence.first(), sizes, structure, seed), split)
+    epochs = sorted({1, 3, sizes.epochs})[: 1 if settings.quick else None]
+    candidates = [replace(s, epochs=n) for s in rates(sizes) for n in epochs]
+    tuned: dict[str, Any] = {"structure": pack(structure)}
+    for side, run in (("numbers", _numbers_by_gradient), ("MLP", _network)):
+        tuned[side] = pack(
+            max(candidates, key=lambda s: run(sequence, view, s, sizes, seed)[-1]["validation"])  # noqa: B023
+        )
+    tuned["l2"] = tune_l2(view, view.statistics())
+    view = View(random_structure(sequence.first(), sizes, seed), split)
+    tuned["l2, random gates"] = tune_l2(view, view.statistics())
+    return tuned
+
+
+def _increments(settings: Settings, name: str, regime: str, seed: int) -> dict[str, Any]:
+    tuned = settings.result_of(f"retraining/{name}/{regime}/tuning")
+    together = Schedule(**settings.result_of(f"retraining/{name}/half/tuning")["MLP, all"])
+    split, sizes = load_split(settings, name), sizes_of(settings, name)
+    sequence = _Sequence(split, regime, seed)
+    structure = StructureSchedule(**tuned["structure"])
+    view = View(learn_structure(sequence.first(), sizes, structure, seed), split)
+    result = {
+        "GLAI, statistics": _by_statistics(sequence, view, tuned["l2"], view.statistics()),
+        "GLAI, gradient": {
+            "after": _numbers_by_gradient(sequence, view, Schedule(**tuned["numbers"]), sizes, seed)
+        },
+        "MLP, fine-tuned": {"after": _network(sequence, view, Schedule(**tuned["MLP"]), sizes, seed)},
+    }
+    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
+    mlp, _ = train_network(mlp, view, None, together, sizes, seed, score=False)
+    result["MLP, all at once"] = {"after": [{"test": view.score_mlp(mlp, "test")}]}
+    view = View(random_structure(sequence.first(), sizes, seed), split)
+    result["GLAI, random gates, statistics"] = _by_statistics(
+        sequence, view, tuned["l2, random gates"], view.statistics()
+    )
+    return result
+
+
+def tables(results: Mapping[str, dict[str, Any]]) -> str:
+    return ""
