@@ -19,10 +19,8 @@ from claims.cell import DATA_SETS, Cell, Settings
 from claims.data import load_split
 from claims.figures import mean_and_deviation, paired, percent, runs_of
 from claims.trainings import (
-    QUICK,
-    SIZES,
     Schedule,
-    Sizes,
+    Plan,
     StructureSchedule,
     View,
     fit_projection,
@@ -30,6 +28,8 @@ from claims.trainings import (
     pack,
     random_structure,
     rates,
+    relative_difference,
+    plan_of,
     train_network,
     train_numbers,
     tune,
@@ -52,13 +52,7 @@ def cells(settings: Settings) -> Iterator[Cell]:
             key = f"retraining/{name}/{regime}"
             yield Cell(f"{key}/tuning", partial(_tune_increments, settings, name, regime))
             for seed in settings.seeds:
-                yield Cell(
-                    f"{key}/seed={seed}", partial(_increments, settings, name, regime, seed)
-                )
-
-
-def sizes_of(settings: Settings, name: str) -> Sizes:
-    return (QUICK if settings.quick else SIZES)[name]
+                yield Cell(f"{key}/seed={seed}", partial(_increments, settings, name, regime, seed))
 
 
 # All data again, with the structure of half of them.
@@ -70,40 +64,37 @@ def _halves(split: Split, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _tune_half(settings: Settings, name: str) -> dict[str, Any]:
-    split, sizes, seed = load_split(settings, name), sizes_of(settings, name), settings.seeds[0]
+    split, plan, seed = load_split(settings, name), plan_of(settings, name), settings.seeds[0]
     half, _ = _halves(split, seed)
     tuned: dict[str, Any] = {}
     views: dict[str, View] = {}
     for side, ids in (("half", half), ("all", None)):
-
-        def numbers(structure: StructureSchedule, ids: Tensor | None = ids) -> tuple[Schedule, float]:
-            part = split if ids is None else split.part(ids)
-            view = View(learn_structure(part, sizes, structure, seed), split)
-            return tune(
-                lambda s: train_numbers(_own_numbers(view), view, ids, s, sizes, seed), rates(sizes)
-            )
-
-        structure, schedule = tune_structure(numbers, settings.quick)
         part = split if ids is None else split.part(ids)
-        views[side] = view = View(learn_structure(part, sizes, structure, seed), split)
+
+        def curve(structure: StructureSchedule, schedule: Schedule, part=part, ids=ids) -> Curve:
+            view = View(learn_structure(part, plan, structure, seed), split)
+            return train_numbers(view.own_numbers(), view, ids, schedule, plan, seed)
+
+        structure, schedule = tune_structure(curve, plan, settings.quick)
+        views[side] = view = View(learn_structure(part, plan, structure, seed), split)
         tuned[f"structure, {side}"], tuned[f"numbers, {side}"] = pack(structure), pack(schedule)
         tuned[f"l2, {side}"] = tune_l2(view, view.statistics())
-        mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
-        schedule, _ = tune(_curves(train_network, mlp, view, ids, sizes, seed), rates(sizes))
+        mlp = make_mlp(view.z.shape[1], plan.mlp_units, split.n_classes, seed)
+        schedule = tune(_curves(train_network, mlp, view, ids, plan, seed), rates(plan))
         tuned[f"MLP, {side}"] = pack(schedule)
         if side == "half":
-            mlp, _ = train_network(mlp, view, half, schedule, sizes, seed, score=False)
-            schedule, _ = tune(_curves(train_network, mlp, view, None, sizes, seed), rates(sizes))
+            mlp, _ = train_network(mlp, view, half, schedule, plan, seed, score=False)
+            schedule = tune(_curves(train_network, mlp, view, None, plan, seed), rates(plan))
             tuned["MLP, fine-tuned"] = pack(schedule)
     view = views["half"]
-    start = _own_numbers(view)
-    train_numbers(start, view, half, Schedule(**tuned["numbers, half"]), sizes, seed, score=False)
+    start = view.own_numbers()
+    train_numbers(start, view, half, Schedule(**tuned["numbers, half"]), plan, seed, score=False)
     tuned["numbers, re-trained"] = pack(
-        tune(lambda s: train_numbers(copy.deepcopy(start), view, None, s, sizes, seed), rates(sizes))[0]
+        tune(lambda s: train_numbers(copy.deepcopy(start), view, None, s, plan, seed), rates(plan))
     )
-    view = View(random_structure(split.part(half), sizes, seed), split)
+    view = View(random_structure(split.part(half), plan, seed), split)
     tuned["numbers, random gates"] = pack(
-        tune(lambda s: train_numbers(view.zeros(), view, None, s, sizes, seed), rates(sizes))[0]
+        tune(lambda s: train_numbers(view.zeros(), view, None, s, plan, seed), rates(plan))
     )
     tuned["l2, random gates"] = tune_l2(view, view.statistics())
     return tuned
@@ -114,30 +105,25 @@ def _curves(
     mlp: nn.Sequential,
     view: View,
     ids: Tensor | None,
-    sizes: Sizes,
+    plan: Plan,
     seed: int,
 ) -> Callable[[Schedule], Curve]:
-    return lambda schedule: train(mlp, view, ids, schedule, sizes, seed)[1]
-
-
-def _own_numbers(view: View) -> glai.PathEstimator:
-    """Those of the network that the structure was."""
-    return glai.PathEstimator.from_selector(view.selector)
+    return lambda schedule: train(mlp, view, ids, schedule, plan, seed)[1]
 
 
 def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
     tuned = settings.result_of(f"retraining/{name}/half/tuning")
-    split, sizes = load_split(settings, name), sizes_of(settings, name)
+    split, plan = load_split(settings, name), plan_of(settings, name)
     half, rest = _halves(split, seed)
     result: dict[str, Any] = {}
 
     # Before: models of one half, then what re-training them on all takes.
-    selector = learn_structure(split.part(half), sizes, StructureSchedule(**tuned["structure, half"]), seed)
+    selector = learn_structure(split.part(half), plan, StructureSchedule(**tuned["structure, half"]), seed)
     view = View(selector, split)
-    estimator = _own_numbers(view)
-    curve = train_numbers(estimator, view, half, Schedule(**tuned["numbers, half"]), sizes, seed)
+    estimator = view.own_numbers()
+    curve = train_numbers(estimator, view, half, Schedule(**tuned["numbers, half"]), plan, seed)
     result["GLAI, half"] = {"test": curve[-1].test}
-    curve = train_numbers(estimator, view, None, Schedule(**tuned["numbers, re-trained"]), sizes, seed)
+    curve = train_numbers(estimator, view, None, Schedule(**tuned["numbers, re-trained"]), plan, seed)
     result["GLAI, numbers re-trained"] = {"test": curve[-1].test, "seconds": view.seconds + curve[-1].seconds}
     sums = view.statistics(half)
     started = time.perf_counter()
@@ -147,13 +133,13 @@ def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
         "test": test,
         "seconds": time.perf_counter() - started + view.seconds * len(rest) / len(split.x),
     }
-    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
-    mlp, curve = train_network(mlp, view, half, Schedule(**tuned["MLP, half"]), sizes, seed)
+    mlp = make_mlp(view.z.shape[1], plan.mlp_units, split.n_classes, seed)
+    mlp, curve = train_network(mlp, view, half, Schedule(**tuned["MLP, half"]), plan, seed)
     result["MLP, half"] = {"test": curve[-1].test}
-    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, fine-tuned"]), sizes, seed)
+    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, fine-tuned"]), plan, seed)
     result["MLP, fine-tuned"] = {"test": curve[-1].test, "seconds": curve[-1].seconds}
-    view = View(random_structure(split.part(half), sizes, seed), split)
-    curve = train_numbers(view.zeros(), view, None, Schedule(**tuned["numbers, random gates"]), sizes, seed)
+    view = View(random_structure(split.part(half), plan, seed), split)
+    curve = train_numbers(view.zeros(), view, None, Schedule(**tuned["numbers, random gates"]), plan, seed)
     result["GLAI, random gates"] = {"test": curve[-1].test, "seconds": view.seconds + curve[-1].seconds}
     result["GLAI, random gates, statistics"] = {
         "test": _solved(view, view.statistics(), tuned["l2, random gates"])
@@ -161,10 +147,10 @@ def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
 
     # Everything anew.
     started = time.perf_counter()
-    selector = learn_structure(split, sizes, StructureSchedule(**tuned["structure, all"]), seed)
+    selector = learn_structure(split, plan, StructureSchedule(**tuned["structure, all"]), seed)
     structure = time.perf_counter() - started
     view = View(selector, split)
-    curve = train_numbers(_own_numbers(view), view, None, Schedule(**tuned["numbers, all"]), sizes, seed)
+    curve = train_numbers(view.own_numbers(), view, None, Schedule(**tuned["numbers, all"]), plan, seed)
     result["GLAI, all anew"] = {
         "test": curve[-1].test,
         "seconds": structure + view.seconds + curve[-1].seconds,
@@ -174,10 +160,10 @@ def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     result["GLAI, all anew, statistics"] = {"test": test, "seconds": structure + view.seconds + seconds}
     started = time.perf_counter()
-    fit_projection(split, sizes)(split.x)
+    fit_projection(split, plan)(split.x)
     projection = time.perf_counter() - started
-    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
-    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, all"]), sizes, seed)
+    mlp = make_mlp(view.z.shape[1], plan.mlp_units, split.n_classes, seed)
+    _, curve = train_network(mlp, view, None, Schedule(**tuned["MLP, all"]), plan, seed)
     result["MLP, all anew"] = {"test": curve[-1].test, "seconds": projection + curve[-1].seconds}
     return result
 
@@ -234,27 +220,27 @@ class _Sequence:
 
 
 def _numbers_by_gradient(
-    sequence: _Sequence, view: View, schedule: Schedule, sizes: Sizes, seed: int
+    sequence: _Sequence, view: View, schedule: Schedule, plan: Plan, seed: int
 ) -> list[dict[str, Any]]:
-    estimator = _own_numbers(view)
+    estimator = view.own_numbers()
     after = []
     for step, ids in enumerate(sequence.chunks):
         added = sequence.n_classes(step) - estimator.out_features
         if added:
             estimator.add_outputs(added)
-        train_numbers(estimator, view, ids, schedule, sizes, seed + step, score=False)
+        train_numbers(estimator, view, ids, schedule, plan, seed + step, score=False)
         after.append(sequence.score(step, partial(view.score, estimator)))
     return after
 
 
 def _network(
-    sequence: _Sequence, view: View, schedule: Schedule, sizes: Sizes, seed: int
+    sequence: _Sequence, view: View, schedule: Schedule, plan: Plan, seed: int
 ) -> list[dict[str, Any]]:
-    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, sequence.n_classes(0), seed)
+    mlp = make_mlp(view.z.shape[1], plan.mlp_units, sequence.n_classes(0), seed)
     after = []
     for step, ids in enumerate(sequence.chunks):
         mlp = _with_outputs(mlp, sequence.n_classes(step))
-        mlp, _ = train_network(mlp, view, ids, schedule, sizes, seed + step, score=False)
+        mlp, _ = train_network(mlp, view, ids, schedule, plan, seed + step, score=False)
         after.append(sequence.score(step, partial(view.score_mlp, mlp)))
     return after
 
@@ -292,29 +278,21 @@ def _by_statistics(
     }
 
 
-@torch.no_grad()
-def relative_difference(ours: glai.PathEstimator, theirs: glai.PathEstimator) -> float:
-    """The largest, of any weight or bias, by the largest weight or bias."""
-    pairs = [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]
-    largest = max(float(b.abs().max()) for _, b in pairs)
-    return max(float((a - b).abs().max()) for a, b in pairs) / largest
-
-
 def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, Any]:
     half = settings.result_of(f"retraining/{name}/half/tuning")
-    split, sizes, seed = load_split(settings, name), sizes_of(settings, name), settings.seeds[0]
+    split, plan, seed = load_split(settings, name), plan_of(settings, name), settings.seeds[0]
     sequence = _Sequence(split, regime, seed)
     structure = StructureSchedule(**half["structure, half"])
-    view = View(learn_structure(sequence.first(), sizes, structure, seed), split)
-    epochs = sorted({1, 3, sizes.epochs})[: 1 if settings.quick else None]
-    candidates = [replace(s, epochs=n) for s in rates(sizes) for n in epochs]
+    view = View(learn_structure(sequence.first(), plan, structure, seed), split)
+    epochs = sorted({1, 3, plan.epochs})[: 1 if settings.quick else None]
+    candidates = [replace(s, epochs=n) for s in rates(plan) for n in epochs]
     tuned: dict[str, Any] = {"structure": pack(structure)}
     for side, run in (("numbers", _numbers_by_gradient), ("MLP", _network)):
         tuned[side] = pack(
-            max(candidates, key=lambda s: run(sequence, view, s, sizes, seed)[-1]["validation"])  # noqa: B023
+            max(candidates, key=lambda s: run(sequence, view, s, plan, seed)[-1]["validation"])  # noqa: B023
         )
     tuned["l2"] = tune_l2(view, view.statistics())
-    view = View(random_structure(sequence.first(), sizes, seed), split)
+    view = View(random_structure(sequence.first(), plan, seed), split)
     tuned["l2, random gates"] = tune_l2(view, view.statistics())
     return tuned
 
@@ -322,21 +300,21 @@ def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, An
 def _increments(settings: Settings, name: str, regime: str, seed: int) -> dict[str, Any]:
     tuned = settings.result_of(f"retraining/{name}/{regime}/tuning")
     together = Schedule(**settings.result_of(f"retraining/{name}/half/tuning")["MLP, all"])
-    split, sizes = load_split(settings, name), sizes_of(settings, name)
+    split, plan = load_split(settings, name), plan_of(settings, name)
     sequence = _Sequence(split, regime, seed)
     structure = StructureSchedule(**tuned["structure"])
-    view = View(learn_structure(sequence.first(), sizes, structure, seed), split)
+    view = View(learn_structure(sequence.first(), plan, structure, seed), split)
     result = {
         "GLAI, statistics": _by_statistics(sequence, view, tuned["l2"], view.statistics()),
         "GLAI, gradient": {
-            "after": _numbers_by_gradient(sequence, view, Schedule(**tuned["numbers"]), sizes, seed)
+            "after": _numbers_by_gradient(sequence, view, Schedule(**tuned["numbers"]), plan, seed)
         },
-        "MLP, fine-tuned": {"after": _network(sequence, view, Schedule(**tuned["MLP"]), sizes, seed)},
+        "MLP, fine-tuned": {"after": _network(sequence, view, Schedule(**tuned["MLP"]), plan, seed)},
     }
-    mlp = make_mlp(view.z.shape[1], sizes.mlp_units, split.n_classes, seed)
-    mlp, _ = train_network(mlp, view, None, together, sizes, seed, score=False)
+    mlp = make_mlp(view.z.shape[1], plan.mlp_units, split.n_classes, seed)
+    mlp, _ = train_network(mlp, view, None, together, plan, seed, score=False)
     result["MLP, all at once"] = {"after": [{"test": view.score_mlp(mlp, "test")}]}
-    view = View(random_structure(sequence.first(), sizes, seed), split)
+    view = View(random_structure(sequence.first(), plan, seed), split)
     result["GLAI, random gates, statistics"] = _by_statistics(
         sequence, view, tuned["l2, random gates"], view.statistics()
     )

@@ -6,22 +6,25 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import glai_native as glai
+from claims.cell import Settings
 from mlp_baseline import Clock, MlpSettings, Point, accuracy, make_mlp, train_mlp
 from solver_runs import PROJECTION_SAMPLES, Curve, Split, best
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Of the models for one data set.
+class Plan:
+    """What is trained for one data set.
 
     units: of the selector; P·(D+1) stays under 8,500, so that the statistics of ten parties are a matter of seconds.
     components: of the projection that all models read; None: centring alone.
+    epochs: at most; rates: that are tried; rounds: of federated training.
     """
 
     components: int | None
@@ -29,24 +32,32 @@ class Sizes:
     mlp_units: int
     batch_size: int
     epochs: int
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    rounds: int = 10
 
 
-SIZES = {
-    "MNIST": Sizes(50, 128, 512, 256, 8),
-    "BANKING77": Sizes(128, 64, 512, 64, 12),
-    "digits": Sizes(None, 32, 128, 32, 30),
+PLANS = {
+    "MNIST": Plan(50, 96, 512, 256, 6),
+    "BANKING77": Plan(128, 64, 512, 64, 12),
+    "digits": Plan(None, 32, 128, 32, 20),
 }
 QUICK = {
-    "MNIST": Sizes(30, 24, 64, 256, 2),
-    "BANKING77": Sizes(48, 16, 128, 128, 3),
-    "digits": Sizes(None, 16, 64, 32, 6),
+    "MNIST": Plan(30, 24, 64, 256, 2, (1e-2,), 2),
+    "BANKING77": Plan(48, 16, 128, 128, 3, (3e-3,), 2),
+    "digits": Plan(None, 16, 64, 32, 6, (3e-3,), 2),
 }
-L2_SHARES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)  # of the mean diagonal of the gram matrix
+
+
+def plan_of(settings: Settings, name: str) -> Plan:
+    return (QUICK if settings.quick else PLANS)[name]
+
+
+L2_SHARES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the mean diagonal of the gram matrix
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is tuned of a training. optimizer: of MLPs, of torch.optim; average: keep the mean of an epoch's iterates."""
+    """What is tuned of a training. optimizer: of MLPs, of torch.optim; average: keep the mean of an epoch."""
 
     learning_rate: float
     epochs: int
@@ -63,7 +74,6 @@ class StructureSchedule:
 
 
 STRUCTURES = (StructureSchedule(1, 5e-3), StructureSchedule(4, 2e-3), StructureSchedule(10, 1e-3))
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 
 class View:
@@ -96,16 +106,20 @@ class View:
         z, _, y = self._held_out[part]
         return accuracy(mlp, z, y) if ids is None else accuracy(mlp, z[ids], y[ids])
 
+    def own_numbers(self) -> glai.PathEstimator:
+        """Those of the network that the structure was."""
+        return glai.PathEstimator.from_selector(self.selector)
+
     def zeros(self, n_classes: int | None = None, dtype: torch.dtype = torch.float32) -> glai.PathEstimator:
         s = self.selector
-        sizes = s.n_paths, s.z_features, n_classes or self.split.n_classes
-        return glai.PathEstimator(*sizes, structure_id=s.structure_id, dtype=dtype)
+        shape = s.n_paths, s.z_features, n_classes or self.split.n_classes
+        return glai.PathEstimator(*shape, structure_id=s.structure_id, dtype=dtype)
 
     def statistics(self, ids: Tensor | None = None, n_classes: int | None = None) -> glai.PathStatistics:
         """Of these training samples; None: of all, and an empty tensor of none."""
         s = self.selector
-        sizes = s.n_paths, s.z_features, n_classes or self.split.n_classes
-        statistics = glai.PathStatistics(*sizes, structure_id=s.structure_id)
+        shape = s.n_paths, s.z_features, n_classes or self.split.n_classes
+        statistics = glai.PathStatistics(*shape, structure_id=s.structure_id)
         if ids is None:
             statistics.update(self.z, self.gates, self.y)
         elif len(ids):
@@ -114,26 +128,26 @@ class View:
 
 
 def learn_structure(
-    part: Split, sizes: Sizes, schedule: StructureSchedule, seed: int, n_classes: int | None = None
+    part: Split, plan: Plan, schedule: StructureSchedule, seed: int, n_classes: int | None = None
 ) -> glai.PathSelector:
     """Projection and selector, from the training samples of ``part`` alone."""
-    projection = fit_projection(part, sizes)
-    mlp = make_mlp(projection.out_features, sizes.units, n_classes or part.n_classes, seed)
+    projection = fit_projection(part, plan)
+    mlp = make_mlp(projection.out_features, plan.units, n_classes or part.n_classes, seed)
     monitor = glai.StructureMonitor(min_epochs=1, max_epochs=schedule.epochs)
     return glai.train_structure(
-        mlp, part.x, part.y, projection, monitor, batch_size=sizes.batch_size,
+        mlp, part.x, part.y, projection, monitor, batch_size=plan.batch_size,
         learning_rate=schedule.learning_rate, seed=seed, progress=False,
     )  # fmt: skip
 
 
-def random_structure(part: Split, sizes: Sizes, seed: int) -> glai.PathSelector:
+def random_structure(part: Split, plan: Plan, seed: int) -> glai.PathSelector:
     """The same of random gates: the projection alone is fitted."""
-    projection = fit_projection(part, sizes)
-    return glai.PathSelector(make_mlp(projection.out_features, sizes.units, part.n_classes, seed), projection)
+    projection = fit_projection(part, plan)
+    return glai.PathSelector(make_mlp(projection.out_features, plan.units, part.n_classes, seed), projection)
 
 
-def fit_projection(part: Split, sizes: Sizes) -> glai.InputProjection:
-    return glai.InputProjection.fit(part.x[:PROJECTION_SAMPLES], sizes.components)
+def fit_projection(part: Split, plan: Plan) -> glai.InputProjection:
+    return glai.InputProjection.fit(part.x[:PROJECTION_SAMPLES], plan.components)
 
 
 def train_numbers(
@@ -141,7 +155,7 @@ def train_numbers(
     view: View,
     ids: Tensor | None,
     schedule: Schedule,
-    sizes: Sizes,
+    plan: Plan,
     seed: int,
     score: bool = True,
 ) -> Curve:
@@ -155,7 +169,7 @@ def train_numbers(
             curve.append(Point(epoch.epoch, epoch.seconds, *scores))
 
     glai.train_estimator(
-        estimator, z, gates, y, epochs=schedule.epochs, batch_size=sizes.batch_size,
+        estimator, z, gates, y, epochs=schedule.epochs, batch_size=plan.batch_size,
         learning_rate=schedule.learning_rate, average=schedule.average, seed=seed, on_epoch=note, progress=False,
     )  # fmt: skip
     return curve
@@ -166,14 +180,14 @@ def train_network(
     view: View,
     ids: Tensor | None,
     schedule: Schedule,
-    sizes: Sizes,
+    plan: Plan,
     seed: int,
     score: bool = True,
 ) -> tuple[nn.Sequential, Curve]:
     """The MLP that reads the same z; the trained one is returned."""
     z, y = (view.z, view.y) if ids is None else (view.z[ids], view.y[ids])
     settings = MlpSettings(
-        sizes.mlp_units, schedule.learning_rate, sizes.batch_size, schedule.optimizer, schedule.average,
+        plan.mlp_units, schedule.learning_rate, plan.batch_size, schedule.optimizer, schedule.average,
         schedule.epochs,
     )  # fmt: skip
     clock, curve, trained = Clock(), [], mlp
@@ -184,33 +198,33 @@ def train_network(
     return trained, curve
 
 
-def tune(run: Callable[[Schedule], Curve], candidates: Iterable[Schedule]) -> tuple[Schedule, float]:
-    """The candidate and the number of epochs with the best validation accuracy, the fewest if equal; and it."""
+def tune(run: Callable[[Schedule], Curve], candidates: Iterable[Schedule]) -> Schedule:
+    """The candidate and the number of epochs with the best validation accuracy, the fewest if equal."""
     curves = {schedule: best(run(schedule)) for schedule in candidates}
     schedule = max(curves, key=lambda s: curves[s].validation)
-    return replace(schedule, epochs=curves[schedule].epoch), curves[schedule].validation
+    return replace(schedule, epochs=curves[schedule].epoch)
 
 
-def rates(sizes: Sizes) -> list[Schedule]:
-    return [Schedule(rate, sizes.epochs) for rate in RATES]
+def rates(plan: Plan) -> list[Schedule]:
+    return [Schedule(rate, plan.epochs) for rate in plan.rates]
 
 
 def tune_structure(
-    run: Callable[[StructureSchedule], tuple[Schedule, float]], quick: bool
+    curve: Callable[[StructureSchedule, Schedule], Curve], plan: Plan, quick: bool
 ) -> tuple[StructureSchedule, Schedule]:
-    """The structure's training and the numbers', which together validate best."""
-    tried = {structure: run(structure) for structure in STRUCTURES[: 1 if quick else None]}
-    structure = max(tried, key=lambda s: tried[s][1])
-    return structure, tried[structure][0]
+    """The structure's training that validates best at a middling rate of the numbers, then their own rate."""
+    schedules = rates(plan)
+    middle = schedules[len(schedules) // 2]
+    tried = {s: best(curve(s, middle)).validation for s in STRUCTURES[: 1 if quick else None]}
+    structure = max(tried, key=lambda s: tried[s])
+    return structure, tune(partial(curve, structure), schedules)
 
 
 def tune_l2(view: View, statistics: glai.PathStatistics) -> float:
     """The share of the mean diagonal that validates best."""
 
     def validation(share: float) -> float:
-        estimator = statistics.solve(
-            share * statistics.mean_diagonal, dtype=torch.float32, progress=False
-        )
+        estimator = statistics.solve(share * statistics.mean_diagonal, dtype=torch.float32, progress=False)
         return view.score(estimator, "validation")
 
     return max(L2_SHARES, key=validation)
@@ -219,3 +233,11 @@ def tune_l2(view: View, statistics: glai.PathStatistics) -> float:
 def pack(schedule: Schedule | StructureSchedule) -> dict[str, Any]:
     """For JSON; :class:`Schedule` or :class:`StructureSchedule` (**packed) is the way back."""
     return asdict(schedule)
+
+
+@torch.no_grad()
+def relative_difference(ours: glai.PathEstimator, theirs: glai.PathEstimator) -> float:
+    """The largest, of any weight or bias, by the largest weight or bias."""
+    pairs = [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]
+    largest = max(float(b.abs().max()) for _, b in pairs)
+    return max(float((a - b).abs().max()) for a, b in pairs) / largest
