@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -14,20 +14,20 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 import glai_native as glai
-from claims.cell import DATA_SETS, Cell, Settings
+from claims.cell import Cell, Settings
 from claims.data import load_split
-from claims.figures import paired, percent, runs_of
+from claims.merging_tables import tables
 from claims.trainings import (
-    Schedule,
     Plan,
+    Schedule,
     StructureSchedule,
     View,
     learn_structure,
     pack,
+    plan_of,
     random_structure,
     rates,
     relative_difference,
-    plan_of,
     train_network,
     train_numbers,
     tune,
@@ -37,6 +37,8 @@ from claims.trainings import (
 from glai_native.merge import METHODS
 from mlp_baseline import make_mlp
 from solver_runs import Curve, Split
+
+__all__ = ["cells", "tables"]
 
 PARTIES = (2, 5, 10)
 PARTITIONS = ("identical", "dirichlet")
@@ -281,9 +283,7 @@ def _tune(settings: Settings, name: str) -> dict[str, Any]:
     for side, (run, schedules) in RUNS.items():
         if _omitted(side) is None:
             candidates = schedules(plan, settings.quick)
-            tuned[side] = pack(
-                max(candidates, key=lambda s: run(start, parties, s, plan, seed).validation)  # noqa: B023
-            )
+            tuned[side] = pack(max(candidates, key=lambda s: run(start, parties, s, plan, seed).validation))
     tuned["numbers"] = pack(
         tune(lambda s: train_numbers(copy.deepcopy(start.numbers), view, None, s, plan, seed), rates(plan))
     )
@@ -357,7 +357,3 @@ def _sum_statistics(
         "test": view.score(estimator.float(), "test"),
         "difference from joint training": difference,
     }
-
-
-def tables(results: Mapping[str, dict[str, Any]]) -> str:
-    return ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,21 +14,21 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 import glai_native as glai
-from claims.cell import DATA_SETS, Cell, Settings
+from claims.cell import Cell, Settings
 from claims.data import load_split
-from claims.figures import mean_and_deviation, paired, percent, runs_of
+from claims.retraining_tables import tables
 from claims.trainings import (
-    Schedule,
     Plan,
+    Schedule,
     StructureSchedule,
     View,
     fit_projection,
     learn_structure,
     pack,
+    plan_of,
     random_structure,
     rates,
     relative_difference,
-    plan_of,
     train_network,
     train_numbers,
     tune,
@@ -38,6 +37,8 @@ from claims.trainings import (
 )
 from mlp_baseline import make_mlp
 from solver_runs import Curve, Split
+
+__all__ = ["cells", "tables"]
 
 INCREMENTS = 5
 REGIMES = ("balanced", "new classes")
@@ -289,7 +290,7 @@ def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, An
     tuned: dict[str, Any] = {"structure": pack(structure)}
     for side, run in (("numbers", _numbers_by_gradient), ("MLP", _network)):
         tuned[side] = pack(
-            max(candidates, key=lambda s: run(sequence, view, s, plan, seed)[-1]["validation"])  # noqa: B023
+            max(candidates, key=lambda s: run(sequence, view, s, plan, seed)[-1]["validation"])
         )
     tuned["l2"] = tune_l2(view, view.statistics())
     view = View(random_structure(sequence.first(), plan, seed), split)
@@ -319,7 +320,3 @@ def _increments(settings: Settings, name: str, regime: str, seed: int) -> dict[s
         sequence, view, tuned["l2, random gates"], view.statistics()
     )
     return result
-
-
-def tables(results: Mapping[str, dict[str, Any]]) -> str:
-    return ""
