@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -220,30 +220,64 @@ class _Sequence:
         return result
 
 
-def _numbers_by_gradient(
-    sequence: _Sequence, view: View, schedule: Schedule, plan: Plan, seed: int
-) -> list[dict[str, Any]]:
-    estimator = view.own_numbers()
-    after = []
-    for step, ids in enumerate(sequence.chunks):
-        added = sequence.n_classes(step) - estimator.out_features
-        if added:
-            estimator.add_outputs(added)
-        train_numbers(estimator, view, ids, schedule, plan, seed + step, score=False)
-        after.append(sequence.score(step, partial(view.score, estimator)))
-    return after
+@dataclass(frozen=True)
+class _ByGradient:
+    """A model that is trained on each increment's samples alone, from what it was after the one before.
+
+    kind: of model; wide: with the outputs of all classes from the start, as if it was known how many will come.
+    """
+
+    kind: str
+    wide: bool
+
+    def train(
+        self, sequence: _Sequence, view: View, first: Schedule, later: Schedule, plan: Plan, seed: int
+    ) -> list[dict[str, Any]]:
+        """Scores after each increment; ``first``: of the first one, ``later``: of the others."""
+        train = self._numbers if self.kind == "numbers" else self._network
+        steps = [
+            (first if step == 0 else later, self._n_classes(sequence, step)) for step in range(INCREMENTS)
+        ]
+        return [
+            sequence.score(step, score) for step, score in enumerate(train(sequence, view, steps, plan, seed))
+        ]
+
+    def _n_classes(self, sequence: _Sequence, step: int) -> int:
+        return sequence.split.n_classes if self.wide else sequence.n_classes(step)
+
+    @staticmethod
+    def _numbers(
+        sequence: _Sequence, view: View, steps: list[tuple[Schedule, int]], plan: Plan, seed: int
+    ) -> Iterator[Callable[[str, Tensor], float]]:
+        estimator = view.own_numbers()
+        for step, (schedule, n_classes) in enumerate(steps):
+            if n_classes > estimator.out_features:
+                estimator.add_outputs(n_classes - estimator.out_features)
+            train_numbers(estimator, view, sequence.chunks[step], schedule, plan, seed + step, score=False)
+            yield partial(view.score, estimator)
+
+    @staticmethod
+    def _network(
+        sequence: _Sequence, view: View, steps: list[tuple[Schedule, int]], plan: Plan, seed: int
+    ) -> Iterator[Callable[[str, Tensor], float]]:
+        mlp = make_mlp(view.z.shape[1], plan.mlp_units, steps[0][1], seed)
+        for step, (schedule, n_classes) in enumerate(steps):
+            mlp = _with_outputs(mlp, n_classes)
+            mlp, _ = train_network(mlp, view, sequence.chunks[step], schedule, plan, seed + step, score=False)
+            yield partial(view.score_mlp, mlp)
 
 
-def _network(
-    sequence: _Sequence, view: View, schedule: Schedule, plan: Plan, seed: int
-) -> list[dict[str, Any]]:
-    mlp = make_mlp(view.z.shape[1], plan.mlp_units, sequence.n_classes(0), seed)
-    after = []
-    for step, ids in enumerate(sequence.chunks):
-        mlp = _with_outputs(mlp, sequence.n_classes(step))
-        mlp, _ = train_network(mlp, view, ids, schedule, plan, seed + step, score=False)
-        after.append(sequence.score(step, partial(view.score_mlp, mlp)))
-    return after
+BY_GRADIENT = {
+    "GLAI, gradient": _ByGradient("numbers", wide=False),
+    "GLAI, gradient, all outputs from the start": _ByGradient("numbers", wide=True),
+    "MLP, fine-tuned": _ByGradient("MLP", wide=False),
+    "MLP, fine-tuned, all outputs from the start": _ByGradient("MLP", wide=True),
+}
+
+
+def _by_gradient(regime: str) -> dict[str, _ByGradient]:
+    """Those that differ: with balanced increments all classes are there from the start."""
+    return {key: side for key, side in BY_GRADIENT.items() if regime == "new classes" or not side.wide}
 
 
 def _with_outputs(mlp: nn.Sequential, n_classes: int) -> nn.Sequential:
@@ -285,13 +319,14 @@ def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, An
     sequence = _Sequence(split, regime, seed)
     structure = StructureSchedule(**half["structure, half"])
     view = View(learn_structure(sequence.first(), plan, structure, seed), split)
-    epochs = sorted({1, 3, plan.epochs})[: 1 if settings.quick else None]
-    candidates = [replace(s, epochs=n) for s in rates(plan) for n in epochs]
+    epochs = (1,) if settings.quick else (1, 4)
+    # Small rates forget less.
+    candidates = [Schedule(rate, n) for rate in (1e-4, *plan.rates) for n in epochs]
     tuned: dict[str, Any] = {"structure": pack(structure)}
-    for side, run in (("numbers", _numbers_by_gradient), ("MLP", _network)):
-        tuned[side] = pack(
-            max(candidates, key=lambda s: run(sequence, view, s, plan, seed)[-1]["validation"])
-        )
+    for key, side in _by_gradient(regime).items():
+        first = Schedule(**half[f"{side.kind}, half"])
+        run = partial(side.train, sequence, view, first)
+        tuned[key] = pack(max(candidates, key=lambda s: run(s, plan, seed)[-1]["validation"]))
     tuned["l2"] = tune_l2(view, view.statistics())
     view = View(random_structure(sequence.first(), plan, seed), split)
     tuned["l2, random gates"] = tune_l2(view, view.statistics())
@@ -300,18 +335,17 @@ def _tune_increments(settings: Settings, name: str, regime: str) -> dict[str, An
 
 def _increments(settings: Settings, name: str, regime: str, seed: int) -> dict[str, Any]:
     tuned = settings.result_of(f"retraining/{name}/{regime}/tuning")
-    together = Schedule(**settings.result_of(f"retraining/{name}/half/tuning")["MLP, all"])
+    half = settings.result_of(f"retraining/{name}/half/tuning")
     split, plan = load_split(settings, name), plan_of(settings, name)
     sequence = _Sequence(split, regime, seed)
     structure = StructureSchedule(**tuned["structure"])
     view = View(learn_structure(sequence.first(), plan, structure, seed), split)
-    result = {
-        "GLAI, statistics": _by_statistics(sequence, view, tuned["l2"], view.statistics()),
-        "GLAI, gradient": {
-            "after": _numbers_by_gradient(sequence, view, Schedule(**tuned["numbers"]), plan, seed)
-        },
-        "MLP, fine-tuned": {"after": _network(sequence, view, Schedule(**tuned["MLP"]), plan, seed)},
-    }
+    result = {"GLAI, statistics": _by_statistics(sequence, view, tuned["l2"], view.statistics())}
+    for key, side in _by_gradient(regime).items():
+        first = Schedule(**half[f"{side.kind}, half"])
+        after = side.train(sequence, view, first, Schedule(**tuned[key]), plan, seed)
+        result[key] = {"after": after}
+    together = Schedule(**half["MLP, all"])
     mlp = make_mlp(view.z.shape[1], plan.mlp_units, split.n_classes, seed)
     mlp, _ = train_network(mlp, view, None, together, plan, seed, score=False)
     result["MLP, all at once"] = {"after": [{"test": view.score_mlp(mlp, "test")}]}
