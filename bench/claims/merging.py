@@ -34,7 +34,6 @@ from claims.trainings import (
     tune_l2,
     tune_structure,
 )
-from glai_native.merge import METHODS
 from mlp_baseline import make_mlp
 from solver_runs import Curve, Split
 
@@ -270,13 +269,6 @@ RUNS: dict[str, tuple[Run, Callable[[Plan, bool], list[Schedule]]]] = {
 }
 
 
-def _omitted(name: str) -> str | None:
-    """Why a run cannot be had; None: it can."""
-    if name == "GLAI, by activations and classes" and "activations_classes" not in METHODS:
-        return f"glai.merge has the methods {', '.join(METHODS)} only"
-    return None
-
-
 def _tune(settings: Settings, name: str) -> dict[str, Any]:
     split, plan, seed = load_split(settings, name), plan_of(settings, name), settings.seeds[0]
     start = _start(settings, name, seed)
@@ -284,9 +276,9 @@ def _tune(settings: Settings, name: str) -> dict[str, Any]:
     parties = partition(split.y, *TUNED_ON, seed)
     tuned: dict[str, Any] = {}
     for side, (run, schedules) in RUNS.items():
-        if _omitted(side) is None:
-            candidates = schedules(plan, settings.quick)
-            tuned[side] = pack(max(candidates, key=lambda s: run(start, parties, s, plan, seed).validation))
+        run_all = partial(run, start, parties)
+        candidates = schedules(plan, settings.quick)
+        tuned[side] = pack(max(candidates, key=lambda s: run_all(s, plan, seed).validation))
     tuned["numbers"] = pack(
         tune(lambda s: train_numbers(copy.deepcopy(start.numbers), view, None, s, plan, seed), rates(plan))
     )
@@ -334,10 +326,6 @@ def _merged(settings: Settings, name: str, kind: str, n_parties: int, seed: int)
     parties = partition(split.y, kind, n_parties, seed)
     result: dict[str, Any] = {"samples of parties": [len(ids) for ids in parties]}
     for side, (run, _) in RUNS.items():
-        reason = _omitted(side)
-        if reason is not None:
-            result[side] = {"omitted": reason}
-            continue
         merged = run(start, parties, Schedule(**tuned[side]), plan, seed)
         result[side] = {"test": merged.test, "alone": merged.alone, "rounds": merged.rounds}
     result["GLAI, statistics"] = _sum_statistics(settings, name, parties, seed)
@@ -349,7 +337,7 @@ def _sum_statistics(settings: Settings, name: str, parties: Sequence[Tensor], se
     together, l2 = _joint(settings, name, seed)
     sums = view.statistics(parties[0])
     for ids in parties[1:]:
-        sums.merge(view.statistics(ids))
+        sums = glai.merge([sums, view.statistics(ids)], progress=False)
     estimator = sums.solve(l2, progress=False)
     difference = relative_difference(estimator, together)
     return {"test": view.score(estimator.float(), "test"), "difference from joint training": difference}

@@ -55,9 +55,7 @@ def _key(name: str, kind: str, n_parties: int) -> str:
 
 
 def _tests(results: Results, name: str, case: tuple[str, int], side: str) -> list[float]:
-    """Empty where it is omitted."""
-    runs = runs_of(results, _key(name, *case))
-    return [run[side]["test"] for run in runs if "test" in run[side]]
+    return [run[side]["test"] for run in runs_of(results, _key(name, *case))]
 
 
 def _central(results: Results, name: str, side: str) -> list[float]:
@@ -71,12 +69,6 @@ def _table(results: Results, name: str) -> Iterator[str]:
         "all data in one place",
     )
     for side, label in LABELS.items():
-        omitted = next(
-            (r[side]["omitted"] for r in runs_of(results, _key(name, *CASES[0])) if "omitted" in r[side]), ""
-        )
-        if omitted:
-            yield row(f"{label}: omitted, {omitted}", *("" for _ in range(len(CASES) + 1)))
-            continue
         cells = [percent(_tests(results, name, case, side)) for case in CASES]
         yield row(label, *cells, percent(_central(results, name, CENTRAL[side])))
     for side, label in (("GLAI, by samples", "GLAI"), ("MLP, averaged", "MLP")):
@@ -110,8 +102,8 @@ def _claims(results: Results, names: list[str]) -> Iterator[str]:
         f"of those of all data at once (goal {EXACT:.0e}, float64) in all {len(differences)} merges."
     )
     for side, label in LABELS.items():
-        cases = [(name, case, tests) for name, case, tests in merged[side] if tests]
-        if side.startswith("GLAI, random") or side == "GLAI, statistics" or not cases:
+        cases = merged[side]
+        if side.startswith("GLAI, random") or side == "GLAI, statistics":
             continue
         yield ""
         kept = [not worse(tests, _central(results, name, CENTRAL[side])) for name, _, tests in cases]
