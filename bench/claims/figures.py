@@ -68,3 +68,10 @@ def row(*cells: str) -> str:
 
 def header(*cells: str) -> list[str]:
     return [row(*cells), f"|{'---|' * len(cells)}"]
+
+
+def sizes(run: dict[str, Any]) -> str:
+    """Of the models of a run: numbers in all, and those that are trained."""
+    return ", ".join(
+        f"{kind} {total:,} ({trained:,})" for kind, (total, trained) in run["parameters"].items()
+    )

@@ -24,6 +24,7 @@ from claims.trainings import (
     View,
     learn_structure,
     pack,
+    parameters,
     plan_of,
     random_structure,
     rates,
@@ -300,6 +301,7 @@ def _centralised(settings: Settings, name: str, seed: int) -> dict[str, Any]:
     plan, start = plan_of(settings, name), _start(settings, name, seed)
     view, random_view = start.view, start.random_view
     result: dict[str, Any] = {
+        "parameters": parameters(view, plan),
         "start, GLAI": {"test": view.score(start.numbers, "test")},
         "start, MLP": {"test": view.score_mlp(start.mlp, "test")},
     }

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from claims.cell import DATA_SETS
-from claims.figures import Results, better, header, percent, row, runs_of, verdict, worse
+from claims.figures import Results, better, header, percent, row, runs_of, sizes, verdict, worse
 
 EXACT = 1e-8
 CASES = [(kind, n) for kind in ("identical", "dirichlet") for n in (2, 5, 10)]
@@ -82,7 +82,11 @@ def _table(results: Results, name: str) -> Iterator[str]:
     )
     random = percent(_central(results, name, "GLAI, random gates, statistics"))
     yield ""
-    yield f"Before (a tenth of the data): {start}. Statistics of random gates, all data: {random}."
+    run = runs_of(results, f"merging/{name}/centralised")[0]
+    yield (
+        f"Before (a tenth of the data): {start}. Statistics of random gates, all data: {random}. Parameters in all "
+        f"(trained): {sizes(run)}."
+    )
     yield ""
 
 

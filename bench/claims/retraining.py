@@ -25,6 +25,7 @@ from claims.trainings import (
     fit_projection,
     learn_structure,
     pack,
+    parameters,
     plan_of,
     random_structure,
     rates,
@@ -145,6 +146,8 @@ def _half(settings: Settings, name: str, seed: int) -> dict[str, Any]:
     result["GLAI, random gates, statistics"] = {
         "test": _solved(view, view.statistics(), tuned["l2, random gates"])
     }
+
+    result["parameters"] = parameters(view, plan)
 
     # Everything anew.
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from claims.figures import (
     percent,
     row,
     runs_of,
+    sizes,
     spread,
     verdict,
     worse,
@@ -70,6 +71,8 @@ def _half(results: Results) -> Iterator[str]:
             cells.append(percent([run[key]["test"] for run in runs[name]]))
             cells.append(spread([run[key]["seconds"] for run in runs[name] if "seconds" in run[key]]))
         yield row(label, *cells)
+    yield ""
+    yield f"Parameters in all (trained): {'; '.join(f'{name} {sizes(runs[name][0])}' for name in names)}."
     yield ""
 
     tests = {name: {key: [run[key]["test"] for run in runs[name]] for key in HALF} for name in names}

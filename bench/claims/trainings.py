@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import glai_native as glai
 from claims.cell import Settings
+from glai_native.demo.figures import mlp_parameters
 from mlp_baseline import Clock, MlpSettings, Point, accuracy, make_mlp, train_mlp
-from solver_runs import PROJECTION_SAMPLES, Curve, Split, best
+from solver_runs import PROJECTION_SAMPLES, Curve, Split, best, projection_parameters
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ def train_network(
         plan.mlp_units, schedule.learning_rate, plan.batch_size, schedule.optimizer, schedule.average,
         schedule.epochs,
     )  # fmt: skip
-    clock, curve, trained = Clock(), [], mlp
+    clock, trained = Clock(), mlp
+    curve: Curve = []
     for trained in train_mlp(copy.deepcopy(mlp), z, y, settings, seed, clock):
         if score:
             scores = [view.score_mlp(trained, part) for part in ("validation", "test")]
@@ -228,6 +230,18 @@ def tune_l2(view: View, statistics: glai.PathStatistics) -> float:
         return view.score(estimator, "validation")
 
     return max(L2_SHARES, key=validation)
+
+
+def parameters(view: View, plan: Plan) -> dict[str, list[int]]:
+    """In all (the projection, selector and estimator, or the network), and trained."""
+    rotation = projection_parameters(view.split, plan.components)
+    d, n_classes = view.z.shape[1], view.split.n_classes
+    numbers = view.zeros().trained_parameters
+    network = mlp_parameters(d, plan.mlp_units, n_classes)
+    return {
+        "GLAI": [rotation + plan.units * (d + 1) + numbers, numbers],
+        "MLP": [rotation + network, network],
+    }
 
 
 def pack(schedule: Schedule | StructureSchedule) -> dict[str, Any]:
