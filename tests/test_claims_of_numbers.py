@@ -84,7 +84,7 @@ def test_verdicts_rest_on_the_paired_test(claims):
 
 
 def test_both_claims_run_and_are_told(claims, monkeypatch, tmp_path):
-    tiny = claims.trainings.Plan(None, 4, 8, 64, 1, (3e-3,), 1)
+    tiny = claims.trainings.Plan(None, 4, 8, 64, 64, 1, (3e-3,), 1)
     monkeypatch.setitem(claims.trainings.QUICK, "digits", tiny)
     output = tmp_path / "results.json"
     command = ["--quick", "--threads", "1", "--data-sets", "digits", "--claims", "retraining", "merging"]

@@ -79,6 +79,11 @@ def partition(y: Tensor, kind: str, n_parties: int, seed: int) -> list[Tensor]:
             return parties
 
 
+def _plan_of(settings: Settings, name: str) -> Plan:
+    plan = plan_of(settings, name)
+    return replace(plan, batch_size=plan.local_batch_size)
+
+
 # The start that all parties share.
 
 
@@ -99,7 +104,7 @@ def _first_ids(split: Split, seed: int) -> Tensor:
 
 
 def _tune_start(settings: Settings, name: str) -> dict[str, Any]:
-    split, plan, seed = load_split(settings, name), plan_of(settings, name), settings.seeds[0]
+    split, plan, seed = load_split(settings, name), _plan_of(settings, name), settings.seeds[0]
     ids = _first_ids(split, seed)
     part = split.part(ids)
 
@@ -124,7 +129,7 @@ def _tune_start(settings: Settings, name: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _start(settings: Settings, name: str, seed: int) -> _Start:
     tuned = settings.result_of(f"merging/{name}/start/tuning")
-    split, plan = load_split(settings, name), plan_of(settings, name)
+    split, plan = load_split(settings, name), _plan_of(settings, name)
     ids = _first_ids(split, seed)
     part = split.part(ids)
     view = View(learn_structure(part, plan, StructureSchedule(**tuned["structure"]), seed), split)
@@ -248,16 +253,14 @@ def _once(plan: Plan, quick: bool) -> list[Schedule]:
     return [replace(schedule, epochs=n) for schedule in rates(plan) for n in epochs]
 
 
-def _rounds(plan: Plan, quick: bool) -> list[Schedule]:
-    """Of parties that train one epoch per round, and send its mean or its last iterate."""
-    return [
-        replace(s, epochs=1, average=a) for s in rates(plan) for a in ((False,) if quick else (False, True))
-    ]
+def _rounds(plan: Plan, _: bool) -> list[Schedule]:
+    """Of parties that train one epoch per round, and send what it ends with."""
+    return [replace(schedule, epochs=1, average=False) for schedule in rates(plan)]
 
 
 def _network_rounds(plan: Plan, quick: bool) -> list[Schedule]:
-    adam = [replace(schedule, epochs=1, average=False) for schedule in rates(plan)]
-    return adam + [Schedule(rate, 1, "SGD", False) for rate in ((0.1,) if quick else (0.03, 0.1, 0.3))]
+    plain = [Schedule(rate, 1, "SGD", False) for rate in ((0.1,) if quick else (0.1, 0.3))]
+    return _rounds(plan, quick) + plain
 
 
 RUNS: dict[str, tuple[Run, Callable[[Plan, bool], list[Schedule]]]] = {
@@ -265,13 +268,14 @@ RUNS: dict[str, tuple[Run, Callable[[Plan, bool], list[Schedule]]]] = {
     "GLAI, by activations and classes": (_by_numbers("activations_classes", once=True), _once),
     "GLAI, random gates, by samples": (_by_random_gates, _once),
     "GLAI, rounds by samples": (_by_numbers("samples", once=False), _rounds),
+    "GLAI, rounds by activations and classes": (_by_numbers("activations_classes", once=False), _rounds),
     "MLP, averaged": (_by_network(once=True), _once),
     "MLP, FedAvg": (_by_network(once=False), _network_rounds),
 }
 
 
 def _tune(settings: Settings, name: str) -> dict[str, Any]:
-    split, plan, seed = load_split(settings, name), plan_of(settings, name), settings.seeds[0]
+    split, plan, seed = load_split(settings, name), _plan_of(settings, name), settings.seeds[0]
     start = _start(settings, name, seed)
     view, random_view = start.view, start.random_view
     parties = partition(split.y, *TUNED_ON, seed)
@@ -324,7 +328,7 @@ def _centralised(settings: Settings, name: str, seed: int) -> dict[str, Any]:
 
 def _merged(settings: Settings, name: str, kind: str, n_parties: int, seed: int) -> dict[str, Any]:
     tuned = settings.result_of(f"merging/{name}/tuning")
-    split, plan, start = load_split(settings, name), plan_of(settings, name), _start(settings, name, seed)
+    split, plan, start = load_split(settings, name), _plan_of(settings, name), _start(settings, name, seed)
     parties = partition(split.y, kind, n_parties, seed)
     result: dict[str, Any] = {"samples of parties": [len(ids) for ids in parties]}
     for side, (run, _) in RUNS.items():

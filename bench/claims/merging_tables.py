@@ -16,6 +16,7 @@ LABELS = {
     "GLAI, random gates, by samples": "GLAI, random gates, merged once, by samples",
     "GLAI, statistics": "GLAI, statistics added up",
     "GLAI, rounds by samples": "GLAI, rounds of one epoch, by samples",
+    "GLAI, rounds by activations and classes": "GLAI, rounds of one epoch, by activations and classes",
     "MLP, averaged": "MLPs, averaged once",
     "MLP, FedAvg": "MLP, FedAvg, rounds of one epoch",
 }
@@ -26,6 +27,7 @@ CENTRAL = {
     "GLAI, random gates, by samples": "GLAI, random gates",
     "GLAI, statistics": "GLAI, statistics",
     "GLAI, rounds by samples": "GLAI",
+    "GLAI, rounds by activations and classes": "GLAI",
     "MLP, averaged": "MLP",
     "MLP, FedAvg": "MLP",
 }
@@ -33,6 +35,7 @@ RIVALS = {
     "GLAI, by samples": "MLP, averaged",
     "GLAI, by activations and classes": "MLP, averaged",
     "GLAI, rounds by samples": "MLP, FedAvg",
+    "GLAI, rounds by activations and classes": "MLP, FedAvg",
     "GLAI, statistics": "MLP, FedAvg",
 }
 

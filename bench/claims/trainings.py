@@ -25,6 +25,7 @@ class Plan:
 
     units: of the selector; P·(D+1) stays under 6,500, so that the statistics of ten parties are a matter of seconds.
     components: of the projection that all models read; None: centring alone.
+    local_batch_size: of parties, who have few samples.
     epochs: at most; rates: that are tried; rounds: of federated training.
     """
 
@@ -32,20 +33,21 @@ class Plan:
     units: int
     mlp_units: int
     batch_size: int
+    local_batch_size: int
     epochs: int
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     rounds: int = 10
 
 
 PLANS = {
-    "MNIST": Plan(50, 96, 512, 256, 6),
-    "BANKING77": Plan(128, 48, 512, 128, 10),
-    "digits": Plan(None, 32, 128, 32, 20),
+    "MNIST": Plan(50, 96, 512, 512, 256, 6),
+    "BANKING77": Plan(128, 48, 512, 128, 64, 10),
+    "digits": Plan(None, 32, 128, 32, 32, 20),
 }
 QUICK = {
-    "MNIST": Plan(30, 24, 64, 256, 2, (1e-2,), 2),
-    "BANKING77": Plan(48, 16, 128, 128, 3, (3e-3,), 2),
-    "digits": Plan(None, 16, 64, 32, 6, (3e-3,), 2),
+    "MNIST": Plan(30, 24, 64, 256, 256, 2, (1e-2,), 2),
+    "BANKING77": Plan(48, 16, 128, 128, 128, 3, (3e-3,), 2),
+    "digits": Plan(None, 16, 64, 32, 32, 6, (3e-3,), 2),
 }
 
 
