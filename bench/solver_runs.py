@@ -222,9 +222,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def class_incremental(split: Split, quick: bool) -> dict[str, Any]:
     """Five chunks of consecutive labels, each seen once; the structure is the first chunk's."""
-    settings = GlaiSettings(32 if quick else 192, 50, False, 0.0)
+    settings = GlaiSettings(32 if quick else 300, 50, False, 0.0)
     if split.n_classes > 10:
-        settings = GlaiSettings(24 if quick else 75, 128, False, 0.0, structure_epochs=5)
+        settings = GlaiSettings(24 if quick else 90, 200, False, 0.0, structure_epochs=5)
     chunks = [(split.y * 5 // split.n_classes == k).nonzero().squeeze(1) for k in range(5)]
     first = split.part(chunks[0])
     selector = train_selector(first, settings, 0)
