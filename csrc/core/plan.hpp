@@ -31,6 +31,9 @@ struct PathOrder {
   std::uint8_t* majority;  // [P]: reference form: 1 where most samples have the path on
 };
 
+// Whether each sample is multiplied alone, by the sum of the weights that it has on.
+bool plan_takes_samples_alone(const GatedShape& shape);
+
 // density: mean of the gates (where all are on, callers take one product with the sum of all weights,
 // and ask only for a form that is forced). counts: in how many samples each path is on [P]; null: the
 // reference form is not considered. `paths` is written.

@@ -24,66 +24,104 @@ GLAI_ALWAYS_INLINE double density_of(const TensorView& words, std::int64_t n_gat
   return count == 0 ? 0.0 : static_cast<double>(on) / static_cast<double>(words.shape[0] * n_gates);
 }
 
-// out[j] = sum of rows[i, j] over n rows, eight at a time: so many streams of memory at once.
+// out[j] = sum of rows[list[i], j] over n rows, eight at a time: so many streams of memory at once.
 template <class T>
-GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, std::int64_t n,
-                                 std::int64_t columns, T* out) {
+GLAI_ALWAYS_INLINE void add_rows(const T* rows, std::int64_t stride, const std::int32_t* list,
+                                 std::int64_t n, std::int64_t columns, T* out) {
   for (std::int64_t j = 0; j < columns; ++j) out[j] = T(0);
   std::int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    const T* r = rows + i * stride;
-    const T* s = r + 4 * stride;
+    const T* r[8];
+    for (int k = 0; k < 8; ++k) r[k] = rows + list[i + k] * stride;
     for (std::int64_t j = 0; j < columns; ++j) {
-      out[j] += ((r[j] + r[stride + j]) + (r[2 * stride + j] + r[3 * stride + j])) +
-                ((s[j] + s[stride + j]) + (s[2 * stride + j] + s[3 * stride + j]));
+      out[j] +=
+          ((r[0][j] + r[1][j]) + (r[2][j] + r[3][j])) + ((r[4][j] + r[5][j]) + (r[6][j] + r[7][j]));
     }
   }
   for (; i < n; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) out[j] += rows[i * stride + j];
+    for (std::int64_t j = 0; j < columns; ++j) out[j] += rows[list[i] * stride + j];
   }
 }
 
-// All gates on: one product with the sum of all paths' weights.
+// Samples that have the same paths on, and no others.
+struct AlikeSamples {
+  std::int64_t first, count;
+  const std::int32_t* paths;
+  std::int64_t path_count;
+};
+
+// One product with the sum of the weights of the paths that are on.
 template <class Kind>
-void gated_matmul_all_on(const GatedMatmulArgs& a) {
+void multiply_by_sum(const GatedMatmulArgs& a, const AlikeSamples& samples, std::byte* memory) {
   using T = typename Kind::Value;
-  const std::int64_t p_count = a.n_gates;
   // The dimension of the weights with stride 1 comes last, here and in their sum.
   const bool by_columns = a.weight.shape[2] == 1 || a.weight.stride[2] == 1;
   const int inner = by_columns ? 2 : 1, outer = by_columns ? 1 : 2;
   const std::int64_t rows = a.weight.shape[outer], columns = a.weight.shape[inner];
   const bool flat = a.weight.stride[outer] == columns;
-  ScratchSizes sizes;
-  const auto weight_at = sizes.add<T>(rows * columns);
-  const auto bias_at = sizes.add<T>(a.weight.shape[2]);
-  std::byte* memory = scratch(Scratch::plan, sizes.bytes());
-  T* sum = reinterpret_cast<T*>(memory + weight_at);
-  T* bias_sum = reinterpret_cast<T*>(memory + bias_at);
+  T* sum = reinterpret_cast<T*>(memory);
+  T* bias_sum = sum + rows * columns;
   // A few values at a time, so that their sums stay in the first-level cache.
   const std::int64_t row = flat ? rows * columns : columns;
   const EvenSplit parts(row, kSummedValues);
   parallel_for((flat ? 1 : rows) * parts.parts,
-               static_cast<double>(p_count * rows) * static_cast<double>(columns), a.exec.threads,
-               [&](std::int64_t task) {
+               static_cast<double>(samples.path_count * rows) * static_cast<double>(columns),
+               a.exec.threads, [&](std::int64_t task) {
                  const std::int64_t i = task / parts.parts, begin = parts.begin(task % parts.parts);
                  const std::int64_t count = parts.size(task % parts.parts);
                  const T* w = a.weight.as<const T>() + i * a.weight.stride[outer] + begin;
-                 add_rows(w, a.weight.stride[0], p_count, count, sum + i * columns + begin);
+                 add_rows(w, a.weight.stride[0], samples.paths, samples.path_count, count,
+                          sum + i * columns + begin);
                });
-  if (a.bias) add_rows(a.bias->as<const T>(), a.bias->stride[0], p_count, a.bias->shape[1], bias_sum);
-  const std::int64_t outer_stride = columns;
+  if (a.bias) {
+    add_rows(a.bias->as<const T>(), a.bias->stride[0], samples.paths, samples.path_count,
+             a.bias->shape[1], bias_sum);
+  }
+  TensorView x = a.x, y = a.y;
+  x.data = a.x.as<T>() + samples.first * x.stride[0];
+  y.data = a.y.as<T>() + samples.first * y.stride[0];
+  x.shape[0] = y.shape[0] = samples.count;
   dense_product<Kind>(
-      a.x,
-      {sum, {by_columns ? outer_stride : 1, by_columns ? 1 : outer_stride}, a.bias ? bias_sum : nullptr},
-      a.y, a.exec.threads);
+      x, {sum, {by_columns ? columns : 1, by_columns ? 1 : columns}, a.bias ? bias_sum : nullptr}, y,
+      a.exec.threads);
+}
+
+// All samples alike, with all paths on, or one by one.
+template <class Kind>
+void gated_matmul_by_sums(const GatedMatmulArgs& a, bool all_on) {
+  using T = typename Kind::Value;
+  ScratchSizes sizes;
+  const auto sums_at = sizes.add<T>((a.weight.shape[1] + 1) * a.weight.shape[2]);
+  const auto paths_at = sizes.add<std::int32_t>(a.n_gates);
+  std::byte* memory = scratch(Scratch::plan, sizes.bytes());
+  auto* paths = reinterpret_cast<std::int32_t*>(memory + paths_at);
+  if (all_on) {
+    for (std::int64_t p = 0; p < a.n_gates; ++p) paths[p] = static_cast<std::int32_t>(p);
+    multiply_by_sum<Kind>(a, {0, a.x.shape[0], paths, a.n_gates}, memory + sums_at);
+    return;
+  }
+  const std::int64_t w = words_per_row(a.n_gates);
+  for (std::int64_t n = 0; n < a.x.shape[0]; ++n) {
+    std::int64_t count = 0;
+    for (std::int64_t j = 0; j < w; ++j) {
+      std::uint32_t word = a.words.as<const std::uint32_t>()[n * w + j];
+      for (; word != 0; word &= word - 1) {
+        paths[count++] = static_cast<std::int32_t>(j * kWordBits + __builtin_ctz(word));
+      }
+    }
+    multiply_by_sum<Kind>(a, {n, 1, paths, count}, memory + sums_at);
+  }
 }
 
 template <class Kind>
 void gated_matmul_of(const GatedMatmulArgs& a) {
   using T = typename Kind::Value;
   const double density = density_of(a.words, a.n_gates);
-  if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_all_on<Kind>(a);
   const GatedShape shape{a.x.shape[0], a.n_gates, a.x.shape[1], a.weight.shape[2]};
+  const bool all_on = density >= 1.0;
+  if (a.form == Form::automatic && (all_on || plan_takes_samples_alone(shape))) {
+    return gated_matmul_by_sums<Kind>(a, all_on);
+  }
   const std::int64_t w = words_per_row(a.n_gates);
   ScratchSizes sizes;
   const auto counts_at = sizes.add<std::int64_t>(a.n_gates);
