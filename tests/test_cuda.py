@@ -9,7 +9,7 @@ import torch
 import glai_native as glai
 from conftest import make_mlp
 from executor import SCHEDULES, on_executor
-from glai_native import backend, ops
+from glai_native import backend, gated_products, operands, ops
 from glai_native import reference as ref
 from glai_native.gated_linear import _apply_gates
 from test_gated_linear import check_gradients, check_linear
@@ -209,7 +209,7 @@ def test_compaction(place, arithmetic, density):
     bits[:, 3] = False
     gates = glai.pack_gates(place(bits))
     for splits in (1, 5):
-        with mock.patch.object(ops, "_native", wraps=ops._native) as native:
+        with mock.patch.object(operands, "_native", wraps=operands._native) as native:
             native.plan_cuda_product.side_effect = lambda *_, n=splits: ("compaction", n)
             y = glai.gated_matmul(place(x), gates, place(weight), place(bias))
             dx = glai.gated_matmul_input_grad(place(dy), gates, place(weight))
@@ -402,7 +402,7 @@ def test_the_form_follows_what_is_known_of_the_gates(place):
     there, gates = (place(x), place(weight), place(dy)), glai.pack_gates(place(bits))
 
     def forms():
-        with mock.patch.object(ops, "_native", wraps=ops._native) as native:
+        with mock.patch.object(gated_products, "_native", wraps=gated_products._native) as native:
             leaf = there[0].detach().clone().requires_grad_()
             glai.gated_matmul(leaf, gates, there[1]).backward(there[2])
         calls = native.gated_matmul.call_args, native.gated_matmul_input_grad.call_args

@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import glai_native as glai
-from glai_native import ops
+from glai_native import gated_products
 
 
 def inputs(n=5, p=6, d=4, c=3, dtype=torch.float64):
@@ -53,17 +53,18 @@ def test_only_what_is_asked_for(needed):
 def test_opcheck_forward(with_bias):
     gates, x, weight, bias, _ = inputs()
     arguments = (x, gates.words, gates.n_gates, 0.4, weight, bias if with_bias else None, None, None)
-    torch.library.opcheck(ops._registered_gated_matmul, arguments)
+    torch.library.opcheck(gated_products._registered_gated_matmul, arguments)
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_opcheck_gradients(with_bias):
     gates, x, weight, _, dy = (t.detach() if isinstance(t, torch.Tensor) else t for t in inputs())
     torch.library.opcheck(
-        ops._registered_weight_grad, (x, gates.words, gates.n_gates, 0.4, dy, with_bias, None, None)
+        gated_products._registered_weight_grad,
+        (x, gates.words, gates.n_gates, 0.4, dy, with_bias, None, None),
     )
     torch.library.opcheck(
-        ops._registered_input_grad, (dy, gates.words, gates.n_gates, None, weight, None, None)
+        gated_products._registered_input_grad, (dy, gates.words, gates.n_gates, None, weight, None, None)
     )
 
 

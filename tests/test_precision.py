@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native import ops
+from glai_native import gated_products
 from test_ops import (
     FORMS,
     GRAD_FORMS,
@@ -172,9 +172,9 @@ def test_opcheck(precision):
     common = (gates.words, gates.n_gates, None)
     # The tests of gradients compare the registered op with itself, so that rounding does not show.
     for op, arguments in (
-        (ops._registered_gated_matmul, (x, *common, weight, bias, None, precision)),
-        (ops._registered_weight_grad, (x, *common, dy, True, None, precision)),
-        (ops._registered_input_grad, (dy, *common, weight, None, precision)),
+        (gated_products._registered_gated_matmul, (x, *common, weight, bias, None, precision)),
+        (gated_products._registered_weight_grad, (x, *common, dy, True, None, precision)),
+        (gated_products._registered_input_grad, (dy, *common, weight, None, precision)),
     ):
         torch.library.opcheck(op, arguments)
 

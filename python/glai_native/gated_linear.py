@@ -17,14 +17,14 @@ from torch.compiler import is_compiling
 from glai_native import _native, backend
 from glai_native.backend import execution
 from glai_native.gates import PackedGates
-from glai_native.ops import (
-    _either_unit_stride,
-    _empty,
-    _matrix,
-    _needs_grad,
-    _plain,
-    _require_gates,
-    _unit_stride,
+from glai_native.operands import (
+    all_contiguous,
+    either_unit_stride,
+    needs_grad,
+    new_empty,
+    new_matrix,
+    require_gates,
+    unit_stride,
 )
 
 
@@ -47,10 +47,10 @@ def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None =
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
-    _require_gates("gated_linear", gates)
+    require_gates("gated_linear", gates)
     if is_compiling():
         return _REGISTERED.gated_linear(x, gates.words, gates.n_gates, u, bias)
-    if _needs_grad(x, u, bias):
+    if needs_grad(x, u, bias):
         return _EAGER.gated_linear(x, gates.words, gates.n_gates, u, bias)
     return _gated_linear(x, gates.words, gates.n_gates, u, bias)
 
@@ -59,10 +59,10 @@ def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None =
 
 
 def _gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
-    if not _plain(x, u, bias):
-        x, u = _unit_stride(x), _either_unit_stride(u)
-        bias = None if bias is None else _unit_stride(bias)
-    h = _matrix(x, 0, u, 0)
+    if not all_contiguous(x, u, bias):
+        x, u = unit_stride(x), either_unit_stride(u)
+        bias = None if bias is None else unit_stride(bias)
+    h = new_matrix(x, 0, u, 0)
     tf32 = backend.runs_cuda_kernels(h) and backend.allows_tf32()
     _native.gated_linear(x, words, n_gates, u, bias, h, tf32, *execution(h))
     return h
@@ -70,8 +70,8 @@ def _gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tenso
 
 def _apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
     """``g ⊙ values``, ``[N, P]``; exactly 0 where a gate is off."""
-    values = _unit_stride(values)
-    out = _empty(values, *values.shape)
+    values = unit_stride(values)
+    out = new_empty(values, *values.shape)
     _native.apply_gates(values, words, n_gates, out, *execution(out))
     return out
 

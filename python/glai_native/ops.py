@@ -12,17 +12,24 @@ A call takes the shortest way that is right: a registered op under ``torch.compi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, get_num_threads, is_grad_enabled
+from torch import Tensor
 from torch.compiler import is_compiling
 
 from glai_native import _native, backend
 from glai_native.backend import execution
+from glai_native.gated_products import EAGER, REGISTERED, bare_gated_matmul, bare_input_grad, bare_weight_grad
 from glai_native.gates import GateEstimate, PackedGates, common_structure, words_per_row
+from glai_native.operands import (
+    either_unit_stride,
+    known_density,
+    needs_grad,
+    require_gates,
+    size,
+    unit_stride,
+)
 
 
 def pack_gates(bits: Tensor) -> PackedGates:
@@ -36,7 +43,7 @@ def pack_gates(bits: Tensor) -> PackedGates:
             raise ValueError(f"pack_gates: bits must be bool or real numbers, got {bits.dtype}")
         if bits.dtype not in (torch.bool, torch.float32, torch.float64):
             bits = bits > 0
-        bits = _unit_stride(bits.detach())
+        bits = unit_stride(bits.detach())
         words = bits.new_empty((bits.shape[0], words_per_row(bits.shape[1])), dtype=torch.int32)
         _native.pack_gates(bits, words, *execution(bits))
         return PackedGates._trusted(words, bits.shape[1])
@@ -56,11 +63,11 @@ def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pac
     """
     # What is no tensor is left to the checks, here as in the other ops.
     x, weight = (t.detach() if isinstance(t, Tensor) else t for t in (x, weight))
-    x, weight = _unit_stride(x), _either_unit_stride(weight)
-    bias = _unit_stride(bias.detach()) if isinstance(bias, Tensor) else bias
-    n_gates = _size(weight, 0)
+    x, weight = unit_stride(x), either_unit_stride(weight)
+    bias = unit_stride(bias.detach()) if isinstance(bias, Tensor) else bias
+    n_gates = size(weight, 0)
     like = x if isinstance(x, Tensor) else torch.empty(0)
-    words = like.new_empty((_size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
+    words = like.new_empty((size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
     tf32 = backend.runs_cuda_kernels(words) and backend.allows_tf32()
     _native.selector_gates(x, weight, bias, words, tf32, *execution(words))
     return PackedGates._trusted(words, n_gates)
@@ -161,14 +168,18 @@ def gated_matmul(
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
-    _require_gates("gated_matmul", gates)
+    require_gates("gated_matmul", gates)
     if is_compiling():
-        return _REGISTERED.forward(
-            x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision
+        return REGISTERED.forward(
+            x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
         )
-    if _needs_grad(x, weight, bias):
-        return _EAGER.forward(x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision)
-    return _gated_matmul(x, gates.words, gates.n_gates, _density(gates), weight, bias, form, precision)
+    if needs_grad(x, weight, bias):
+        return EAGER.forward(
+            x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
+        )
+    return bare_gated_matmul(
+        x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
+    )
 
 
 def gated_matmul_weight_grad(
@@ -200,22 +211,22 @@ def gated_matmul_weight_grad(
             needs a gradient itself.
     """
     op = "gated_matmul_weight_grad"
-    _require_gates(op, gates)
+    require_gates(op, gates)
     if out is None:
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if is_compiling():
-            return _REGISTERED.weight_grad(
-                x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision
+            return REGISTERED.weight_grad(
+                x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision
             )[0]
-        if _needs_grad(x, dy):
-            return _EAGER.weight_grad(
-                x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision
+        if needs_grad(x, dy):
+            return EAGER.weight_grad(
+                x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision
             )[0]
-    elif isinstance(out, Tensor) and _needs_grad(x, dy, out):
+    elif isinstance(out, Tensor) and needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
-    return _weight_grad(
-        x, gates.words, gates.n_gates, _density(gates), dy, False, form, precision, out, accumulate
+    return bare_weight_grad(
+        x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision, out, accumulate
     )[0]
 
 
@@ -234,384 +245,11 @@ def gated_matmul_input_grad(
     Returns:
         ``[N, D]``.
     """
-    _require_gates("gated_matmul_input_grad", gates)
+    require_gates("gated_matmul_input_grad", gates)
     if is_compiling():
-        return _REGISTERED.input_grad(
-            dy, gates.words, gates.n_gates, _density(gates), weight, form, precision
+        return REGISTERED.input_grad(
+            dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision
         )
-    if _needs_grad(dy, weight):
-        return _EAGER.input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form, precision)
-    return _input_grad(dy, gates.words, gates.n_gates, _density(gates), weight, form, precision)
-
-
-# --- the bare kernels: layouts made fit, outputs allocated, everything else checked natively ---
-
-
-def _require_gates(op: str, gates: PackedGates) -> None:
-    if not isinstance(gates, PackedGates):
-        raise TypeError(
-            f"{op}: gates must be PackedGates, got {type(gates).__name__}; pack_gates(bits) makes them"
-        )
-
-
-def _density(gates: PackedGates) -> float | None:
-    """What the host knows of it; CUDA products choose their form by it."""
-    if gates.estimate is None:
-        return None
-    density = gates.estimate.density
-    # A graph is compiled anew for each value: few of them, where batches are counted one by one.
-    return round(32 * density) / 32 if is_compiling() else density
-
-
-def _needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
-    try:
-        return is_grad_enabled() and (
-            a.requires_grad or b.requires_grad or (c is not None and c.requires_grad)
-        )
-    except AttributeError:  # no tensor: refused by name in the checks
-        return False
-
-
-def _plain(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
-    """Whether all are contiguous, the common case: one question each instead of four."""
-    try:
-        return a.is_contiguous() and b.is_contiguous() and (c is None or c.is_contiguous())
-    except (AttributeError, RuntimeError):  # no tensor, or no strides
-        return False
-
-
-def _unit_stride(t: Tensor) -> Tensor:
-    """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
-    if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
-        return t.contiguous() if t.layout == torch.strided else t
-    return t
-
-
-def _either_unit_stride(t: Tensor) -> Tensor:
-    """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
-    if isinstance(t, Tensor) and t.ndim > 1 and t.stride(-2) == 1:
-        return t
-    return _unit_stride(t)
-
-
-def _matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
-    """An output beside ``a``, ``[a.shape[rows], b.shape[columns]]``; where there are no such sizes any will do."""
-    try:
-        return a.new_empty(a.shape[rows], b.shape[columns])  # twice as fast as with a tuple
-    except (AttributeError, IndexError):  # no tensor or no matrix: refused by name in the checks
-        return torch.empty(0)
-
-
-def _gated_matmul(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    if not _plain(x, weight, bias):
-        x, weight = _unit_stride(x), _either_unit_stride(weight)
-        bias = None if bias is None else _unit_stride(bias)
-    y = _matrix(x, 0, weight, 2)
-    how = _product_execution("gated_matmul", y, n_gates, _size(x, 1), density, form, precision)
-    _native.gated_matmul(x, words, n_gates, weight, bias, y, *how)
-    return y
-
-
-def _product_execution(
-    op: str,
-    y: Tensor,
-    n_gates: int,
-    depth: int,
-    density: float | None,
-    form: str | None,
-    precision: str | None,
-) -> tuple[str | None, str | None, bool, Tensor | None, int, int]:
-    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream."""
-    if not backend.runs_cuda_kernels(y):
-        return form, precision, False, None, get_num_threads(), 0
-    tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
-    form, splits = _native.plan_cuda_product(
-        op, y, n_gates, depth, tf32 and y.dtype == torch.float32, density, form
-    )
-    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
-    partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
-    return form, precision, tf32, partial, *execution(y)
-
-
-def _cuda_gathered(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
-    """The same for a product that goes path by path: memory for each path's gates, bits over samples."""
-    if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):
-        return False, None
-    return backend.allows_tf32(), words.new_empty((n_gates, words_per_row(words.shape[0])))
-
-
-def _size(t: Tensor, dim: int) -> int:
-    """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
-    return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
-
-
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
-    return like.new_empty(shape) if isinstance(like, Tensor) else torch.empty(shape)
-
-
-def _weight_grad(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    dy: Tensor,
-    with_bias: bool,
-    form: str | None,
-    precision: str | None,
-    out: Tensor | None = None,
-    accumulate: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """``dw`` and, ``with_bias``, ``db [P, C]``; otherwise ``[0, C]``."""
-    if out is None:
-        out = _empty(x, n_gates, _size(x, 1), _size(dy, 1))
-    elif isinstance(out, Tensor) and not out.is_inference():
-        torch.autograd.graph.increment_version(out)
-    db = _empty(dy, n_gates if with_bias else 0, _size(dy, 1))
-    x, dy = _unit_stride(x), _unit_stride(dy)
-    bias_out = db if with_bias else None
-    cuda = _cuda_gathered(words, n_gates)
-    _native.gated_matmul_weight_grad(
-        x, words, n_gates, dy, out, bias_out, accumulate, form, precision, *cuda, *execution(words)
-    )
-    return out, db
-
-
-def _input_grad(
-    dy: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    dx = _matrix(dy, 0, weight, 1)
-    dy, weight = _unit_stride(dy), _either_unit_stride(weight)
-    how = _product_execution("gated_matmul_input_grad", dx, n_gates, _size(dy, 1), density, form, precision)
-    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, *how)
-    return dx
-
-
-# --- gradients: the family is closed, each op's gradient is made of the other two; a forced form is that
-# --- call's alone, its gradients choose theirs; a precision is theirs too ---
-
-
-class _Family(NamedTuple):
-    """The three ops as differentiable calls on plain tensors."""
-
-    forward: Callable[
-        [Tensor, Tensor, int, float | None, Tensor, Tensor | None, str | None, str | None], Tensor
-    ]
-    weight_grad: Callable[
-        [Tensor, Tensor, int, float | None, Tensor, bool, str | None, str | None], tuple[Tensor, Tensor]
-    ]
-    input_grad: Callable[[Tensor, Tensor, int, float | None, Tensor, str | None, str | None], Tensor]
-
-
-def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, weight, _, _, ctx.precision = inputs
-    ctx.save_for_backward(x, words, weight)
-
-
-def _forward_backward(family: _Family, ctx: Any, dy: Tensor) -> Any:
-    x, words, weight = ctx.saved_tensors
-    need_x, _, _, _, need_weight, need_bias, _, _ = ctx.needs_input_grad
-    dx = (
-        family.input_grad(dy, words, ctx.n_gates, ctx.density, weight, None, ctx.precision)
-        if need_x
-        else None
-    )
-    dw = db = None
-    if need_weight or need_bias:
-        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.density, dy, need_bias, None, ctx.precision)
-    return dx, None, None, None, dw if need_weight else None, db if need_bias else None, None, None
-
-
-def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, dy, ctx.with_bias, _, ctx.precision = inputs
-    ctx.save_for_backward(x, words, dy)
-
-
-def _weight_grad_backward(family: _Family, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
-    x, words, dy = ctx.saved_tensors
-    need_x, _, _, _, need_dy, _, _, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, ddw, None, ctx.precision) if need_x else None
-    bias = ddb if ctx.with_bias else None
-    ddy = (
-        family.forward(x, words, ctx.n_gates, ctx.density, ddw, bias, None, ctx.precision)
-        if need_dy
-        else None
-    )
-    return dx, None, None, None, ddy, None, None, None
-
-
-def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    dy, words, ctx.n_gates, ctx.density, weight, _, ctx.precision = inputs
-    ctx.save_for_backward(dy, words, weight)
-
-
-def _input_grad_backward(family: _Family, ctx: Any, ddx: Tensor) -> Any:
-    dy, words, weight = ctx.saved_tensors
-    need_dy, _, _, _, need_weight, _, _ = ctx.needs_input_grad
-    ddy = (
-        family.forward(ddx, words, ctx.n_gates, ctx.density, weight, None, None, ctx.precision)
-        if need_dy
-        else None
-    )
-    dw = (
-        family.weight_grad(ddx, words, ctx.n_gates, ctx.density, dy, False, None, ctx.precision)[0]
-        if need_weight
-        else None
-    )
-    return ddy, None, None, None, dw, None, None
-
-
-class _GatedMatmul(torch.autograd.Function):
-    forward = staticmethod(_gated_matmul)
-    setup_context = staticmethod(_save_forward)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        return _forward_backward(_EAGER, ctx, dy)
-
-
-class _WeightGrad(torch.autograd.Function):
-    setup_context = staticmethod(_save_weight_grad)
-
-    @staticmethod
-    def forward(
-        x: Tensor,
-        words: Tensor,
-        n_gates: int,
-        density: float | None,
-        dy: Tensor,
-        with_bias: bool,
-        form: str | None,
-        precision: str | None,
-    ) -> Any:
-        return _weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
-
-    @staticmethod
-    def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
-        return _weight_grad_backward(_EAGER, ctx, ddw, ddb)
-
-
-class _InputGrad(torch.autograd.Function):
-    forward = staticmethod(_input_grad)
-    setup_context = staticmethod(_save_input_grad)
-
-    @staticmethod
-    def backward(ctx: Any, ddx: Tensor) -> Any:
-        return _input_grad_backward(_EAGER, ctx, ddx)
-
-
-_EAGER = _Family(_GatedMatmul.apply, _WeightGrad.apply, _InputGrad.apply)
-
-
-# --- the same ops registered with torch, for torch.compile and torch.export ---
-
-
-@torch.library.custom_op("glai_native::gated_matmul", mutates_args=())
-def _registered_gated_matmul(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    return _gated_matmul(x, words, n_gates, density, weight, bias, form, precision)
-
-
-@_registered_gated_matmul.register_fake
-def _(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    return x.new_empty((x.shape[0], weight.shape[2]))
-
-
-@torch.library.custom_op("glai_native::gated_matmul_weight_grad", mutates_args=())
-def _registered_weight_grad(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    dy: Tensor,
-    with_bias: bool,
-    form: str | None,
-    precision: str | None,
-) -> tuple[Tensor, Tensor]:
-    return _weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
-
-
-@_registered_weight_grad.register_fake
-def _(
-    x: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    dy: Tensor,
-    with_bias: bool,
-    form: str | None,
-    precision: str | None,
-) -> tuple[Tensor, Tensor]:
-    dw = x.new_empty((n_gates, x.shape[1], dy.shape[1]))
-    return dw, dy.new_empty((n_gates if with_bias else 0, dy.shape[1]))
-
-
-@torch.library.custom_op("glai_native::gated_matmul_input_grad", mutates_args=())
-def _registered_input_grad(
-    dy: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    return _input_grad(dy, words, n_gates, density, weight, form, precision)
-
-
-@_registered_input_grad.register_fake
-def _(
-    dy: Tensor,
-    words: Tensor,
-    n_gates: int,
-    density: float | None,
-    weight: Tensor,
-    form: str | None,
-    precision: str | None,
-) -> Tensor:
-    return dy.new_empty((dy.shape[0], weight.shape[1]))
-
-
-_REGISTERED = _Family(_registered_gated_matmul, _registered_weight_grad, _registered_input_grad)
-
-_registered_gated_matmul.register_autograd(
-    partial(_forward_backward, _REGISTERED), setup_context=_save_forward
-)
-_registered_weight_grad.register_autograd(
-    partial(_weight_grad_backward, _REGISTERED), setup_context=_save_weight_grad
-)
-_registered_input_grad.register_autograd(
-    partial(_input_grad_backward, _REGISTERED), setup_context=_save_input_grad
-)
+    if needs_grad(dy, weight):
+        return EAGER.input_grad(dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision)
+    return bare_input_grad(dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision)

@@ -14,7 +14,7 @@ from torch import Tensor
 from glai_native import _native, backend
 from glai_native.backend import execution
 from glai_native.gates import PackedGates, common_structure
-from glai_native.ops import _cuda_gathered, _empty, _require_gates, _size, _unit_stride
+from glai_native.operands import gathered_execution, new_empty, require_gates, size, unit_stride
 
 CACHE_LINE_BYTES = 64
 
@@ -59,13 +59,13 @@ def path_kernel(
             raise ValueError(f"{op}: layers_b must have the units of layers_a, {units_a}, got {units_b}")
     common_structure(op, [*layers_a, *(layers_b or ())])
     if out is None:
-        out = _empty(xa, _size(xa, 0), _size(xa if xb is None else xb, 0))
+        out = new_empty(xa, size(xa, 0), size(xa if xb is None else xb, 0))
     elif isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     _native.path_kernel(
-        _unit_stride(xa),
+        unit_stride(xa),
         [layer.words for layer in layers_a],
-        None if xb is None else _unit_stride(xb),
+        None if xb is None else unit_stride(xb),
         [layer.words for layer in layers_b or ()],
         [layer.n_gates for layer in layers_a],
         out,
@@ -98,25 +98,25 @@ def path_gram(
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
-    _require_gates("path_gram", gates)
-    n, width = _size(x, 0), _size(x, 1) + 1
+    require_gates("path_gram", gates)
+    n, width = size(x, 0), size(x, 1) + 1
     if out is None:
-        out = _empty(x, gates.n_gates * width, gates.n_gates * width).zero_()
+        out = new_empty(x, gates.n_gates * width, gates.n_gates * width).zero_()
     elif isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     features = _feature_rows(x, n, width)
     weighted = None
     if sample_weight is not None:
-        sample_weight, weighted = _unit_stride(sample_weight), _feature_rows(x, n, width)
+        sample_weight, weighted = unit_stride(sample_weight), _feature_rows(x, n, width)
     _native.path_gram(
-        _unit_stride(x),
+        unit_stride(x),
         gates.words,
         gates.n_gates,
         sample_weight,
         features,
         weighted,
         out,
-        *_cuda_gathered(gates.words, gates.n_gates),
+        *gathered_execution(gates.words, gates.n_gates),
         *execution(features),
     )
     return out
@@ -146,4 +146,4 @@ def _require_layers(op: str, name: str, layers: Sequence[PackedGates]) -> None:
 def _feature_rows(like: Tensor, n: int, width: int) -> Tensor:
     """Workspace ``[n, width]``; rows an odd number of cache lines apart do not collide in the cache."""
     per_line = CACHE_LINE_BYTES // (like.element_size() if isinstance(like, Tensor) else 4)
-    return _empty(like, n, (-(-width // per_line) | 1) * per_line)[:, :width]
+    return new_empty(like, n, (-(-width // per_line) | 1) * per_line)[:, :width]

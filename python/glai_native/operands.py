@@ -1,0 +1,106 @@
+"""What ops are given, made fit for kernels: layouts, sizes, outputs. Everything else is checked natively."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, get_num_threads, is_grad_enabled
+from torch.compiler import is_compiling
+
+from glai_native import _native, backend
+from glai_native.backend import execution
+from glai_native.gates import PackedGates, words_per_row
+
+
+def require_gates(op: str, gates: PackedGates) -> None:
+    """Refuses what are no packed gates."""
+    if not isinstance(gates, PackedGates):
+        raise TypeError(
+            f"{op}: gates must be PackedGates, got {type(gates).__name__}; pack_gates(bits) makes them"
+        )
+
+
+def known_density(gates: PackedGates) -> float | None:
+    """What the host knows of it; CUDA products choose their form by it."""
+    if gates.estimate is None:
+        return None
+    density = gates.estimate.density
+    # A graph is compiled anew for each value: few of them, where batches are counted one by one.
+    return round(32 * density) / 32 if is_compiling() else density
+
+
+def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
+    """Whether a gradient will be asked for."""
+    try:
+        return is_grad_enabled() and (
+            a.requires_grad or b.requires_grad or (c is not None and c.requires_grad)
+        )
+    except AttributeError:  # no tensor: refused by name in the checks
+        return False
+
+
+def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
+    """Whether all are contiguous, the common case: one question each instead of four."""
+    try:
+        return a.is_contiguous() and b.is_contiguous() and (c is None or c.is_contiguous())
+    except (AttributeError, RuntimeError):  # no tensor, or no strides
+        return False
+
+
+def unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
+    if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
+        return t.contiguous() if t.layout == torch.strided else t
+    return t
+
+
+def either_unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
+    if isinstance(t, Tensor) and t.ndim > 1 and t.stride(-2) == 1:
+        return t
+    return unit_stride(t)
+
+
+def size(t: Tensor, dim: int) -> int:
+    """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
+    return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
+
+
+def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
+    """An output beside ``a``, ``[a.shape[rows], b.shape[columns]]``; where there are no such sizes any will do."""
+    try:
+        return a.new_empty(a.shape[rows], b.shape[columns])  # twice as fast as with a tuple
+    except (AttributeError, IndexError):  # no tensor or no matrix: refused by name in the checks
+        return torch.empty(0)
+
+
+def new_empty(like: Tensor, *shape: int) -> Tensor:
+    """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
+    return like.new_empty(shape) if isinstance(like, Tensor) else torch.empty(shape)
+
+
+def product_execution(
+    op: str,
+    y: Tensor,
+    n_gates: int,
+    depth: int,
+    density: float | None,
+    form: str | None,
+    precision: str | None,
+) -> tuple[str | None, str | None, bool, Tensor | None, int, int]:
+    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream."""
+    if not backend.runs_cuda_kernels(y):
+        return form, precision, False, None, get_num_threads(), 0
+    tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
+    form, splits = _native.plan_cuda_product(
+        op, y, n_gates, depth, tf32 and y.dtype == torch.float32, density, form
+    )
+    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
+    partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
+    return form, precision, tf32, partial, *execution(y)
+
+
+def gathered_execution(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
+    """The same for a product that goes path by path: memory for each path's gates, bits over samples."""
+    if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):
+        return False, None
+    return backend.allows_tf32(), words.new_empty((n_gates, words_per_row(words.shape[0])))
