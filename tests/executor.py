@@ -78,7 +78,7 @@ def probe_of(path):
 def on_executor(module):
     """Within, glai's ops take tensors of the CPU to the CUDA kernels on the executor."""
     with ExitStack() as stack:
-        for owner in ("gates", "gated_linear", "ops", "path_matrices"):
+        for owner in ("gates", "gated_linear", "gated_products", "operands", "ops", "path_matrices"):
             # By its module: a function of the same name may stand before it in the package.
             owner = importlib.import_module(f"glai_native.{owner}")
             stack.enter_context(mock.patch.object(owner, "_native", module))
