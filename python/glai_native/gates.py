@@ -219,7 +219,7 @@ def require_unit_gates(
         raise ValueError(f"{owner}: layers must have widths {list(widths)}, got {found}")
     for layer in layers:
         require_structure(owner, layer, structure_id)
-    if len({len(layer) for layer in layers}) != 1:
+    if len(layers) > 1 and len({len(layer) for layer in layers}) != 1:
         raise ValueError(
             f"{owner}: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
         )

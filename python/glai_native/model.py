@@ -101,9 +101,10 @@ class GLAI(nn.Module):
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
-        z = self.selector.project(x)
+        selector = self.selector
+        z = selector.project(x)
         if gates is None:
-            gates = self.selector.path_gates(self.selector.unit_gates_of(z))
+            gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))
 
     def add_outputs(self, k: int, seed: int = 0) -> None:

@@ -46,6 +46,11 @@ def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
         return False
 
 
+def without_history(t: Tensor) -> Tensor:
+    """``t`` detached where that changes anything; what is no tensor is left to the checks."""
+    return t.detach() if isinstance(t, Tensor) and t.requires_grad else t
+
+
 def unit_stride(t: Tensor) -> Tensor:
     """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
     if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:

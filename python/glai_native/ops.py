@@ -29,6 +29,7 @@ from glai_native.operands import (
     require_gates,
     size,
     unit_stride,
+    without_history,
 )
 
 
@@ -61,10 +62,8 @@ def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pac
         weight: ``[H, D]``, as ``nn.Linear`` keeps it.
         bias: ``[H]`` or None.
     """
-    # What is no tensor is left to the checks, here as in the other ops.
-    x, weight = (t.detach() if isinstance(t, Tensor) else t for t in (x, weight))
-    x, weight = unit_stride(x), either_unit_stride(weight)
-    bias = unit_stride(bias.detach()) if isinstance(bias, Tensor) else bias
+    x, weight = unit_stride(without_history(x)), either_unit_stride(without_history(weight))
+    bias = None if bias is None else unit_stride(without_history(bias))
     n_gates = size(weight, 0)
     like = x if isinstance(x, Tensor) else torch.empty(0)
     words = like.new_empty((size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
@@ -85,16 +84,17 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
         )
     if not layers:
         raise ValueError("path_gates: layers must hold the unit bits of at least one hidden layer, got none")
-    if any(not isinstance(layer, PackedGates) for layer in layers):
+    if not all([isinstance(layer, PackedGates) for layer in layers]):
         raise TypeError("path_gates: layers must be a sequence of PackedGates, one per hidden layer")
-    if len({len(layer) for layer in layers}) != 1:
+    if len(layers) > 1 and len({len(layer) for layer in layers}) != 1:
         raise ValueError(
             f"path_gates: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
         )
     n_paths = math.prod(layer.n_gates + 1 for layer in layers)
     if n_paths >= 2**31:
         raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
-    structure_id, estimate = common_structure("path_gates", layers), _path_estimate(layers)
+    structure_id = layers[0].structure_id if len(layers) == 1 else common_structure("path_gates", layers)
+    estimate = _path_estimate(layers)
     first = layers[0].words
     paths = PackedGates._trusted(first.new_ones((len(layers[0]), 1)), 1)
     for layer in reversed(layers):

@@ -148,18 +148,22 @@ class InputProjection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Raw x ``[N, in_features]`` to z ``[N, D]``."""
         require_samples("InputProjection", x, self.in_features)
-        if self.mean is None or self.scale is None:
+        # Attributes of a module and conversions that change nothing are what a call for one sample feels.
+        mean, scale, rotation = (self._buffers[name] for name in ("mean", "scale", "rotation"))
+        if mean is None or scale is None:
             return x
-        if self.rotation is None:
-            return (x - self.mean).mul_(self.scale)
-        dtype = torch.promote_types(x.dtype, self.mean.dtype)
-        rotation = self.rotation.to(dtype)
-        if len(x) <= PROJECT_ROWS or (torch.is_grad_enabled() and x.requires_grad):
-            return (x - self.mean) @ rotation * self.scale
+        if rotation is None:
+            return (x - mean).mul_(scale)
+        dtype = mean.dtype
+        if x.dtype != dtype:
+            dtype = torch.promote_types(x.dtype, dtype)
+            rotation = rotation.to(dtype)
+        if x.shape[0] <= PROJECT_ROWS or (torch.is_grad_enabled() and x.requires_grad):
+            return (x - mean) @ rotation * scale
         z = torch.empty((len(x), self.out_features), dtype=dtype, device=x.device)
         for begin in range(0, len(x), PROJECT_ROWS):
             rows = slice(begin, begin + PROJECT_ROWS)
-            torch.mm(x[rows] - self.mean, rotation, out=z[rows]).mul_(self.scale)
+            torch.mm(x[rows] - mean, rotation, out=z[rows]).mul_(scale)
         return z
 
 

@@ -157,13 +157,19 @@ class PathSelector(nn.Module):
         require_samples("PathSelector", x, self.in_features)
         if x.is_complex():
             raise ValueError(f"PathSelector: x must be real numbers, got {x.dtype}")
-        return cast(Tensor, self.projection(x)).to(self.hidden[0][0].dtype)
+        z, dtype = cast(Tensor, self.projection(x)), self._dtype
+        return z if z.dtype == dtype else z.to(dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the network's weights and of z."""
+        return cast(Tensor, self._buffers["hidden_weight_0"]).dtype
 
     @torch.no_grad()
     def unit_gates_of(self, z: Tensor) -> list[PackedGates]:
         """Unit bits per hidden layer from z ``[N, D]``, the always-on unit excluded."""
         require_samples("PathSelector", z, self.z_features)
-        dtype = self.hidden[0][0].dtype
+        dtype = self._dtype
         if z.dtype != dtype:
             names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
             raise ValueError(f"PathSelector: z must be {names[0]} like the network's weights, got {names[1]}")
@@ -173,7 +179,7 @@ class PathSelector(nn.Module):
         # 16-bit floats.
         fused = z.is_cuda or dtype in FLOATS
         blocks: list[list[PackedGates]] = [[] for _ in self.widths]
-        for rows in z.split(CAPTURE_ROWS) if len(z) > CAPTURE_ROWS else (z,):
+        for rows in z.split(CAPTURE_ROWS) if z.shape[0] > CAPTURE_ROWS else (z,):
             activation = rows
             for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
                 if fused and block is blocks[-1]:
