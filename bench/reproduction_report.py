@@ -1,7 +1,8 @@
-"""Puts the reproduction of the published claims into the README, and draws it.
+"""Writes the reproduction of the published claims as a page beside its results, and the heart of it into the README.
 
-Between the README's markers it writes every claim's tables and its line, reproduced, partly or not; beside the results
-it draws what a claim has pictures of. All figures are those of the results.
+The page holds every claim's tables and its lines, reproduced, partly or not; between the README's markers go the lines
+and each claim's first table. Beside the results it draws what a claim has pictures of. All figures are those of the
+results.
 
 python bench/reproduce.py && python bench/reproduction_report.py
 python bench/reproduction_report.py --results quick.json --readme README.md --plots bench/results
@@ -54,10 +55,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     report = json.loads(arguments.results.read_text())
     folder = arguments.plots or arguments.results.parent
+    page = folder / f"{arguments.results.stem}.md"
     text = arguments.readme.read_text()
-    body = "\n".join(markdown(report, arguments.results.stem, folder, arguments.readme.parent))
-    arguments.readme.write_text(with_report(text, body, MARKER, str(arguments.readme)))
-    print(f"Written: {arguments.readme}")
+    lines = list(markdown(report, arguments.results.stem, folder, arguments.readme.parent))
+    whole = "\n".join(lines)
+    link = os.path.relpath(page, arguments.readme.parent)
+    summary = f"{heart(whole)}\n\nAll tables: [{link}]({link})."
+    arguments.readme.write_text(with_report(text, summary, MARKER, str(arguments.readme)))
+    # Pictures lie beside the page.
+    lines = list(markdown(report, arguments.results.stem, folder, folder))
+    page.write_text("# The published claims, repeated\n\n" + "\n".join(lines) + "\n")
+    print(f"Written: {arguments.readme}, {page}")
+
+
+def heart(report: str) -> str:
+    """Of each claim its first table, its lines (bold at their beginning) and its pictures; and what failed."""
+    parts = []
+    for section in report.split("\n### "):
+        head, *blocks = section.split("\n\n")
+        tables = [block for block in blocks if block.startswith("|")][:1]
+        told = [block for block in blocks if block.startswith(("**", "!", "Failed", "- "))]
+        parts.append("\n\n".join([head, *tables, *told]))
+    return "\n\n### ".join(part.strip() for part in parts)
 
 
 def markdown(report: dict[str, Any], stem: str, folder: Path, beside: Path) -> Iterator[str]:

@@ -101,11 +101,17 @@ def test_a_report_of_digits(bench, tmp_path):
     for line in (
         "**Structure settles before the weights: ",
         "**No loss of accuracy: ",
-        "Trained gates against random ones",
-        "output directions, dual, 1x; output directions, dual, 2x",
         "![No loss of accuracy](reproduction-accuracy.png)",
+        "All tables: [reproduction.md](reproduction.md).",
     ):
         assert line in text
+    page = (tmp_path / "reproduction.md").read_text()
+    for line in (
+        "Trained gates against random ones",
+        "output directions, dual, 1x; output directions, dual, 2x",
+    ):
+        assert line in page
+        assert line not in text
     assert (tmp_path / "reproduction-settling.png").stat().st_size > 1000
 
 
