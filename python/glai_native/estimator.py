@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,6 @@ class PathEstimator(nn.Module):
         samples_seen: int64 scalar, how many samples it was trained on (what merging weighs by).
         on_counts: int64 ``[P, C]``, in how many of those samples of class c path p was on.
         provenance: how the weights came about, where a solver or a merge made them: values that JSON can hold.
-        class_labels: what the data call class 0, 1, ...; None where outputs have no names. Kept with the weights, so
-            that data which come later, or hold some of the classes, are numbered alike.
     """
 
     weight: nn.Parameter
@@ -71,7 +70,6 @@ class PathEstimator(nn.Module):
     samples_seen: Tensor
     on_counts: Tensor
     provenance: dict[str, Any]
-    class_labels: list[int | float | str] | None
 
     def __init__(
         self,
@@ -150,6 +148,31 @@ class PathEstimator(nn.Module):
     def directions_id(self) -> str | None:
         """SHA-256 of V as float64; None for full paths. Computed when asked."""
         return None if self.directions is None else directions_id(self.directions)
+
+    @property
+    def class_labels(self) -> list[int | float | str] | None:
+        """What the data call class 0, 1, ...; None where outputs have no names.
+
+        Kept with the weights, so that data which come later, or hold some of the classes, are numbered alike.
+
+        Raises:
+            ValueError: set to what are not C ints, floats or texts, which a file can hold.
+        """
+        return None if self._class_labels is None else list(self._class_labels)
+
+    @class_labels.setter
+    def class_labels(self, labels: Sequence[int | float | str] | None) -> None:
+        if labels is not None:
+            kinds = sorted(
+                {type(label).__name__ for label in labels if not isinstance(label, (int, float, str))}
+            )
+            if len(labels) != self.out_features or kinds:
+                found = f"{len(labels)} labels" if not kinds else f"labels of type {', '.join(kinds)}"
+                raise ValueError(
+                    f"PathEstimator: class_labels must be C={self.out_features} ints, floats or texts, got {found}"
+                )
+            labels = tuple(labels)
+        self._class_labels = labels
 
     @property
     def trained_parameters(self) -> int:

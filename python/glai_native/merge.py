@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -124,7 +123,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
             average += estimator.get_parameter(name).double() * share
         parameter.copy_(average)
     merged.samples_seen.fill_(total)
-    merged.class_labels = copy(first.class_labels)
+    merged.class_labels = first.class_labels
     merged.provenance = _provenance(method, names, seen)
     return merged
 
@@ -157,7 +156,7 @@ def _merge_statistics(
         l2 = share * total.mean_diagonal
     first = estimators[0]
     estimator = total.solve(l2, first.directions, dtype=first.dtype, progress=progress)
-    estimator.class_labels = copy(first.class_labels)
+    estimator.class_labels = first.class_labels
     estimator.provenance |= _provenance("statistics", names, seen)
     return GLAI(models[0].selector, estimator, total)
 
