@@ -41,3 +41,53 @@ def test_labels_that_no_file_can_hold(model, labels):
     with pytest.raises(ValueError, match="class_labels must be C=3 ints, floats or texts, got "):
         model.estimator.class_labels = labels
     assert model.estimator.class_labels == LABELS
+
+
+def state(model):
+    """All that a file of the model would hold."""
+    sums = None if model.statistics is None else model.statistics.to_bytes()
+    return model.estimator.to_bytes(), sums
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("new_classes", [False, True])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"increment": True, "l2": -1.0}, ValueError),
+        ({"increment": True, "l2": "loo"}, ValueError),
+        ({"solver": "sgd", "on_epoch": interrupt}, KeyboardInterrupt),
+        ({"solver": "sgd", "increment": True, "on_epoch": interrupt}, KeyboardInterrupt),
+        ({"solver": "sgd", "learning_rate": -1.0}, ValueError),
+        ({"solver": "statistics", "l2": -1.0}, ValueError),
+        ({"solver": "dual", "l2": -1.0}, ValueError),
+    ],
+)
+def test_a_failed_retraining_leaves_the_model_as_it_was(model, data, options, error, new_classes):
+    x, y = data
+    weight, before = model.estimator.weight, state(model)
+    with pytest.raises(error):
+        model.retrain(x[:90], y[:90] + int(new_classes), progress=False, **options)
+    assert state(model) == before
+    assert model.estimator.weight is weight
+    assert model.estimator.class_labels == LABELS
+
+
+def test_a_failed_fit_leaves_the_model_as_it_was(model, data):
+    before = state(model)
+    with pytest.raises(KeyboardInterrupt):
+        glai.fit(model, *data, solver="sgd", on_epoch=interrupt, progress=False)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("increment", [False, True])
+@pytest.mark.parametrize("shape", [(240, 3), (240, 1), (240,)])
+def test_values_add_no_outputs(selector, data, increment, shape):
+    values = torch.randn(240, 2, dtype=torch.float64)
+    model = glai.fit(selector, data[0], values, solver="statistics", progress=False).model
+    with pytest.raises(ValueError, match=r"y must be values \[N=240, C=2\]"):
+        model.retrain(data[0], torch.zeros(shape), increment=increment, progress=False)
+    assert model.estimator.out_features == 2

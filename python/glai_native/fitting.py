@@ -19,7 +19,7 @@ from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates
 from glai_native.kernel_ridge import cholesky_bytes
 from glai_native.memory import free_memory
-from glai_native.model import GLAI
+from glai_native.model import GLAI, whole_or_unchanged
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.ranks import Ranks
 from glai_native.sgd import SgdEpoch
@@ -107,6 +107,7 @@ def fit(
 
     Raises:
         ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.
+            Whatever fails, or is interrupted, leaves a :class:`GLAI` as it was.
     """
     if solver not in SOLVERS:
         raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
@@ -146,7 +147,8 @@ def fit(
         model = _new_model(model, data.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
     require_options(solver, options)
-    solved = SOLVE[solver](model, data, train, held_out, seed, progress, options, process_group)
+    with whole_or_unchanged(model):
+        solved = SOLVE[solver](model, data, train, held_out, seed, progress, options, process_group)
     seconds[solver] = time.perf_counter() - started
     result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
     if held_out is not None:

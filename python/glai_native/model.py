@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
@@ -172,6 +175,40 @@ class GLAI(nn.Module):
         if (folder / STATISTICS_FILE).exists():
             model._statistics_file = folder / STATISTICS_FILE
         return model
+
+
+class ModelState:
+    """A model as it is now, to which it is put back where its training fails.
+
+    Statistics are kept as they are, without a copy: nothing may add to them in place meanwhile.
+    """
+
+    def __init__(self, model: GLAI) -> None:
+        self._model, estimator = model, model.estimator
+        tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
+        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
+        self._provenance, self._labels = estimator.provenance, estimator.class_labels
+        self._statistics = model._statistics, model._statistics_file
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts the model back; parameters and buffers are the same tensors again, whatever took their place."""
+        estimator = self._model.estimator
+        for name, (tensor, values) in self._tensors.items():
+            setattr(estimator, name, tensor.copy_(values))
+        estimator.provenance, estimator.class_labels = self._provenance, self._labels
+        self._model._statistics, self._model._statistics_file = self._statistics
+
+
+@contextmanager
+def whole_or_unchanged(model: GLAI) -> Iterator[None]:
+    """A training within, which fails or is interrupted, leaves the model as it was."""
+    before = ModelState(model)
+    try:
+        yield
+    except BaseException:
+        before.restore()
+        raise
 
 
 def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
+from glai_native.directions import extend_directions
 from glai_native.fitting import FitResult, announce, count_outputs, fit
 from glai_native.gates import PackedGates
-from glai_native.model import GLAI
+from glai_native.model import GLAI, ModelState, whole_or_unchanged
 from glai_native.ranks import Ranks
 from glai_native.solvers import Samples, require_options, take_over
+from glai_native.statistics import PathStatistics
 
 
 def retrain(
@@ -55,67 +58,90 @@ def retrain(
     Returns:
         A :class:`FitResult`; an exact increment is not scored, no sample is held out.
 
+    What fails, or is interrupted, leaves the model as it was.
+
     Raises:
         ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
             fit the model.
     """
     progress = progress and Ranks("retrain", process_group).is_first
-    known = model.estimator.out_features
-    samples = Samples.read(
-        model.selector, x, y, gates, sample_weight, max(known, count_outputs(model.selector, y))
-    )
+    known = n_outputs = model.estimator.out_features
+    if not isinstance(y, Tensor) or not y.is_floating_point():
+        n_outputs = max(known, count_outputs(model.selector, y))
+    samples = Samples.read(model.selector, x, y, gates, sample_weight, n_outputs)
     if increment and solver in ("auto", "statistics"):
         return announce(_add(model, samples, seed, progress, options), progress)
     if increment and solver != "sgd":
         raise ValueError(f"retrain: an increment's solver must be 'statistics' or 'sgd', got {solver!r}")
-    if samples.n_outputs > known:
-        model.add_outputs(samples.n_outputs - known, seed)
-    if not increment:
-        model.estimator.samples_seen.zero_()
-        model.estimator.on_counts.zero_()
-    return fit(
-        model,
-        x,
-        y,
-        samples.gates,
-        solver,
-        sample_weight=sample_weight,
-        seed=seed,
-        progress=progress,
-        process_group=process_group,
-        **options,
-    )
+    before = ModelState(model)
+    try:
+        model.statistics = None  # of the weights that are replaced
+        if samples.n_outputs > known:
+            model.add_outputs(samples.n_outputs - known, seed)
+        if not increment:
+            model.estimator.samples_seen.zero_()
+            model.estimator.on_counts.zero_()
+        result = fit(
+            model,
+            x,
+            y,
+            samples.gates,
+            solver,
+            sample_weight=sample_weight,
+            seed=seed,
+            progress=progress,
+            process_group=process_group,
+            **options,
+        )
+    except BaseException:
+        before.restore()
+        raise
+    if result.model is not model:  # the dual, whose weights do not fit in memory
+        before.restore()
+    return result
 
 
 def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict[str, Any]) -> FitResult:
     """The samples join the statistics, which are solved again."""
-    statistics = model.statistics
-    if statistics is None:
-        raise ValueError(
-            "retrain: an increment needs the model's statistics, which it does not have; train it with "
-            "solver='statistics', or pass solver='sgd', which trains on the new samples alone and forgets"
-        )
     require_options("statistics", options)
     started = time.perf_counter()
-    if samples.n_outputs > statistics.out_features:
-        model.add_outputs(samples.n_outputs - statistics.out_features, seed)
-    part = samples.z, samples.gates, samples.y, samples.weight
-    statistics.update(*part)
-    solved = model.estimator.provenance
+    added = samples.n_outputs - model.estimator.out_features
+    statistics = _joined(model, samples)
+    solved, directions = model.estimator.provenance, model.estimator.directions
+    if added and directions is not None:
+        directions = extend_directions(directions, added, seed)
     share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
     solve: dict[str, Any] = {
         "l2": "gcv" if share is None else share * statistics.mean_diagonal,
-        "directions": model.estimator.directions,
+        "directions": directions,
         "progress": progress,
     }
-    try:
-        estimator = statistics.solve(**(solve | options))
-    except BaseException:
-        statistics.downdate(*part)
-        raise
-    take_over(model, estimator)
+    estimator = statistics.solve(**(solve | options))
+    with whole_or_unchanged(model):
+        model.statistics = None
+        if added:
+            model.add_outputs(added, seed)
+        take_over(model, estimator)
+        model.statistics = statistics
     reason = (
         f"statistics: {len(samples):,} samples joined {statistics.n_samples - len(samples):,}, none is forgotten; "
         f"l2 = {estimator.provenance['l2']:.4g}"
     )
     return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
+
+
+def _joined(model: GLAI, samples: Samples) -> PathStatistics:
+    """The sums of what the model has seen and of the samples; those of the model stay as they are."""
+    before = model.read_statistics()
+    if before is None:
+        raise ValueError(
+            "retrain: an increment needs the model's statistics, which it does not have; train it with "
+            "solver='statistics', or pass solver='sgd', which trains on the new samples alone and forgets"
+        )
+    sizes = before.n_paths, before.in_features, samples.n_outputs
+    statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
+    statistics.update(samples.z, samples.gates, samples.y, samples.weight)
+    before = copy(before)  # the same gram: added outputs are tensors of their own
+    if samples.n_outputs > before.out_features:
+        before.add_outputs(samples.n_outputs - before.out_features)
+    return statistics.merge(before)
