@@ -91,3 +91,23 @@ def test_values_add_no_outputs(selector, data, increment, shape):
     with pytest.raises(ValueError, match=r"y must be values \[N=240, C=2\]"):
         model.retrain(data[0], torch.zeros(shape), increment=increment, progress=False)
     assert model.estimator.out_features == 2
+
+
+def test_files_of_two_states(model, data, tmp_path, monkeypatch):
+    """A kill between the renames of estimator and statistics, or another process's save into the same folder."""
+    x, y = data
+    monkeypatch.chdir(tmp_path)
+    model.save("a")
+    before, later = glai.GLAI.load("a"), glai.GLAI.load("a")
+    monkeypatch.chdir("/")  # what is read later is found
+    later.retrain(x[:9], y[:9], increment=True, progress=False)
+    later.save(tmp_path / "a")
+    for mixed in (before, glai.GLAI.load(tmp_path / "a")):
+        if mixed is not before:
+            mixed.estimator.load_state_dict(before.estimator.state_dict())
+        with pytest.raises(ValueError, match=r"its 249 samples must be those .* has seen 240"):
+            mixed.retrain(x[:9], y[:9], increment=True, progress=False)
+        with pytest.raises(ValueError, match="its 249 samples must be those"):
+            glai.merge([mixed, mixed], "statistics", progress=False)
+    assert int(before.estimator.samples_seen) == 240
+    assert glai.GLAI.load(tmp_path / "a").statistics.n_samples == 249

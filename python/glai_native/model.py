@@ -70,7 +70,8 @@ class GLAI(nn.Module):
         """The sums that the estimator was solved from, or None; a loaded model's are read when first asked for.
 
         Raises:
-            ValueError: the model's statistics file is damaged or of another structure.
+            ValueError: the model's statistics file is damaged, of another structure, or of other samples than the
+                estimator: a kill between two renames, or a folder that was written to since.
         """
         if self._statistics_file is not None:
             self.statistics = self.read_statistics()
@@ -100,7 +101,15 @@ class GLAI(nn.Module):
         """
         if self._statistics_file is None:
             return self._statistics
-        return PathStatistics.load(self._statistics_file, self.structure_id)
+        statistics = PathStatistics.load(self._statistics_file, self.structure_id)
+        seen, on = int(self.estimator.samples_seen), self.estimator.on_counts.cpu()
+        if statistics.n_samples != seen or not torch.equal(statistics.on_counts, on):
+            raise ValueError(
+                f"{self._statistics_file}: its {statistics.n_samples:,} samples must be those that the estimator was "
+                f"solved from, which has seen {seen:,}, or others: one file was written without the other, "
+                "or the estimator trained since; train it again, or set statistics to None"
+            )
+        return statistics
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
@@ -173,7 +182,7 @@ class GLAI(nn.Module):
             raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
         model = cls(selector, estimator)
         if (folder / STATISTICS_FILE).exists():
-            model._statistics_file = folder / STATISTICS_FILE
+            model._statistics_file = (folder / STATISTICS_FILE).absolute()
         return model
 
 
