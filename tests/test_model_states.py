@@ -111,3 +111,23 @@ def test_files_of_two_states(model, data, tmp_path, monkeypatch):
             glai.merge([mixed, mixed], "statistics", progress=False)
     assert int(before.estimator.samples_seen) == 240
     assert glai.GLAI.load(tmp_path / "a").statistics.n_samples == 249
+
+
+@pytest.mark.parametrize("with_directions", [False, True])
+def test_a_stream_trains_the_model_in_place(selector, data, with_directions):
+    x, y = data
+    directions = glai.output_directions(selector, 3) if with_directions else None
+    model = glai.GLAI(selector, glai.PathEstimator(7, 4, 3, directions, dtype=torch.float64))
+    model.estimator.class_labels = LABELS
+    assert glai.fit(model, [(x, y)], l2=0.1, progress=False).model is model
+    assert model.estimator.class_labels == LABELS
+    expected = model.statistics.solve(0.1, directions)
+    assert torch.equal(expected(selector.project(x), selector.gates(x)), model(x))
+    chunks = [(x[part], y[part] + extra) for part, extra in ((slice(0, 99), 0), (slice(99, None), 1))]
+    glai.fit(model, chunks, l2=0.1, progress=False)  # the second brings a class
+    sizes = model.estimator.out_features, model.statistics.out_features, int(model.estimator.samples_seen)
+    assert sizes == (4, 4, 240)
+    before = state(model)
+    with pytest.raises(ValueError, match=r"y must be values \[N=240, C=4\]"):
+        glai.fit(model, [(x, torch.zeros(240, 5))], progress=False)
+    assert state(model) == before

@@ -23,7 +23,15 @@ from glai_native.model import GLAI, whole_or_unchanged
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.ranks import Ranks
 from glai_native.sgd import SgdEpoch
-from glai_native.solvers import SOLVE, Samples, require_options, sample_scores, solve_linear
+from glai_native.solvers import (
+    SOLVE,
+    Samples,
+    require_options,
+    sample_scores,
+    solve_linear,
+    take_over_solution,
+    wider_directions,
+)
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
 from glai_native.training import epoch_progress
@@ -125,7 +133,7 @@ def fit(
             raise ValueError("fit: y must be given with x as one tensor, got None")
         if solver not in ("auto", "statistics"):
             raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
-        return announce(_fit_chunks(model, x, progress, options), progress)
+        return announce(_fit_chunks(model, x, seed, progress, options), progress)
     if not isinstance(x, Tensor):
         raise TypeError(
             f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
@@ -225,20 +233,30 @@ def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) ->
 def _fit_chunks(
     model: GLAI | PathSelector,
     chunks: Iterable[tuple[Tensor, Tensor]],
+    seed: int,
     progress: bool,
     options: dict[str, Any],
 ) -> FitResult:
     """Statistics of a stream; class indices not seen before add outputs."""
     selector = model if isinstance(model, PathSelector) else model.selector
     statistics: PathStatistics | None = None
+    known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
         for x, y in bar.track(chunks, description="statistics"):
-            n_outputs = max(count_outputs(selector, y), 0 if statistics is None else statistics.out_features)
+            n_outputs = count_outputs(selector, y)
+            known = known if statistics is None else statistics.out_features
+            if known:  # only classes may come later
+                values = isinstance(y, Tensor) and y.is_floating_point()
+                n_outputs = known if values else max(known, n_outputs)
             samples = Samples.read(selector, x, y, None, None, n_outputs)
             if statistics is None:
                 statistics = PathStatistics(
-                    selector.n_paths, selector.z_features, n_outputs, structure_id=selector.structure_id
+                    selector.n_paths,
+                    selector.z_features,
+                    n_outputs,
+                    structure_id=selector.structure_id,
+                    device=samples.z.device,
                 )
             if n_outputs > statistics.out_features:
                 statistics.add_outputs(n_outputs - statistics.out_features)
@@ -246,10 +264,16 @@ def _fit_chunks(
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}
+    if isinstance(model, GLAI):
+        solve["directions"] = wider_directions(model, statistics.out_features, seed)
     estimator = statistics.solve(**(solve | options))
+    if isinstance(model, GLAI):
+        take_over_solution(model, statistics, estimator, seed)
+    else:
+        model = GLAI(selector, estimator, statistics)
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
-    return FitResult(GLAI(selector, estimator, statistics), "statistics", reason, seconds=seconds)
+    return FitResult(model, "statistics", reason, seconds=seconds)
 
 
 def _standard_error(scores: Tensor, classes: bool) -> float:

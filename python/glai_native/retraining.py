@@ -9,12 +9,11 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from glai_native.directions import extend_directions
 from glai_native.fitting import FitResult, announce, count_outputs, fit
 from glai_native.gates import PackedGates
-from glai_native.model import GLAI, ModelState, whole_or_unchanged
+from glai_native.model import GLAI, ModelState
 from glai_native.ranks import Ranks
-from glai_native.solvers import Samples, require_options, take_over
+from glai_native.solvers import Samples, require_options, take_over_solution, wider_directions
 from glai_native.statistics import PathStatistics
 
 
@@ -105,24 +104,16 @@ def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict
     """The samples join the statistics, which are solved again."""
     require_options("statistics", options)
     started = time.perf_counter()
-    added = samples.n_outputs - model.estimator.out_features
     statistics = _joined(model, samples)
-    solved, directions = model.estimator.provenance, model.estimator.directions
-    if added and directions is not None:
-        directions = extend_directions(directions, added, seed)
+    solved = model.estimator.provenance
     share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
     solve: dict[str, Any] = {
         "l2": "gcv" if share is None else share * statistics.mean_diagonal,
-        "directions": directions,
+        "directions": wider_directions(model, samples.n_outputs, seed),
         "progress": progress,
     }
     estimator = statistics.solve(**(solve | options))
-    with whole_or_unchanged(model):
-        model.statistics = None
-        if added:
-            model.add_outputs(added, seed)
-        take_over(model, estimator)
-        model.statistics = statistics
+    take_over_solution(model, statistics, estimator, seed)
     reason = (
         f"statistics: {len(samples):,} samples joined {statistics.n_samples - len(samples):,}, none is forgotten; "
         f"l2 = {estimator.provenance['l2']:.4g}"

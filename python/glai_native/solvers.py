@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from glai_native.directions import extend_directions
 from glai_native.distributed import all_reduce
 from glai_native.estimator import PathEstimator
 from glai_native.gates import PackedGates, require_structure
-from glai_native.model import GLAI
+from glai_native.model import GLAI, whole_or_unchanged
 from glai_native.ops import pack_gates
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.ranks import Ranks
@@ -254,6 +255,23 @@ def take_over(model: GLAI, estimator: PathEstimator) -> None:
     """The model's estimator, in place, becomes ``estimator``, whatever its dtype."""
     model.estimator.load_state_dict(estimator.state_dict())
     model.estimator.provenance = estimator.provenance
+
+
+def wider_directions(model: GLAI, n_outputs: int, seed: int) -> Tensor | None:
+    """V ``[P, n_outputs]`` as the model has it once outputs were added; None for full paths."""
+    directions, added = model.estimator.directions, n_outputs - model.estimator.out_features
+    return directions if directions is None or not added else extend_directions(directions, added, seed)
+
+
+def take_over_solution(model: GLAI, statistics: PathStatistics, estimator: PathEstimator, seed: int) -> None:
+    """The model gets statistics and the estimator that they were solved for, and the outputs that it lacks."""
+    added = estimator.out_features - model.estimator.out_features
+    with whole_or_unchanged(model):
+        model.statistics = None
+        if added:
+            model.add_outputs(added, seed)
+        take_over(model, estimator)
+        model.statistics = statistics
 
 
 def _record(model: GLAI, samples: Samples) -> None:
