@@ -50,7 +50,8 @@ def test_nothing_held_out_is_null(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"y": np.linspace(0, 1, 240)}, "y must be class labels, got numbers like 0"),
+        ({"y": np.linspace(0, 1, 240)}, "y must be class labels, got numbers like 0.00418"),
+        ({"y": np.array([b"a", b"b"] * 120)}, "y must be class labels, numbers or text, got |S1"),
         ({"x": np.zeros((200, 5))}, "x and y must be as long, at least 4 samples, got 200 and 240"),
         ({"y": np.zeros(240)}, "at least 2 classes"),
         ({"y": np.array([None] * 240)}, "text labels want a str dtype"),

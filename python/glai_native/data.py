@@ -124,8 +124,12 @@ def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
         )
     for name in ("y", "y_train", "y_test"):
         labels = arrays.get(name)
-        if labels is not None and labels.dtype.kind == "f" and (labels != labels.round()).any():
-            raise ValueError(f"{path}: {name} must be class labels, got numbers like {labels.flat[0]:g}")
+        if labels is None:
+            continue
+        if labels.dtype.kind not in "biufU":
+            raise ValueError(f"{path}: {name} must be class labels, numbers or text, got {labels.dtype}")
+        if labels.dtype.kind == "f" and (broken := labels[labels != labels.round()]).size:
+            raise ValueError(f"{path}: {name} must be class labels, got numbers like {broken.flat[0]:g}")
     if set(parts) <= arrays.keys():
         return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
     try:
