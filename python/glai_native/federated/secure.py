@@ -4,8 +4,9 @@ Flower 1.41 has the protocol for its older strategies only. :class:`SecureGrid` 
 that asks parties for sums: what comes back is who took part, and one total.
 
 SecAgg+ adds integers: each value, clipped to ±clip, is rounded at random to one of 2^22 levels. Each party so adds an
-error of up to ``clip / 2^21`` to each sum: the result is no longer exact. Who took part, under which name, and the
-names and shapes of what was sent stay visible, and a single party's sums cannot be checked before they are added.
+error of up to ``clip / 2^21`` to each sum: the result is no longer exact. Counts are sent as multiples of that step and
+add up exactly. Who took part, under which name, and the names and shapes of what was sent stay visible, and a single
+party's sums cannot be checked before they are added.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ from glai_native.federated.messages import CONFIG, STATED, SUMS, from_arrays, to
 ACTION, CLIP = "secure_action", "secure_clip"
 # Of a party's key shares, how many reveal its mask when it drops out.
 THRESHOLD = 0.5
-# 2^22 levels each, added modulo 2^32.
-MOST_PARTIES = 1023
+# 2^22 levels each, half of them above zero, added modulo 2^32.
+MOST_PARTIES, LEVELS = 1023, 1 << 21
 
 Answer = Callable[[Message, Context], Message]
 
@@ -60,14 +61,19 @@ def as_fit_result(reply: Message, clip: float) -> Message:
     Raises:
         ValueError: a value would be clipped.
     """
-    sums = {name: t.double() for name, t in from_arrays(reply.content.array_records[SUMS]).items()}
+    tensors = from_arrays(reply.content.array_records[SUMS])
+    sums = {
+        name: t.double() if t.is_floating_point() else t.double() * (clip / LEVELS)
+        for name, t in tensors.items()
+    }
+    if any(not t.is_floating_point() and bool((t > LEVELS).any()) for t in tensors.values()):
+        raise ValueError(f"federate: secure aggregation counts up to {LEVELS:,} samples of a party, got more")
     largest = max((float(t.abs().max()) for t in sums.values() if t.numel()), default=0.0)
     if not largest <= clip:
         raise ValueError(
             f"federate: sums must be within ±{clip:g} for secure aggregation, got {largest:.3g}; raise secure-clip"
         )
-    kinds = {name: str(t.dtype) for name, t in from_arrays(reply.content.array_records[SUMS]).items()}
-    layout = json.dumps([[name, kinds[name], list(t.shape)] for name, t in sums.items()])
+    layout = json.dumps([[name, str(t.dtype), list(t.shape)] for name, t in tensors.items()])
     stated = reply.content.config_records.get(STATED, {})
     metrics = {"layout": layout, "structure_id": str(stated.get("structure_id", ""))}
     arrays = ndarrays_to_parameters([t.reshape(-1).numpy() for t in sums.values()])
@@ -105,7 +111,8 @@ class SecureGrid:
                 f"federate: secure aggregation adds up {MOST_PARTIES} clients in a round at most, got {len(messages)}; "
                 "lower fraction"
             )
-        sums = _SecureSum({message.metadata.dst_node_id: self._secured(message) for message in messages})
+        contents = {message.metadata.dst_node_id: self._secured(message) for message in messages}
+        sums = _SecureSum(contents, self._clip / LEVELS)
         context = LegacyContext(self._context, strategy=sums)
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
@@ -142,8 +149,8 @@ class _Listener:
 class _SecureSum:
     """What the workflow takes for a strategy: whom to ask, and where the average goes."""
 
-    def __init__(self, contents: dict[int, RecordDict]) -> None:
-        self.contents = contents
+    def __init__(self, contents: dict[int, RecordDict], step: float) -> None:
+        self.contents, self._step = contents, step
         self._stated: dict[int, Mapping[str, Any]] = {}
         self._total: list[np.ndarray[Any, Any]] = []
 
@@ -170,7 +177,7 @@ class _SecureSum:
         for (name, kind, shape), array in zip(json.loads(str(stated["layout"])), self._total, strict=True):
             values = torch.from_numpy(array if first else np.zeros_like(array)).reshape(shape)
             integer = kind == "torch.int64"
-            tensors[name] = values.round().clamp(min=0).long() if integer else values
+            tensors[name] = (values / self._step).round().clamp(min=0).long() if integer else values
         records = {SUMS: to_arrays(tensors), STATED: ConfigRecord({"structure_id": stated["structure_id"]})}
         return [Message(RecordDict(records), reply_to=message)]
 
