@@ -380,6 +380,24 @@ def test_secure_aggregation(parties, method):
     assert not uploads
 
 
+def test_secure_aggregation_counts_exactly(parties):
+    """However coarse the sums are; with directions the last path's counts must be those of the samples."""
+    settings = settings_of(
+        structure="server", rounds=1, secure=True, secure_clip=1e8, directions=True, l2="1e5"
+    )
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    progress = server.run(LocalGrid(parties), context, Plan(settings, server_samples=union(parties)))
+    assert progress.rounds[0].replied == 3
+    assert progress.statistics.n_samples == len(union(parties)[0])
+    assert torch.equal(progress.statistics.on_counts, statistics_of(progress.selector, parties).on_counts)
+
+
+def test_a_structure_states_who_made_it(parties):
+    grid = LocalGrid(parties)
+    grid.lost = {"b"}
+    assert "over 2 clients" in federate(grid, Plan(settings_of(structure="random"))).stated["origin"]
+
+
 def test_secure_aggregation_refuses(parties):
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     settings = settings_of(structure="server", rounds=1, secure=True, secure_clip=1.0)
@@ -437,11 +455,20 @@ def test_a_partys_own_file(tmp_path):
     party = client.party_of(context)
     assert (party.name, list(party.x.shape), party.y.dtype) == ("clinic", [5, 6], torch.int64)
     np.savez(tmp_path / "b.npz", x=np.ones((5, 2)), y=np.ones(5))
-    with pytest.raises(ValueError, match="y class indices, got y of float64"):
+    with pytest.raises(ValueError, match="y must be class indices, got y of float64"):
         load_party(tmp_path / "b.npz", "b")
     np.savez(tmp_path / "c.npz", a=np.ones(2))
     with pytest.raises(ValueError, match="must be an .npz with x"):
         load_party(tmp_path / "c.npz", "c")
+    np.savez(tmp_path / "d.npz", x=np.full((5, 2), 1e300), y=np.arange(5))
+    with pytest.raises(ValueError, match="x must be finite numbers in float32"):
+        load_party(tmp_path / "d.npz", "d")
+    (tmp_path / "e.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-30])
+    with pytest.raises(ValueError, match="must be an .npz with x"):
+        load_party(tmp_path / "e.npz", "e")
+    del context.node_config["party"]
+    with pytest.raises(ValueError, match="must name its party"):
+        client.party_of(context)
     context.node_config.clear()
     with pytest.raises(ValueError, match="must name its data"):
         client.party_of(context)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +129,7 @@ def load_party(path: str | os.PathLike[str], name: str) -> Party:
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"]
-    except (KeyError, ValueError, EOFError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: must be an .npz with x [N, in_features] and class indices y [N] ({error})"
         ) from None
@@ -135,8 +137,14 @@ def load_party(path: str | os.PathLike[str], name: str) -> Party:
         raise ValueError(
             f"{path}: must hold x [N >= 1, ...] and y [N], got {list(x.shape)} and {list(y.shape)}"
         )
-    if y.dtype.kind not in "iu" or not np.isfinite(x).all():
-        raise ValueError(f"{path}: x must be finite and y class indices, got y of {y.dtype}")
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"{path}: y must be class indices, got y of {y.dtype}")
+    with np.errstate(over="ignore"):
+        finite = x.dtype.kind in "biuf" and np.isfinite(x.astype(np.float32)).all()
+    if not finite:
+        raise ValueError(
+            f"{path}: x must be finite numbers in float32, got NaN, infinite, too large or other values"
+        )
     features = np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
     return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)))
 
@@ -145,7 +153,11 @@ def party_of(context: Context) -> Party:
     """The party of a node: its own file, where its config names one, or its part of the run config's data set."""
     node: Mapping[str, Any] = context.node_config
     if "data" in node:
-        return load_party(node["data"], str(node.get("party", f"node-{context.node_id}")))
+        if "party" not in node:  # a node's id changes when it reconnects, and sums would be added twice
+            raise ValueError(
+                'federate: a node\'s config must name its party, as in \'data="party.npz" party="a"\''
+            )
+        return load_party(node["data"], str(node["party"]))
     if "partition-id" not in node:
         raise ValueError(
             'federate: a node\'s config must name its data, as in --node-config \'data="party.npz" party="a"\''

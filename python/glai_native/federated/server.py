@@ -76,6 +76,7 @@ class Plan:
 def plan_of(context: Context) -> Plan:
     """The plan of a run config."""
     config = context.run_config
+    labels = None
     held, test = (
         None if name not in config else _labelled(load_party(str(config[name]), name))
         for name in ("server-data", "test-data")
@@ -83,10 +84,12 @@ def plan_of(context: Context) -> Plan:
     if "data" in config:  # a data set that is split: its test part, and the server's share
         split = split_of(config, n_parties=2)
         data = split.load()
-        test = test or (data.x_test, data.y_test)
+        test, labels = test or (data.x_test, data.y_test), data.classes
         held = held or (split.server_samples() if split.server_share else None)
     settings = FederationSettings.from_config(config)
-    return Plan(settings, Path(str(config["out"])) if "out" in config else None, held, test)
+    folder = Path(str(config["out"])) if "out" in config else None
+    named = labels if labels is not None and len(labels) == settings.n_classes else None
+    return Plan(settings, folder, held, test, named)
 
 
 def _labelled(party: Party) -> Labelled:
@@ -127,6 +130,7 @@ def federate(grid: Grid, plan: Plan) -> Progress:
         progress.save()
     elif progress.statistics is not None and not _solved(progress):
         progress.estimator = solve(progress.statistics, settings, progress.estimator)
+        progress.save()  # no round may be left that would
     test = plan.test
 
     def score(model: GLAI) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,6 +54,7 @@ class Structuring:
     parties: Parties
     bytes_down: int = 0
     bytes_up: int = 0
+    fewest: int = field(default=0, init=False)  # parties that replied, of the round with the fewest
 
     def make(self, server_samples: tuple[Tensor, Tensor] | None) -> tuple[PathSelector, dict[str, Any]]:
         """The structure, and a statement of where it came from.
@@ -74,7 +75,7 @@ class Structuring:
             facts["server"] = len(server_samples[0])
         else:
             nodes = self._first_round()
-            facts["parties"] = len(nodes)
+            self.fewest = len(nodes)
             projection = self.projection(nodes)
             network = make_network(
                 [projection.out_features, *settings.widths, settings.n_classes], settings.seed
@@ -82,6 +83,7 @@ class Structuring:
             if settings.structure == "clients":
                 network.load_state_dict(self._averaged(dict(network.state_dict()), projection, nodes))
             selector = PathSelector(network, projection)
+            facts["parties"] = self.fewest
         stated = {"structure": settings.structure, "origin": ORIGINS[settings.structure].format(**facts)}
         return selector, stated | {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
 
@@ -144,6 +146,7 @@ class Structuring:
                 if total is not None:
                     require_shapes(sums, {name: t.shape for name, t in total.items()})
                 total = add_sums(total, sums)
+        self.fewest = min(self.fewest, len(replies) - len(reasons))
         if total is None or not int(total[SAMPLES]):
             reason = reasons[0] if reasons else f"no reply within {self.settings.timeout:g} s"
             raise RuntimeError(f"federate: no client made its part of the structure ({reason})")
