@@ -137,8 +137,9 @@ class GLAI(nn.Module):
 
         Each is whole or not at all.
 
-        A full disk leaves what was there. A kill between the two renames, while a model of *another* structure is
-        overwritten, leaves files that do not belong together; :meth:`load` refuses them.
+        A full disk leaves what was there. A kill between two renames, while another model is overwritten, leaves files
+        that do not belong together: :meth:`load` refuses those of two structures, :attr:`statistics` those of other
+        samples than the estimator's.
 
         Args:
             folder: made when it is not there. An estimator of the same structure in it is replaced.
@@ -150,10 +151,7 @@ class GLAI(nn.Module):
         """
         folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
         file = folder / STATISTICS_FILE
-        contents = {
-            folder / STRUCTURE_FILE: self.selector.to_bytes(),
-            folder / ESTIMATOR_FILE: self.estimator.to_bytes(),
-        }
+        contents = {folder / STRUCTURE_FILE: self.selector.to_bytes()}
         # Its own file, not read since: as it should be already.
         unread = self._statistics_file is not None and self._statistics_file.resolve() == file.resolve()
         if not unread and self.statistics is not None:
@@ -163,6 +161,8 @@ class GLAI(nn.Module):
                 f"GLAI.save: {file} holds statistics of another state of the model, which has none now; "
                 "save to another folder, or pass overwrite=True to remove them"
             )
+        # Last, so that a new folder holds no model before its statistics are there.
+        contents[folder / ESTIMATOR_FILE] = self.estimator.to_bytes()
         write_files(contents)
         if not unread and file not in contents:
             file.unlink(missing_ok=True)
