@@ -131,3 +131,27 @@ def test_a_stream_trains_the_model_in_place(selector, data, with_directions):
     with pytest.raises(ValueError, match=r"y must be values \[N=240, C=4\]"):
         glai.fit(model, [(x, torch.zeros(240, 5))], progress=False)
     assert state(model) == before
+
+
+def test_class_ids_are_no_indices(model, data):
+    """Ids of people, say: an output for each number up to the largest."""
+    before = state(model)
+    with pytest.raises(MemoryError, match=r"for C=2,000,000,001 outputs takes .*number classes 0, 1"):
+        model.retrain(data[0], data[1] * 10**9, increment=True, progress=False)
+    assert state(model) == before
+
+
+def test_a_new_folder_holds_no_model_without_its_statistics(model, tmp_path, monkeypatch):
+    """Files appear in this order, so that a kill leaves none that loads without what increments need."""
+    order = []
+    monkeypatch.setattr("glai_native.model.write_files", lambda contents: order.extend(contents))
+    model.save(tmp_path)
+    assert [path.name.split(".")[0] for path in order] == ["structure", "statistics", "estimator"]
+
+
+def test_what_merge_takes(model):
+    for models in ({"a": model}, (m for m in [model]), model):
+        with pytest.raises(TypeError, match="models must be a sequence of models, got one "):
+            glai.merge(models, progress=False)
+    with pytest.raises(ValueError, match="names must be of the 2 models, got 1"):
+        glai.merge([model, model], names=["a"], progress=False)

@@ -96,6 +96,8 @@ def _made_by(provenance: dict[str, Any]) -> str | None:
     if "merge" in provenance:
         parties = ", ".join(f"{party['name']} ({party['samples']:,})" for party in provenance["parties"])
         words.append(f"merged by {provenance['merge']} from {parties}")
+    if "federation" in provenance:
+        words.append(f"federated in {len(provenance['federation']['rounds'])} rounds")
     if "solver" in provenance:
         words.append(provenance["solver"])
     if "l2" in provenance:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glai_native.estimator import PathEstimator
 from glai_native.model import GLAI
@@ -56,7 +56,7 @@ def merge(
         ValueError: different structures, output directions, class labels or sizes, an unknown method or one that
             these models do not have, no samples recorded.
     """
-    if isinstance(models, (nn.Module, PathStatistics)):
+    if not isinstance(models, Sequence):
         raise TypeError(f"merge: models must be a sequence of models, got one {type(models).__name__}")
     if not models:
         raise ValueError("merge: models must hold at least one model, got none")
@@ -75,6 +75,8 @@ def merge(
     if isinstance(l2, str) and l2 != "gcv":
         raise ValueError(f"merge: l2 must be a number or 'gcv', got {l2!r}")
     names = [f"model {i}" for i in range(len(models))] if names is None else names
+    if len(names) != len(models):
+        raise ValueError(f"merge: names must be of the {len(models)} models, got {len(names)}")
     if isinstance(first, PathStatistics):
         if method != "statistics":
             raise ValueError(f"merge: statistics are merged by 'statistics', got {method!r}")

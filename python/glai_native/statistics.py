@@ -88,6 +88,13 @@ class PathStatistics:
             device,
             "use fewer paths, or project z to fewer components",
         )
+        require_memory(
+            "PathStatistics",
+            f"the sums of {size:,} path features for C={out_features:,} outputs",
+            size * out_features * dtype.itemsize,
+            device,
+            "number classes 0, 1, ... without gaps",
+        )
         self._gram = torch.zeros((size, size), dtype=dtype, device=device)
         self._rhs = torch.zeros((n_paths, in_features + 1, out_features), dtype=dtype, device=device)
         self._squares = torch.zeros(out_features, dtype=dtype, device=device)
