@@ -428,3 +428,18 @@ def test_ranks_on_a_gpu(ranks):
     for trained, solved in ranks.run(train_on_gpu):
         torch.testing.assert_close(trained, alone.weight.detach(), rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(solved, whole.solve(0.1).weight.detach(), rtol=1e-8, atol=1e-10)
+
+
+def retrain_with_nan_on_the_second():
+    selector = distributed.broadcast_selector(make_selector)
+    model = glai.GLAI(selector, glai.PathEstimator(9, 6, 3, dtype=torch.float64))
+    x, y = make_data(40)
+    if dist.get_rank():
+        x[0, 0] = torch.nan
+    glai.retrain(model, x, y, solver="sgd", epochs=1, progress=False, process_group=group_of_ranks())
+
+
+def test_retraining_ends_on_all_ranks(ranks):
+    first, second = ranks.run(retrain_with_nan_on_the_second)
+    assert isinstance(second, ValueError)
+    assert str(first) == f"{second} (on rank 1)"

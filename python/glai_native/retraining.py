@@ -63,11 +63,13 @@ def retrain(
         ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
             fit the model.
     """
-    progress = progress and Ranks("retrain", process_group).is_first
+    ranks = Ranks("retrain", process_group)
+    progress = progress and ranks.is_first
     known = n_outputs = model.estimator.out_features
     if not isinstance(y, Tensor) or not y.is_floating_point():
         n_outputs = max(known, count_outputs(model.selector, y))
-    samples = Samples.read(model.selector, x, y, gates, sample_weight, n_outputs)
+    with ranks.together():
+        samples = Samples.read(model.selector, x, y, gates, sample_weight, n_outputs)
     if increment and solver in ("auto", "statistics"):
         return announce(_add(model, samples, seed, progress, options), progress)
     if increment and solver != "sgd":
