@@ -155,3 +155,25 @@ def test_what_merge_takes(model):
             glai.merge(models, progress=False)
     with pytest.raises(ValueError, match="names must be of the 2 models, got 1"):
         glai.merge([model, model], names=["a"], progress=False)
+
+
+def test_values_and_classes_do_not_mix(selector, model, data):
+    """Counts per class would be of some samples only, and new classes targets of 0 for values."""
+    x, y = data
+    values = torch.randn(240, 3, dtype=torch.float64)
+    regression = glai.fit(selector, x, values, solver="statistics", progress=False).model
+    before = state(model), state(regression)
+    with pytest.raises(ValueError, match="y must be class indices as of the samples before, got values"):
+        model.retrain(x, values, increment=True, progress=False)
+    with pytest.raises(ValueError, match="y must be values as of the samples before, got class indices"):
+        regression.retrain(x, y, increment=True, progress=False)
+    assert (state(model), state(regression)) == before
+
+
+def test_a_model_keeps_its_kind_of_paths(model, data):
+    before, directions = state(model), glai.output_directions(model.selector, 3)
+    with pytest.raises(
+        ValueError, match="has full paths and can only be trained along those, got output dir"
+    ):
+        glai.fit(model, *data, solver="statistics", directions=directions, progress=False)
+    assert state(model) == before

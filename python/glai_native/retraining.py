@@ -131,6 +131,12 @@ def _joined(model: GLAI, samples: Samples) -> PathStatistics:
             "retrain: an increment needs the model's statistics, which it does not have; train it with "
             "solver='statistics', or pass solver='sgd', which trains on the new samples alone and forgets"
         )
+    kinds = [
+        "values" if values else "class indices"
+        for values in (_of_values(before), samples.y.is_floating_point())
+    ]
+    if before.n_samples and kinds[0] != kinds[1]:
+        raise ValueError(f"retrain: y must be {kinds[0]} as of the samples before, got {kinds[1]}")
     sizes = before.n_paths, before.in_features, samples.n_outputs
     statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
     statistics.update(samples.z, samples.gates, samples.y, samples.weight)
@@ -138,3 +144,8 @@ def _joined(model: GLAI, samples: Samples) -> PathStatistics:
     if samples.n_outputs > before.out_features:
         before.add_outputs(samples.n_outputs - before.out_features)
     return statistics.merge(before)
+
+
+def _of_values(statistics: PathStatistics) -> bool:
+    """Whether the targets were values: nothing is counted per class."""
+    return not bool(statistics.on_counts.any())

@@ -253,6 +253,11 @@ SOLVE = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
 
 def take_over(model: GLAI, estimator: PathEstimator) -> None:
     """The model's estimator, in place, becomes ``estimator``, whatever its dtype."""
+    kinds = [
+        "full paths" if e.directions is None else "output directions" for e in (model.estimator, estimator)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"fit: the model has {kinds[0]} and can only be trained along those, got {kinds[1]}")
     model.estimator.load_state_dict(estimator.state_dict())
     model.estimator.provenance = estimator.provenance
 
