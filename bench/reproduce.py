@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for cell in todo:
             bar.update(task, description=cell.key)
             error = _run(cell, results, settings)
-            write_files({arguments.output: (json.dumps(results, indent=1) + "\n").encode()})
+            write_files({arguments.output: _to_json(results).encode()})
             if error is not None:
                 failed.append(cell.key)
                 console.print(f"[red]failed[/red] {cell.key}: {error}", highlight=False)
@@ -77,6 +77,14 @@ def _warm_up() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     torch.optim.Adam([parameter], fused=True).step()
+
+
+def _to_json(results: dict[str, Any]) -> str:
+    """JSON, a cell on a line; figures to seven digits, which is more than any of them is good for."""
+    rounded = json.loads(json.dumps(results["cells"]), parse_float=lambda text: float(f"{float(text):.7g}"))
+    cells = ",\n".join(f"{json.dumps(key)}: {json.dumps(cell)}" for key, cell in rounded.items())
+    head = json.dumps({name: value for name, value in results.items() if name != "cells"}, indent=1)
+    return f'{head[:-2]},\n "cells": {{\n{cells}\n}}\n}}\n'
 
 
 def _run(cell: Cell, results: dict[str, Any], settings: Settings) -> str | None:
