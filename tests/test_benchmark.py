@@ -373,6 +373,7 @@ def test_explain_says_which_form_is_taken(monkeypatch, capsys):
     assert forms["forward", 0.5] == "subset_sums"
     for row in rows:
         costs = {name: row[name] for name in ("compaction", "subset_sums", "reference") if row[name]}
+        assert row["sums_first"] == (row["density"] == 1)
         assert row["density"] == 1 or costs[row["form"]] <= min(costs.values()) / 0.9
     assert main(["bench", "--quick", "--explain", *shape]) == 0
     assert "subset_sums" in capsys.readouterr().out
@@ -383,6 +384,11 @@ def test_gates_that_deviate_little_take_the_reference_form():
     gates = glai.pack_gates(bits)
     why = explain_form("forward", gates, 64, 64)
     assert why["form"] == "reference"
+    assert not why["sums_first"]
+    assert [explain_form("forward", gates[:n], 64, c)["sums_first"] for n, c in ((8, 16), (9, 16), (2, 64))] == [
+        True, False, True,
+    ]  # fmt: skip
+    assert not explain_form("weight gradient", gates[:1], 64, 64)["sums_first"]
     assert why["density"] == pytest.approx(gates.density())
     assert why["deviation"] == pytest.approx(gates.deviation())
     with pytest.raises(ValueError, match="explain_form: op must be"):

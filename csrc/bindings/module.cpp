@@ -264,9 +264,9 @@ void bind_plan(py::module_& m) {
             explain_gated_matmul(op, view(words, "explain_form", "words"), n_gates, d, c);
         return py::typing::Dict<py::str, py::object>(
             py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
-                     "density"_a = why.density, "deviation"_a = why.deviation,
-                     "compaction"_a = why.plan.compaction, "subset_sums"_a = why.plan.subset_sums,
-                     "reference"_a = why.plan.reference));
+                     "sums_first"_a = why.sums_first, "density"_a = why.density,
+                     "deviation"_a = why.deviation, "compaction"_a = why.plan.compaction,
+                     "subset_sums"_a = why.plan.subset_sums, "reference"_a = why.plan.reference));
       },
       "op"_a, "words"_a, "n_gates"_a, "d"_a, "c"_a);
 }

@@ -148,6 +148,8 @@ GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorV
   const double gates = std::max(static_cast<double>(shape.n * shape.p), 1.0);
   why.density /= gates;
   why.deviation /= gates;
+  why.sums_first =
+      why.density >= 1.0 || (op != "gated_matmul_weight_grad" && plan_takes_samples_alone(shape));
   std::vector<std::int32_t> order(counts.size());
   std::vector<std::uint8_t> majority(counts.size());
   const bool counted = plan_wants_counts(shape, why.density, Form::automatic);

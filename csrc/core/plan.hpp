@@ -44,6 +44,7 @@ GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& shape, double de
 // What a plan was made from, and the plan: for people who ask why a form was chosen.
 struct GatedMatmulExplanation {
   double density, deviation;
+  bool sums_first;  // weights are summed before one product: all gates are on, or samples few
   GatedMatmulPlan plan;
 };
 

@@ -33,8 +33,10 @@ def explain_form(op: str, gates: PackedGates, in_features: int, out_features: in
     """The form that ``op`` (forward, weight gradient, input gradient) takes for these gates, and what the model says.
 
     Returns:
-        ``form``; ``group_gates``: gates taken together; ``density``, ``deviation``: of the gates; and per form what
-        it is expected to cost per path, in rows of x multiplied by a vector of weights (0: not considered). The
+        ``form``; ``sums_first``: not that, but one product with the sum of the weights that are on: of all samples
+        where all gates are on, of each where they are few; ``group_gates``: gates taken together; ``density``,
+        ``deviation``: of the gates; and per form what it is expected to cost per path, in rows of x multiplied by a
+        vector of weights (0: not considered). The
         cheapest is taken, ``reference`` only where it saves a tenth; at run time it steps aside where weights nearly
         cancel. Gates on CUDA: as :func:`explain_cuda_form` says for float32, or tf32 where torch allows it.
     """
@@ -129,7 +131,7 @@ def print_explanation(rows: Sequence[dict[str, Any]], console: Console) -> None:
         title_justify="left",
         caption="gates: their density, deviation. costs: of compaction / subset_sums / reference, expected, per "
         "path, in rows of x multiplied by a vector of weights; the cheapest form is taken, and 'of 4' means four "
-        "gates a group. At density 1 there is one product, with the sum of all weights.",
+        "gates a group. At density 1 there is one product, with the sum of all weights; few samples have one each.",
         caption_justify="left",
         box=SIMPLE,
     )
@@ -138,11 +140,10 @@ def print_explanation(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for row in rows:
         form = f"{row['form']} of {row['group_gates']}" if row["group_gates"] > 1 else row["form"]
         costs = [f"{row[name]:.0f}" if row[name] else "-" for name in COSTS]
-        dense = row["density"] == 1
         table.add_row(
             f"{row['op']} {Shape(*row['shape'])}",
             f"{row['gates']}: {row['density']:.2f}, {row['deviation']:.2f}",
-            "sum first" if dense else form,
-            "" if dense else "/".join(costs),
+            "sum first" if row["sums_first"] else form,
+            "" if row["sums_first"] else "/".join(costs),
         )
     console.print(table)
