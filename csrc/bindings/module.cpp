@@ -11,6 +11,7 @@
 #include "core/check.hpp"
 #include "core/cuda_form.hpp"
 #include "core/dispatch.hpp"
+#include "core/model_output.hpp"
 #include "core/plan.hpp"
 #include "core/tiling.hpp"
 
@@ -362,6 +363,37 @@ void bind_training(py::module_& m) {
       "state"_a, "step"_a, "averaged"_a, "adamw"_a, "workspace"_a, "losses"_a, "threads"_a);
 }
 
+void bind_model_output(py::module_& m) {
+  m.def(
+      "model_output",
+      [](const TensorArg& x, const std::vector<TensorArg>& projection,
+         const std::vector<TensorArg>& layers, const TensorArg& weight, const TensorArg& bias,
+         const std::vector<TensorArg>& directions, const TensorArg& y, int threads) {
+        const char* op = "model_output";
+        ModelOutputArgs args{view(x, op, "x"),           std::nullopt,           {},
+                             view(weight, op, "weight"), view(bias, op, "bias"), std::nullopt,
+                             view(y, op, "y"),           execution(threads, 0)};
+        if (!projection.empty()) {
+          args.projection = {view(projection.at(0), op, "mean"), view(projection.at(1), op, "scale"),
+                             std::nullopt};
+          if (projection.size() > 2) args.projection->rotation = view(projection[2], op, "rotation");
+        }
+        for (std::size_t i = 0; i < layers.size(); i += 2) {
+          args.layers.push_back(
+              {view(layers[i], op, "hidden_weight"), view(layers.at(i + 1), op, "hidden_bias")});
+        }
+        if (!directions.empty()) {
+          args.directions = {view(directions.at(0), op, "directions"),
+                             view(directions.at(1), op, "constant_weight"),
+                             view(directions.at(2), op, "constant_bias")};
+        }
+        check_model_output(args);
+        const py::gil_scoped_release release;
+        model_output(args);
+      },
+      "x"_a, "projection"_a, "layers"_a, "weight"_a, "bias"_a, "directions"_a, "y"_a, "threads"_a);
+}
+
 void bind_build(py::module_& m) {
   m.def("version", [] { return GLAI_VERSION; });
   m.def("openmp", [] {
@@ -390,6 +422,7 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_gated_linear(m);
   glai::bindings::bind_gated_matmul(m);
   glai::bindings::bind_plan(m);
+  glai::bindings::bind_model_output(m);
   glai::bindings::bind_path_matrices(m);
   glai::bindings::bind_training(m);
 }

@@ -517,4 +517,21 @@ void check_train_steps(const TrainStepsArgs& a) {
   }
 }
 
+void check_model_output(const ModelOutputArgs& a) {
+  const Checker check("model_output", "x", a.x.device);
+  if (a.x.device.type != DeviceType::cpu) {
+    fail("model_output: x must be on cpu, got " + device_name(a.x.device));
+  }
+  check.tensor("x", a.x, kFloats, {{"N"}, {"I"}});
+  if (a.layers.empty()) fail("model_output: layers must hold one hidden layer at least, got none");
+  if (!a.projection) return;
+  const Dim features{"I", a.x.shape[1]};
+  check.tensor("mean", a.projection->mean, {a.x.dtype}, {features});
+  check.tensor("scale", a.projection->scale, kFloats, {});
+  if (a.projection->rotation) {
+    check.tensor("rotation", *a.projection->rotation, {a.x.dtype}, {features, {"D"}},
+                 Layout::either_unit_stride);
+  }
+}
+
 }  // namespace glai

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/args.hpp"
+#include "core/model_output.hpp"
 
 namespace glai {
 
@@ -39,5 +40,7 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
 void check_path_kernel(const PathKernelArgs& args);
 void check_path_gram(const PathGramArgs& args);
 void check_train_steps(const TrainStepsArgs& args);
+// What no op within checks.
+void check_model_output(const ModelOutputArgs& args);
 
 }  // namespace glai

@@ -143,6 +143,18 @@ constexpr std::size_t dense_bytes(int vecs) {
   return values * sizeof(typename Kind::Value) + operands * sizeof(typename Kind::Operand);
 }
 
+// `vecs` vectors of each row, side by side; lanes past the tail are zero.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_rows(const T* w, std::int64_t stride, std::int64_t rows, int vecs,
+                                  Tail<T> tail, T* out) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (int v = 0; v < vecs - 1; ++v, out += lanes) Vec<T>::load(w + i * stride + v * lanes).store(out);
+    Vec<T>::load(w + i * stride + (vecs - 1) * lanes, tail).store(out);
+    out += lanes;
+  }
+}
+
 // What a row sums to depends on no other row.
 template <class Kind>
 void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
@@ -167,13 +179,13 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
   for (std::int64_t part = 0; part == 0 || part < panels.parts; ++part) {
     const std::int64_t k = panels.begin(part), k_count = panels.size(part);
     const T* from = w.data + k * w.stride[0];
-    if (w.stride[1] != 1) {
+    if (w.stride[1] == 1) {
+      pack_rows(from, w.stride[0], k_count, vecs, tail, panel);
+    } else {
       pack_transposed(from, w.stride[1], k_count, b.columns, panel, width);
-    }
-    for (std::int64_t i = 0; i < k_count; ++i) {
-      for (std::int64_t j = 0; w.stride[1] == 1 && j < b.columns; ++j)
-        panel[i * width + j] = from[i * w.stride[0] + j];
-      for (std::int64_t j = b.columns; j < width; ++j) panel[i * width + j] = T(0);
+      for (std::int64_t i = 0; i < k_count; ++i) {
+        for (std::int64_t j = b.columns; j < width; ++j) panel[i * width + j] = T(0);
+      }
     }
     DenseTile<Operand> tile{nullptr, 0,          nullptr, operand_count<Kind>(k_count),
                             nullptr, b.y_stride, tail,    k == 0 ? start : nullptr};

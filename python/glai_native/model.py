@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
+from glai_native.model_output import model_output
 from glai_native.statistics import STATISTICS_FILE, PathStatistics
 from glai_native.structure import KEPT_PATHS_VERSION, STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
 
@@ -113,6 +114,10 @@ class GLAI(nn.Module):
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
+        if gates is None:
+            y = model_output(self, x)
+            if y is not None:
+                return y
         selector = self.selector
         z = selector.project(x)
         if gates is None:
