@@ -1,3 +1,4 @@
+#include "bindings/dlpack.hpp"
 #include "bindings/tensor_arg.hpp"
 
 namespace py = pybind11;
@@ -13,6 +14,11 @@ Device device_of(const TensorArg& tensor) {
     return {DeviceType::cuda, py::cast<int>(call(tensor, get_device))};
   }
   return {DeviceType::other, 0};
+}
+
+Device device_of(std::int32_t dlpack_type, std::int32_t index) {
+  if (dlpack_type == dlpack::cpu) return {DeviceType::cpu, 0};
+  return {dlpack_type == dlpack::cuda ? DeviceType::cuda : DeviceType::other, index};
 }
 
 }  // namespace glai::bindings

@@ -1,9 +1,10 @@
-// From a torch.Tensor to a TensorView, without libtorch: attributes read through Python, so that one
-// build serves every torch version.
+// From a torch.Tensor to a TensorView, without libtorch, so that one build serves every torch version:
+// by DLPack where torch has its C interface (from 2.10 on), otherwise by attributes read through Python.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <optional>
 
 #include "core/tensor.hpp"
@@ -31,6 +32,7 @@ inline pybind11::object call(pybind11::handle object, PyObject* method) {
 // Whose kernels a tensor's memory is for. Alone in its source file: the tests' executor, which runs CUDA
 // kernels on memory of the CPU, links another.
 Device device_of(const TensorArg& tensor);
+Device device_of(std::int32_t dlpack_type, std::int32_t index);
 
 TensorView view(const TensorArg& tensor, const char* op, const char* name);
 std::optional<TensorView> view(const std::optional<TensorArg>& tensor, const char* op, const char* name);

@@ -42,7 +42,7 @@ def bare_gated_matmul(
         x, weight = unit_stride(x), either_unit_stride(weight)
         bias = None if bias is None else unit_stride(bias)
     y = new_matrix(x, 0, weight, 2)
-    how = product_execution("gated_matmul", y, n_gates, size(x, 1), density, form, precision)
+    how = product_execution("gated_matmul", y, n_gates, x, density, form, precision)
     _native.gated_matmul(x, words, n_gates, weight, bias, y, *how)
     return y
 
@@ -86,7 +86,7 @@ def bare_input_grad(
     """``dx [N, D]``."""
     dx = new_matrix(dy, 0, weight, 1)
     dy, weight = unit_stride(dy), either_unit_stride(weight)
-    how = product_execution("gated_matmul_input_grad", dx, n_gates, size(dy, 1), density, form, precision)
+    how = product_execution("gated_matmul_input_grad", dx, n_gates, dy, density, form, precision)
     _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, *how)
     return dx
 

@@ -87,17 +87,20 @@ def product_execution(
     op: str,
     y: Tensor,
     n_gates: int,
-    depth: int,
+    summed: Tensor,
     density: float | None,
     form: str | None,
     precision: str | None,
 ) -> tuple[str | None, str | None, bool, Tensor | None, int, int]:
-    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream."""
+    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream.
+
+    ``summed``: x ``[N, D]``, or dy ``[N, C]``, whose columns a product sums over.
+    """
     if not backend.runs_cuda_kernels(y):
         return form, precision, False, None, get_num_threads(), 0
     tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
     form, splits = _native.plan_cuda_product(
-        op, y, n_gates, depth, tf32 and y.dtype == torch.float32, density, form
+        op, y, n_gates, size(summed, 1), tf32 and y.dtype == torch.float32, density, form
     )
     dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
     partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None

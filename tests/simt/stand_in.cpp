@@ -1,5 +1,6 @@
 // What makes the extension's own bindings and checks run CUDA kernels on the executor: every tensor of
 // the CPU counts as one of a GPU, and the only table is that of CUDA.
+#include "bindings/dlpack.hpp"
 #include "bindings/tensor_arg.hpp"
 #include "core/dispatch.hpp"
 #include "simt/executor.hpp"
@@ -10,6 +11,10 @@ Device bindings::device_of(const TensorArg& tensor) {
   static PyObject* const is_cpu = PyUnicode_InternFromString("is_cpu");
   const bool cpu = attribute(tensor, is_cpu).ptr() == Py_True;
   return {cpu ? DeviceType::cuda : DeviceType::other, 0};
+}
+
+Device bindings::device_of(std::int32_t dlpack_type, std::int32_t) {
+  return {dlpack_type == dlpack::cpu ? DeviceType::cuda : DeviceType::other, 0};
 }
 
 const OpTable& op_table(const char*, const Device&) { return kCuda; }

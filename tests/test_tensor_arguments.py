@@ -1,0 +1,44 @@
+"""How kernels are told of tensors: by DLPack for torch's own types, by attributes for others."""
+
+import pytest
+import torch
+
+import glai_native as glai
+
+
+class Subclass(torch.Tensor):
+    """Read by its attributes, since what DLPack says of a type's subclasses is not what they are meant to be."""
+
+
+@pytest.fixture
+def product(generator):
+    x, weight = (torch.randn(size, generator=generator) for size in ((6, 8), (5, 8, 3)))
+    gates = glai.pack_gates(torch.rand((6, 5), generator=generator) < 0.5)
+    return x, gates, weight
+
+
+@torch.no_grad()
+def test_both_ways_tell_the_same(product):
+    x, gates, weight = product
+    wide = torch.randn(6, 16)
+    for rows in (x, x.double(), wide[:, 3:11], wide[::2, :8], x[:0]):
+        bits, w = gates[: len(rows)], weight.to(rows.dtype)
+        y = glai.gated_matmul(rows, bits, w)
+        others = rows.as_subclass(Subclass), bits, w.as_subclass(Subclass)
+        assert torch.equal(glai.gated_matmul(*others).as_subclass(torch.Tensor), y)
+        assert torch.equal(glai.gated_matmul(torch.nn.Parameter(rows), bits, torch.nn.Parameter(w)), y)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.Tensor, Subclass])
+def test_what_no_kernel_reads_is_one_sentence(product, kind):
+    x, gates, weight = product
+    for wrong, sentence in (
+        (torch._neg_view(x), "x is a lazily negated view, pass x.resolve_neg()"),
+        (x.to(torch.complex64), r"x must be float32 or float64 \[N, D\], got another dtype \[6, 8\]"),
+        (x.to(torch.float8_e5m2), r"x must be float32 or float64 \[N, D\], got another dtype \[6, 8\]"),
+        (x.to(torch.int16), r"x must be float32 or float64 \[N, D\], got int16 \[6, 8\]"),
+        (x.to("meta"), "x must be on cpu or cuda"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            glai.gated_matmul(wrong.as_subclass(kind), gates, weight)
