@@ -80,3 +80,36 @@ def test_refusals():
         model.partial_fit(x, y)
     with pytest.raises(ValueError, match="n_components must be an int, None or 'auto', got 'all'"):
         glai.GLAIClassifier(n_components="all").fit(x, y)
+
+
+@pytest.mark.parametrize("learner", [glai.GLAIClassifier, glai.GLAIRegressor])
+def test_a_failed_fit_leaves_the_model(learner):
+    x, y = load_iris(return_X_y=True)
+    model = learner(**SMALL).fit(x, y)
+    before = model.predict(x)
+    with pytest.raises(ValueError, match="sample_weight must be >= 0"):
+        model.fit(x[:, :3], 1000 * y + 5, sample_weight=-np.ones(len(x)))
+    np.testing.assert_array_equal(model.predict(x), before)
+
+
+def test_a_failed_chunk_leaves_the_model():
+    x, y = load_iris(return_X_y=True)
+    model = glai.GLAIClassifier(**SMALL)
+    with pytest.raises(ValueError, match="sample_weight must be >= 0"):
+        model.partial_fit(x, y, sample_weight=-np.ones(len(x)))
+    model.partial_fit(x[:100], y[:100])
+    before = model.predict_proba(x)
+    with pytest.raises(ValueError, match="sample_weight must be >= 0"):
+        model.partial_fit(x, y, sample_weight=-np.ones(len(x)))
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    assert model.partial_fit(x, y).predict_proba(x).shape == (150, 3)
+
+
+def test_chunks_have_the_targets_of_the_first():
+    x, y = load_iris(return_X_y=True)
+    two = np.stack([y, -y], axis=1).astype(float)
+    for first, second in ((y.astype(float), two), (two, y.astype(float))):
+        model = glai.GLAIRegressor(**SMALL).partial_fit(x, first)
+        with pytest.raises(ValueError, match="as many targets as the first chunk, [12], got [12]"):
+            model.partial_fit(x, second)
+        assert model.predict(x).shape == first.shape

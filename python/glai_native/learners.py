@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from itertools import pairwise
 from typing import Any, Self
 
@@ -107,6 +109,17 @@ class _Learner(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @contextmanager
+    def _whole_or_unchanged(self) -> Iterator[None]:
+        """What fails within leaves every attribute as it was: classes and scales never part from their model."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         weight = None
         if sample_weight is not None:
@@ -160,6 +173,7 @@ class _Learner(BaseEstimator):
         if sample_weight is not None:
             weight = torch.from_numpy(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
         if n_outputs > self._statistics.out_features:
+            self._statistics = copy(self._statistics)  # the same gram: added outputs are tensors of its own
             self._statistics.add_outputs(n_outputs - self._statistics.out_features)
         z = self._selector.project(x)
         self._statistics.update(z, self._selector.gates(x), y, weight)
@@ -192,14 +206,15 @@ class GLAIClassifier(ClassifierMixin, _Learner):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
-        X, y = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y)
-        self.classes_, indices = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
-            )
-        self._fit(torch.from_numpy(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+        with self._whole_or_unchanged():
+            X, y = validate_data(self, X, y, dtype=np.float32)
+            check_classification_targets(y)
+            self.classes_, indices = np.unique(y, return_inverse=True)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
+                )
+            self._fit(torch.from_numpy(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
         return self
 
     def partial_fit(
@@ -214,20 +229,21 @@ class GLAIClassifier(ClassifierMixin, _Learner):
         ``classes_`` keeps the order in which classes were first seen.
         """
         self._require_no_fit()
-        first = getattr(self, "_statistics", None) is None
-        X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
-        check_classification_targets(y)
-        known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
-        for labels in (y if classes is None else np.asarray(classes), y):
-            known = np.concatenate([known, np.setdiff1d(labels, known)])
-        if len(known) < 2:
-            raise ValueError(
-                "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
-            )
-        order = np.argsort(known, kind="stable")
-        indices = order[np.searchsorted(known, y, sorter=order)]
-        self._partial_fit(torch.from_numpy(X), torch.from_numpy(indices), len(known), sample_weight)
-        self.classes_ = known
+        with self._whole_or_unchanged():
+            first = getattr(self, "_statistics", None) is None
+            X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
+            check_classification_targets(y)
+            known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
+            for labels in (y if classes is None else np.asarray(classes), y):
+                known = np.concatenate([known, np.setdiff1d(labels, known)])
+            if len(known) < 2:
+                raise ValueError(
+                    "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
+                )
+            order = np.argsort(known, kind="stable")
+            indices = order[np.searchsorted(known, y, sorter=order)]
+            self._partial_fit(torch.from_numpy(X), torch.from_numpy(indices), len(known), sample_weight)
+            self.classes_ = known
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -261,32 +277,38 @@ class GLAIRegressor(RegressorMixin, _Learner):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
-        X, y = validate_data(
-            self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
-        )
-        targets = self._scaled(y, fitting=True)
-        self._fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+        with self._whole_or_unchanged():
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
+            )
+            targets = self._scaled(y, fitting=True)
+            self._fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One more chunk; centre and scale of y are the first one's."""
         self._require_no_fit()
-        first = getattr(self, "_statistics", None) is None
-        X, y = validate_data(
-            self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
-        )
-        targets = self._scaled(y, fitting=first)
-        self._partial_fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+        with self._whole_or_unchanged():
+            first = getattr(self, "_statistics", None) is None
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
+            )
+            targets = self._scaled(y, fitting=first)
+            self._partial_fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
         return self
 
     def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
-        values = np.asarray(y, dtype=np.float64)
+        values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
         if fitting:
-            self._one_target = values.ndim == 1
+            self._one_target = np.ndim(y) == 1
             self._centre, spread = values.mean(0), values.std(0)
             self._spread = np.where(spread > 0, spread, 1.0)
-        scaled = (values - self._centre) / self._spread
-        return torch.from_numpy(scaled.reshape(len(values), -1).astype(np.float32))
+        if values.shape[1] != len(self._centre):
+            raise ValueError(
+                f"GLAIRegressor: y must have as many targets as the first chunk, {len(self._centre)}, "
+                f"got {values.shape[1]}"
+            )
+        return torch.from_numpy(((values - self._centre) / self._spread).astype(np.float32))
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Values ``[N]`` or ``[N, C]``, as y was."""
