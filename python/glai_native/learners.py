@@ -112,12 +112,12 @@ class _Learner(BaseEstimator):
     @contextmanager
     def _whole_or_unchanged(self) -> Iterator[None]:
         """What fails within leaves every attribute as it was: classes and scales never part from their model."""
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
