@@ -364,3 +364,20 @@ def test_one_sample_of_a_class():
     z, gates, targets, _ = draw((4,), 3, 5, 3)  # fewer samples than classes
     assert_solution(gather(z, gates, targets, 5).solve(0.1), ridge(z, gates, targets, 5, 0.1))
     assert gather(z, gates, targets, 5).solve("gcv").weight.isfinite().all()
+
+
+def test_samples_of_no_weight_are_no_samples():
+    """Counted, they would make cross-validation take any fit for a tested one."""
+    z, gates, targets, weight = draw((8,), 5, 3, 100)
+    weight[40:] = 0.0
+    padded = gather(z, gates, targets, 3, weight)
+    alone = gather(z[:40], gates[:40], targets[:40], 3, weight[:40])
+    assert padded.n_samples == 40
+    assert torch.equal(padded.on_counts, alone.on_counts)
+    assert padded.choose_l2("gcv") == pytest.approx(alone.choose_l2("gcv"))
+    loo = padded.choose_l2("loo", data=[(z, gates, targets, weight)])
+    assert loo == pytest.approx(
+        alone.choose_l2("loo", data=[(z[:40], gates[:40], targets[:40], weight[:40])])
+    )
+    padded.downdate(z, gates, targets, weight)
+    assert padded.n_samples == 0

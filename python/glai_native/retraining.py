@@ -116,8 +116,9 @@ def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict
     }
     estimator = statistics.solve(**(solve | options))
     take_over_solution(model, statistics, estimator, seed)
+    joined = len(samples) if samples.weight is None else int(samples.weight.count_nonzero())
     reason = (
-        f"statistics: {len(samples):,} samples joined {statistics.n_samples - len(samples):,}, none is forgotten; "
+        f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "
         f"l2 = {estimator.provenance['l2']:.4g}"
     )
     return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})

@@ -135,7 +135,7 @@ class PathStatistics:
             x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
             gates: their path gates, N samples of P.
             targets: class indices ``[N]`` in ``[0, C)``, or values ``[N, C]``.
-            sample_weight: ``[N]``, >= 0; None: 1 for each.
+            sample_weight: ``[N]``, >= 0; None: 1 for each. Samples of weight 0 are left out, and not counted.
         """
         self._add("update", x, gates, targets, sample_weight, sign=1)
 
@@ -162,7 +162,7 @@ class PathStatistics:
         sample_weight: Tensor | None,
         sign: int,
     ) -> None:
-        targets, sample_weight = self._checked(owner, x, gates, targets, sample_weight)
+        x, gates, targets, sample_weight = self._checked(owner, x, gates, targets, sample_weight)
         on_counts = self.on_counts
         if not targets.is_floating_point():
             on_counts = on_counts + sign * gates.counts_by_class(targets, self.out_features)
@@ -185,8 +185,8 @@ class PathStatistics:
 
     def _checked(
         self, owner: str, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Refuses what are no samples of these statistics; targets and weights as the checks leave them."""
+    ) -> tuple[Tensor, PackedGates, Tensor, Tensor | None]:
+        """Refuses what are no samples of these statistics; leaves out those of weight 0."""
         require_samples(owner, x, self.in_features)
         if x.dtype not in FLOATS:
             found = str(x.dtype).removeprefix("torch.")
@@ -203,7 +203,12 @@ class PathStatistics:
         require_structure(owner, gates, self.structure_id)
         require_finite(owner, "x", x)
         targets = require_targets(owner, targets, len(x), self.out_features)
-        return targets, require_sample_weight(owner, sample_weight, len(x))
+        sample_weight = require_sample_weight(owner, sample_weight, len(x))
+        if sample_weight is not None and not bool(sample_weight.all()):
+            # Cross-validation counts residuals: those that weigh nothing would make every fit look tested.
+            keep = sample_weight > 0
+            x, gates, targets, sample_weight = x[keep], gates[keep], targets[keep], sample_weight[keep]
+        return x, gates, targets, sample_weight
 
     def _chunks(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None, height: int
@@ -430,7 +435,9 @@ class PathStatistics:
         height = max(1, ROWS_BYTES // (paths.row_size * self.dtype.itemsize))
         n_samples = 0
         for x, gates, targets, *weights in data:
-            targets, weight = self._checked("solve", x, gates, targets, weights[0] if weights else None)
+            x, gates, targets, weight = self._checked(
+                "solve", x, gates, targets, weights[0] if weights else None
+            )
             n_samples += len(x)
             for z, part, values, s in self._chunks(x, gates, targets, weight, height):
                 yield SampleRows(paths.features(z, part), paths.targets(values), s)
