@@ -101,6 +101,17 @@ def test_l2_by_leave_one_out_is_the_best_of_its_grid(two_layers):
         assert model.loo_error <= glai.PathKernelModel(two_layers).fit(x, y, model.l2 * factor).loo_error
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1 / 70, 1e5])
+def test_the_scale_of_weights_does_not_matter(two_layers, scale):
+    """Weights that sum to 1 are common; the grid of l2 goes with them."""
+    x, y = data()
+    weight = torch.rand(70, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.1
+    model = glai.PathKernelModel(two_layers).fit(x, y, sample_weight=weight)
+    scaled = glai.PathKernelModel(two_layers).fit(x, y, sample_weight=scale * weight)
+    assert scaled.l2 == pytest.approx(scale * model.l2)
+    torch.testing.assert_close(scaled.predict(x), model.predict(x), rtol=1e-6, atol=1e-8)
+
+
 def test_many_samples_choose_l2_on_some(two_layers, monkeypatch):
     monkeypatch.setattr("glai_native.kernel_ridge.TRIAL_LEAST", 40)
     x, y = data(160)

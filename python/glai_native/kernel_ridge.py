@@ -15,7 +15,7 @@ from torch import Tensor
 from glai_native.block_cholesky import BLOCK, BlockCholesky, NotPositiveDefiniteError
 from glai_native.path_features import PathFeatures
 
-# What l2 is chosen from, as multiples of the kernel's mean diagonal.
+# What l2 is chosen from, as multiples of the mean diagonal of the kernel, each sample times its weight.
 L2_GRID = tuple(10 ** (exponent / 2) for exponent in range(-6, 3))
 
 # Of more samples than the least, the grid is tried on a share: nine solutions of a quarter take a seventh of the time
@@ -126,7 +126,8 @@ def choose_l2(
     rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values
     rows = rows.to(features.z.device)
     kernel, targets, sample_weight = features[rows].kernel(), targets[rows], sample_weight[rows]
-    mean_diagonal = float(kernel.diagonal().double().mean())
+    # l2 is spread over the samples as l2 / s: weights of another scale want an l2 of that scale.
+    mean_diagonal = float((kernel.diagonal().double() * sample_weight).mean())
     best, least = math.nan, math.inf
     with multiply_adds_bar("l2", len(L2_GRID) * solve_cost(count), progress) as advance:
         for ratio in L2_GRID:
