@@ -158,6 +158,16 @@ def test_centres_are_the_best_fit_in_their_span(two_layers):
     assert model.loo_error == pytest.approx(float(residuals.square().sum(1).mean()), rel=1e-6)
 
 
+def test_more_centres_than_path_features():
+    """Their kernel matrix is singular, and rounding makes it indefinite; the model is that of all samples."""
+    x, y = data(700)
+    selector = glai.PathSelector(make_mlp(6, 8, 6, 4, dtype=torch.float64))
+    whole = glai.PathKernelModel(selector).fit(x, y, l2=5.0)
+    some = glai.PathKernelModel(selector).fit(x, y, l2=5.0, n_centres=699)
+    torch.testing.assert_close(some.predict(x), whole.predict(x), rtol=0, atol=1e-6)
+    assert some.loo_error == pytest.approx(whole.loo_error, rel=1e-6)
+
+
 def test_predict_in_blocks_equals_at_once(two_layers, monkeypatch):
     x, y = data()
     model = glai.PathKernelModel(two_layers).fit(x, y, l2=20.0)

@@ -20,6 +20,8 @@ from glai_native.path_features import PathFeatures
 # validation accuracy was the same (96.5 and 96.5 on 2,000; 97.3 and 97.3 on 5,000), for more time.
 PRECONDITIONER_CENTRES = 4096
 LEAST_CENTRES = 64
+# Of the mean diagonal, added to the centres' kernel where rounding leaves it without a factor; as l2's least share.
+MOST_JITTER = 1e-3
 
 # Samples against which a block of the kernel is computed at a time.
 ROWS = 1024
@@ -58,9 +60,7 @@ class NystromRidge:
         self.centres = features[ids]
         m = len(ids)
         kernel = self.centres.kernel()
-        # Rounding in K_mm can make it indefinite; this much is noise beside any l2 that K itself allows.
-        jitter = torch.finfo(kernel.dtype).eps * m * kernel.diagonal().mean()
-        self._root = BlockCholesky(kernel, jitter.expand(m), advance)
+        self._root = _root(kernel, advance)
         gram = kernel.new_zeros(m, m)
         for at, rows in self._kernel_rows():
             phi = self._root.solve_lower(rows.mT)
@@ -214,6 +214,25 @@ def nystrom_bytes(n: int, n_centres: int, n_outputs: int, itemsize: int) -> int:
     """What a fit on so many centres holds at most: two matrices, rows of the kernel, arrays like the targets."""
     rows = ROWS * max(4 * n_centres, n) + 3 * BLOCK * n_centres
     return itemsize * (2 * n_centres**2 + rows + 8 * n * n_outputs)
+
+
+def _root(kernel: Tensor, advance: Callable[[float], object]) -> BlockCholesky:
+    """L of K_mm, with as little added to its diagonal as rounding asks for.
+
+    Where path features are fewer than centres, or samples equal, K_mm is singular and rounding makes it indefinite,
+    more so over several blocks. What is added is noise beside any l2 that K itself allows.
+
+    Raises:
+        NotPositiveDefiniteError: ``MOST_JITTER`` is not enough.
+    """
+    mean, jitter = kernel.diagonal().mean(), torch.finfo(kernel.dtype).eps * len(kernel)
+    while True:
+        try:
+            return BlockCholesky(kernel, (jitter * mean).expand(len(kernel)), advance)
+        except NotPositiveDefiniteError:
+            jitter *= 10
+            if jitter > MOST_JITTER:
+                raise
 
 
 def _nystrom_cost(n: int, n_centres: int) -> float:
