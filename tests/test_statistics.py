@@ -381,3 +381,30 @@ def test_samples_of_no_weight_are_no_samples():
     )
     padded.downdate(z, gates, targets, weight)
     assert padded.n_samples == 0
+
+
+@pytest.mark.parametrize("n", [36, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("noise", [0.0, 0.1, 10.0])
+def test_generalised_cross_validation_does_not_choose_rounding(n, dtype, noise):
+    """Equal features, as few samples as unknowns: the penalty can be solved for, and scores as the best in truth."""
+    for seed in range(12):
+        z, gates, _, _ = draw((5,), 5, 2, n, seed)
+        if noise < 1:
+            z[:, 1] = z[:, 0]
+        phi = ref.path_features_ref(z, gates.unpack())
+        generator = torch.Generator().manual_seed(seed)
+        values = phi @ torch.randn((36, 2), generator=generator, dtype=torch.float64) / 6
+        values += noise * torch.randn((n, 2), generator=generator, dtype=torch.float64)
+        statistics = gather(z, gates, values, 2, dtype=dtype)
+        chosen = statistics.solve("gcv").provenance["l2"]
+        axes, singular, _ = torch.linalg.svd(phi)
+        spectrum = torch.nn.functional.pad(singular.square(), (0, n - len(singular)))
+
+        def score(l2, axes=axes, spectrum=spectrum, values=values):
+            left = l2 / (spectrum + l2)
+            residuals = left.unsqueeze(1) * (axes.T @ values)
+            return float(residuals.square().mean() / left.mean().square())
+
+        least = min(score(10 ** (step / 4) * statistics.mean_diagonal) for step in range(-32, 9))
+        assert score(chosen) <= 1.05 * least or not noise

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glai_native.ridge import RidgeSystem, SingularSystem, factorise
+from glai_native.ridge import RidgeSystem, SingularSystem, factorise, relative_rounding
 
 # Measured on two cores: 0.6 s for 2,048 unknowns; for 4,000, 4.5 s, where a penalty by Cholesky takes 0.7 s, and the
 # steps of an eigendecomposition suffer more than those of the others where cores are shared.
@@ -115,10 +115,12 @@ def _least(penalties: Tensor, scores: Tensor) -> float:
 
 
 def _grid(system: RidgeSystem) -> Tensor:
+    """Penalties ``[L]``; none so weak that rounding alone could make the system singular."""
     steps = torch.arange(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
-    return torch.stack(
+    grid = torch.stack(
         [system.gram.new_tensor(_penalty(system, step / STEPS_PER_DECADE)) for step in steps.tolist()]
     )
+    return grid[grid > 4 * relative_rounding(system) * system.gram.diagonal().max()]
 
 
 def _penalty(system: RidgeSystem, power: float) -> float:
@@ -149,9 +151,10 @@ def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
 def _gcv(system: RidgeSystem, squares: Tensor, degrees: Tensor) -> Tensor:
     """From the residuals' sum of squares and the trace of the hat matrix."""
     left = 1 - degrees / system.n_rows
-    # As many degrees of freedom as residuals: both are rounding.
-    left = left.where(left > torch.finfo(system.gram.dtype).eps * system.size, math.nan)
-    return squares.clamp(min=0) / (system.n_rows * system.rhs.shape[1]) / left.square()
+    # As many degrees of freedom as residuals, or residuals that are a difference of equal sums: both are rounding.
+    rounding = torch.finfo(system.gram.dtype).eps * system.size
+    known = (left > rounding) & (squares >= rounding * system.squares)
+    return squares.where(known, math.nan) / (system.n_rows * system.rhs.shape[1]) / left.square()
 
 
 def _gcv_by_cholesky(system: RidgeSystem, l2: float) -> float:

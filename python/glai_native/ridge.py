@@ -46,6 +46,11 @@ def solve_ridge(system: RidgeSystem, l2: float) -> Tensor:
     return torch.cholesky_solve(system.rhs, factorise(system, l2))
 
 
+def relative_rounding(system: RidgeSystem) -> float:
+    """Of a pivot, relative to its diagonal element."""
+    return torch.finfo(system.gram.dtype).eps * math.sqrt(system.size)
+
+
 def factorise(system: RidgeSystem, l2: float) -> Tensor:
     """L ``[M, M]``, lower triangular, ``L·Lᵀ = gram + l2·I``: M³/6 multiply-adds, one copy of the gram matrix."""
     gram = system.gram
@@ -65,8 +70,7 @@ def factorise(system: RidgeSystem, l2: float) -> Tensor:
     info = torch.empty((), dtype=torch.int32, device=gram.device)
     torch.linalg.cholesky_ex(lower, out=(lower, info))
     # A pivot's share of its diagonal element is what the features before it leave unexplained of its feature.
-    rounding = torch.finfo(gram.dtype).eps * math.sqrt(system.size)
-    if int(info) != 0 or not bool((lower.diagonal().square() > rounding * before).all()):
+    if int(info) != 0 or not bool((lower.diagonal().square() > relative_rounding(system) * before).all()):
         dtype = str(gram.dtype).removeprefix("torch.")
         raise SingularSystem(
             f"solve: the system of {system.size:,} unknowns is singular in {dtype} at l2={l2:g} (paths that are never "
