@@ -408,3 +408,18 @@ def test_generalised_cross_validation_does_not_choose_rounding(n, dtype, noise):
 
         least = min(score(10 ** (step / 4) * statistics.mean_diagonal) for step in range(-32, 9))
         assert score(chosen) <= 1.05 * least or not noise
+
+
+@pytest.mark.parametrize("factor", [{"x": 1e25}, {"targets": 1e25}, {"sample_weight": 1e38}], ids=str)
+def test_sums_never_overflow(factor):
+    """Finite samples whose squares are not: refused before they are in all sums."""
+    z, gates, targets, weight = draw((5,), 5, 3, 40)
+    statistics = gather(z, gates, targets, 3, weight, dtype=torch.float32)
+    before = statistics.solve(1.0)
+    samples = {"x": z, "targets": torch.nn.functional.one_hot(targets, 3).double(), "sample_weight": weight}
+    samples |= {name: samples[name] * value for name, value in factor.items()}
+    with pytest.raises(
+        ValueError, match="update: x and targets must have .* fit in float32, got values up to"
+    ):
+        statistics.update(gates=gates, **samples)
+    assert torch.equal(statistics.solve(1.0).weight, before.weight)

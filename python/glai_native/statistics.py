@@ -208,7 +208,22 @@ class PathStatistics:
             # Cross-validation counts residuals: those that weigh nothing would make every fit look tested.
             keep = sample_weight > 0
             x, gates, targets, sample_weight = x[keep], gates[keep], targets[keep], sample_weight[keep]
+        self._require_range(owner, x, targets, sample_weight)
         return x, gates, targets, sample_weight
+
+    def _require_range(self, owner: str, x: Tensor, targets: Tensor, sample_weight: Tensor | None) -> None:
+        """Refuses samples whose sums of squares could overflow: one such would be the end of all sums."""
+        values = [x, targets] if targets.is_floating_point() else [x]
+        largest = max([1.0, *(_magnitude(v) for v in values)])
+        weight = 1.0 if sample_weight is None else _magnitude(sample_weight)
+        most = torch.finfo(self.dtype).max
+        sums = [float(s.max()) for s in (self._gram.diagonal(), self._squares)]
+        if not max(sums) + len(x) * weight * largest * largest < most:
+            name = str(self.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{owner}: x and targets must have weighted squares whose sums fit in {name}, got values up to "
+                f"{largest:.3g} and weights up to {weight:.3g}"
+            )
 
     def _chunks(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None, height: int
@@ -495,3 +510,11 @@ class PathStatistics:
             return cls.from_sums(sums, file.entry("n_samples", int), found)
         except ValueError as error:
             raise ValueError(f"{path}: {str(error).removeprefix('from_sums: ')}") from None
+
+
+def _magnitude(values: Tensor) -> float:
+    """The largest absolute value; 0 of none."""
+    if not values.numel():
+        return 0.0
+    least, most = values.aminmax()
+    return max(-float(least), float(most))
