@@ -38,7 +38,7 @@ def accumulate(
 
     With ``checkpoint`` the statistics are saved every few chunks, and when all is done. Called again after a kill, with
     the same arguments, it goes on behind the last one saved and ends with the same bits. The file is one that
-    :meth:`PathStatistics.load` reads.
+    :meth:`PathStatistics.load` reads. Of x only the first chunk is compared with that of the checkpoint.
 
     Args:
         statistics: added to; as it was at the first call also where it goes on.
@@ -76,7 +76,9 @@ def accumulate(
         "rows": str(n) if rows is None else f"{start}:{stop} of {n}",
         "chunk": str(chunk),
         "samples_before": str(statistics.n_samples),
-        "targets_crc32": str(zlib.crc32(targets.cpu().reshape(-1).view(torch.uint8).numpy().data)),
+        "targets_crc32": _crc32(targets),
+        "weights_crc32": "none" if sample_weight is None else _crc32(sample_weight),
+        "x_crc32": _crc32(_read(x, slice(start, min(start + chunk, stop)))),
     }
     path = None if checkpoint is None else Path(checkpoint)
     begin = start
@@ -87,7 +89,7 @@ def accumulate(
         task = bar.add_task("statistics", total=stop - start, completed=begin - start)
         for i, first in enumerate(range(begin, stop, chunk), start=1):
             here = slice(first, min(first + chunk, stop))
-            part = torch.as_tensor(x[here] if isinstance(x, Tensor) else np.array(x[here])).to(device)
+            part = _read(x, here).to(device)
             statistics.update(
                 part if project is None else project(part),
                 (gates.batch(here) if isinstance(gates, GateStore) else gates[here]).to(device),
@@ -98,6 +100,16 @@ def accumulate(
                 write_files({path: statistics.to_bytes(next_row=str(here.stop), **job)})
             bar.update(task, completed=here.stop - start)
     return statistics
+
+
+def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:
+    """Rows of x, in memory."""
+    return torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows]))
+
+
+def _crc32(values: Tensor) -> str:
+    """Over the bytes."""
+    return str(zlib.crc32(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().data))
 
 
 def _resume(path: Path, statistics: PathStatistics, job: dict[str, str]) -> int:
