@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
@@ -19,9 +20,13 @@ def free_memory(device: torch.device) -> int:
     if meminfo.exists():  # also counts what the file cache would give back
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else free
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    limit, used, stat = (CONTROL_GROUP / name for name in ("memory.max", "memory.current", "memory.stat"))
     if limit.exists() and used.exists() and limit.read_text().strip() != "max":
-        free = min(free, max(int(limit.read_text()) - int(used.read_text()), 0))
+        cached = 0  # its use counts the file cache too, which data read from disk soon fill
+        if stat.exists():
+            entries = dict(line.split() for line in stat.read_text().splitlines())
+            cached = sum(int(entries.get(name, 0)) for name in ("inactive_file", "active_file"))
+        free = min(free, max(int(limit.read_text()) - int(used.read_text()) + cached, 0))
     return free
 
 
