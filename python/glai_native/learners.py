@@ -52,6 +52,14 @@ def train_selector(
         seed: of the network's start and the order of samples.
         progress: show a bar.
     """
+    if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
+        raise ValueError(
+            f"train_selector: hidden layer sizes must be a sequence of ints >= 1, got {hidden!r}"
+        )
+    if any(not isinstance(units, int | np.integer) or units < 1 for units in hidden):
+        raise ValueError(f"train_selector: hidden layer sizes must be ints >= 1, got {hidden!r}")
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"train_selector: the seed (random_state) must be an int, got {seed!r}")
     if n_components == "auto":
         share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
         projection = InputProjection.fit(x, explained_variance=share, seed=seed)

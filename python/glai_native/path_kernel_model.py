@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -34,7 +35,7 @@ from glai_native.nystrom import (
 from glai_native.ops import gated_matmul_weight_grad, path_gates
 from glai_native.path_features import PathFeatures
 from glai_native.structure import FLOATS, STRUCTURE_FILE, PathSelector
-from glai_native.targets import as_values, require_sample_weight, require_targets
+from glai_native.targets import as_values, magnitude, require_sample_weight, require_targets
 
 PATH_KERNEL_FILE = "path_kernel.safetensors"
 PATH_KERNEL_FORMAT = "glai-path-kernel"
@@ -147,8 +148,9 @@ class PathKernelModel:
         features = PathFeatures.of(owner, self.selector, x)
         targets, weight, keep = _checked(owner, y, sample_weight, n_outputs, features.z)
         _require_l2(owner, l2, int(keep.sum()))
-        if n_centres is not None and n_centres < 1:
-            raise ValueError(f"{owner}: n_centres must be >= 1, got {n_centres}")
+        for name, size in (("n_centres", n_centres), ("memory", memory)):
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise ValueError(f"{owner}: {name} must be an int >= 1, got {size!r}")
         if not bool(keep.all()):
             features, targets, weight = features[keep], targets[keep], weight[keep]
         n = len(features)
@@ -159,8 +161,16 @@ class PathKernelModel:
             fit = _solve(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
         except NotPositiveDefiniteError:
             dtype = str(features.z.dtype).removeprefix("torch.")
+            sizes = [magnitude(values) for values in (features.z, targets, weight)]
+            scale = math.prod(max(size, 1.0) for size in sizes)
+            if not scale * scale * n * self.selector.n_paths < torch.finfo(features.z.dtype).max:
+                raise ValueError(
+                    f"{owner}: x, y and sample_weight must have products that fit in {dtype}, got values up to "
+                    + ", ".join(f"{size:.3g}" for size in sizes)
+                ) from None
+            penalty = "any l2 that leave-one-out tries" if isinstance(l2, str) else f"l2={l2}"
             raise ValueError(
-                f"{owner}: the kernel matrix plus l2={l2} cannot be factored in {dtype}, give a larger l2 or a "
+                f"{owner}: the kernel matrix plus {penalty} cannot be factored in {dtype}, give a larger l2 or a "
                 "selector in float64"
             ) from None
         self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n

@@ -108,8 +108,8 @@ class InputProjection(nn.Module):
         if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[0] or not x.shape[1]:
             found = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"InputProjection.fit: x must be [N >= 1, D >= 1], got {found}")
-        if x.is_complex():
-            raise ValueError(f"InputProjection.fit: x must be real numbers, got {x.dtype}")
+        if x.is_complex() or x.dtype == torch.bool:
+            raise ValueError(f"InputProjection.fit: x must be floating or integer numbers, got {x.dtype}")
         _require_choice(x, n_components, explained_variance)
         require_finite("InputProjection.fit", "x", x)
         dtype = x.dtype if x.dtype in FLOATS else torch.float32

@@ -22,7 +22,7 @@ from glai_native.path_matrices import pack_upper, path_gram, unpack_upper
 from glai_native.path_ridge import DirectedPaths, FullPaths
 from glai_native.projection import FLOATS, require_samples
 from glai_native.ridge import solve_ridge
-from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
+from glai_native.targets import as_values, magnitude, require_finite, require_sample_weight, require_targets
 from glai_native.training import epoch_progress
 
 STATISTICS_FILE = "statistics.safetensors"
@@ -214,8 +214,8 @@ class PathStatistics:
     def _require_range(self, owner: str, x: Tensor, targets: Tensor, sample_weight: Tensor | None) -> None:
         """Refuses samples whose sums of squares could overflow: one such would be the end of all sums."""
         values = [x, targets] if targets.is_floating_point() else [x]
-        largest = max([1.0, *(_magnitude(v) for v in values)])
-        weight = 1.0 if sample_weight is None else _magnitude(sample_weight)
+        largest = max([1.0, *(magnitude(v) for v in values)])
+        weight = 1.0 if sample_weight is None else magnitude(sample_weight)
         most = torch.finfo(self.dtype).max
         sums = [float(s.max()) for s in (self._gram.diagonal(), self._squares)]
         if not max(sums) + len(x) * weight * largest * largest < most:
@@ -510,11 +510,3 @@ class PathStatistics:
             return cls.from_sums(sums, file.entry("n_samples", int), found)
         except ValueError as error:
             raise ValueError(f"{path}: {str(error).removeprefix('from_sums: ')}") from None
-
-
-def _magnitude(values: Tensor) -> float:
-    """The largest absolute value; 0 of none."""
-    if not values.numel():
-        return 0.0
-    least, most = values.aminmax()
-    return max(-float(least), float(most))

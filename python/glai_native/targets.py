@@ -68,6 +68,14 @@ def require_finite(owner: str, name: str, values: Tensor) -> None:
         raise ValueError(f"{owner}: {name} must be finite, got NaN or infinite values")
 
 
+def magnitude(values: Tensor) -> float:
+    """The largest absolute value; 0 of none."""
+    if not values.numel():
+        return 0.0
+    least, most = values.aminmax()
+    return max(-float(least), float(most))
+
+
 def as_values(targets: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
     """Values ``[N, C]``: class indices become 0 and 1."""
     if targets.is_floating_point():
