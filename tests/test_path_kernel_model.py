@@ -278,7 +278,11 @@ def poisoned(value):
         ({"n_centres": 2.5}, ValueError, "n_centres must be an int >= 1, got 2.5"),
         ({"memory": -1, "l2": "loo"}, ValueError, "memory must be an int >= 1, got -1"),
         ({"x": data()[0] * 1e160, "l2": "loo"}, ValueError, "products that fit in float64, got values up to"),
-        ({"y": torch.full((70, 1), 1e160, dtype=torch.float64), "l2": "loo"}, ValueError, "products that fit in float64"),
+        (
+            {"y": torch.full((70, 1), 1e160, dtype=torch.float64), "l2": "loo"},
+            ValueError,
+            "products that fit in float64",
+        ),
         ({"memory": 1000}, MemoryError, "GiB are needed and memory allows"),
         ({"sample_weight": torch.zeros(70)}, ValueError, "must be > 0 for at least one sample"),
         ({"sample_weight": torch.ones(3)}, ValueError, r"sample_weight must be \[N=70\]"),

@@ -423,3 +423,14 @@ def test_sums_never_overflow(factor):
     ):
         statistics.update(gates=gates, **samples)
     assert torch.equal(statistics.solve(1.0).weight, before.weight)
+
+
+@pytest.mark.parametrize("l2", ["gcv", 1.0])
+def test_what_was_never_added_is_found_when_solved(l2):
+    """Values have no counts per class, by which a downdate would refuse."""
+    z, gates, targets, _ = draw((5,), 5, 3, 40)
+    values = torch.nn.functional.one_hot(targets, 3).double()
+    statistics = gather(z[:20], gates[:20], values[:20], 3)
+    statistics.downdate(3 * z[20:35], gates[20:35], values[20:35])
+    with pytest.raises(ValueError, match="samples were taken out that the statistics did not hold"):
+        statistics.solve(l2)

@@ -434,6 +434,12 @@ class PathStatistics:
             raise ValueError(
                 "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
             )
+        least, most = self._gram.diagonal().aminmax()
+        if bool(least < -(torch.finfo(self.dtype).eps ** 0.5) * most):
+            raise ValueError(
+                "solve: sums of squares must be >= 0, got "
+                f"{float(least):.3g}: samples were taken out that the statistics did not hold"
+            )
         full = FullPaths(self._gram, self._rhs, float(self._squares.sum()), self.n_samples)
         if directions is None:
             return full
