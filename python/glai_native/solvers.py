@@ -26,9 +26,11 @@ from glai_native.structure import PathSelector
 from glai_native.targets import require_finite, require_sample_weight, require_targets
 
 LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
-PATIENCE = 5  # epochs without a better one, after which the native loop stops
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
 EPOCHS, STEPS = 10, 2000
+# Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
+# samples is a step or two.
+PATIENCE, PATIENT_SHARE = 5, 0.1
 BATCH = 512
 # Unknowns beyond which cross-validation of the statistics takes minutes; l2 is then one of these shares of the mean
 # diagonal, by the held-out samples.
@@ -89,6 +91,7 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         statistics.update(train.z, _always_on(train), train.y, train.weight)
         return statistics.solve("gcv").to(train.z.dtype)
     linear = PathEstimator(*shape, dtype=train.z.dtype).to(train.z.device)
+    epochs = _epochs(len(train), LINEAR_BATCH)
     validation = None if held_out is None else (held_out.z, _always_on(held_out), held_out.y)
     train_estimator(
         linear,
@@ -96,11 +99,11 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         _always_on(train),
         train.y,
         sample_weight=train.weight,
-        epochs=_epochs(len(train), LINEAR_BATCH),
+        epochs=epochs,
         batch_size=LINEAR_BATCH,
         learning_rate=LINEAR_RATE,
         validation=validation,
-        patience=None if held_out is None else PATIENCE,
+        patience=None if held_out is None else _patience(epochs),
         seed=seed,
         progress=False,
     )
@@ -109,6 +112,10 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
 
 def _epochs(n_samples: int, batch_size: int) -> int:
     return max(EPOCHS, -(-STEPS // -(-n_samples // max(batch_size, 1))))
+
+
+def _patience(epochs: int) -> int:
+    return max(PATIENCE, round(PATIENT_SHARE * epochs))
 
 
 def _always_on(samples: Samples) -> PackedGates:
@@ -169,10 +176,16 @@ def solve_sgd(
 ) -> Solved:
     """The native loop, from the estimator's own weights; stopped by the held-out samples."""
     batch_size = options.get("batch_size", BATCH)
-    settings: dict[str, Any] = {"batch_size": batch_size, "epochs": _epochs(len(train), batch_size)}
-    settings |= {"seed": seed, "progress": progress}
+    epochs = options.get("epochs", _epochs(len(train), batch_size))
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "seed": seed,
+        "progress": progress,
+    }
     if held_out is not None:
-        settings |= {"validation": (held_out.z, held_out.gates, held_out.y), "patience": PATIENCE}
+        settings |= {"validation": (held_out.z, held_out.gates, held_out.y)}
+        settings["patience"] = _patience(epochs)
     history = train_estimator(
         model.estimator,
         train.z,
