@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import glai_native as glai
+from glai_native.benchmark import cpu_name
 from glai_native.measuring import OURS, measure
 from glai_native.reference import path_features_ref
 
@@ -199,6 +200,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cpu_isa": glai.build_info()["cpu_isa"],
+        "processor": cpu_name(),
+        "quick": arguments.quick,
     }
     rows = list(run(arguments.quick, arguments.seconds))
     results = json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n"

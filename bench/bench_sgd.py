@@ -3,6 +3,7 @@
 A call that is timed takes several steps, as training does: caches then hold what the step before left there.
 
 python bench/bench_sgd.py --threads 1
+python bench/bench_sgd.py --output bench/results/sgd.json && python bench/report_steps.py
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 import glai_native as glai
+from glai_native.benchmark import cpu_name
 from glai_native.measuring import OURS, measure
 from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
 
@@ -142,6 +145,7 @@ def main() -> None:
     parser.add_argument("--density", type=float, default=0.5, help="of the gates (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="per table (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
     console = Console(stderr=arguments.json)
     rows = []
@@ -163,8 +167,17 @@ def main() -> None:
             )
             if not along:
                 console.print(f"step over its two products: {figures['step over its two products']:.2f}\n")
+    machine = {
+        "processor": cpu_name(),
+        "cpu_isa": glai.build_info()["cpu_isa"],
+        "torch": torch.__version__,
+        "density": arguments.density,
+    }
+    results = json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n"
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(results, end="")
+    if arguments.output:
+        arguments.output.write_text(results)
 
 
 if __name__ == "__main__":

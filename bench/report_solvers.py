@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from report import ROOT, with_report
+from report import ROOT, held, with_report
 
 MARKER = "solver results"
 # (section, its title, the row that times are compared with, by how many times ours are to be faster)
@@ -85,16 +85,14 @@ def _comparisons(results: dict[str, Any]) -> Iterator[str]:
                 continue
             ratio = there / best["seconds"]
             figure = f"{ratio:.2f} times as fast, target {target:g}"
-            yield f"- {title}, {best['method']} against {name}: " + (
-                f"{figure}." if ratio >= target else f"**{figure}**."
-            )
+            yield f"- {title}, {best['method']} against {name}: {held(figure, ratio >= target)}."
     mnist = results["mnist"]["rows"]
     most = next(row["parameters"] for row in mnist if row["method"] == "raw MLP")
     ours = [r for r in mnist if r["method"].startswith("GLAI") and r["parameters"] <= most]
     test = max(row["test"] for row in ours)
     yield (
         f"- MNIST, test accuracy at no more than {most:,} parameters: "
-        + _held(f"{test:.2%}", test >= TEST_TARGET)
+        + held(f"{test:.2%}", test >= TEST_TARGET)
         + f", target {TEST_TARGET:.1%}."
     )
 
@@ -103,23 +101,23 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     dual, large = results["dual"], results["large"]
     yield (
         f"BANKING77, dual, {dual['units (random gates)']:,} random units",
-        f"{_held(format(dual['test accuracy'], '.2%'), dual['test accuracy'] >= 0.937)} test; "
-        f"{_held(format(dual['ratio'], '.2f'), dual['ratio'] <= 1.5)} of the time of torch's Cholesky and inverse "
+        f"{held(format(dual['test accuracy'], '.2%'), dual['test accuracy'] >= 0.937)} test; "
+        f"{held(format(dual['ratio'], '.2f'), dual['ratio'] <= 1.5)} of the time of torch's Cholesky and inverse "
         f"alone ({dual[_LIBRARY]:.1f} s)",
         "93.7 %; 1.5",
     )
     seconds = large["seconds of everything"]
     yield (
         "MNIST, 60,000 samples, dual, two layers",
-        f"{_held(format(large['test accuracy'], '.2%'), large['test accuracy'] >= 0.986)} test, "
-        f"{_held(f'{seconds:.0f} s', seconds <= 180)} in all",
+        f"{held(format(large['test accuracy'], '.2%'), large['test accuracy'] >= 0.986)} test, "
+        f"{held(f'{seconds:.0f} s', seconds <= 180)} in all",
         "98.6 % in 180 s",
     )
     for section, title, target in (("mnist", "MNIST", 0.975), ("banking", "BANKING77", 0.925)):
         found = results["incremental"][section]
         yield (
             f"class-incremental, {title}: five chunks, structure of the first",
-            f"{_held(format(found['test accuracy'], '.2%'), found['test accuracy'] >= target)} "
+            f"{held(format(found['test accuracy'], '.2%'), found['test accuracy'] >= target)} "
             f"(MLP, fine-tuned: {found[_MLP]:.0%}); "
             f"{found['relative difference from joint training']:.1e} from joint training",
             f"{target:.1%}; 1e-8",
@@ -127,7 +125,7 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     removal = results["removal"]
     yield (
         "a tenth of MNIST's samples removed exactly",
-        f"{_held(format(removal['share'], '.1%'), removal['share'] <= 0.12)} of the time of accumulation; "
+        f"{held(format(removal['share'], '.1%'), removal['share'] <= 0.12)} of the time of accumulation; "
         f"solving {removal['seconds of solving']:.1f} s",
         "12 %",
     )
@@ -138,7 +136,7 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield (
         "20 % more MNIST of the same kind, to the best that fine-tuning the MLP reaches",
         f"MLP from {before[0]} to {target:.2%} in {more['seconds of the MLP']:.2f} s; GLAI's loop from {before[1]} to "
-        + _held(there, ours is not None and ours <= more["seconds of the MLP"]),
+        + held(there, ours is not None and ours <= more["seconds of the MLP"]),
         "not slower",
     )
     inference = results["inference"]
@@ -146,7 +144,7 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         ratios = [inference[f"times the MLP's, N = {n}"][name] for n in (1, 4096)]
         yield (
             f"inference from raw pixels, {name}, N = 1; 4,096",
-            "; ".join(_held(f"{ratio:.2f}", ratio <= 1.5) for ratio in ratios) + " times the MLP's time",
+            "; ".join(held(f"{ratio:.2f}", ratio <= 1.5) for ratio in ratios) + " times the MLP's time",
             "1.5",
         )
 
@@ -154,10 +152,6 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 _MLP = "test accuracy of the MLP, fine-tuned"
 _OUR_BEST = "GLAI's best"
 _LIBRARY = "seconds of torch's Cholesky and inverse, median"
-
-
-def _held(text: str, met: bool) -> str:
-    return text if met else f"**{text}**"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
