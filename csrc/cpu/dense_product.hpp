@@ -17,6 +17,9 @@
 namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kDenseRows = 256;  // of a task
+// Of few features little is computed for what is written: rows few enough that their pages are still
+// known when the next tile of columns is written.
+constexpr std::int64_t kFewFeatures = 32, kFewFeatureRows = 64;
 // Of a panel: 64 columns of floats then take 32 kB, and stay in the first-level cache.
 constexpr std::int64_t kDenseFeatures = 128;
 
@@ -220,10 +223,11 @@ void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>&
   using T = typename Kind::Value;
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
-  const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs), blocks(n, kDenseRows);
+  const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs);
+  const EvenSplit blocks(n, d <= kFewFeatures ? kFewFeatureRows : kDenseRows);
   const double work = static_cast<double>(n) * static_cast<double>(c) * static_cast<double>(d + 1);
   parallel_for(tiles.parts * blocks.parts, work, threads, [&](std::int64_t task) {
-    const std::int64_t tile = task / blocks.parts, block = task % blocks.parts;
+    const std::int64_t tile = task % tiles.parts, block = task / tiles.parts;
     const int vecs = static_cast<int>(tiles.size(tile));
     const std::int64_t first = tiles.begin(tile) * lanes, width = vecs * lanes;
     const std::int64_t columns = c - first < width ? c - first : width;
