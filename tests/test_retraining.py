@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import glai_native as glai
 from conftest import make_mlp
+from glai_native import cross_validation
 from glai_native.cli import main
 
 
@@ -68,6 +70,20 @@ def test_increments_keep_the_share_of_l2(selector, data):
     l2 = share * model.statistics.mean_diagonal
     assert model.estimator.provenance["l2"] == pytest.approx(l2)
     assert difference(model, joint(selector, x, y, l2)) < 1e-8
+
+
+def test_increments_are_joint_training_at_the_weakest_penalty():
+    """Where samples are few or separable, cross-validation takes it, and increments keep it."""
+    x, y = (torch.from_numpy(t) for t in load_digits(return_X_y=True))
+    selector = glai.PathSelector(make_mlp(64, 12, 10, dtype=torch.float64), glai.InputProjection.fit(x))
+    parts = [((y // 2) == pair).nonzero()[:, 0] for pair in range(5)]
+    model = joint(selector, x[parts[0]], y[parts[0]], 1.0)
+    weakest = 10.0**cross_validation.WEAKEST * model.statistics.mean_diagonal
+    model.retrain(x[parts[0]], y[parts[0]], solver="statistics", validation=0, l2=weakest, progress=False)
+    for ids in parts[1:]:
+        model.retrain(x[ids], y[ids], increment=True, progress=False)
+    ids = torch.cat(parts)
+    assert difference(model, joint(selector, x[ids], y[ids], model.estimator.provenance["l2"])) < 1e-8
 
 
 def test_all_data_again(selector, data):

@@ -394,7 +394,7 @@ class PathStatistics:
         *,
         progress: bool = True,
     ) -> float:
-        """The penalty with the least cross-validation error, from 1e-8 to 100 times the mean diagonal of the gram.
+        """The penalty with the least cross-validation error, from 1e-6 to 100 times the mean diagonal of the gram.
 
         Up to 2,048 unknowns an eigendecomposition (four times the gram's memory; 0.6 s at most on two cores) scores a
         grid of four penalties in a decade, ``"loo"`` in one pass over the data. Beyond, decades are walked downhill:
