@@ -188,6 +188,9 @@ def test_statistics_refuse(parties, selector):
     without = glai.GLAI(own, model.estimator)
     with pytest.raises(ValueError, match="here has no statistics, train it with solver='statistics'"):
         glai.merge([model, without], "statistics", l2=1.0, names=["there", "here"], progress=False)
+    unsolved = glai.GLAI(own, glai.PathEstimator(own.n_paths, own.z_features, C, dtype=torch.float64))
+    with pytest.raises(ValueError, match="model 1 has no statistics"):  # before it is asked for l2
+        glai.merge([model, unsolved], "statistics", progress=False)
     with pytest.raises(ValueError, match="an estimator alone has no statistics"):
         glai.merge([model.estimator], "statistics")
     with pytest.raises(ValueError, match="statistics are merged by 'statistics', got 'samples'"):

@@ -140,6 +140,11 @@ def _merge_statistics(
 ) -> GLAI:
     estimators = [model.estimator for model in models]
     _require_alike(estimators, names, with_directions=False)
+    for model, name in zip(models, names, strict=True):
+        if not model.has_statistics:
+            raise ValueError(
+                f"merge: {name} has no statistics, train it with solver='statistics' or merge by 'samples'"
+            )
     if l2 is None:
         share = _common_share(estimators, names)
     total: PathStatistics | None = None
@@ -147,10 +152,7 @@ def _merge_statistics(
     with epoch_progress(progress) as bar:
         for model, name in zip(bar.track(models, description="statistics"), names, strict=True):
             part = model.read_statistics()
-            if part is None:
-                raise ValueError(
-                    f"merge: {name} has no statistics, train it with solver='statistics' or merge by 'samples'"
-                )
+            assert part is not None
             seen.append(part.n_samples)
             total = _added(total, part, name)
     assert total is not None

@@ -96,6 +96,11 @@ class GLAI(nn.Module):
         self._statistics = statistics
         self._statistics_file = None
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are :attr:`statistics`; the file of a loaded model is not read for it."""
+        return self._statistics is not None or self._statistics_file is not None
+
     def read_statistics(self) -> PathStatistics | None:
         """:attr:`statistics`; those of a loaded model are read from its file and not kept, whoever takes them in turn
         from many models needs memory for one.
