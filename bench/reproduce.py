@@ -38,6 +38,7 @@ from glai_native.files import write_files
 from glai_native.real_gates import DATA_VARIABLE, data_folder
 
 OUTPUT = Path("bench/results/reproduction.json")
+QUICK_OUTPUT = Path("bench/results/reproduction-quick.json")  # not kept: not evidence
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "codecarbon")
 
 
@@ -117,9 +118,12 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, Settings, dict[str, A
         "--claims", nargs="+", choices=claims.NAMES, default=list(claims.NAMES), metavar="NAME",
         help=", ".join(claims.NAMES),
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"(default: {OUTPUT})")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"(default: {OUTPUT}, quick: {QUICK_OUTPUT})"
+    )
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="(default: 2)")
     arguments = parser.parse_args(argv)
+    arguments.output = arguments.output or (QUICK_OUTPUT if arguments.quick else OUTPUT)
     seeds = arguments.seeds if arguments.seeds is not None else 1 if arguments.quick else 5
     if seeds < 1 or arguments.threads < 1:
         parser.error("--seeds and --threads must be at least 1")

@@ -80,6 +80,20 @@ def test_a_cell_that_fails_is_named_and_run_again(bench, monkeypatch, tmp_path):
     assert claim.ran == [1]
 
 
+def test_a_quick_run_leaves_the_results_that_are_kept(bench, monkeypatch, tmp_path):
+    claim = FewCells(bench.Cell, broken=None, error=None)
+    monkeypatch.setattr(bench.claims, "load", lambda name: claim)
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / bench.reproduce.OUTPUT
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"settings": {"quick": False, "threads": 2}, "cells": {}}))
+    before = kept.read_bytes()
+    assert bench.reproduce.main([*HEAD, "--claims", "settling"]) == 0
+    assert claim.ran == [0]
+    assert kept.read_bytes() == before
+    assert json.loads((tmp_path / bench.reproduce.QUICK_OUTPUT).read_text())["settings"]["quick"]
+
+
 def test_results_of_another_kind_of_run_are_not_mixed(bench, tmp_path, capsys):
     output = tmp_path / "r.json"
     output.write_text(json.dumps({"settings": {"quick": False, "threads": 1}, "cells": {}}))
