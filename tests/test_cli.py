@@ -1,6 +1,8 @@
 """The command line: figures, pictures, and one sentence where something is wrong."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -212,3 +214,9 @@ def test_federate_without_flower(monkeypatch, capsys):
     monkeypatch.setattr("glai_native.federate_command.importlib.util.find_spec", lambda name: None)
     assert main(["federate"]) == 2
     assert "needs flwr, install it with: pip install 'glai-native[federated]'" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_is_no_error():
+    python = f'{sys.executable} -c \'from glai_native.cli import main; raise SystemExit(main(["inspect", "--json"]))\''
+    done = subprocess.run(["bash", "-c", f"{python} | true"], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""

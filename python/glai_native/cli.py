@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status (2: bad input, one sentence on standard error)."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads our output has had enough; nor may Python say so when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError) as error:
         sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
         if isinstance(error, OSError) and error.strerror:
-            sentence = f"{error.filename}: {error.strerror}"
+            sentence = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
         print(f"glai {arguments.command}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
