@@ -5,7 +5,7 @@ classes that the structure was not trained on. Each kind's learning rate is the 
 GLAI heads are the MLP for the first fifth of the steps; those with "random gates" are replaced before the first, and
 so are those of a "given structure", which is then the base classes'.
 
-GLAI_DATA=... python bench/bench_heads.py --seeds 3 --episodes 100 --json heads.json
+GLAI_DATA=data python bench/bench_heads.py --json bench/results/heads.json && python bench/report_heads.py
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from head_tasks import (
 
 TUNING_EPISODES = 30
 
-Rows = dict[str, dict[str, float]]
+Rows = dict[str, dict[str, float | None]]
 
 
 def centred(data: LabelledData) -> LabelledData:
@@ -60,10 +60,10 @@ def validation(data: LabelledData) -> LabelledData:
     return replace(data, x_train=x[kept], y_train=y[kept], x_test=x[held], y_test=y[held])
 
 
-def row(results: Sequence[Result], rate: float | None = None) -> dict[str, float]:
+def row(results: Sequence[Result], rate: float | None = None) -> dict[str, float | None]:
     accuracies = [result.accuracy for result in results]
-    error = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else float("nan")
-    cells = {
+    error = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None
+    cells: dict[str, float | None] = {
         "accuracy": statistics.mean(accuracies),
         "standard_error": error,
         "seconds": statistics.median(result.seconds for result in results),
@@ -122,7 +122,7 @@ def show(console: Console, title: str, rows: Rows, caption: str = "") -> None:
         table.add_row(
             kind,
             f"{cells['accuracy']:.2f}",
-            f"{cells['standard_error']:.2f}",
+            "" if cells["standard_error"] is None else f"{cells['standard_error']:.2f}",
             f"{cells['seconds']:.3f}",
             f"{cells['rate']:g}" if "rate" in cells else "",
         )
