@@ -273,3 +273,14 @@ def test_native_steps_check_what_they_are_given():
         call(torch.arange(5))
     with pytest.raises(ValueError, match=r"parameters must be float64 \[K=1320\]"):
         call(torch.arange(2), state=[s[:-1] for s in state])
+
+
+def test_the_loss_of_an_epoch_does_not_depend_on_the_clock(monkeypatch):
+    x, gates, y = make_samples(n=120)
+    losses = []
+    for first_span in (1, 7, 1000):
+        monkeypatch.setattr("glai_native.sgd_loop.FIRST_SPAN", first_span)
+        monkeypatch.setattr("glai_native.sgd_loop.SPAN_SECONDS", 0.0 if first_span == 1 else 1e6)
+        history = train_estimator(make_estimator("full"), x, gates, y, epochs=4, batch_size=2, progress=False)
+        losses.append([epoch.loss for epoch in history])
+    assert losses[0] == losses[1] == losses[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,19 +121,21 @@ class NativeLoop:
             FloatingPointError: a loss was not finite.
         """
         batch = min(self._settings.batch_size, len(order))
-        total, begin = 0.0, 0
+        sums: list[float] = []  # of each batch's losses
+        begin = 0
         while begin < len(order):
             ids = order[begin : begin + self._span * batch]
             started = time.perf_counter()
             losses = self._run_steps(ids, begin // batch)
             rows = torch.full_like(losses, batch)
             rows[-1] = len(ids) - batch * (len(losses) - 1)
-            total += float(losses @ rows)
+            sums += (losses * rows).tolist()
             begin += len(ids)
             seconds = max(time.perf_counter() - started, 1e-6)
             self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
             report(begin / len(order))
-        return total / len(order)
+        # Exact before it is rounded: the length of spans, which the clock decides, must not show.
+        return math.fsum(sums) / len(order)
 
     def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
         """float64: the loss of each batch of ``ids``; ``averaged`` of this epoch's iterates are in the mean."""
