@@ -284,3 +284,49 @@ def test_the_loss_of_an_epoch_does_not_depend_on_the_clock(monkeypatch):
         history = train_estimator(make_estimator("full"), x, gates, y, epochs=4, batch_size=2, progress=False)
         losses.append([epoch.loss for epoch in history])
     assert losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_strided_inputs_train_as_their_copies(values):
+    x, gates, y = make_samples()
+    targets = torch.randn(N, C, dtype=x.dtype, generator=torch.Generator().manual_seed(3)) if values else y
+    strided = torch.stack([targets, targets], dim=-1)[..., 0]
+    a, b = make_estimator("full"), make_estimator("full")
+    train_estimator(a, x, gates, targets, epochs=1, progress=False)
+    train_estimator(b, x.T.contiguous().T, gates, strided, epochs=1, progress=False)
+    assert torch.equal(a.weight, b.weight)
+
+
+def test_weights_of_samples_count_by_their_shares_alone():
+    x, gates, y = make_samples()
+    results = []
+    for scale in (1.0, 1e308, 5e-324):  # whose sums overflow, or scale to infinity
+        estimator = make_estimator("full")
+        weight = torch.full((N,), scale, dtype=torch.float64)
+        weight[::3] = 0
+        train_estimator(estimator, x, gates, y, sample_weight=weight, epochs=1, progress=False)
+        results.append(estimator.weight.detach())
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_sums_over_samples_have_the_same_bits_for_any_number_of_threads():
+    """torch's sum of more than 32768 numbers depends on it."""
+    before = torch.get_num_threads()
+    n, gates = 40_000, glai.pack_gates(torch.ones(40_000, 1))
+    try:
+        for seed in range(12):
+            generator = torch.Generator().manual_seed(seed)
+            x, t, weight = (torch.rand(n, 1, generator=generator, dtype=torch.float64) for _ in range(3))
+            seen = set()
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                estimator = glai.PathEstimator(1, 1, 1, dtype=torch.float64)
+                history = train_estimator(
+                    estimator, x, gates, t, sample_weight=weight[:, 0], validation=(x, gates, t), epochs=1,
+                    batch_size=n, progress=False,
+                )  # fmt: skip
+                seen.add((estimator.weight.item(), history[0].loss, history[0].validation_loss))
+            assert len(seen) == 1
+    finally:
+        torch.set_num_threads(before)

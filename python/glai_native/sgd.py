@@ -19,12 +19,20 @@ from torch import Tensor, nn
 from glai_native.estimator import PathEstimator
 from glai_native.files import TensorFile, tensors_to_bytes, write_files
 from glai_native.gates import PackedGates, require_structure
+from glai_native.operands import unit_stride
 from glai_native.ranks import Ranks
 from glai_native.sgd_cuda import CudaLoop
 from glai_native.sgd_group import GroupLoop
 from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.structure import require_samples
-from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
+from glai_native.targets import (
+    as_values,
+    require_finite,
+    require_sample_weight,
+    require_targets,
+    scale_sample_weight,
+    total,
+)
 from glai_native.training import epoch_progress
 
 CHECKPOINT_FORMAT = "glai-sgd"
@@ -211,11 +219,8 @@ def _read(
         raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
     weight = require_sample_weight(owner, sample_weight, len(x))
     if weight is not None:
-        total = float(weight.double().sum())
-        if total <= 0:
-            raise ValueError(f"{owner}: sample_weight must have a sum > 0, got {total}")
-        weight = (weight.double() * (len(x) / total)).to(x.dtype)
-    return Batches(x, gates, targets, weight)
+        weight = scale_sample_weight(owner, weight).to(x.dtype)
+    return Batches(unit_stride(x), gates, targets.contiguous(), weight)
 
 
 class _Training:
@@ -286,8 +291,10 @@ class _Training:
         output = self.estimator(self.held_out.x[rows], self.held_out.gates[rows])
         targets = self.held_out.targets[rows]
         if targets.is_floating_point():
-            error = (output.double() - targets).square().sum()
-            squared = float(self.ranks.add_up(error)) / (n * output.shape[1])
+            error = total((output.double() - targets).square())
+            squared = float(self.ranks.add_up(output.new_tensor(error, dtype=torch.float64))) / (
+                n * output.shape[1]
+            )
             return squared, -squared
         loss = nn.functional.cross_entropy(output.double(), targets, reduction="sum")
         hits = (output.argmax(1) == targets).double().sum()

@@ -121,7 +121,7 @@ class NativeLoop:
             FloatingPointError: a loss was not finite.
         """
         batch = min(self._settings.batch_size, len(order))
-        sums: list[float] = []  # of each batch's losses
+        parts: list[float] = []  # of the mean, one of each batch
         begin = 0
         while begin < len(order):
             ids = order[begin : begin + self._span * batch]
@@ -129,13 +129,13 @@ class NativeLoop:
             losses = self._run_steps(ids, begin // batch)
             rows = torch.full_like(losses, batch)
             rows[-1] = len(ids) - batch * (len(losses) - 1)
-            sums += (losses * rows).tolist()
+            parts += (losses * (rows / len(order))).tolist()
             begin += len(ids)
             seconds = max(time.perf_counter() - started, 1e-6)
             self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
             report(begin / len(order))
         # Exact before it is rounded: the length of spans, which the clock decides, must not show.
-        return math.fsum(sums) / len(order)
+        return math.fsum(parts)
 
     def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
         """float64: the loss of each batch of ``ids``; ``averaged`` of this epoch's iterates are in the mean."""

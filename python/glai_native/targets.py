@@ -61,6 +61,20 @@ def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: i
     return sample_weight
 
 
+def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
+    """Checked weights ``[N]`` scaled to mean 1, float64; the same bits for any number of threads."""
+    largest = sample_weight.detach().double().max()
+    if not bool(largest > 0):
+        raise ValueError(f"{owner}: sample_weight must have a sum > 0, got {float(largest)}")
+    shares = sample_weight.detach().double() / largest  # whose sum can neither overflow nor be 0
+    return shares * (len(shares) / total(shares))
+
+
+def total(values: Tensor) -> float:
+    """The sum, in an order that does not depend on the number of threads, as torch's does."""
+    return float(values.cpu().numpy().sum())
+
+
 def require_finite(owner: str, name: str, values: Tensor) -> None:
     """Refuses NaN and infinite values."""
     # One pass that writes nothing: a tenth of the time of isfinite(values).all(). NaN is both ends where there is one.
