@@ -159,11 +159,21 @@ def test_a_killed_training_goes_on_bit_for_bit(kind, tmp_path):
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [e.loss for e in again] == [e.loss for e in history]
-    with pytest.raises(ValueError, match="is a checkpoint of another training"):
-        train_estimator(resumed, x, gates, y, checkpoint=path, **(settings | {"seed": 3}))
+    settings |= {"checkpoint": path, "validation": held_out}
+    for other in (
+        {"seed": 3},
+        {"targets": y.flip(0)},
+        {"sample_weight": torch.rand(N)},
+        {"validation": None},
+        {"validation": make_samples(seed=10)},
+    ):
+        with pytest.raises(ValueError, match="is a checkpoint of another training"):
+            train_estimator(
+                **({"estimator": resumed, "x": x, "gates": gates, "targets": y} | settings | other)
+            )
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="truncated or not a safetensors file"):
-        train_estimator(resumed, x, gates, y, checkpoint=path, **settings)
+        train_estimator(resumed, x, gates, y, **settings)
 
 
 def test_stops_early_with_the_best_epoch():

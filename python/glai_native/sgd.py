@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -158,15 +159,18 @@ def train_estimator(
 def _facts(estimator: PathEstimator, data: Batches, settings: SgdSettings) -> dict[str, str]:
     """What ranks must have alike: all that the order of steps depends on, and that tells one data set from another."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
-    targets = data.targets.cpu().reshape(-1).view(torch.uint8).numpy().data
     return {name: str(value) for name, value in asdict(settings).items()} | {
         "structure_id": str(estimator.structure_id),
         "directions_id": str(estimator.directions_id),
         "dtype": str(estimator.dtype),
         "[N, P, D, C]": f"[{len(data.x)}, {p}, {d}, {c}]",
         "sample_weight": "none" if data.weight is None else "given",
-        "targets' CRC-32": str(zlib.crc32(targets)),
+        "targets' CRC-32": str(_crc32(data.targets)),
     }
+
+
+def _crc32(values: Tensor) -> int:
+    return zlib.crc32(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _check_settings(
@@ -317,12 +321,18 @@ class _Training:
         """The estimator gets the best epoch's parameters."""
         write_flat(self.estimator, self.best)
 
+    @cached_property
     def _identity(self) -> str:
-        """SHA-256 of all that a checkpoint must share with this training."""
-        estimator = self.estimator
-        sizes = [len(self.data.x), estimator.n_paths, estimator.in_features, estimator.out_features]
-        ids = [estimator.structure_id, estimator.directions_id, str(estimator.dtype)]
-        text = json.dumps([asdict(self.settings), sizes, ids, self.data.weight is not None])
+        """SHA-256 of all that a checkpoint must share with this training.
+
+        Of the samples, their targets and weights: z may be computed anew, and then has other bits on other machines.
+        """
+        weight, held_out = self.data.weight, self.held_out
+        facts = {
+            "sample_weight": None if weight is None else _crc32(weight),
+            "held-out samples": None if held_out is None else _crc32(held_out.targets),
+        }
+        text = json.dumps(facts | _facts(self.estimator, self.data, self.settings), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -330,7 +340,7 @@ class _Training:
         metadata = {
             "format": CHECKPOINT_FORMAT,
             "version": "1",
-            "training": self._identity(),
+            "training": self._identity,
             "step": str(self.loop.step),
             "best_epoch": str(self.best_epoch),
             "history": json.dumps([list(asdict(epoch).values()) for epoch in self.history]),
@@ -340,10 +350,10 @@ class _Training:
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint of the same training."""
         file = TensorFile(path, CHECKPOINT_FORMAT)
-        if file.entry("training") != self._identity():
+        if file.entry("training") != self._identity:
             raise ValueError(
-                f"{path}: is a checkpoint of another training (other settings, data sizes, structure or directions), "
-                "delete it or name another file"
+                f"{path}: is a checkpoint of another training (other settings, data, held-out samples, structure or "
+                "directions), delete it or name another file"
             )
         state = self.loop.state()
         like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
