@@ -141,6 +141,13 @@ def test_chunks_of_a_stream_bring_new_classes(selector):
         ({"x": torch.zeros(1000, D + 1)}, {}, r"x must be \[N, D=4\]"),
         ({"x": torch.zeros(0, D), "y": torch.zeros(0).long()}, {}, "at least one sample"),
         ({}, {"validation": 1.0}, r"validation must be a share in \[0, 1\)"),
+        ({}, {"validation": None}, r"validation must be a share in \[0, 1\) or \(x, y\), got NoneType"),
+        ({}, {"validation": (1,)}, r"validation must be a share in \[0, 1\) or \(x, y\), got 1 of them"),
+        ({}, {"validation": 0.9999}, "validation must leave a sample to train on, got 0.9999 of N=1000"),
+        ({}, {"seed": -1}, r"seed must be an int in \[0, 2\*\*32\), got -1"),
+        ({}, {"solver": "sgd", "epochs": None}, "epochs must be an int >= 1, got None"),
+        ({}, {"solver": "sgd", "batch_size": None}, "batch_size must be an int >= 1, got None"),
+        ({"y": torch.zeros(1000)}, {}, r"y must be values \[N=1000, C=1\]"),
         ({}, {"sample_weight": torch.ones(3)}, r"sample_weight must be \[N=1000\], got \[3\]"),
         (
             {"gates": glai.pack_gates(torch.ones(1000, 5))},

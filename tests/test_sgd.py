@@ -242,6 +242,15 @@ def test_values_and_classes_under_squared_error():
         ),
         ({"sample_weight": torch.zeros(N)}, "sample_weight must have a sum > 0"),
         ({"sample_weight": -torch.ones(N)}, "sample_weight must be >= 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be > 0, got '1e-3'"),
+        ({"weight_decay": None}, "weight_decay must be >= 0, got None"),
+        ({"seed": 1.5}, "seed must be an int, got 1.5"),
+        ({"seed": None}, "seed must be an int, got None"),
+        ({"validation": make_samples()[:2]}, r"validation must be \(x, gates, targets\), got 2 of them"),
+        ({"validation": torch.zeros(3)}, r"validation must be \(x, gates, targets\), got Tensor"),
+        ({"validation": (torch.zeros(1, D + 1), 0, 0)}, r"validation: x must be \[N, D=7\], got \[1, 8\]"),
+        ({"checkpoint": "no/such/folder"}, "checkpoint must be a file in a folder that exists, got no/such"),
+        ({"estimator": torch.nn.Linear(1, 1)}, "estimator must be a PathEstimator, got Linear"),
     ],
 )
 def test_refuses(change, sentence):
@@ -250,8 +259,19 @@ def test_refuses(change, sentence):
     estimator = make_estimator("full")
     before = copy.deepcopy(estimator.state_dict())
     with pytest.raises((ValueError, TypeError), match=sentence):
-        train_estimator(estimator, **arguments)
+        train_estimator(**({"estimator": estimator} | arguments))
     assert torch.equal(estimator.weight, before["weight"])
+
+
+def test_refuses_numbers_that_no_learning_rate_mends():
+    x, gates, _ = make_samples(torch.float32)
+    estimator = make_estimator("full", torch.float32)
+    with pytest.raises(ValueError, match=r"targets as torch.float32 must be finite"):
+        train_estimator(estimator, x, gates, torch.full((N, C), 1e300, dtype=torch.float64), progress=False)
+    with torch.no_grad():
+        estimator.bias[1, 1] = torch.nan
+    with pytest.raises(ValueError, match="the estimator's bias must be finite"):
+        train_estimator(estimator, x, gates, torch.zeros(N, C), progress=False)
 
 
 def test_native_steps_check_what_they_are_given():

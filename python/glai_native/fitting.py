@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -121,6 +122,8 @@ def fit(
         raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     if not isinstance(model, (GLAI, PathSelector)):
         raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
+    if not (isinstance(seed, Integral) and 0 <= seed < 1 << 32):
+        raise ValueError(f"fit: seed must be an int in [0, 2**32), got {seed!r}")
     ranks = Ranks("fit", process_group)
     progress = progress and ranks.is_first
     if ranks.size > 1 and (solver == "dual" or y is None):
@@ -191,7 +194,9 @@ def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
         return model.estimator.out_features
     if not isinstance(y, Tensor) or not y.numel():
         return 1  # refused by name where the targets are checked
-    return y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    if y.is_floating_point():
+        return y.shape[1] if y.ndim == 2 else 1
+    return int(y.max()) + 1
 
 
 def _split(
@@ -199,12 +204,21 @@ def _split(
 ) -> tuple[Samples, Samples | None]:
     """What is trained on, and what is held out."""
     if isinstance(validation, tuple):
+        if len(validation) != 2:
+            raise ValueError(
+                f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them"
+            )
         return data, Samples.read(selector, *validation, None, None, data.n_outputs)
-    if not 0 <= validation < 1:
-        raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {validation}")
+    if not (isinstance(validation, Real) and 0 <= validation < 1):
+        found = validation if isinstance(validation, Real) else type(validation).__name__
+        raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
     n_held_out = min(VALIDATION_SAMPLES, round(len(data) * validation))
     if not n_held_out:
         return data, None
+    if n_held_out == len(data):
+        raise ValueError(
+            f"fit: validation must leave a sample to train on, got {validation} of N={len(data)}"
+        )
     classes = None if data.y.is_floating_point() else data.y.cpu()
     if classes is not None:
         counts = classes.bincount()

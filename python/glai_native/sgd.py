@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -123,9 +124,13 @@ def train_estimator(
             "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
         )
         settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
-        _check_settings(settings, epochs, patience, validation)
-        data = _read(estimator, x, gates, targets, sample_weight, loss)
-        held_out = None if validation is None else _read(estimator, *validation, None, loss)
+        path = None if checkpoint is None else Path(checkpoint)
+        _check_settings(settings, epochs, patience, validation, path if ranks.is_first else None)
+        _check_estimator(estimator)
+        data = _read("train_estimator", estimator, x, gates, targets, sample_weight, loss)
+        held_out = None
+        if validation is not None:
+            held_out = _read("train_estimator: validation", estimator, *validation, None, loss)
     stops = {
         "epochs": epochs,
         "patience": patience,
@@ -134,7 +139,6 @@ def train_estimator(
     if ranks.size > 1:
         ranks.require_alike(_facts(estimator, data, settings) | {k: str(v) for k, v in stops.items()})
     training = _Training(estimator, data, held_out, settings, ranks)
-    path = None if checkpoint is None else Path(checkpoint)
     with ranks.together():
         if path is not None and ranks.is_first and path.exists():
             training.restore(path)
@@ -173,23 +177,56 @@ def _crc32(values: Tensor) -> int:
     return zlib.crc32(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
+def require_count(name: str, count: object) -> None:
+    """Refuses what is no int >= 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
+
+
 def _check_settings(
-    settings: SgdSettings, epochs: int, patience: int | None, validation: object | None
+    settings: SgdSettings,
+    epochs: int,
+    patience: int | None,
+    validation: object | None,
+    checkpoint: Path | None,
 ) -> None:
     if settings.loss not in LOSSES:
         raise ValueError(f"train_estimator: loss must be one of {', '.join(LOSSES)}, got {settings.loss!r}")
-    for name, count in (("epochs", epochs), ("batch_size", settings.batch_size), ("patience", patience)):
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
+    require_count("epochs", epochs)
+    require_count("batch_size", settings.batch_size)
+    if patience is not None:
+        require_count("patience", patience)
+    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 3):
+        found = (
+            f"{len(validation)} of them"
+            if isinstance(validation, (tuple, list))
+            else type(validation).__name__
+        )
+        raise ValueError(f"train_estimator: validation must be (x, gates, targets), got {found}")
     if patience is not None and validation is None:
         raise ValueError("train_estimator: patience needs validation=(x, gates, targets), got None")
-    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
-        raise ValueError(f"train_estimator: learning_rate must be > 0, got {settings.learning_rate}")
-    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
-        raise ValueError(f"train_estimator: weight_decay must be >= 0, got {settings.weight_decay}")
+    rate, decay, seed = settings.learning_rate, settings.weight_decay, settings.seed
+    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        raise ValueError(f"train_estimator: learning_rate must be > 0, got {rate!r}")
+    if not (isinstance(decay, Real) and math.isfinite(decay) and decay >= 0):
+        raise ValueError(f"train_estimator: weight_decay must be >= 0, got {decay!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"train_estimator: seed must be an int, got {seed!r}")
+    if checkpoint is not None and not checkpoint.parent.is_dir():
+        raise ValueError(
+            f"train_estimator: checkpoint must be a file in a folder that exists, got {checkpoint}"
+        )
+
+
+def _check_estimator(estimator: PathEstimator) -> None:
+    if not isinstance(estimator, PathEstimator):
+        raise TypeError(f"train_estimator: estimator must be a PathEstimator, got {type(estimator).__name__}")
+    for name, parameter in estimator.named_parameters():
+        require_finite("train_estimator", f"the estimator's {name}", parameter.detach())
 
 
 def _read(
+    owner: str,
     estimator: PathEstimator,
     x: Tensor,
     gates: PackedGates,
@@ -198,7 +235,6 @@ def _read(
     loss: str,
 ) -> Batches:
     """Checks what is trained on or validated with; classes become values where the loss is squared error."""
-    owner = "train_estimator"
     require_samples(owner, x, estimator.in_features)
     if x.dtype != estimator.dtype or x.device != estimator.samples_seen.device:
         raise ValueError(
@@ -219,6 +255,7 @@ def _read(
     targets = require_targets(owner, targets, len(x), estimator.out_features)
     if loss == "squared":
         targets = as_values(targets, estimator.out_features, x.dtype)
+        require_finite(owner, f"targets as {x.dtype}", targets)
     elif targets.is_floating_point():
         raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
     weight = require_sample_weight(owner, sample_weight, len(x))

@@ -20,7 +20,7 @@ from glai_native.model import GLAI, whole_or_unchanged
 from glai_native.ops import pack_gates
 from glai_native.path_kernel_model import PathKernelModel
 from glai_native.ranks import Ranks
-from glai_native.sgd import SgdEpoch, train_estimator
+from glai_native.sgd import SgdEpoch, require_count, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
 from glai_native.targets import require_finite, require_sample_weight, require_targets
@@ -111,7 +111,7 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
 
 
 def _epochs(n_samples: int, batch_size: int) -> int:
-    return max(EPOCHS, -(-STEPS // -(-n_samples // max(batch_size, 1))))
+    return max(EPOCHS, -(-STEPS // -(-n_samples // batch_size)))
 
 
 def _patience(epochs: int) -> int:
@@ -176,7 +176,9 @@ def solve_sgd(
 ) -> Solved:
     """The native loop, from the estimator's own weights; stopped by the held-out samples."""
     batch_size = options.get("batch_size", BATCH)
+    require_count("batch_size", batch_size)
     epochs = options.get("epochs", _epochs(len(train), batch_size))
+    require_count("epochs", epochs)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "epochs": epochs,
