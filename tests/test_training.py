@@ -118,7 +118,7 @@ def test_non_finite_samples_are_refused_with_any_projection():
         glai.train_structure(make_mlp(2, 8, 3), x, y, glai.InputProjection.identity(2), progress=False)
     with pytest.raises(ValueError, match="class indices or floating values, got torch.complex64"):
         glai.train_structure(make_mlp(2, 8, 3), torch.zeros(300, 2), y.to(torch.complex64))
-    with pytest.raises(ValueError, match="batch_size must be >= 1"):
+    with pytest.raises(ValueError, match="batch_size must be an int >= 1"):
         glai.train_structure(make_mlp(2, 8, 3), x, y, batch_size=0)
 
 
@@ -131,6 +131,33 @@ def test_labels_of_any_integer_dtype(dtype):
         ).structure_id
         for labels in (y, y.to(dtype))
     ]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch_size": 1.5}, "batch_size must be an int >= 1, got 1.5"),
+        ({"learning_rate": -1.0}, "learning_rate must be > 0, got -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be > 0, got nan"),
+        ({"seed": None}, "seed must be an int, got None"),
+        ({"mlp": make_mlp(2, 8, 3).requires_grad_(False)}, "must have parameters that require gradients"),
+    ],
+)
+def test_settings_of_a_structure_are_refused_by_name(options, sentence):
+    x, y = blobs()
+    with pytest.raises(ValueError, match=sentence):
+        glai.train_structure(**({"mlp": make_mlp(2, 8, 3), "x": x, "y": y, "progress": False} | options))
+
+
+def test_trains_where_gradients_are_off():
+    x, y = blobs()
+    ids = []
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            monitor = glai.StructureMonitor(max_epochs=2)
+            selector = glai.train_structure(make_mlp(2, 8, 3), x, y, monitor=monitor, progress=False)
+        ids.append(selector.structure_id)
     assert ids[0] == ids[1]
 
 

@@ -57,6 +57,7 @@ class GroupLoop:
                 report(begin / len(order))
         return total / len(order)
 
+    @torch.enable_grad()
     def _add_gradients(self, batch: Tensor) -> Tensor:
         """The gradient of the batch's mean loss, summed over the ranks; returns the sum of this rank's losses."""
         data, ids = self._data, batch[self._ranks.share(len(batch))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from rich.console import Console
@@ -173,8 +175,12 @@ def train_structure(
             "train_structure: x must be a tensor [N >= 1, D] and y a tensor [N] or [N, C], "
             f"got {shapes[0]} and {shapes[1]}"
         )
-    if batch_size < 1:
-        raise ValueError(f"train_structure: batch_size must be >= 1, got {batch_size}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"train_structure: batch_size must be an int >= 1, got {batch_size!r}")
+    if not (isinstance(learning_rate, Real) and math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"train_structure: learning_rate must be > 0, got {learning_rate!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"train_structure: seed must be an int, got {seed!r}")
     monitor = monitor or StructureMonitor()
     if monitor.history:
         raise ValueError(
@@ -182,6 +188,8 @@ def train_structure(
         )
     projection = projection or InputProjection.fit(x)
     PathSelector(mlp, projection)  # refuses a network that cannot be a selector before it is trained
+    if not any(parameter.requires_grad for parameter in mlp.parameters()):
+        raise ValueError("train_structure: mlp must have parameters that require gradients, got none")
     z = projection(x).to(next(mlp.parameters()).dtype)
     require_finite("train_structure", "x", z)
     n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
@@ -194,7 +202,7 @@ def train_structure(
     probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]
     optimizer = Adam(mlp.parameters(), learning_rate)
     monitor.update(*_pattern(mlp, probe))
-    with epoch_progress(progress) as bar:
+    with epoch_progress(progress) as bar, torch.enable_grad():
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
             total = torch.zeros((), dtype=torch.float64, device=z.device)
