@@ -1,0 +1,37 @@
+"""The program ``glai``, from its first line to its last: an interrupt is one sentence, whenever it comes.
+
+A package of its own: importing anything of ``glai_native`` imports torch, seconds in which Python would answer an
+interrupt with a traceback from somewhere inside.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+
+def main() -> int:
+    """Imports the command line and runs it; returns its exit status (130: interrupted)."""
+    _on_interrupt(_leave)
+    from glai_native.cli import main as run_command
+
+    try:
+        _on_interrupt(signal.default_int_handler)
+        return run_command()
+    except KeyboardInterrupt:  # before the command was known
+        return _leave()
+    finally:
+        _on_interrupt(_leave)  # Python takes a while to exit
+
+
+def _on_interrupt(handler: Callable[[int, FrameType | None], object]) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):  # as in a job that a script put into the background
+        signal.signal(signal.SIGINT, handler)
+
+
+def _leave(number: int = signal.SIGINT, frame: FrameType | None = None) -> int:
+    # No exception: an import that is under way may turn it into another one, or into none.
+    os.write(2, b"glai: interrupted\n")
+    os._exit(128 + number)
