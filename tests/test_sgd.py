@@ -202,6 +202,35 @@ def test_stops_early_with_the_best_epoch():
     assert [e.epoch for e, _ in seen] == list(range(1, len(history) + 1))
 
 
+@pytest.mark.parametrize("held_out", [None, make_samples(seed=11)], ids=["alone", "validation"])
+@pytest.mark.parametrize("where", ["on_epoch", "within an epoch"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_ends_a_training_early_leaves_the_best_epoch(monkeypatch, held_out, where, error):
+    x, gates, _ = make_samples(n=40)
+    y = torch.randint(0, C, (40,), generator=torch.Generator().manual_seed(7))
+    estimator = make_estimator("full")
+    seen = []
+
+    def keep(epoch):
+        seen.append((epoch.validation_score, -epoch.validation_loss, estimator.weight.detach().clone()))
+        if len(seen) == 6:
+            if where == "on_epoch":
+                raise error
+            monkeypatch.setattr(NativeLoop, "_run_steps", stop)
+
+    def stop(*_):
+        raise error
+
+    with pytest.raises(error):
+        train_estimator(
+            estimator, x, gates, y, epochs=50, batch_size=8, learning_rate=0.1, validation=held_out,
+            on_epoch=keep, progress=False,
+        )  # fmt: skip
+    best = 5 if held_out is None else max(range(6), key=lambda i: seen[i][:2])
+    assert (best < 5) == (held_out is not None)
+    assert torch.equal(estimator.weight, seen[best][2])
+
+
 def test_a_training_that_explodes_stops_with_a_sentence():
     x, gates, _ = make_samples(torch.float32)
     estimator = make_estimator("full", torch.float32)

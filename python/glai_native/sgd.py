@@ -99,10 +99,12 @@ def train_estimator(
         learning_rate: AdamW's, constant.
         weight_decay: AdamW's, decoupled.
         average: keep the mean of an epoch's iterates instead of the last one.
-        validation: ``(x, gates, targets)``; the estimator ends with the parameters of the best epoch.
+        validation: ``(x, gates, targets)``; the estimator ends with the parameters of the best epoch, also where an
+            interrupt or an error ends the training.
         patience: stop after so many epochs without a better one; None: never.
         seed: of the order of samples.
-        on_epoch: called after each epoch; the estimator then holds that epoch's parameters.
+        on_epoch: called after each epoch; the estimator then holds that epoch's parameters. What it raises ends the
+            training.
         checkpoint: a file, written after each epoch; where it exists the training goes on from it, bit for bit.
         progress: show a bar.
         process_group: of ``torch.distributed``: its ranks train together, each on its share of every batch and of the
@@ -143,20 +145,22 @@ def train_estimator(
         if path is not None and ranks.is_first and path.exists():
             training.restore(path)
     training.follow_first()
-    with epoch_progress(progress and ranks.is_first) as bar:
-        task = bar.add_task("training", total=epochs, completed=len(training.history))
-        while len(training.history) < epochs and not training.exhausted(patience):
-            epoch = training.run_epoch(
-                lambda share: bar.update(task, completed=len(training.history) + share)
-            )
-            score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
-            bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
-            with ranks.together():
-                if on_epoch is not None:
-                    on_epoch(epoch)
-                if path is not None and ranks.is_first:
-                    training.save(path)
-    training.finish()
+    try:
+        with epoch_progress(progress and ranks.is_first) as bar:
+            task = bar.add_task("training", total=epochs, completed=len(training.history))
+            while len(training.history) < epochs and not training.exhausted(patience):
+                epoch = training.run_epoch(
+                    lambda share: bar.update(task, completed=len(training.history) + share)
+                )
+                score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
+                bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
+                with ranks.together():
+                    if on_epoch is not None:
+                        on_epoch(epoch)
+                    if path is not None and ranks.is_first:
+                        training.save(path)
+    finally:  # also where a callback, the keyboard or an error ends it
+        training.finish()
     return training.history
 
 
@@ -301,7 +305,6 @@ class _Training:
             if not bool(torch.isfinite(self.loop.result()).all()):
                 raise FloatingPointError("the parameters are not finite at the end")
         except FloatingPointError as error:
-            self.finish()
             raise FloatingPointError(
                 f"train_estimator: {error} of epoch {number}; pass a smaller learning_rate than "
                 f"{self.settings.learning_rate:g}"
