@@ -394,14 +394,15 @@ def test_sums_over_samples_have_the_same_bits_for_any_number_of_threads():
         torch.set_num_threads(before)
 
 
-@torch.no_grad()
-def test_the_loop_of_ranks_takes_gradients_where_they_are_off():
-    x, gates, y = make_samples(n=40)
-    data, settings = Batches(x, gates, y, None), SgdSettings("cross_entropy", 16, 1e-2, 0.0, True, 0)
-    loops = [
-        NativeLoop(make_estimator("full"), data, settings),
-        GroupLoop(make_estimator("full"), data, settings, Ranks("test")),
-    ]
-    for loop in loops:
-        loop.run_epoch(torch.arange(40), lambda share: None)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_loop_of_ranks_takes_gradients_where_they_are_off(mode):
+    with mode():
+        x, gates, y = make_samples(n=40)
+        data, settings = Batches(x, gates, y, None), SgdSettings("cross_entropy", 16, 1e-2, 0.0, True, 0)
+        loops = [
+            NativeLoop(make_estimator("full"), data, settings),
+            GroupLoop(make_estimator("full"), data, settings, Ranks("test")),
+        ]
+        for loop in loops:
+            loop.run_epoch(torch.arange(40), lambda share: None)
     torch.testing.assert_close(loops[0].result(), loops[1].result(), rtol=1e-10, atol=1e-12)

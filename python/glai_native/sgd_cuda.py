@@ -20,10 +20,11 @@ SPAN = 256  # steps between looks at the losses, where the host waits for the GP
 class CudaLoop:
     """AdamW's state on the GPU, and the graph of a step; a last batch of fewer samples runs without it."""
 
+    @torch.inference_mode(False)  # and gradients on, whatever the caller has switched off
     def __init__(self, estimator: PathEstimator, data: Batches, settings: SgdSettings) -> None:
         self._data, self._settings = data, settings
         self.step = 0
-        self._model, self._mean = copy.deepcopy(estimator), copy.deepcopy(estimator)
+        self._model, self._mean = copy.deepcopy(estimator).requires_grad_(), copy.deepcopy(estimator)
         self._trained, self._means = list(self._model.parameters()), list(self._mean.parameters())
         self._optimizer = torch.optim.AdamW(
             self._trained,
@@ -43,8 +44,9 @@ class CudaLoop:
         self._capture()
 
     def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        device = self._ids.device  # need not be the current one
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             before = [parameter.detach().clone() for parameter in self._trained]
             for _ in range(WARM_UP_STEPS):
@@ -56,8 +58,9 @@ class CudaLoop:
                 for moment in self._optimizer.state[parameter].values():
                     moment.zero_()
             self._total.zero_()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(side)
 
+    @torch.inference_mode(False)
     def _take_step(self, ids: Tensor) -> None:
         data = self._data
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)

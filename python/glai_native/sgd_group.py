@@ -21,6 +21,7 @@ SPAN = 32  # steps between looks at the losses, which are summed over the ranks 
 class GroupLoop:
     """AdamW's state, alike on all ranks, on the CPU or a GPU; its checkpoints are those of the native loop."""
 
+    @torch.inference_mode(False)  # and gradients on, whatever the caller has switched off
     def __init__(self, estimator: PathEstimator, data: Batches, settings: SgdSettings, ranks: Ranks) -> None:
         self._data, self._settings, self._ranks = data, settings, ranks
         self.step = 0
@@ -57,7 +58,7 @@ class GroupLoop:
                 report(begin / len(order))
         return total / len(order)
 
-    @torch.enable_grad()
+    @torch.inference_mode(False)
     def _add_gradients(self, batch: Tensor) -> Tensor:
         """The gradient of the batch's mean loss, summed over the ranks; returns the sum of this rank's losses."""
         data, ids = self._data, batch[self._ranks.share(len(batch))]
