@@ -14,7 +14,8 @@ from torch import Tensor
 
 from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
-from glai_native.statistics import STATISTICS_FORMAT, PathStatistics
+from glai_native.statistics import PathStatistics
+from glai_native.statistics_file import STATISTICS_FORMAT
 from glai_native.store import GateStore
 from glai_native.targets import require_sample_weight, require_targets
 from glai_native.training import epoch_progress

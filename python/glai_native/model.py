@@ -15,7 +15,8 @@ from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.files import TensorFile, write_files
 from glai_native.gates import PackedGates
 from glai_native.model_output import model_output
-from glai_native.statistics import STATISTICS_FILE, PathStatistics
+from glai_native.statistics import PathStatistics
+from glai_native.statistics_file import STATISTICS_FILE
 from glai_native.structure import KEPT_PATHS_VERSION, STRUCTURE_FILE, STRUCTURE_FORMAT, PathSelector
 
 if TYPE_CHECKING:

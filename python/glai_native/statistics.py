@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from glai_native.cross_validation import SampleRows, choose_by_gcv, choose_by_loo
 from glai_native.estimator import PathEstimator
-from glai_native.files import TensorFile, tensors_to_bytes, write_files
-from glai_native.gates import PackedGates, require_structure
+from glai_native.files import write_files
+from glai_native.gates import PackedGates
 from glai_native.memory import require_memory
 from glai_native.ops import gated_matmul_weight_grad
 from glai_native.path_matrices import pack_upper, path_gram, unpack_upper
-from glai_native.path_ridge import DirectedPaths, FullPaths
-from glai_native.projection import FLOATS, require_samples
-from glai_native.ridge import solve_ridge
-from glai_native.targets import as_values, magnitude, require_finite, require_sample_weight, require_targets
-from glai_native.training import epoch_progress
-
-STATISTICS_FILE = "statistics.safetensors"
-STATISTICS_FORMAT = "glai-statistics"
+from glai_native.path_samples import PathSamples, read_path_samples
+from glai_native.projection import FLOATS
+from glai_native.statistics_file import read_statistics, statistics_to_bytes
+from glai_native.statistics_solving import Samples, choose_penalty, solve_statistics
+from glai_native.targets import require_finite
 
 # Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
 CHUNK_ROWS = 4 * 4096
-# Of path features that are made in full at a time, for leave-one-out.
-ROWS_BYTES = 1 << 26
-
-Samples = tuple[Any, ...]
-"""``(x, gates, targets)`` or ``(x, gates, targets, sample_weight)`` of some samples."""
 
 
 class PathStatistics:
@@ -106,6 +94,11 @@ class PathStatistics:
         return self._rhs.shape[2]
 
     @property
+    def _sizes(self) -> tuple[int, int, int]:
+        """P, D and C."""
+        return self.n_paths, self.in_features, self.out_features
+
+    @property
     def dtype(self) -> torch.dtype:
         """torch.float32 or torch.float64."""
         return self._gram.dtype
@@ -162,81 +155,37 @@ class PathStatistics:
         sample_weight: Tensor | None,
         sign: int,
     ) -> None:
-        x, gates, targets, sample_weight = self._checked(owner, x, gates, targets, sample_weight)
+        samples = self._read(owner, x, gates, targets, sample_weight)
         on_counts = self.on_counts
-        if not targets.is_floating_point():
-            on_counts = on_counts + sign * gates.counts_by_class(targets, self.out_features)
-        n_samples = self.n_samples + sign * len(x)
+        if not samples.targets.is_floating_point():
+            on_counts = on_counts + sign * samples.gates.counts_by_class(samples.targets, self.out_features)
+        n_samples = self.n_samples + sign * len(samples)
         if n_samples < 0 or bool((on_counts < 0).any()):
             raise ValueError(
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
-                f"got {len(x):,} that are not"
+                f"got {len(samples):,} that are not"
             )
-        if sign < 0:
-            sample_weight = -(x.new_ones(len(x)) if sample_weight is None else sample_weight)
-        for z, part, values, weight in self._chunks(x, gates, targets, sample_weight, CHUNK_ROWS):
+        for z, part, values, weight in samples.chunks(CHUNK_ROWS, self.out_features, self.dtype):
+            if sign < 0:
+                weight = -(z.new_ones(len(z)) if weight is None else weight)
             features = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
             weighted = values if weight is None else values * weight.unsqueeze(1)
             path_gram(features[:, :-1], part, weight, out=self._gram)
             gated_matmul_weight_grad(features, part, weighted, out=self._rhs, accumulate=True)
             self._squares += (weighted * values).sum(0)
         self.n_samples, self.on_counts = n_samples, on_counts
-        self.structure_id = self.structure_id or gates.structure_id
+        self.structure_id = self.structure_id or samples.gates.structure_id
 
-    def _checked(
+    def _read(
         self, owner: str, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None
-    ) -> tuple[Tensor, PackedGates, Tensor, Tensor | None]:
+    ) -> PathSamples:
         """Refuses what are no samples of these statistics; leaves out those of weight 0."""
-        require_samples(owner, x, self.in_features)
-        if x.dtype not in FLOATS:
-            found = str(x.dtype).removeprefix("torch.")
-            raise ValueError(f"{owner}: x must be float32 or float64 [N, D={self.in_features}], got {found}")
-        if not isinstance(gates, PackedGates):
-            raise TypeError(f"{owner}: gates must be PackedGates, got {type(gates).__name__}")
-        if (len(gates), gates.n_gates) != (len(x), self.n_paths):
-            raise ValueError(
-                f"{owner}: gates must be of N={len(x)} samples and P={self.n_paths} paths, "
-                f"got N={len(gates)} and P={gates.n_gates}"
-            )
-        if x.device != self.device:
-            raise ValueError(f"{owner}: x must be on {self.device} like the statistics, got {x.device}")
-        require_structure(owner, gates, self.structure_id)
-        require_finite(owner, "x", x)
-        targets = require_targets(owner, targets, len(x), self.out_features)
-        sample_weight = require_sample_weight(owner, sample_weight, len(x))
-        if sample_weight is not None and not bool(sample_weight.all()):
-            # Cross-validation counts residuals: those that weigh nothing would make every fit look tested.
-            keep = sample_weight > 0
-            x, gates, targets, sample_weight = x[keep], gates[keep], targets[keep], sample_weight[keep]
-        self._require_range(owner, x, targets, sample_weight)
-        return x, gates, targets, sample_weight
-
-    def _require_range(self, owner: str, x: Tensor, targets: Tensor, sample_weight: Tensor | None) -> None:
-        """Refuses samples whose sums of squares could overflow: one such would be the end of all sums."""
-        values = [x, targets] if targets.is_floating_point() else [x]
-        largest = max([1.0, *(magnitude(v) for v in values)])
-        weight = 1.0 if sample_weight is None else magnitude(sample_weight)
-        most = torch.finfo(self.dtype).max
-        sums = [float(s.max()) for s in (self._gram.diagonal(), self._squares)]
-        if not max(sums) + len(x) * weight * largest * largest < most:
-            name = str(self.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"{owner}: x and targets must have weighted squares whose sums fit in {name}, got values up to "
-                f"{largest:.3g} and weights up to {weight:.3g}"
-            )
-
-    def _chunks(
-        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None, height: int
-    ) -> Iterator[tuple[Tensor, PackedGates, Tensor, Tensor | None]]:
-        """``height`` samples at a time in the statistics' dtype; targets as values ``[n, C]``."""
-        for begin in range(0, len(x), height):
-            rows = slice(begin, begin + height)
-            yield (
-                x[rows].to(self.dtype),
-                gates[rows],
-                as_values(targets[rows], self.out_features, self.dtype),
-                None if sample_weight is None else sample_weight[rows].to(self.dtype),
-            )
+        samples = read_path_samples(
+            owner, x, gates, targets, sample_weight, self._sizes, self.device, self.structure_id
+        )
+        largest_sum = max(float(sums.max()) for sums in (self._gram.diagonal(), self._squares))
+        samples.require_range(owner, largest_sum, self.dtype)
+        return samples
 
     def merge(self, other: PathStatistics) -> PathStatistics:
         """Adds the samples of ``other``; returns itself.
@@ -331,8 +280,7 @@ class PathStatistics:
 
     def copy(self, device: torch.device | str | None = None) -> PathStatistics:
         """The same sums, to go on separately, or on another device."""
-        sizes = self.n_paths, self.in_features, self.out_features
-        return PathStatistics(*sizes, self.dtype, self.structure_id, device or self.device).merge(self)
+        return PathStatistics(*self._sizes, self.dtype, self.structure_id, device or self.device).merge(self)
 
     def add_outputs(self, k: int) -> None:
         """Adds k classes: the samples so far have target 0 there."""
@@ -375,15 +323,7 @@ class PathStatistics:
         """
         if isinstance(l2, str):
             l2 = self.choose_l2(l2, directions, data, progress=progress)
-        elif isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
-            raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {l2!r}")
-        paths = self._paths(directions)
-        solution = solve_ridge(paths.system(), l2)
-        estimator = paths.estimator(solution, self.structure_id, dtype or self.dtype)
-        estimator.samples_seen.fill_(self.n_samples)
-        estimator.on_counts.copy_(self.on_counts)
-        estimator.provenance = {"solver": "statistics", "l2": float(l2), "mean_diagonal": self.mean_diagonal}
-        return estimator
+        return solve_statistics(self, l2, directions, dtype or self.dtype)
 
     @torch.no_grad()
     def choose_l2(
@@ -408,64 +348,7 @@ class PathStatistics:
             data: as for :meth:`solve`.
             progress: show how many penalties were tried, or samples left out.
         """
-        if method not in ("gcv", "loo"):
-            raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {method!r}")
-        paths = self._paths(directions)
-        with epoch_progress(progress) as bar:
-            if method == "gcv":
-                task = bar.add_task("penalties", total=None)
-                return choose_by_gcv(paths.system(), on_penalty=lambda: bar.advance(task))
-            if data is None or isinstance(data, Iterator):
-                raise ValueError(
-                    "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
-                    f"(a list, a DataLoader), got {'none' if data is None else type(data).__name__}"
-                )
-            samples, task = data, bar.add_task("samples left out", total=None)
-
-            def passes() -> Iterator[SampleRows]:
-                for rows in self._rows(paths, samples):
-                    yield rows
-                    bar.advance(task, len(rows.targets))
-
-            return choose_by_loo(paths.system(), passes)
-
-    def _paths(self, directions: Tensor | None) -> FullPaths | DirectedPaths:
-        if not self.n_samples:
-            raise ValueError(
-                "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
-            )
-        least, most = self._gram.diagonal().aminmax()
-        if bool(least < -(torch.finfo(self.dtype).eps ** 0.5) * most):
-            raise ValueError(
-                "solve: sums of squares must be >= 0, got "
-                f"{float(least):.3g}: samples were taken out that the statistics did not hold"
-            )
-        full = FullPaths(self._gram, self._rhs, float(self._squares.sum()), self.n_samples)
-        if directions is None:
-            return full
-        counted = int(self.on_counts[-1].sum())
-        if bool(self.on_counts.any()) and counted != self.n_samples:
-            raise ValueError(
-                "solve: with directions the last path must be on in every sample, as a selector's is, "
-                f"got {counted:,} of {self.n_samples:,}"
-            )
-        return DirectedPaths(full, directions)
-
-    def _rows(self, paths: FullPaths | DirectedPaths, data: Iterable[Samples]) -> Iterator[SampleRows]:
-        """One pass over the samples, which must be as many as the statistics hold."""
-        height = max(1, ROWS_BYTES // (paths.row_size * self.dtype.itemsize))
-        n_samples = 0
-        for x, gates, targets, *weights in data:
-            x, gates, targets, weight = self._checked(
-                "solve", x, gates, targets, weights[0] if weights else None
-            )
-            n_samples += len(x)
-            for z, part, values, s in self._chunks(x, gates, targets, weight, height):
-                yield SampleRows(paths.features(z, part), paths.targets(values), s)
-        if n_samples != self.n_samples:
-            raise ValueError(
-                f"solve: data must be the N={self.n_samples:,} samples of the statistics, got {n_samples:,}"
-            )
+        return choose_penalty(self, method, directions, data, progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one file, whole or not at all; of the gram matrix its upper triangle."""
@@ -473,14 +356,7 @@ class PathStatistics:
 
     def to_bytes(self, **entries: str) -> bytes:
         """A statistics file's content; ``entries`` join its metadata."""
-        metadata = {
-            "format": STATISTICS_FORMAT,
-            "version": "1",
-            "structure_id": self.structure_id or "",
-            "sizes": json.dumps([self.n_paths, self.in_features, self.out_features]),
-            "n_samples": str(self.n_samples),
-        }
-        return tensors_to_bytes(self.sums(), metadata | entries)
+        return statistics_to_bytes(self.sums(), self._sizes, self.n_samples, self.structure_id, entries)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], structure_id: str | None = None) -> PathStatistics:
@@ -494,25 +370,8 @@ class PathStatistics:
             FileNotFoundError: there is none.
             ValueError: it is damaged, of another format, or of another structure.
         """
-        file = TensorFile(Path(path), STATISTICS_FORMAT)
-        found = file.entry("structure_id") or None
-        if structure_id is not None and found != structure_id:
-            raise ValueError(
-                f"{path}: structure_id must be {structure_id[:12]}…, got {f'{found[:12]}…' if found else 'none'}"
-            )
-        sizes = file.sizes("sizes")
-        if len(sizes) != 3:
-            raise ValueError(f"{path}: metadata entry 'sizes' must list P, D and C, got {sizes}")
-        n_paths, in_features, out_features = sizes
-        rhs = file.tensor("rhs", FLOATS, (n_paths, in_features + 1, out_features))
-        size = n_paths * (in_features + 1)
-        sums = {
-            "rhs": rhs,
-            "gram": file.tensor("gram", (rhs.dtype,), (size * (size + 1) // 2,)),
-            "squares": file.tensor("squares", (rhs.dtype,), (out_features,)),
-            "on_counts": file.tensor("on_counts", (torch.int64,), (n_paths, out_features)),
-        }
+        sums, n_samples, found = read_statistics(Path(path), structure_id)
         try:
-            return cls.from_sums(sums, file.entry("n_samples", int), found)
+            return cls.from_sums(sums, n_samples, found)
         except ValueError as error:
             raise ValueError(f"{path}: {str(error).removeprefix('from_sums: ')}") from None

@@ -12,7 +12,8 @@ from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
 from glai_native.files import TensorFile, write_files
 from glai_native.model import GLAI
-from glai_native.statistics import STATISTICS_FILE, STATISTICS_FORMAT, PathStatistics
+from glai_native.statistics import PathStatistics
+from glai_native.statistics_file import STATISTICS_FILE, STATISTICS_FORMAT
 from glai_native.structure import STRUCTURE_FILE, PathSelector
 
 FEDERATION = "federation"
