@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -115,6 +116,72 @@ def test_chunks_have_the_targets_of_the_first():
     two = np.stack([y, -y], axis=1).astype(float)
     for first, second in ((y.astype(float), two), (two, y.astype(float))):
         model = glai.GLAIRegressor(**SMALL).partial_fit(x, first)
-        with pytest.raises(ValueError, match="as many targets as the first chunk, [12], got [12]"):
+        with pytest.raises(ValueError, match="as many targets as the first samples, [12], got [12]"):
             model.partial_fit(x, second)
         assert model.predict(x).shape == first.shape
+
+
+@pytest.mark.parametrize("learner", [glai.GLAIClassifier, glai.GLAIRegressor])
+def test_arrays_that_torch_cannot_share(learner, recwarn):
+    """Reversed ones, whose strides are negative, and read-only ones, which memory maps of joblib are."""
+    x, y = load_iris(return_X_y=True)
+    x, weight = x.astype(np.float32), np.linspace(0.5, 1, 150, dtype=np.float32)
+    expected = learner(**SMALL).fit(x[::-1].copy(), y[::-1].copy(), weight).predict(x)
+    frozen = x[::-1].copy()
+    frozen.flags.writeable = weight.flags.writeable = False
+    for rows in (x[::-1], frozen):
+        model = learner(**SMALL).fit(rows, y[::-1], weight)
+        np.testing.assert_array_equal(model.predict(rows), expected[::-1])
+        learner(**SMALL).partial_fit(rows, y[::-1], sample_weight=weight[::-1])
+    assert not [str(w.message) for w in recwarn if "writable" in str(w.message)]
+
+
+def test_labels_of_a_chunk_are_among_the_classes():
+    x, y = load_iris(return_X_y=True)
+    model = glai.GLAIClassifier(**SMALL)
+    with pytest.raises(ValueError, match=r"classes= or an earlier chunk names, \[0\], got \[1, 2\]"):
+        model.partial_fit(x, y, classes=[0])
+    model.partial_fit(x[:100], y[:100], classes=[1, 0])
+    with pytest.raises(ValueError, match=r"names, \[0, 1\], got \[2\]"):
+        model.partial_fit(x, y, classes=[0, 1])
+    assert model.partial_fit(x, y, classes=[2]).classes_.tolist() == [0, 1, 2]
+
+
+def test_increments_are_joint_training_on_the_same_structure():
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    options = {"solver": "statistics", "solver_options": {"l2": 0.1}}
+    model = glai.GLAIClassifier(**SMALL, **options).fit(x[:100], names[:100])
+    structure = model.model_.structure_id
+    model.retrain(x[100:], names[100:], increment=True)
+    assert model.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert (model.model_.structure_id, model.model_.statistics.n_samples) == (structure, 150)
+    scores = model.decision_function(x)
+    model.retrain(x, names)
+    assert (model.model_.structure_id, model.model_.statistics.n_samples) == (structure, 150)
+    np.testing.assert_allclose(model.decision_function(x), scores, atol=1e-3)
+    assert model.set_params(solver="sgd", solver_options=None).retrain(x, names).result_.solver == "sgd"
+    assert model.score(x, names) > 0.9
+
+
+def test_a_regressor_retrained_keeps_its_scale():
+    x, y = load_diabetes(return_X_y=True)
+    model = glai.GLAIRegressor(**SMALL, solver="statistics", solver_options={"l2": 1.0}).fit(x[:300], y[:300])
+    joint = model.retrain(x[300:], y[300:], increment=True).predict(x)
+    np.testing.assert_allclose(model.retrain(x, y).predict(x), joint, rtol=1e-3)
+
+
+def test_what_cannot_be_retrained():
+    x, y = load_iris(return_X_y=True)
+    model = glai.GLAIClassifier(**SMALL)
+    with pytest.raises(NotFittedError):
+        model.retrain(x, y)
+    with pytest.raises(ValueError, match="this was fitted by partial_fit, which takes more"):
+        glai.GLAIClassifier(**SMALL).partial_fit(x, y).retrain(x, y)
+    before = model.fit(x, y).predict_proba(x)
+    with pytest.raises(ValueError, match="an increment needs the model's statistics"):
+        model.retrain(x, y + 1, increment=True)
+    with pytest.raises(ValueError, match="sample_weight must be >= 0"):
+        model.retrain(x, y + 1, -np.ones(len(x)))
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    assert model.classes_.tolist() == [0, 1, 2]

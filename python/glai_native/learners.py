@@ -13,9 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
+from glai_native.arrays import array_tensor, joined_labels, label_indices, weight_tensor
 from glai_native.fitting import DUAL_SAMPLES, FitResult, fit
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
@@ -92,7 +93,7 @@ class _Learner(BaseEstimator):
         verbose: progress bars, and which solver was taken and why.
 
     Attributes:
-        result_: the :class:`FitResult` of ``fit``.
+        result_: the :class:`FitResult` of ``fit``, or of the latest ``retrain``.
         model_: its model; after ``partial_fit`` the model of all chunks so far.
     """
 
@@ -129,9 +130,7 @@ class _Learner(BaseEstimator):
             raise
 
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
-        weight = None
-        if sample_weight is not None:
-            weight = torch.from_numpy(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
+        weight = weight_tensor(sample_weight, x)
         selector = self._train_selector(x, y, n_outputs)
         self._statistics: PathStatistics | None = None
         self.result_: FitResult = fit(
@@ -146,6 +145,35 @@ class _Learner(BaseEstimator):
             **(self.solver_options or {}),
         )
         self.model_: GLAI | PathKernelModel = self.result_.model
+
+    def _require_retrainable(self) -> GLAI:
+        if getattr(self, "_statistics", None) is not None:
+            raise ValueError(
+                f"{type(self).__name__}: retrain goes on from fit, and this was fitted by partial_fit, which takes more"
+            )
+        check_is_fitted(self, "result_")
+        if not isinstance(self.model_, GLAI):
+            raise ValueError(
+                f"{type(self).__name__}: retrain needs path weights, and those of this model did not fit in memory; "
+                "fit it again, with fewer units or solver='sgd'"
+            )
+        return self.model_
+
+    def _retrain(self, x: Tensor, y: Tensor, sample_weight: ArrayLike | None, increment: bool) -> None:
+        options = dict(self.solver_options or {})
+        if not increment or self.solver == "sgd":  # an exact increment holds nothing out
+            options["validation"] = self.validation_fraction
+        self.result_ = self._require_retrainable().retrain(
+            x,
+            y,
+            increment=increment,
+            solver=self.solver,
+            sample_weight=weight_tensor(sample_weight, x),
+            seed=self.random_state,
+            progress=self.verbose,
+            **options,
+        )
+        self.model_ = self.result_.model
 
     def _train_selector(self, x: Tensor, y: Tensor, n_outputs: int) -> PathSelector:
         return train_selector(
@@ -177,9 +205,7 @@ class _Learner(BaseEstimator):
                 structure_id=self._selector.structure_id,
             )
         assert self._statistics is not None
-        weight = None
-        if sample_weight is not None:
-            weight = torch.from_numpy(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
+        weight = weight_tensor(sample_weight, x)
         if n_outputs > self._statistics.out_features:
             self._statistics = copy(self._statistics)  # the same gram: added outputs are tensors of its own
             self._statistics.add_outputs(n_outputs - self._statistics.out_features)
@@ -194,7 +220,7 @@ class _Learner(BaseEstimator):
             estimator = self._statistics.solve(**options, progress=self.verbose)
             self.model_, self._solved = GLAI(self._selector, estimator), True
         check_is_fitted(self, "model_")
-        x = torch.from_numpy(validate_data(self, X, dtype=np.float32, reset=False))
+        x = array_tensor(validate_data(self, X, dtype=np.float32, reset=False))
         if isinstance(self.model_, PathKernelModel):
             output = self.model_.predict(x)
         else:
@@ -222,7 +248,29 @@ class GLAIClassifier(ClassifierMixin, _Learner):
                 raise ValueError(
                     f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
                 )
-            self._fit(torch.from_numpy(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+            self._fit(array_tensor(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+        return self
+
+    def retrain(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        increment: bool = False,
+    ) -> Self:
+        """Trains the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+
+        Labels that are new add outputs and join ``classes_`` at its end. With ``increment`` the samples join those
+        seen before, exactly where the solver is ``"statistics"``; otherwise they take their place.
+        """
+        self._require_retrainable()
+        with self._whole_or_unchanged():
+            X, y = validate_data(self, X, y, dtype=np.float32, reset=False)
+            check_classification_targets(y)
+            known = joined_labels(self.classes_, y)
+            self._retrain(array_tensor(X), label_indices(y, known), sample_weight, increment)
+            self.classes_ = known
         return self
 
     def partial_fit(
@@ -232,7 +280,7 @@ class GLAIClassifier(ClassifierMixin, _Learner):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """One more chunk; classes, if given, are all that are known so far: others may still come.
+        """One more chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
 
         ``classes_`` keeps the order in which classes were first seen.
         """
@@ -242,15 +290,20 @@ class GLAIClassifier(ClassifierMixin, _Learner):
             X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
             check_classification_targets(y)
             known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
-            for labels in (y if classes is None else np.asarray(classes), y):
-                known = np.concatenate([known, np.setdiff1d(labels, known)])
+            if classes is not None:
+                known = joined_labels(known, np.asarray(classes))
+                unknown = np.setdiff1d(y, known)
+                if len(unknown):
+                    raise ValueError(
+                        f"GLAIClassifier: y must hold labels that classes= or an earlier chunk names, "
+                        f"{known.tolist()}, got {unknown.tolist()}"
+                    )
+            known = joined_labels(known, y)
             if len(known) < 2:
                 raise ValueError(
                     "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
                 )
-            order = np.argsort(known, kind="stable")
-            indices = order[np.searchsorted(known, y, sorter=order)]
-            self._partial_fit(torch.from_numpy(X), torch.from_numpy(indices), len(known), sample_weight)
+            self._partial_fit(array_tensor(X), label_indices(y, known), len(known), sample_weight)
             self.classes_ = known
         return self
 
@@ -290,7 +343,28 @@ class GLAIRegressor(RegressorMixin, _Learner):
                 self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
             )
             targets = self._scaled(y, fitting=True)
-            self._fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+            self._fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+        return self
+
+    def retrain(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        increment: bool = False,
+    ) -> Self:
+        """Trains the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+
+        So do centre and scale of y. With ``increment`` the samples join those seen before, exactly where the solver is
+        ``"statistics"``; otherwise they take their place.
+        """
+        self._require_retrainable()
+        with self._whole_or_unchanged():
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=False
+            )
+            self._retrain(array_tensor(X), self._scaled(y, fitting=False), sample_weight, increment)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -302,7 +376,7 @@ class GLAIRegressor(RegressorMixin, _Learner):
                 self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
             )
             targets = self._scaled(y, fitting=first)
-            self._partial_fit(torch.from_numpy(X), targets, targets.shape[1], sample_weight)
+            self._partial_fit(array_tensor(X), targets, targets.shape[1], sample_weight)
         return self
 
     def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
@@ -313,7 +387,7 @@ class GLAIRegressor(RegressorMixin, _Learner):
             self._spread = np.where(spread > 0, spread, 1.0)
         if values.shape[1] != len(self._centre):
             raise ValueError(
-                f"GLAIRegressor: y must have as many targets as the first chunk, {len(self._centre)}, "
+                f"GLAIRegressor: y must have as many targets as the first samples, {len(self._centre)}, "
                 f"got {values.shape[1]}"
             )
         return torch.from_numpy(((values - self._centre) / self._spread).astype(np.float32))
