@@ -82,11 +82,17 @@ def test_record_refuses(selector, samples):
     assert int(estimator.samples_seen) == 0
 
 
-def test_estimator_refuses():
+def test_estimator_refuses(monkeypatch):
     with pytest.raises(ValueError, match="n_paths must be >= 1, got 0"):
         glai.PathEstimator(0, 3, 2)
-    with pytest.raises(MemoryError, match=r"weight \[P=135005697, D=100000, C=1000\] takes 54,002,279 GB"):
+    with pytest.raises(
+        MemoryError, match=r"weight \[P=135005697, D=100000, C=1000\] takes 54,002,278.8 GB and"
+    ):
         glai.PathEstimator(513**3, 100000, 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr("glai_native.memory.free_memory", lambda device: 5 * 12 * 7 * 2 - 1)
+        with pytest.raises(MemoryError, match=r"weight, computed in float64, \[P=5, D=7, C=2\] takes"):
+            glai.PathEstimator.from_selector(glai.PathSelector(make_mlp(7, 4, 2)))
     with pytest.raises(ValueError, match="dtype must be"):
         glai.PathEstimator(2, 3, 2, dtype=torch.float16)
 

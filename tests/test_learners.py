@@ -81,6 +81,12 @@ def test_refusals():
             glai.GLAIClassifier(sizes).fit(x, y)
     with pytest.raises(ValueError, match=r"seed \(random_state\) must be an int, got None"):
         glai.GLAIClassifier(random_state=None).fit(x, y)
+    with pytest.raises(
+        MemoryError, match=r"hidden layers \[1000000000\] between D=4 .* takes .* are available"
+    ):
+        glai.GLAIClassifier((10**9,)).fit(x, y)
+    with pytest.raises(MemoryError, match="the gates of N=150 samples and the P=2,470,770,901,501 paths"):
+        glai.GLAIClassifier((300,) * 5).fit(x, y)
     model.fit(x, y)
     with pytest.raises(ValueError, match="partial_fit goes on from partial_fit only"):
         model.partial_fit(x, y)

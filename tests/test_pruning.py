@@ -297,6 +297,21 @@ def test_grow_repeats_by_its_seed(x):
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_growing_beyond_memory_is_refused_before_it_is_begun(x, monkeypatch):
+    model = make_model((6, 4), x)
+    with pytest.raises(
+        MemoryError, match=r"units in layer 1, P=7,000,000,000,000,035 paths, .* add fewer units"
+    ):
+        glai.grow(model, 1, 10**15)
+    pruned = glai.prune(model, model.selector.unit_gates(x), keep=0.5)
+    grown = glai.grow(pruned, 0, 3)
+    monkeypatch.setattr("glai_native.memory.free_memory", lambda device: 0)
+    with pytest.raises(
+        MemoryError, match=rf"a model of 9 units in layer 0, P={grown.selector.n_paths} paths, .* takes"
+    ):
+        glai.grow(pruned, 0, 3)
+
+
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_pruned_structure_grows_and_is_pruned_again(x, layer):
     parent = make_model((5, 4), x)

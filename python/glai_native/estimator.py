@@ -21,6 +21,7 @@ from glai_native.directions import (
 from glai_native.files import TensorFile, tensors_to_bytes
 from glai_native.gated_linear import gated_linear
 from glai_native.gates import PackedGates, require_structure
+from glai_native.memory import require_memory
 from glai_native.ops import gated_matmul
 from glai_native.structure import FLOATS, PathSelector, require_same_structure
 from glai_native.targets import require_targets
@@ -113,15 +114,8 @@ class PathEstimator(nn.Module):
             self.to(directions.device)
 
     def _add_parameter(self, name: str, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        try:
-            zeros = torch.zeros(tuple(sizes.values()), dtype=dtype)
-        except RuntimeError:
-            shape = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
-            gigabytes = math.prod(sizes.values()) * dtype.itemsize / 1e9
-            raise MemoryError(
-                f"PathEstimator: {name} [{shape}] takes {gigabytes:,.0f} GB, more than this machine gives; "
-                "P is the product of (units + 1) over the layers, use fewer of them"
-            ) from None
+        _require_memory(name, sizes, dtype.itemsize)
+        zeros = torch.zeros(tuple(sizes.values()), dtype=dtype)
         self.register_parameter(name, nn.Parameter(zeros))
 
     @property
@@ -205,6 +199,7 @@ class PathEstimator(nn.Module):
             directions: V ``[P, C]``; None: full paths.
 
         Raises:
+            MemoryError: the weights take more memory than there is.
             ValueError: the selector was loaded from a structure file and has no output layer; directions that are not
                 the network's own (``output_directions(selector)``, or a multiple), along which it cannot be given.
         """
@@ -222,6 +217,9 @@ class PathEstimator(nn.Module):
             structure_id=selector.structure_id,
             dtype=output_weight.dtype,
         ).to(output_weight.device)
+        if estimator.directions is None:
+            sizes = {"P": estimator.n_paths, "D": estimator.in_features, "C": estimator.out_features}
+            _require_memory("weight, computed in float64,", sizes, 8 + estimator.dtype.itemsize)
         weight, constant = _into_last_units(selector)
         with torch.no_grad():
             if estimator.directions is None:
@@ -359,6 +357,17 @@ class PathEstimator(nn.Module):
         if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
             raise ValueError(f"{path}: counts of samples must be >= 0")
         return estimator
+
+
+def _require_memory(name: str, sizes: dict[str, int], itemsize: int) -> None:
+    shape = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
+    require_memory(
+        "PathEstimator",
+        f"{name} [{shape}]",
+        math.prod(sizes.values()) * itemsize,
+        torch.device("cpu"),  # where parameters are made
+        "P is the product of (units + 1) over the layers, use fewer of them",
+    )
 
 
 def _into_last_units(selector: PathSelector) -> tuple[Tensor, Tensor]:

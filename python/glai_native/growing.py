@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
 
+from glai_native.memory import require_memory
 from glai_native.model import GLAI
 from glai_native.path_numbering import all_paths, paths_of_units, units_of_paths
 from glai_native.path_weights import move_paths
@@ -33,6 +35,7 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
 
     Raises:
         ValueError: there is no such layer, or no unit to add.
+        MemoryError: the larger model takes more memory than there is.
     """
     selector = model.selector
     n_layers = len(selector.widths)
@@ -40,9 +43,35 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         raise ValueError(f"grow: layer must be in [0, L={n_layers}), got {layer}")
     if n_units < 1:
         raise ValueError(f"grow: n_units must be >= 1, got {n_units}")
+    _require_memory(model, layer, n_units)
     kept, position = _more_paths(selector, layer, n_units)
     grown = _larger(selector, layer, n_units, seed, kept)
     return GLAI(grown, move_paths(model.estimator, position, grown.n_paths, seed=seed))
+
+
+def _require_memory(model: GLAI, layer: int, n_units: int) -> None:
+    """Refuses what cannot be held beside the model, before it is begun."""
+    selector, estimator = model.selector, model.estimator
+    width, n_paths = selector.widths[layer], selector.n_paths
+    if selector.kept_paths is None:
+        twins = n_paths // (width + 1)
+    else:
+        twins = int((units_of_paths(selector.kept_paths, selector.widths)[layer] == width).sum())
+    n_paths += twins * n_units
+    rest = (
+        estimator.in_features + 1,
+        estimator.out_features,
+    )  # weight and bias of a path, or along its direction
+    per_path = math.prod(rest) if estimator.directions is None else sum(rest)
+    summed = 8 + estimator.dtype.itemsize  # float64, in which paths are moved, and the weights
+    per_unit = selector.hidden[layer][0].shape[1] + 1
+    require_memory(
+        "grow",
+        f"a model of {width + n_units:,} units in layer {layer}, P={n_paths:,} paths, while it is made,",
+        (n_paths * per_path + n_units * per_unit) * summed,
+        estimator.on_counts.device,
+        "add fewer units",
+    )
 
 
 def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from glai_native.arrays import array_tensor, joined_labels, label_indices, weight_tensor
 from glai_native.fitting import DUAL_SAMPLES, FitResult, fit
+from glai_native.memory import require_memory
 from glai_native.model import GLAI
 from glai_native.path_kernel_model import PathKernelModel
+from glai_native.path_numbering import count_paths
 from glai_native.projection import InputProjection
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
@@ -27,6 +29,9 @@ from glai_native.training import StructureMonitor, train_structure
 
 # Kept where the projection truncates: on MNIST 87 of 784 components (bench/bench_solvers.py).
 EXPLAINED_VARIANCE = 0.9
+# What training a structure holds: of each number, float32, itself, gradient, two moments and the monitor's copies, 8 in
+# all; of each unit, activation and gradient in a batch of 128. Measured: 3.4 kB of a unit between 64 features and 10.
+BYTES_PER_NUMBER, BYTES_PER_UNIT = 8 * 4, 2 * 128 * 4
 
 
 def train_selector(
@@ -52,6 +57,10 @@ def train_selector(
         epochs: at most.
         seed: of the network's start and the order of samples.
         progress: show a bar.
+
+    Raises:
+        ValueError: sizes, components or a seed that are none.
+        MemoryError: the network, or the gates of its paths on x, take more memory than there is.
     """
     if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
         raise ValueError(
@@ -68,7 +77,8 @@ def train_selector(
         projection = InputProjection.fit(x, n_components, seed=seed)
     else:
         raise ValueError(f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}")
-    widths = [projection.out_features, *hidden]
+    widths = [projection.out_features, *map(int, hidden)]
+    _require_memory(x, [*widths, n_outputs])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -77,6 +87,27 @@ def train_selector(
         mlp = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
     monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
     return train_structure(mlp.to(x.device), x, y, projection, monitor, seed=seed, progress=progress)
+
+
+def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
+    """Refuses a selector that cannot be trained on x, before it is made; widths: from z to the outputs."""
+    numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    units = widths[1:-1]
+    require_memory(
+        "train_selector",
+        f"a network of hidden layers {units} between D={widths[0]} features and C={widths[-1]} outputs, in training,",
+        numbers * BYTES_PER_NUMBER + sum(units) * BYTES_PER_UNIT,
+        x.device,
+        "use fewer units",
+    )
+    n_paths = count_paths(units)
+    require_memory(
+        "train_selector",
+        f"the gates of N={len(x):,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
+        len(x) * (n_paths // 8),
+        x.device,
+        "P is the product of (units + 1) over the layers, use fewer of them",
+    )
 
 
 class _Learner(BaseEstimator):
