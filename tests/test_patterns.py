@@ -35,6 +35,15 @@ def test_oui_of_spaced_pairs_is_near_that_of_all():
     assert oui(layers) == pytest.approx(oui(layers, max_shifts=599), abs=0.01)
 
 
+@pytest.mark.parametrize("n", [5, 34, 600])
+def test_oui_is_of_samples_in_any_order(n):
+    bits = [layer.sort(dim=0).values for layer in bits_of(n, 40, 9, density=0.3)]  # neighbours alike
+    layers = [glai.pack_gates(layer) for layer in bits]
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    assert oui([layer[order] for layer in layers]) == oui(layers)
+    assert oui(layers) == pytest.approx(oui(layers, max_shifts=n), abs=0.02)
+
+
 def test_oui_at_its_ends():
     same = glai.pack_gates(torch.ones((9, 5)).bool())
     assert oui([same]) == 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glai_native.gates import PackedGates, require_unit_gates
@@ -28,12 +29,13 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
 
     0: all samples have the same pattern, the network is linear; 1: every two differ in half of the units or more. The
     authors found 0.6 to 0.8 early in training to go with the best weight decay. They draw pairs from a batch (and round
-    half of the units down, which differs for odd widths); here they are the samples ``s`` apart in the order given, for
-    all s in 1..N-1 or, where those are more than ``max_shifts``, evenly spaced ones: no randomness, and never unpacked.
+    half of the units down, which differs for odd widths). Here they are all pairs; or, where N-1 is more than
+    ``max_shifts``, those ``s`` apart for so many evenly spaced s, in a fixed random order of the sorted patterns: the
+    same for the same samples in any order, and never unpacked.
 
     Args:
         layers: unit bits per hidden layer of the same N samples.
-        max_shifts: how many distances s at most.
+        max_shifts: how many distances s at most, for all pairs N-1.
 
     Returns:
         In [0, 1]; NaN for fewer than two samples.
@@ -42,12 +44,21 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
     if n < 2:
         return float("nan")
     shifts: list[int] = torch.linspace(1, n - 1, min(n - 1, max_shifts)).round().long().unique().tolist()
+    if len(shifts) < n - 1:
+        layers = _in_an_order_of_their_own(layers)
     total = sum(
         float((2 * layer[s:].hamming(layer[: n - s]).double() / layer.n_gates).clamp(max=1).sum())
         for layer in layers
         for s in shifts
     )
     return total / (len(layers) * sum(n - s for s in shifts))
+
+
+def _in_an_order_of_their_own(layers: Sequence[PackedGates]) -> list[PackedGates]:
+    """The same samples in an order that hangs on their patterns alone, in which neighbours are unlike again."""
+    order = torch.from_numpy(np.argsort(_patterns(layers), kind="stable"))
+    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
+    return [layer[order.to(layer.device)] for layer in layers]
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,11 @@ def count_gates(structure: PathSelector | GateStore, layers: Sequence[PackedGate
 
 def pattern_sizes(layers: Iterable[PackedGates]) -> Tensor:
     """How many samples share each unique pattern of all ``layers`` together: int64, largest first."""
-    words = torch.cat([layer.words for layer in layers], dim=1).cpu().contiguous().numpy()
-    rows = words.view(np.dtype((np.void, words.dtype.itemsize * words.shape[1]))).reshape(-1)
-    _, sizes = np.unique(rows, return_counts=True)
+    _, sizes = np.unique(_patterns(layers), return_counts=True)
     return torch.from_numpy(np.sort(sizes)[::-1].copy())
+
+
+def _patterns(layers: Iterable[PackedGates]) -> NDArray[np.void]:
+    """``[N]``: each sample's words of all layers as one value that sorts."""
+    words = torch.cat([layer.words for layer in layers], dim=1).cpu().contiguous().numpy()
+    return words.view(np.dtype((np.void, words.dtype.itemsize * words.shape[1]))).reshape(-1)
