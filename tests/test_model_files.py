@@ -246,3 +246,16 @@ def test_kill_in_mid_save_keeps_the_old_model(tmp_path, model, samples, moment):
     killed = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, tmp_path, moment], check=False)
     assert killed.returncode == -9
     assert torch.equal(glai.GLAI.load(tmp_path)(samples), model(samples))
+
+
+def test_a_folder_that_cannot_be_made(selector, tmp_path):
+    model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        FileExistsError, match=r"GLAI.save: .*file must be a folder, .* got: a file is there$"
+    ):
+        model.save(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match=r"file/model must be a folder, .* got: Not a directory$"):
+        model.save(tmp_path / "file" / "model")
+    with pytest.raises(FileExistsError, match=r"GateStore.create: .*file must be a folder"):
+        glai.GateStore.create(tmp_path / "file", selector)

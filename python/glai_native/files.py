@@ -17,6 +17,23 @@ from safetensors.torch import save
 from torch import Tensor
 
 
+def make_folder(owner: str, folder: str | os.PathLike[str]) -> Path:
+    """The folder, made with those above it where it is not there.
+
+    Raises:
+        OSError: of the system's kind, with one sentence that names the folder: it is a file, or cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = "a file is there" if folder.is_file() else error.strerror
+        raise type(error)(
+            f"{owner}: {folder} must be a folder, or a place where one can be made, got: {found}"
+        ) from None
+    return folder
+
+
 def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> None:
     """Writes files of one folder so that each holds either what it held before or all of its new content.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
-from glai_native.files import TensorFile, write_files
+from glai_native.files import TensorFile, make_folder, write_files
 from glai_native.gates import PackedGates
 from glai_native.model_output import model_output
 from glai_native.statistics import PathStatistics
@@ -119,7 +119,11 @@ class GLAI(nn.Module):
         return statistics
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
-        """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given."""
+        """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given.
+
+        NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
+        solvers) refuses it, since a bit cannot show it.
+        """
         if gates is None:
             y = model_output(self, x)
             if y is not None:
@@ -157,6 +161,7 @@ class GLAI(nn.Module):
             overwrite: also replace a model of another structure, and remove statistics that this model lacks.
 
         Raises:
+            OSError: the folder cannot be made, or not be written to.
             ValueError: the folder holds a model of another structure, or statistics where this model has none, and
                 ``overwrite`` is False.
         """
@@ -233,8 +238,7 @@ def whole_or_unchanged(model: GLAI) -> Iterator[None]:
 
 def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:
     """Makes the folder of a model; refuses one that holds a model of another structure unless told to overwrite."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(owner, folder)
     structure = folder / STRUCTURE_FILE
     if structure.exists() and not overwrite:
         found = TensorFile(structure, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION)).entry("structure_id")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from glai_native.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.files import TensorFile, make_folder, tensors_to_bytes, write_files
 from glai_native.gates import GateEstimate, PackedGates, mean_estimate, require_unit_gates, words_per_row
 from glai_native.ops import path_gates
 from glai_native.path_numbering import kept_path_gates, require_kept_paths
@@ -58,8 +58,7 @@ class GateStore:
     @classmethod
     def create(cls, folder: str | os.PathLike[str], selector: PathSelector) -> GateStore:
         """An empty store for the gates of ``selector``; refuses a folder that holds a store."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder("GateStore.create", folder)
         if _shard_paths(folder):
             raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
         store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
