@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import glai_native as glai
+from conftest import make_mlp
 
 
 class Subclass(torch.Tensor):
@@ -42,3 +43,38 @@ def test_what_no_kernel_reads_is_one_sentence(product, kind):
     ):
         with pytest.raises(ValueError, match=sentence):
             glai.gated_matmul(wrong.as_subclass(kind), gates, weight)
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "sentence"),
+    [
+        (lambda t: t.to("meta"), "must be on cpu or cuda, got meta, which holds no values$"),
+        (lambda t: t.to_sparse(), r"must be a dense tensor, pass (x|y|sample_weight).to_dense\(\)$"),
+        (lambda t: t.to_mkldnn() if t.is_floating_point() else t.to_sparse(), "must be a dense tensor"),
+    ],
+    ids=["meta", "sparse", "mkldnn"],
+)
+@pytest.mark.parametrize("centred", [False, True])
+def test_what_holds_no_values_to_read_is_one_sentence(selector, samples, unreadable, sentence, centred):
+    x, y = samples, torch.arange(len(samples)) % 4
+    mlp = make_mlp(x.shape[1], 5, 4)
+    if not centred:
+        selector = glai.PathSelector(mlp)
+    model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
+    quiet = {"progress": False}
+    for call in (
+        lambda: selector.gates(unreadable(x)),
+        lambda: model(unreadable(x)),
+        lambda: torch.no_grad()(model)(unreadable(x[:2])),
+        lambda: model.retrain(unreadable(x), y, **quiet),
+        lambda: model.retrain(x, unreadable(y), **quiet),
+        lambda: glai.fit(selector, x, y, sample_weight=unreadable(torch.ones(len(x))), **quiet),
+        lambda: glai.train_structure(mlp, unreadable(x), y, **quiet),
+        lambda: glai.train_structure(mlp, x, unreadable(y), **quiet),
+        lambda: glai.PathKernelModel(selector).fit(x, unreadable(y), **quiet),
+        lambda: glai.InputProjection.fit(unreadable(x)),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call()
+    with pytest.raises(ValueError, match="PathSelector: hidden_weight_0 must be on cpu or cuda, got meta"):
+        glai.PathSelector(mlp.to("meta"))

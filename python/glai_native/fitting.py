@@ -35,6 +35,7 @@ from glai_native.solvers import (
 )
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
+from glai_native.targets import require_dense
 from glai_native.training import epoch_progress
 
 SOLVERS = ("auto", "dual", "sgd", "statistics")
@@ -196,6 +197,7 @@ def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
         return 1  # refused by name where the targets are checked
     if y.is_floating_point():
         return y.shape[1] if y.ndim == 2 else 1
+    require_dense("fit", "y", y)
     return int(y.max()) + 1
 
 

@@ -65,7 +65,7 @@ def _is_few(x: Tensor) -> bool:
     """Whether x is a matrix of few samples that a kernel on the CPU reads as it is."""
     if not isinstance(x, Tensor) or x.ndim != 2 or not 0 < x.shape[0] <= FEW_SAMPLES:
         return False
-    return x.is_cpu and x.dtype in FLOATS and x.is_contiguous()
+    return x.is_cpu and x.dtype in FLOATS and x.layout is torch.strided and x.is_contiguous()
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -35,7 +35,7 @@ from glai_native.nystrom import (
 from glai_native.ops import gated_matmul_weight_grad, path_gates
 from glai_native.path_features import PathFeatures
 from glai_native.structure import FLOATS, STRUCTURE_FILE, PathSelector
-from glai_native.targets import as_values, magnitude, require_sample_weight, require_targets
+from glai_native.targets import as_values, magnitude, require_dense, require_sample_weight, require_targets
 
 PATH_KERNEL_FILE = "path_kernel.safetensors"
 PATH_KERNEL_FORMAT = "glai-path-kernel"
@@ -324,7 +324,7 @@ def _checked(
     if not len(z):
         raise ValueError(f"{owner}: x must hold at least one sample, got none")
     if n_outputs is None:
-        n_outputs = _count_outputs(y)
+        n_outputs = _count_outputs(owner, y)
     y = require_targets(owner, y, len(z), n_outputs, name="y").to(z.device)
     weight = require_sample_weight(owner, sample_weight, len(z))
     weight = z.new_ones(len(z)) if weight is None else weight.to(z)
@@ -338,12 +338,13 @@ def _checked(
     return as_values(y, n_outputs, z.dtype), weight, keep
 
 
-def _count_outputs(y: Tensor) -> int:
+def _count_outputs(owner: str, y: Tensor) -> int:
     """The columns of values, or the largest class + 1; whether y is either is not asked here."""
     if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
         return 1
     if y.is_floating_point():
         return y.shape[1] if y.ndim == 2 else 1
+    require_dense(owner, "y", y)
     return max(int(y.max()) + 1, 1)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glai_native.targets import require_finite
+from glai_native.targets import require_dense, require_finite
 
 FLOATS = (torch.float32, torch.float64)
 
@@ -35,6 +35,7 @@ def require_samples(owner: str, x: Tensor, in_features: int) -> None:
         raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] != in_features:
         raise ValueError(f"{owner}: x must be [N, D={in_features}], got {list(x.shape)}")
+    require_dense(owner, "x", x)
 
 
 class InputProjection(nn.Module):
@@ -111,6 +112,7 @@ class InputProjection(nn.Module):
         if x.is_complex() or x.dtype == torch.bool:
             raise ValueError(f"InputProjection.fit: x must be floating or integer numbers, got {x.dtype}")
         _require_choice(x, n_components, explained_variance)
+        require_dense("InputProjection.fit", "x", x)
         require_finite("InputProjection.fit", "x", x)
         dtype = x.dtype if x.dtype in FLOATS else torch.float32
         rotation = None

@@ -19,6 +19,7 @@ from glai_native.path_numbering import count_paths, kept_path_gates, require_kep
 from glai_native.projection import FLOATS as FLOATS
 from glai_native.projection import InputProjection
 from glai_native.projection import require_samples as require_samples
+from glai_native.targets import require_dense
 
 STRUCTURE_FILE = "structure.safetensors"
 STRUCTURE_FORMAT = "glai-structure"
@@ -90,7 +91,8 @@ class PathSelector(nn.Module):
             if len(kept_paths) == count_paths(self.widths):
                 kept_paths = None  # one structure, one id
         self.register_buffer("kept_paths", kept_paths)
-        for tensor in self.buffers():
+        for name, tensor in self.named_buffers():
+            require_dense("PathSelector", name, tensor)
             if not bool(torch.isfinite(tensor).all()):
                 raise ValueError("PathSelector: weights must be finite, got NaN or infinite values")
         self.structure_id = self._compute_id()

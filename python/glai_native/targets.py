@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 
 
+def require_dense(owner: str, name: str, tensor: Tensor) -> None:
+    """Refuses tensors whose values nobody can read as they are: sparse ones, and those on the device ``meta``."""
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"{owner}: {name} must be a dense tensor, pass {name}.to_dense()")
+    if tensor.is_meta:
+        raise ValueError(f"{owner}: {name} must be on cpu or cuda, got meta, which holds no values")
+
+
 def require_targets(
     owner: str, targets: Tensor, n_samples: int, n_outputs: int, name: str = "targets"
 ) -> Tensor:
@@ -23,6 +31,7 @@ def require_targets(
     """
     if not isinstance(targets, Tensor):
         raise TypeError(f"{owner}: {name} must be a torch.Tensor, got {type(targets).__name__}")
+    require_dense(owner, name, targets)
     if targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"{owner}: {name} must be class indices or floating values, got {targets.dtype}")
     if targets.is_floating_point():
@@ -53,6 +62,7 @@ def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: i
     if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
         found = sample_weight.dtype if isinstance(sample_weight, Tensor) else type(sample_weight).__name__
         raise TypeError(f"{owner}: sample_weight must be a floating tensor [N={n_samples}], got {found}")
+    require_dense(owner, "sample_weight", sample_weight)
     if sample_weight.shape != (n_samples,):
         raise ValueError(f"{owner}: sample_weight must be [N={n_samples}], got {list(sample_weight.shape)}")
     require_finite(owner, "sample_weight", sample_weight)
