@@ -47,8 +47,9 @@ def prune(
         keep: also drop all but this share of the paths that are left, in (0, 1]; the constant path always stays.
 
     Returns:
-        A model of a new structure that names its parent (``selector.parent_id``) and has no output layer; of the same
-        structure where there is nothing to prune. A store of the parent cannot be read with it: its path gates differ.
+        A model of a new structure that names its parent (``selector.parent_id``) and has no output layer. A store of
+        the parent cannot be read with it: its path gates differ. Where there is nothing to prune, a model of the same
+        structure, with its ``structure_id``, parent and output layer.
 
     Raises:
         ValueError: no samples, gates of another structure, or both ``min_norm`` and ``keep``.
