@@ -27,8 +27,8 @@ from glai_native.federated.networks import PROJECTION, make_network, projection_
 from glai_native.federated.parties import Parties
 from glai_native.federated.rounds import choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
-from glai_native.learners import train_selector
 from glai_native.projection import InputProjection
+from glai_native.selector_training import train_selector
 from glai_native.structure import PathSelector
 from glai_native.targets import require_finite
 
