@@ -114,7 +114,7 @@ class PathEstimator(nn.Module):
             self.to(directions.device)
 
     def _add_parameter(self, name: str, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        _require_memory(name, sizes, dtype.itemsize)
+        _require_memory(name, sizes, dtype.itemsize, torch.device("cpu"))  # where it is made
         zeros = torch.zeros(tuple(sizes.values()), dtype=dtype)
         self.register_parameter(name, nn.Parameter(zeros))
 
@@ -219,7 +219,8 @@ class PathEstimator(nn.Module):
         ).to(output_weight.device)
         if estimator.directions is None:
             sizes = {"P": estimator.n_paths, "D": estimator.in_features, "C": estimator.out_features}
-            _require_memory("weight, computed in float64,", sizes, 8 + estimator.dtype.itemsize)
+            itemsize = 8 + estimator.dtype.itemsize
+            _require_memory("weight, computed in float64,", sizes, itemsize, output_weight.device)
         weight, constant = _into_last_units(selector)
         with torch.no_grad():
             if estimator.directions is None:
@@ -359,13 +360,13 @@ class PathEstimator(nn.Module):
         return estimator
 
 
-def _require_memory(name: str, sizes: dict[str, int], itemsize: int) -> None:
+def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: torch.device) -> None:
     shape = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
     require_memory(
         "PathEstimator",
         f"{name} [{shape}]",
         math.prod(sizes.values()) * itemsize,
-        torch.device("cpu"),  # where parameters are made
+        device,
         "P is the product of (units + 1) over the layers, use fewer of them",
     )
 
