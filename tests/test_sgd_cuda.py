@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glai_native.sgd import train_estimator
-from glai_native.sgd_cuda import CudaLoop
+from glai_native.sgd_cuda import CudaLoop, captured
 from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
 from test_sgd import C, make_estimator, make_samples
 
@@ -16,17 +16,16 @@ N = 40
 MODES = {"gradients on": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 
-class Loop(CudaLoop):
-    """On the CPU: what a graph would do without Python, Python does."""
-
-    def _capture(self):
-        with (
-            mock.patch.multiple("torch.cuda", Stream=mock.DEFAULT, current_stream=mock.DEFAULT),
-            mock.patch("torch.cuda.stream", contextlib.nullcontext),
-            mock.patch("torch.cuda.graph", return_value=contextlib.nullcontext()),
-        ):
-            super()._capture()
-        self._graph = mock.Mock(replay=lambda: self._take_step(self._ids))
+def captured_on_the_cpu(step, device):
+    """What a graph would do without Python, Python does."""
+    names = {name: mock.DEFAULT for name in ("CUDAGraph", "Stream", "current_stream")}
+    with (
+        mock.patch.multiple("torch.cuda", **names),
+        mock.patch("torch.cuda.stream", contextlib.nullcontext),
+        mock.patch("torch.cuda.graph", return_value=contextlib.nullcontext()),
+    ):
+        captured(step, device)
+    return mock.Mock(replay=step)
 
 
 @pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
@@ -34,8 +33,8 @@ def place(request, monkeypatch):
     """Where the loop runs: a function that puts a tensor, gates or a module there."""
     if request.param == "gpu":
         return lambda t: t.to("cuda")
-    monkeypatch.setattr("torch.cuda.CUDAGraph", mock.Mock)
-    monkeypatch.setattr("glai_native.sgd.NativeLoop", Loop)
+    monkeypatch.setattr("glai_native.sgd_cuda.captured", captured_on_the_cpu)
+    monkeypatch.setattr("glai_native.sgd.NativeLoop", CudaLoop)
     return lambda t: t
 
 
@@ -57,7 +56,7 @@ def test_takes_the_steps_of_the_native_loop(place, kind, mode, made_within):
         data = Batches(*(place(part) for part in batches))
         before = [parameter.clone() for parameter in estimator.parameters()]
     with MODES[mode]():
-        ours = (CudaLoop if data.x.is_cuda else Loop)(estimator, data, settings)
+        ours = CudaLoop(estimator, data, settings)
         for seed in range(2):  # batches of 16, 16 and 8
             order, shares = torch.randperm(N, generator=torch.Generator().manual_seed(seed)), []
             loss = ours.run_epoch(order, shares.append)
@@ -91,3 +90,16 @@ def test_a_loss_that_is_not_finite_stops_it(place):
     with pytest.raises(FloatingPointError, match="the loss is inf at or before step 1 of epoch 1"):
         train_estimator(estimator, place(x), place(gates), targets, progress=False)
     assert torch.equal(estimator.weight, before)
+
+
+def test_takes_a_held_batch_as_often_as_it_is_told(place):
+    x, gates, y, _ = make_batches("full")
+    settings = SgdSettings("cross_entropy", 16, 1e-2, 0.1, average=False, seed=0)
+    native = NativeLoop(make_estimator("full"), Batches(x, gates, y, None), settings)
+    ours = CudaLoop(place(make_estimator("full")), Batches(place(x), place(gates), place(y), None), settings)
+    ids = torch.arange(3, 19)
+    ours.hold(place(ids))
+    for _ in range(2):
+        ours.replay()
+        native.run_epoch(ids, lambda share: None)
+    torch.testing.assert_close(ours.result().cpu(), native.result(), rtol=1e-10, atol=1e-12)

@@ -17,6 +17,25 @@ WARM_UP_STEPS = 3  # on a side stream before the capture, as torch asks for
 SPAN = 256  # steps between looks at the losses, where the host waits for the GPU
 
 
+def captured(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """The graph of a step, which is taken a few times before.
+
+    Args:
+        step: launches the same work each time, and makes the gradients that it needs anew.
+        device: where; need not be the current one.
+    """
+    graph = torch.cuda.CUDAGraph()
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP_STEPS):
+            step()
+        with torch.cuda.graph(graph, stream=side):
+            step()
+    torch.cuda.current_stream(device).wait_stream(side)
+    return graph
+
+
 class CudaLoop:
     """AdamW's state on the GPU, and the graph of a step; a last batch of fewer samples runs without it."""
 
@@ -40,25 +59,21 @@ class CudaLoop:
         self._ids = torch.zeros(rows, dtype=torch.int64, device=device)
         self._share = torch.ones((), dtype=estimator.dtype, device=device)  # of the next iterate in the mean
         self._total = torch.zeros((), dtype=torch.float64, device=device)  # losses of this span
-        self._graph = torch.cuda.CUDAGraph()
-        self._capture()
+        before = [parameter.detach().clone() for parameter in self._trained]
+        self._graph = captured(lambda: self._take_step(self._ids), device)
+        for parameter, value in zip(self._trained, before, strict=True):
+            parameter.data.copy_(value)
+            for moment in self._optimizer.state[parameter].values():
+                moment.zero_()
+        self._total.zero_()
 
-    def _capture(self) -> None:
-        device = self._ids.device  # need not be the current one
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            before = [parameter.detach().clone() for parameter in self._trained]
-            for _ in range(WARM_UP_STEPS):
-                self._take_step(self._ids)
-            with torch.cuda.graph(self._graph, stream=side):
-                self._take_step(self._ids)
-            for parameter, value in zip(self._trained, before, strict=True):
-                parameter.data.copy_(value)
-                for moment in self._optimizer.state[parameter].values():
-                    moment.zero_()
-            self._total.zero_()
-        torch.cuda.current_stream(device).wait_stream(side)
+    def hold(self, ids: Tensor) -> None:
+        """Has the steps that :meth:`replay` takes read these samples, int64, as many as a batch has."""
+        self._ids.copy_(ids)
+
+    def replay(self) -> None:
+        """Takes the captured step."""
+        self._graph.replay()
 
     @torch.inference_mode(False)
     def _take_step(self, ids: Tensor) -> None:
@@ -98,8 +113,8 @@ class CudaLoop:
         for number, ids in enumerate(order.to(self._ids.device).split(len(self._ids))):
             self._share.fill_(1.0 / (number + 1))
             if len(ids) == len(self._ids):
-                self._ids.copy_(ids)
-                self._graph.replay()
+                self.hold(ids)
+                self.replay()
             else:
                 self._take_step(ids)
             begin += len(ids)
