@@ -1,9 +1,11 @@
 """Time of a training step: ours, its two products alone, and the same step in PyTorch with fused AdamW.
 
-A call that is timed takes several steps, as training does: caches then hold what the step before left there.
+A call that is timed takes several steps, as training does: caches then hold what the step before left there. On a GPU
+ours is timed against an MLP of as many parameters, each replayed from a CUDA graph.
 
 python bench/bench_sgd.py --threads 1
 python bench/bench_sgd.py --output bench/results/sgd.json && python bench/report_steps.py
+python bench/bench_sgd.py --device cuda --output bench/results/h100-sgd.json
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,14 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 
 import glai_native as glai
+from cuda_step_times import bench_cuda_steps, print_cuda_steps
 from glai_native.benchmark import cpu_name
 from glai_native.measuring import OURS, measure
 from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
+from step_forms import Form, directions_forms, full_forms
 
 # (batch, P, D, C), and the target: times faster than PyTorch's best
 FULL = (((512, 193, 50, 10), 4.0), ((128, 17, 384, 77), 2.0))
@@ -33,46 +38,7 @@ DIRECTIONS = (((512, 1024, 50, 10), None), ((128, 512, 384, 77), None))
 SAMPLES = 8192
 STEPS = 8  # per call
 RATE = 1e-3
-
-Form = tuple[list[Tensor], Callable[..., Tensor]]
-
-
-def full_forms(p: int, d: int, c: int) -> dict[str, Form]:
-    """Outputs of a batch by autograd: (weights as the form likes them, function of z and float gates)."""
-
-    def dense(chunk: int) -> Form:
-        def run(z: Tensor, g: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
-            y = g @ bias
-            for a, w in zip(range(0, p, chunk), weights, strict=True):
-                part = g[:, a : a + chunk]
-                y = y + torch.bmm(part.unsqueeze(1), (z @ w).view(len(z), part.shape[1], c)).squeeze(1)
-            return y
-
-        return [torch.zeros(p, c), *(torch.zeros(d, min(chunk, p - a) * c) for a in range(0, p, chunk))], run
-
-    def mask_sum(z: Tensor, g: Tensor, bias: Tensor, w: Tensor) -> Tensor:
-        return g @ bias + ((z @ w).view(len(z), p, c) * g.unsqueeze(2)).sum(1)
-
-    def loop(z: Tensor, g: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
-        y = g @ bias
-        for w, column in zip(weight, g.unbind(1), strict=True):
-            ids = column.nonzero().squeeze(1)
-            y = y.index_add(0, ids, z.index_select(0, ids) @ w)
-        return y
-
-    return {
-        "dense, mask, sum": ([torch.zeros(p, c), torch.zeros(d, p * c)], mask_sum),
-        "dense, bmm": dense(p),
-        "chunks, bmm": dense(max(1, p // 4)),
-        "loop over paths": ([torch.zeros(p, c), torch.zeros(p, d, c)], loop),
-    }
-
-
-def directions_forms(p: int, d: int, c: int, directions: Tensor) -> dict[str, Form]:
-    def run(z: Tensor, g: Tensor, u: Tensor, beta: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return (g * linear(z, u, beta)) @ directions + torch.addmm(bias, z, weight)
-
-    return {"dense, mask": ([torch.zeros(p, d), torch.zeros(p), torch.zeros(d, c), torch.zeros(c)], run)}
+SECONDS, QUICK_SECONDS = 3.0, 0.5
 
 
 def torch_steps(z: Tensor, gates: Tensor, y: Tensor, batch: int, forms: dict[str, Form]) -> dict[str, Any]:
@@ -137,22 +103,56 @@ def time_steps(
     return figures
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="T")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:g} seconds per table")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], metavar="T", help="on the CPU (default: 1 2)"
+    )
     parser.add_argument("--density", type=float, default=0.5, help="of the gates (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="per table (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, help=f"per table; on a GPU per shape and precision (default: {SECONDS:g})"
+    )
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     console = Console(stderr=arguments.json)
+    seconds = arguments.seconds
+    if seconds is None:
+        seconds = QUICK_SECONDS if arguments.quick else SECONDS
+
+    def keep(results: dict[str, Any]) -> None:
+        if arguments.output:
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+
+    if arguments.device == "cpu":
+        results = time_cpu_steps(arguments.threads, arguments.density, seconds, console)
+        keep(results)
+    else:
+        try:
+            results = bench_cuda_steps(seconds, arguments.density, keep=keep)
+        except RuntimeError as error:
+            print(f"bench_sgd.py: {str(error).splitlines()[0]}", file=sys.stderr)
+            return 2
+        print_cuda_steps(results, console)
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+    return 0 if results["rows"] else 1
+
+
+def time_cpu_steps(
+    numbers_of_threads: Sequence[int], density: float, seconds: float, console: Console
+) -> dict[str, Any]:
+    """Prints a table for each number of threads, shape and kind of paths; returns all of them."""
     rows = []
-    for threads in arguments.threads:
+    for threads in numbers_of_threads:
         torch.set_num_threads(threads)
         for (shape, target), along in [(s, False) for s in FULL] + [(s, True) for s in DIRECTIONS]:
-            figures = time_steps(shape, arguments.density, along, arguments.seconds)
+            figures = time_steps(shape, density, along, seconds)
             rows.append(figures | {"threads": threads, "target": target})
             kind = "directions" if along else "full paths"
             table = Table(title=f"(N,P,D,C) = {shape}, {kind}, {threads} threads", box=SIMPLE)
@@ -171,14 +171,10 @@ def main() -> None:
         "processor": cpu_name(),
         "cpu_isa": glai.build_info()["cpu_isa"],
         "torch": torch.__version__,
-        "density": arguments.density,
+        "density": density,
     }
-    results = json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n"
-    if arguments.json:
-        print(results, end="")
-    if arguments.output:
-        arguments.output.write_text(results)
+    return {"machine": machine, "rows": rows}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

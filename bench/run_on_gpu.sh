@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that a GPU has to say about this checkout, on a machine that has one: nothing is downloaded.
 #
-#   bench/run_on_gpu.sh FOLDER [STAGE ...]     stages: build tests memcheck racecheck bench ncu (default: all)
+#   bench/run_on_gpu.sh FOLDER [STAGE ...]     stages: build tests memcheck racecheck bench step ncu (default: all)
 #
 # Logs and figures go to FOLDER. A stage that fails, or runs past its time, does not keep the later ones from
 # running; the summary at the end says how each went, and the exit status is 1 if one failed. PYTHON names the
@@ -9,7 +9,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-stages=(build tests memcheck racecheck bench ncu)
+stages=(build tests memcheck racecheck bench step ncu)
 if [ $# -lt 1 ] || [ "${1#-}" != "$1" ]; then
   sed -n '2,8s/^# \{0,1\}//p' "$0"
   exit 2
@@ -39,7 +39,7 @@ fi
 export GLAI_CUDA_ARCHITECTURES
 
 # What each stage may take, in seconds.
-declare -A limit=([build]=300 [tests]=500 [memcheck]=300 [racecheck]=300 [bench]=300 [ncu]=240)
+declare -A limit=([build]=300 [tests]=500 [memcheck]=300 [racecheck]=300 [bench]=300 [step]=120 [ncu]=240)
 
 run_build() {
   GLAI_CUDA=ON "$python" -m pip install --no-build-isolation --no-deps . &&
@@ -63,6 +63,10 @@ run_racecheck() { sanitize racecheck; }
 
 run_bench() {
   "$python" bench/bench_ops.py --device cuda --quick --output "$out/bench.json"
+}
+
+run_step() {
+  "$python" bench/bench_sgd.py --device cuda --quick --output "$out/sgd.json"
 }
 
 run_ncu() {
