@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,13 +19,13 @@ from glai_native.cuda_card import PRECISIONS, Card
 from glai_native.reference import gated_matmul_ref
 from glai_native.sgd_cuda import CudaLoop, captured
 from glai_native.sgd_loop import Batches, SgdSettings
-from step_forms import MASK_SUM, full_forms
+from step_forms import BMM, MASK_SUM, full_forms
 
 RATE, WEIGHT_DECAY = 1e-3, 0.01
 START = 0.01  # standard deviation of a GLAI model's first weights
 
 MLP, COMPILED = "MLP", "MLP, compiled"  # by torch.compile
-DENSE = f"GLAI, {MASK_SUM}"
+DENSE = {f"GLAI, {form}": form for form in (MASK_SUM, BMM)}
 MLPS = (MLP, COMPILED)
 
 # Of the float64 step's, by norm.
@@ -201,10 +202,11 @@ def torch_steps(shape: StepShape, samples: Samples) -> dict[str, Callable[[], To
             loss = torch.compile(loss, dynamic=False)
         return TorchStep(lambda: loss(z, y), list(model.parameters()))
 
-    def dense() -> TorchStep:
+    def dense(form: str) -> TorchStep:
         torch.manual_seed(0)
-        weights, run = full_forms(shape.p, shape.d, shape.c)[MASK_SUM]
+        weights, run = full_forms(shape.p, shape.d, shape.c)[form]
         weights = [nn.init.normal_(w, std=START).to(z.device).requires_grad_() for w in weights]
         return TorchStep(lambda: cross_entropy(run(z, gates, *weights), y), weights)
 
-    return {MLP: lambda: mlp(False), COMPILED: lambda: mlp(True), DENSE: dense}
+    mlps = {MLP: partial(mlp, False), COMPILED: partial(mlp, True)}
+    return mlps | {name: partial(dense, form) for name, form in DENSE.items()}

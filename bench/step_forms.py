@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 # Weights as the form likes them, and a function of z, float gates and those.
 Form = tuple[list[Tensor], Callable[..., Tensor]]
 
-MASK_SUM = "dense, mask, sum"
+MASK_SUM, BMM = "dense, mask, sum", "dense, bmm"
 
 
 def full_forms(p: int, d: int, c: int) -> dict[str, Form]:
@@ -39,7 +39,7 @@ def full_forms(p: int, d: int, c: int) -> dict[str, Form]:
 
     return {
         MASK_SUM: ([torch.zeros(p, c), torch.zeros(d, p * c)], mask_sum),
-        "dense, bmm": dense(p),
+        BMM: dense(p),
         "chunks, bmm": dense(max(1, p // 4)),
         "loop over paths": ([torch.zeros(p, c), torch.zeros(p, d, c)], loop),
     }

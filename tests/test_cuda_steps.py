@@ -102,7 +102,7 @@ def test_steps_in_torch_are_of_fused_adamw(cuda_steps, card, compiled):
     shape = cuda_steps.StepShape(16, 9, 7, 5)
     samples = cuda_steps.Samples(shape, 0.5, card)
     made = {name: make() for name, make in cuda_steps.torch_steps(shape, samples).items()}
-    assert set(made) == {cuda_steps.MLP, cuda_steps.COMPILED, cuda_steps.DENSE}
+    assert set(made) == {*cuda_steps.MLPS, *cuda_steps.DENSE}
     assert len(compiled) == 1
     torch.manual_seed(0)
     mlp = torch.nn.Sequential(
@@ -150,7 +150,7 @@ def test_results(times, card, compiled, capsys):
     )
     assert len(compiled) == 4
     for row in results["rows"]:
-        assert set(row["ms"]) == {OURS, "MLP", "MLP, compiled", "GLAI, dense, mask, sum"}
+        assert set(row["ms"]) == {OURS, "MLP", "MLP, compiled", "GLAI, dense, mask, sum", "GLAI, dense, bmm"}
         mlps = [row["ms"]["MLP"], row["ms"]["MLP, compiled"]]
         assert row["ratio"] == pytest.approx(min(mlps) / row["ms"][OURS])
         assert row["ms"][row["best"]] == min(mlps)
