@@ -199,6 +199,15 @@ def test_gated_matmul(place, arithmetic, shape, form):
         check_input_grad(dx.cpu(), dy, bits, w, **rounding)
 
 
+@pytest.mark.parametrize("shape", [(257, 180, 7, 20), (385, 40, 150, 120)], ids=str)
+def test_blocks_of_many_rows(place, arithmetic, shape):
+    """More blocks than run at once, which own more rows each; several slices of depth."""
+    dtype, rounding = arithmetic
+    x, weight, bias, _, bits = draw_as(shape, dtype)
+    y = glai.gated_matmul(place(x), glai.pack_gates(place(bits)), place(weight), place(bias), form="dense")
+    check_forward(y.cpu(), x, bits, weight, bias, **rounding)
+
+
 @pytest.mark.parametrize("density", [0.05, 1.0])
 def test_compaction(place, arithmetic, density):
     """More than one block of rows, none to several gathers of a path's rows, paths over word and window."""

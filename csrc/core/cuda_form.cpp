@@ -37,7 +37,7 @@ CudaFormChoice choose_cuda_form(const GatedShape& s, bool tensor_cores, std::opt
   const double on = density.value_or(1.0) * n / row_tiles;  // rows of a tile
 
   if (tensor_cores) {
-    choice.dense = 2.0 * dense_rows * dense_columns / static_cast<double>(kDenseGroupColumns);
+    choice.dense = 2.0 * dense_rows * dense_columns / 128.0;
     const double gathers = std::max(1.0, on / 64.0 + 0.5);  // of up to 64 rows, the last one half full
     choice.compaction = row_tiles * column_tiles * (on + gathers * kStepRows) + row_tiles * gathers * c;
   } else {

@@ -15,19 +15,23 @@ struct GatedMatmulTiling {
   std::int64_t splits;         // of the paths: each gives partial sums, which are added up in order
 };
 
-// Rows of y that a block owns. Dense: its sums, 64 of a thread's for the products and as many columns
-// again for y, fill the registers. Compaction: its sums take 64 KiB of shared memory.
+// Rows of y that a block owns. Dense: its sums, 128 of a thread's for the products and up to 32 for y,
+// fill the registers. Compaction: its sums take 64 KiB of shared memory.
 constexpr std::int64_t tile_rows(Form form, std::size_t sum_bytes) {
   if (form == Form::compaction) return static_cast<std::int64_t>(1024 / sum_bytes);
-  return sum_bytes == 8 ? 64 : 128;
+  return sum_bytes == 8 ? 64 : 256;
 }
+
+// The same of the dense form, where it would leave multiprocessors without a block.
+constexpr std::int64_t few_tile_rows(std::size_t sum_bytes) { return sum_bytes == 8 ? 64 : 128; }
 
 // Blocks that a multiprocessor of an H100 holds: of the dense form by its registers, of compaction by
 // its shared memory.
 constexpr int blocks_at_once(Form form) { return form == Form::compaction ? 2 : 1; }
 
-constexpr std::int64_t kDenseGroupColumns = 128;  // the paths that a block takes at a time, side by side
-constexpr std::int64_t kCompactionColumns = 64;
+// Columns of y that a block owns, and the paths that a block of the dense form takes at a time.
+constexpr int kDenseColumns = 16, kDensePaths = 8;
+constexpr int kCompactionColumns = 64;
 
 // y [n, c] over p paths; form: compaction, otherwise dense.
 GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, std::int64_t p,

@@ -16,6 +16,7 @@ struct FmaTile {
   static constexpr int kRows = 16 * kRowsPerThread;
   static constexpr int kUnits = kUnits_;
   static constexpr int kPerUnit = kRowsPerThread;
+  static constexpr int kPerRow = 1;
 
   T sums[kUnits][kRowsPerThread];
 
@@ -27,7 +28,7 @@ struct FmaTile {
   template <class A, class B>
   GLAI_DEVICE void multiply(const T* a, const T* b, int rows = kRows) {
     GLAI_UNROLL
-    for (int k = 0; k < A::kDepth; ++k) {
+    for (int k = 0; k < B::kDepth; ++k) {
       T of_a[kRowsPerThread], of_b[kUnits];
       GLAI_UNROLL
       for (int e = 0; e < kRowsPerThread; ++e) of_a[e] = a[A::at(row(e), k)];

@@ -36,7 +36,7 @@ GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorV
   q.y = y.as<T>();
   q.y_stride = y.stride[0];
   q.form = form;
-  q.columns = gated_matmul_tiling(form, y.dtype, q.n, q.p, q.c).columns;
+  q.rows = gated_matmul_tiling(form, y.dtype, q.n, q.p, q.c).rows;
   q.splits = 1;
   if (cuda.partial) {
     q.partial = cuda.partial->as<SumOf<T>>();
@@ -44,6 +44,7 @@ GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorV
   }
   q.a_granule = copy_granule(q.a, {q.a_stride});
   q.w_granule = copy_granule(q.w, {q.w_path, q.depth_inner() ? q.w_column : q.w_depth});
+  q.bias_granule = copy_granule(q.bias, {q.bias_stride});
   return q;
 }
 

@@ -7,9 +7,10 @@
 
 namespace glai {
 
-template <class Dense, class Compaction>
+template <class Dense, class DenseFew, class Compaction>
 void launch_gated_product(const GatedProduct<typename Dense::T>& q) {
-  q.form == Form::compaction ? launch_compaction_product<Compaction>(q) : launch_dense_product<Dense>(q);
+  q.form == Form::compaction ? launch_compaction_product<Compaction>(q)
+                             : launch_dense_product<Dense, DenseFew>(q);
   launch_sum_splits(q);
 }
 

@@ -25,11 +25,11 @@ struct GatedProduct {
   std::int64_t bias_stride;
   T* y;
   std::int64_t y_stride;
-  SumOf<T>* partial;         // [splits, N, C], or null where there is one split
-  std::int64_t splits;       // of the paths
-  Form form;                 // compaction, otherwise dense
-  std::int64_t columns;      // of y that a block of the dense form owns
-  int a_granule, w_granule;  // copy_granule of the rows
+  SumOf<T>* partial;                       // [splits, N, C], or null where there is one split
+  std::int64_t splits;                     // of the paths
+  Form form;                               // compaction, otherwise dense
+  std::int64_t rows;                       // of y that a block of the dense form owns
+  int a_granule, w_granule, bias_granule;  // copy_granule of the rows
 
   // Whether a row of the weights lies along the depth. The stride of a dimension of size 1 says nothing.
   bool depth_inner() const { return c == 1 ? w_depth == 1 : w_column != 1; }

@@ -23,6 +23,7 @@ struct MmaTile {
   static constexpr int kRows = 4 * 16 * kRowTiles;
   static constexpr int kUnits = kUnits_;
   static constexpr int kPerUnit = 4 * kRowTiles;  // sums that a thread holds of a unit
+  static constexpr int kPerRow = 2;  // of them, in one row; the other rows' columns are the same
 
   float sums[kUnits][kRowTiles][4];
 

@@ -5,13 +5,15 @@
 
 namespace glai {
 
-// A tile of one operand of a block's product, `kAcross` rows or columns of it by one step of depth, 64
-// bytes of each. kDepthInner: [across][depth], otherwise [depth][across]; rows are padded so that the
-// eight rows a matrix load takes, and the lanes of a fragment of words, fall on different banks.
-template <class T, int kAcross, bool kDepthInner_>
+constexpr int kStepBytes = 64;  // of a row's depth that a step takes
+
+// A tile of one operand of a block's product, `kAcross` rows or columns of it by a step of depth, or
+// several. kDepthInner: [across][depth], otherwise [depth][across]; rows are padded so that the eight
+// rows a matrix load takes, and the lanes of a fragment of words, fall on different banks.
+template <class T, int kAcross, bool kDepthInner_, int kDepthBytes = kStepBytes>
 struct OperandTile {
   static constexpr bool kDepthInner = kDepthInner_;
-  static constexpr int kDepth = 64 / sizeof(T);
+  static constexpr int kDepth = kDepthBytes / sizeof(T);
   static constexpr int kChunk = 16 / sizeof(T);
   static constexpr int kRows = kDepthInner ? kAcross : kDepth;
   static constexpr int kWidth = kDepthInner ? kDepth : kAcross;
@@ -72,13 +74,16 @@ GLAI_DEVICE void pipeline(std::int64_t steps, const Load& load, const Use& use) 
     if (step < steps) load(step, step);
     commit_copies();
   }
+  int stage = 0, free_stage = kDeep - 1;
   for (std::int64_t step = 0; step < steps; ++step) {
     wait_copies<kDeep - 2>();
     sync_block();
     const std::int64_t next = step + kDeep - 1;
-    if (next < steps) load(static_cast<int>(next % kDeep), next);
+    if (next < steps) load(free_stage, next);
     commit_copies();
-    use(static_cast<int>(step % kDeep), step);
+    use(stage, step);
+    free_stage = stage;
+    stage = stage + 1 < kDeep ? stage + 1 : 0;
   }
 }
 

@@ -119,8 +119,8 @@ MUTATIONS = [
     Mutation(
         "a row of x past the last one",
         "gated_matmul.cuh",
-        "n < q.n ? q.depth - depth - k : 0",
-        "n <= q.n ? q.depth - depth - k : 0",
+        "n < q.n ? q.depth - slice - k : 0",
+        "n <= q.n ? q.depth - slice - k : 0",
     ),
     Mutation(
         "a sample past the last one listed", "gathered_product.cuh", "if (k >= count)", "if (k > count)"
@@ -132,7 +132,16 @@ MUTATIONS = [
         "kElements = kRows * kWidth",
     ),
     Mutation(
-        "the gate of another path", "gated_matmul.cuh", ">> (path % kWordBits) : 0u", ">> (path % 16) : 0u"
+        "the gate of another path",
+        "gated_matmul.cuh",
+        "static_cast<int>(path % kWordBits), y)",
+        "static_cast<int>(path % 16), y)",
+    ),
+    Mutation(
+        "a slice of depth loaded over one that is still read",
+        "gated_matmul.cuh",
+        "      if (slice > 0) sync_block();  // nobody reads the last slice any more\n",
+        "",
     ),
     Mutation(
         "no barrier between the lists of rows and their use",
