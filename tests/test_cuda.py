@@ -1,6 +1,7 @@
 """The CUDA kernels: on the host executor, in all orders of lanes and with copies that land at once and late; and,
 where there is one, on a GPU."""
 
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
@@ -96,7 +97,7 @@ SHAPES = [
     (40, 5, 20, 1),
     (40, 5, 1, 20),
 ]
-FORMS = ("dense", "compaction")
+FORMS = ("dense", "compaction", "reference")
 
 
 def draw_as(shape, dtype, **options):
@@ -193,10 +194,12 @@ def test_gated_matmul(place, arithmetic, shape, form):
     gates = glai.pack_gates(place(bits))
     for w in (weight, weight.mT.contiguous().mT):
         there = place(x), gates, place(w)
-        check_forward(glai.gated_matmul(*there, form=form).cpu(), x, bits, w, None, **rounding)
-        check_forward(glai.gated_matmul(*there, place(bias), form=form).cpu(), x, bits, w, bias, **rounding)
+        y = glai.gated_matmul(*there, form=form)
+        check_forward(y.cpu(), x, bits, w, None, form, **rounding)
+        y = glai.gated_matmul(*there, place(bias), form=form)
+        check_forward(y.cpu(), x, bits, w, bias, form, **rounding)
         dx = glai.gated_matmul_input_grad(place(dy), gates, place(w), form=form)
-        check_input_grad(dx.cpu(), dy, bits, w, **rounding)
+        check_input_grad(dx.cpu(), dy, bits, w, form, **rounding)
 
 
 @pytest.mark.parametrize("shape", [(257, 180, 7, 20), (385, 40, 150, 120)], ids=str)
@@ -219,11 +222,73 @@ def test_compaction(place, arithmetic, density):
     gates = glai.pack_gates(place(bits))
     for splits in (1, 5):
         with mock.patch.object(operands, "_native", wraps=operands._native) as native:
-            native.plan_cuda_product.side_effect = lambda *_, n=splits: ("compaction", n)
+            native.plan_cuda_product.side_effect = lambda *_, n=splits: ("compaction", n, 0)
             y = glai.gated_matmul(place(x), gates, place(weight), place(bias))
             dx = glai.gated_matmul_input_grad(place(dy), gates, place(weight))
         check_forward(y.cpu(), x, bits, weight, bias, **rounding)
         check_input_grad(dx.cpu(), dy, bits, weight, **rounding)
+
+
+@contextmanager
+def reference_taken(splits=1):
+    """Within, products take the reference form as where it is chosen: they look whether it is safe."""
+
+    def plan(op, y, n_gates, depth, tf32, estimate, form):
+        item, c = 8 if y.dtype == torch.float64 else 4, y.shape[1]
+        parts = (4 * (-(-n_gates // 32) + 1), (depth + 1) * c * item, 2 * n_gates * c * item)
+        return "reference", splits + 1, sum(-(-part // 16) * 4 for part in parts)
+
+    with mock.patch.object(operands, "_native", wraps=operands._native) as native:
+        native.plan_cuda_product.side_effect = plan
+        yield
+
+
+@pytest.mark.parametrize("n", [70, 600])
+def test_reference(place, arithmetic, n):
+    """Most paths on or off for most samples; around a word of gates, more than one block of rows."""
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, _ = draw_as((n, 35, 20, 37), dtype)
+    generator = torch.Generator().manual_seed(0)
+    majority = torch.rand(35, generator=generator) < 0.7
+    bits = majority ^ (torch.rand((n, 35), generator=generator) < 0.1)
+    weight[majority] = weight[majority].abs()
+    bias[majority] = bias[majority].abs()
+    gates = glai.pack_gates(place(bits))
+    for splits in (1, 3):
+        for w in (weight, weight.mT.contiguous().mT):
+            with reference_taken(splits):
+                y = glai.gated_matmul(place(x), gates, place(w), place(bias))
+                without = glai.gated_matmul(place(x), gates, place(w))
+                dx = glai.gated_matmul_input_grad(place(dy), gates, place(w))
+            check_forward(y.cpu(), x, bits, w, bias, "reference", **rounding)
+            check_forward(without.cpu(), x, bits, w, None, "reference", **rounding)
+            check_input_grad(dx.cpu(), dy, bits, w, "reference", **rounding)
+
+
+def test_reference_that_is_not_safe_is_dropped(place, arithmetic):
+    """Where what a sample has off outweighs what it has on, sums are those of compaction, bit by bit."""
+    dtype, _ = arithmetic
+    x, weight, bias, dy, bits = draw_as((300, 9, 40, 37), dtype, density=0.9)
+    bits[:, 2] = True
+    bits[7, 2] = False
+    gates = glai.pack_gates(place(bits))
+
+    def check():
+        there = place(x), gates, place(weight), place(bias)
+        with reference_taken():
+            y, dx = glai.gated_matmul(*there), glai.gated_matmul_input_grad(place(dy), gates, there[2])
+        expected = glai.gated_matmul(*there, form="compaction")
+        assert torch.equal(y.nan_to_num(7), expected.nan_to_num(7))
+        expected = glai.gated_matmul_input_grad(place(dy), gates, there[2], form="compaction")
+        assert torch.equal(dx.nan_to_num(7), expected.nan_to_num(7))
+
+    weight[2, 3, 5] = 1e4  # one number, in one output of each product
+    bias[2, 30] = 1e4
+    check()
+    weight[2] = float("nan")
+    check()
+    weight[2], bias[2] = float("inf"), float("inf")
+    check()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -315,9 +380,9 @@ def test_strided_inputs(place, arithmetic):
         there = [t.cpu() for t in view]
         for form in FORMS:
             y = glai.gated_matmul(x, gates, weight, bias, form=form)
-            check_forward(y.cpu(), there[0], bits, there[1], there[2], **rounding)
+            check_forward(y.cpu(), there[0], bits, there[1], there[2], form, **rounding)
             dx = glai.gated_matmul_input_grad(dy, gates, weight, form=form)
-            check_input_grad(dx.cpu(), there[3], bits, there[1], **rounding)
+            check_input_grad(dx.cpu(), there[3], bits, there[1], form, **rounding)
         out = place(torch.full((p + 2, d + 3, c + 5), 7.0, dtype=dtype))
         inner = out[1:-1, 2:-1, 3:-2]
         glai.gated_matmul_weight_grad(x, gates, dy, out=inner)
@@ -342,9 +407,9 @@ def test_odd_slices_of_wide_buffers(place, arithmetic, row):
     for w in (inside(weight), inside(weight.mT).mT):
         for form in FORMS:
             y = glai.gated_matmul(inside(x), gates, w, inside(bias), form=form)
-            check_forward(y.cpu(), x, bits, weight, bias, **rounding)
+            check_forward(y.cpu(), x, bits, weight, bias, form, **rounding)
             dx = glai.gated_matmul_input_grad(inside(dy), gates, w, form=form)
-            check_input_grad(dx.cpu(), dy, bits, weight, **rounding)
+            check_input_grad(dx.cpu(), dy, bits, weight, form, **rounding)
     check_weight_grad(
         glai.gated_matmul_weight_grad(inside(x), gates, inside(dy)).cpu(), x, bits, dy, **rounding
     )
@@ -359,12 +424,12 @@ def test_what_is_off_has_no_effect(place, arithmetic):
     bits[:, 4] = bits[3] = False
     gates = glai.pack_gates(place(bits))
     weight[4] = float("nan")
-    for form in FORMS:
+    for form in ("dense", "compaction"):
         assert torch.isfinite(glai.gated_matmul(place(x), gates, place(weight), form=form)).all()
         dx = glai.gated_matmul_input_grad(place(dy), gates, place(weight), form=form)
         assert torch.isfinite(dx).all()
     weight[2] = float("inf")
-    for form in FORMS:
+    for form in ("dense", "compaction"):
         y = glai.gated_matmul(place(x), gates, place(weight), form=form).cpu()
         assert torch.equal(~torch.isfinite(y).all(1), bits[:, 2])
     x[3], dy[3] = float("inf"), float("nan")
@@ -427,12 +492,11 @@ def test_the_form_follows_what_is_known_of_the_gates(place):
 def test_what_cuda_does_not_take(place):
     x, weight, _, dy, bits = draw(5, 4, 3, 2)
     x, weight, dy, gates = place(x), place(weight), place(dy), glai.pack_gates(place(bits))
-    for form in ("subset_sums", "reference"):
-        sentence = f"form must be None, 'dense' or 'compaction' on cuda, got '{form}'"
-        with pytest.raises(ValueError, match=f"gated_matmul: {sentence}"):
-            glai.gated_matmul(x, gates, weight, form=form)
-        with pytest.raises(ValueError, match=f"gated_matmul_input_grad: {sentence}"):
-            glai.gated_matmul_input_grad(dy, gates, weight, form=form)
+    sentence = "form must be None, 'dense', 'compaction' or 'reference' on cuda, got 'subset_sums'"
+    with pytest.raises(ValueError, match=f"gated_matmul: {sentence}"):
+        glai.gated_matmul(x, gates, weight, form="subset_sums")
+    with pytest.raises(ValueError, match=f"gated_matmul_input_grad: {sentence}"):
+        glai.gated_matmul_input_grad(dy, gates, weight, form="subset_sums")
     with pytest.raises(
         ValueError, match="weight_grad: form must be None or 'compaction' on cuda, got 'dense'"
     ):

@@ -240,7 +240,7 @@ def test_report_of_a_card(tmp_path):
 
 def test_explain_of_cuda(capsys, monkeypatch):
     monkeypatch.delenv("GLAI_DATA", raising=False)
-    arguments = ["bench", "--explain", "--device", "cuda", "--quick", "--shape", "512,64,512,128"]
+    arguments = ["bench", "--explain", "--device", "cuda", "--quick", "--shape", "2048,64,512,64"]
     assert main([*arguments, "--precisions", "bf16", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     forms = {(row["op"], round(row["density"], 1)): row["form"] for row in rows}
@@ -253,14 +253,20 @@ def test_explain_of_cuda(capsys, monkeypatch):
 
 def test_the_choice_of_a_form():
     choose = _native.explain_cuda_form
-    assert choose(4096, 64, 512, 128, True, None) == {"form": "dense", "dense": 8192.0, "compaction": 0.0}
+    unknown = choose(4096, 64, 512, 128, True, None)
+    assert unknown["form"] == "dense"
+    assert unknown["compaction"] == unknown["reference"] == 0
     for size in ((0, 3, 4, 5), (3, 0, 4, 5), (3, 4, 5, 0)):
-        assert choose(*size, True, 0.1)["form"] == "dense"
-    costs = [choose(4096, 64, 512, 128, True, density)["compaction"] for density in (0, 0.1, 0.3, 0.9)]
-    assert costs == sorted(costs)
+        assert choose(*size, True, (0.1, 0.1))["form"] == "dense"
+    shares = (0, 0.1, 0.3, 0.5)
+    for form in ("compaction", "reference"):
+        costs = [choose(4096, 64, 512, 128, True, (share, share))[form] for share in shares]
+        assert costs == sorted(costs)
     # On CUDA cores multiply-adds count, on tensor cores what is loaded.
-    assert choose(4096, 64, 512, 128, False, 0.3)["form"] == "compaction"
-    assert choose(4096, 64, 512, 128, True, 0.3)["form"] == "dense"
+    assert choose(4096, 64, 512, 128, False, (0.3, 0.3))["form"] == "compaction"
+    assert choose(4096, 64, 512, 128, True, (0.3, 0.3))["form"] == "dense"
+    # Many gates are on, but mostly the same ones.
+    assert choose(4096, 256, 512, 128, False, (0.8, 0.05))["form"] == "reference"
 
 
 def test_what_does_not_fit_or_fails_is_left_out(card, capsys, monkeypatch):

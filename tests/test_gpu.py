@@ -61,9 +61,15 @@ def draw(n=300, p=70, d=50, c=10, dtype=torch.bfloat16):
 def run_all(x, weight, bias, dy, bits):
     gates = glai.pack_gates(bits)
     return (
-        *(glai.gated_matmul(x, gates, weight, bias, form=form) for form in ("dense", "compaction")),
+        *(
+            glai.gated_matmul(x, gates, weight, bias, form=form)
+            for form in ("dense", "compaction", "reference")
+        ),
         glai.gated_matmul_weight_grad(x, gates, dy),
-        *(glai.gated_matmul_input_grad(dy, gates, weight, form=form) for form in ("dense", "compaction")),
+        *(
+            glai.gated_matmul_input_grad(dy, gates, weight, form=form)
+            for form in ("dense", "compaction", "reference")
+        ),
         glai.path_kernel(x, [gates]),
         gates.counts(),
         ops.selector_gates(x, weight[..., 0]).words,

@@ -52,7 +52,7 @@ def test_only_what_is_asked_for(needed):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_opcheck_forward(with_bias):
     gates, x, weight, bias, _ = inputs()
-    arguments = (x, gates.words, gates.n_gates, 0.4, weight, bias if with_bias else None, None, None)
+    arguments = (x, gates.words, gates.n_gates, [0.4, 0.2], weight, bias if with_bias else None, None, None)
     torch.library.opcheck(gated_products._registered_gated_matmul, arguments)
 
 
@@ -61,7 +61,7 @@ def test_opcheck_gradients(with_bias):
     gates, x, weight, _, dy = (t.detach() if isinstance(t, torch.Tensor) else t for t in inputs())
     torch.library.opcheck(
         gated_products._registered_weight_grad,
-        (x, gates.words, gates.n_gates, 0.4, dy, with_bias, None, None),
+        (x, gates.words, gates.n_gates, [0.4, 0.2], dy, with_bias, None, None),
     )
     torch.library.opcheck(
         gated_products._registered_input_grad, (dy, gates.words, gates.n_gates, None, weight, None, None)

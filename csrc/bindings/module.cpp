@@ -161,47 +161,48 @@ void bind_gated_matmul(py::module_& m) {
       "gated_matmul",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
          const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form,
-         const py::object& precision, bool tf32, const std::optional<TensorArg>& partial, int threads,
-         std::uintptr_t stream) {
+         const py::object& precision, bool tf32, const std::optional<TensorArg>& partial,
+         const std::optional<TensorArg>& reference, int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul";
         const Precision rounding = precision_of(op, precision);
-        const GatedMatmulArgs args{
-            view(x, op, "x"),
-            view(words, op, "gates.words"),
-            n_gates,
-            view(weight, op, "weight"),
-            view(bias, op, "bias"),
-            view(y, op, "y"),
-            form_of(op, form),
-            execution(threads, stream),
-            {takes_tf32(rounding, tf32), view(partial, op, "partial"), std::nullopt},
-            rounding};
+        const GatedMatmulArgs args{view(x, op, "x"),
+                                   view(words, op, "gates.words"),
+                                   n_gates,
+                                   view(weight, op, "weight"),
+                                   view(bias, op, "bias"),
+                                   view(y, op, "y"),
+                                   form_of(op, form),
+                                   execution(threads, stream),
+                                   {takes_tf32(rounding, tf32), view(partial, op, "partial"),
+                                    std::nullopt, view(reference, op, "reference")},
+                                   rounding};
         check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
       },
       "x"_a, "words"_a, "n_gates"_a, "weight"_a, "bias"_a, "y"_a, "form"_a, "precision"_a, "tf32"_a,
-      "partial"_a, "threads"_a, "stream"_a);
+      "partial"_a, "reference"_a, "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_input_grad",
       [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
          const TensorArg& dx, const py::object& form, const py::object& precision, bool tf32,
-         const std::optional<TensorArg>& partial, int threads, std::uintptr_t stream) {
+         const std::optional<TensorArg>& partial, const std::optional<TensorArg>& reference, int threads,
+         std::uintptr_t stream) {
         const char* op = "gated_matmul_input_grad";
         const Precision rounding = precision_of(op, precision);
-        const GatedMatmulInputGradArgs args{
-            view(dy, op, "dy"),
-            view(words, op, "gates.words"),
-            n_gates,
-            view(weight, op, "weight"),
-            view(dx, op, "dx"),
-            form_of(op, form),
-            execution(threads, stream),
-            {takes_tf32(rounding, tf32), view(partial, op, "partial"), std::nullopt},
-            rounding};
+        const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
+                                            view(words, op, "gates.words"),
+                                            n_gates,
+                                            view(weight, op, "weight"),
+                                            view(dx, op, "dx"),
+                                            form_of(op, form),
+                                            execution(threads, stream),
+                                            {takes_tf32(rounding, tf32), view(partial, op, "partial"),
+                                             std::nullopt, view(reference, op, "reference")},
+                                            rounding};
         check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
                       args.dy.device, args);
       },
       "dy"_a, "words"_a, "n_gates"_a, "weight"_a, "dx"_a, "form"_a, "precision"_a, "tf32"_a, "partial"_a,
-      "threads"_a, "stream"_a);
+      "reference"_a, "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_weight_grad",
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
@@ -229,34 +230,47 @@ void bind_gated_matmul(py::module_& m) {
       "tf32"_a, "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
+// Density and deviation.
+std::optional<GateEstimate> gate_estimate(const std::optional<std::pair<double, double>>& estimate) {
+  if (!estimate) return std::nullopt;
+  return GateEstimate{estimate->first, estimate->second};
+}
+
 void bind_plan(py::module_& m) {
   m.def(
       "plan_cuda_product",
       [](const std::string& op, const TensorArg& y, std::int64_t n_gates, std::int64_t depth, bool tf32,
-         std::optional<double> density, const py::object& form) {
+         const std::optional<std::pair<double, double>>& estimate, const py::object& form) {
         const TensorView v = view(y, op.c_str(), "y");
-        Form taken = form_of(op.c_str(), form);
-        check_form(op.c_str(), v.device, taken);
-        if (taken == Form::automatic) {
-          taken =
-              choose_cuda_form({v.shape[0], n_gates, depth, v.shape[1]},
-                               tf32 || v.dtype == DType::float16 || v.dtype == DType::bfloat16, density)
-                  .form;
+        const Form wanted = form_of(op.c_str(), form);
+        check_form(op.c_str(), v.device, wanted);
+        const std::int64_t n = v.shape[0], c = v.shape[1];
+        Form taken = wanted;
+        if (wanted == Form::automatic) {
+          const bool tensor_cores = tf32 || v.dtype == DType::float16 || v.dtype == DType::bfloat16;
+          taken = choose_cuda_form({n, n_gates, depth, c}, tensor_cores, gate_estimate(estimate)).form;
         }
-        return py::typing::Tuple<py::str, py::int_>(
-            py::make_tuple(form_name(taken),
-                           gated_matmul_tiling(taken, v.dtype, v.shape[0], n_gates, v.shape[1]).splits));
+        std::int64_t slices = gated_matmul_tiling(taken, v.dtype, n, n_gates, c).splits, words = 0;
+        if (taken == Form::reference) {
+          const ReferenceMemory memory = reference_memory(v.dtype, n_gates, depth, c);
+          ++slices;
+          words = (wanted == Form::automatic ? memory.with_norms : memory.norms) / 4;
+        }
+        return py::typing::Tuple<py::str, py::int_, py::int_>(
+            py::make_tuple(form_name(taken), slices, words));
       },
-      "op"_a, "y"_a, "n_gates"_a, "depth"_a, "tf32"_a, "density"_a, "form"_a);
+      "op"_a, "y"_a, "n_gates"_a, "depth"_a, "tf32"_a, "estimate"_a, "form"_a);
   m.def(
       "explain_cuda_form",
       [](std::int64_t n, std::int64_t p, std::int64_t depth, std::int64_t columns, bool tensor_cores,
-         std::optional<double> density) {
-        const CudaFormChoice why = choose_cuda_form({n, p, depth, columns}, tensor_cores, density);
-        return py::typing::Dict<py::str, py::object>(py::dict(
-            "form"_a = form_name(why.form), "dense"_a = why.dense, "compaction"_a = why.compaction));
+         const std::optional<std::pair<double, double>>& estimate) {
+        const CudaFormChoice why =
+            choose_cuda_form({n, p, depth, columns}, tensor_cores, gate_estimate(estimate));
+        return py::typing::Dict<py::str, py::object>(
+            py::dict("form"_a = form_name(why.form), "dense"_a = why.dense,
+                     "compaction"_a = why.compaction, "reference"_a = why.reference));
       },
-      "n"_a, "p"_a, "depth"_a, "columns"_a, "tensor_cores"_a, "density"_a);
+      "n"_a, "p"_a, "depth"_a, "columns"_a, "tensor_cores"_a, "estimate"_a);
   m.def(
       "explain_form",
       [](const std::string& op, const TensorArg& words, std::int64_t n_gates, std::int64_t d,

@@ -15,7 +15,7 @@ struct Execution {
   void* stream = nullptr;
 };
 
-// The ways of computing a gated product: dense on CUDA only, subset_sums and reference on the CPU only.
+// The ways of computing a gated product: dense on CUDA only, subset_sums on the CPU only.
 // automatic lets plan_gated_matmul choose; who allocates for CUDA asks choose_cuda_form before.
 enum class Form : std::uint8_t { automatic, compaction, subset_sums, reference, dense };
 
@@ -64,8 +64,11 @@ struct PathGatesArgs {
 // What a product on CUDA is told besides; the CPU ignores it.
 struct CudaProduct {
   bool tf32 = false;                       // float32 operands may be rounded to tf32
-  std::optional<TensorView> partial;       // y, dx: sums of each split of the paths, workspace
+  std::optional<TensorView> partial;       // y, dx: sums of the reference and of each split, workspace
   std::optional<TensorView> gate_columns;  // dw, gram: int32 [P, ceil(N/32)], workspace: gates by path
+  // y, dx in the reference form: int32, workspace as reference_memory says; without room for norms
+  // nobody looks whether the reference is safe.
+  std::optional<TensorView> reference = std::nullopt;
 };
 
 // Bit h of sample n: bias[h] + sum_d x[n,d] * weight[h,d] > 0; NaN is off

@@ -190,7 +190,20 @@ void check_precision(const char* op, const TensorView& x, Precision precision) {
 }
 
 // The workspace of products whose paths are split; how often is for the caller to say.
-void check_partial(const char* op, const Checker& check, const TensorView& y, const CudaProduct& cuda) {
+void check_partial(const char* op, const Checker& check, const TensorView& y, std::int64_t n_gates,
+                   std::int64_t depth, Form form, const CudaProduct& cuda) {
+  if (y.device.type == DeviceType::cuda && form == Form::reference) {
+    const std::string must = std::string(op) + ": form 'reference' on cuda must come with ";
+    if (!cuda.partial || cuda.partial->ndim != 3 || cuda.partial->shape[0] < 2) {
+      fail(must + "partial of 2 slices or more");
+    }
+    if (!cuda.reference) fail(must + "the workspace reference");
+    const ReferenceMemory memory = reference_memory(y.dtype, n_gates, depth, y.shape[1]);
+    const std::int64_t words = cuda.reference->ndim == 1 ? cuda.reference->shape[0] : 0;
+    const bool with_norms = 4 * words == memory.with_norms;
+    check.tensor("reference", *cuda.reference, {DType::int32},
+                 {{"words", (with_norms ? memory.with_norms : memory.norms) / 4}}, Layout::contiguous);
+  }
   if (!cuda.partial) return;
   check.tensor("partial", *cuda.partial, {sum_dtype(y.dtype)},
                {{"splits"}, {"rows", y.shape[0]}, {"columns", y.shape[1]}}, Layout::contiguous);
@@ -256,14 +269,13 @@ Form parse_form(const char* op, const std::string& name) {
 void check_form(const char* op, const Device& device, Form form) {
   const bool weight_grad = std::string(op) == "gated_matmul_weight_grad";
   const bool cuda = device.type == DeviceType::cuda;
-  const bool refused =
-      cuda ? form == Form::subset_sums || form == Form::reference || (weight_grad && form == Form::dense)
-           : form == Form::dense || (weight_grad && form == Form::reference);
+  const bool refused = form == (cuda ? Form::subset_sums : Form::dense) ||
+                       (weight_grad && (form == Form::reference || form == Form::dense));
   if (!refused) return;
-  const char* forms =
-      cuda ? (weight_grad ? "None or 'compaction' on cuda" : "None, 'dense' or 'compaction' on cuda")
-           : (weight_grad ? "None, 'compaction' or 'subset_sums'"
-                          : "None, 'compaction', 'subset_sums' or 'reference' on cpu");
+  const char* forms = cuda ? (weight_grad ? "None or 'compaction' on cuda"
+                                          : "None, 'dense', 'compaction' or 'reference' on cuda")
+                           : (weight_grad ? "None, 'compaction' or 'subset_sums'"
+                                          : "None, 'compaction', 'subset_sums' or 'reference' on cpu");
   fail(std::string(op) + ": form must be " + forms + ", got '" + form_name(form) + "'");
 }
 
@@ -374,7 +386,7 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
   check_form("gated_matmul", a.y.device, a.form);
-  check_partial("gated_matmul", check, a.y, a.cuda);
+  check_partial("gated_matmul", check, a.y, a.n_gates, d, a.form, a.cuda);
   check_precision("gated_matmul", a.x, a.precision);
 }
 
@@ -388,7 +400,7 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
                Layout::either_unit_stride);
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
   check_form("gated_matmul_input_grad", a.dx.device, a.form);
-  check_partial("gated_matmul_input_grad", check, a.dx, a.cuda);
+  check_partial("gated_matmul_input_grad", check, a.dx, a.n_gates, c, a.form, a.cuda);
   check_precision("gated_matmul_input_grad", a.dy, a.precision);
 }
 

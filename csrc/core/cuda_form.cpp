@@ -8,47 +8,70 @@
 namespace glai {
 namespace {
 
-// Not measured on a GPU yet; set from counting. On tensor cores both forms wait for rows on their way
-// from the second-level cache: per 64 bytes of depth the dense form loads 128 rows of `a` for 128 rows
-// of weights (a path's columns, padded to 16 or 64); compaction loads the rows that are on, and the
-// path's columns once for every 64 of them. Its steps are short, and their barrier weighs as much as
-// some rows.
-constexpr double kStepRows = 32.0;
-// On CUDA cores both forms wait for multiply-adds; the smaller tile of compaction reads shared memory
-// twice as often for each.
+// Cycles of one of an H100's multiprocessors, counted, not measured on a GPU yet. A step is 64 bytes of
+// depth, 32 numbers of 16 bits or 16 of 32.
+//
+// 64 bytes from the second-level cache, at 5.5 TB/s for all.
+constexpr double kRowCycles = 2.3;
+// Tensor cores, dense: 256 rows by 128 columns read 64 KiB of shared memory a step, at 128 bytes a
+// cycle, and a third more goes to begin and add up the sums of each slice.
+constexpr double kDenseCycles = 690.0 / (256 * 128);
+// A step's barrier, and what the few warps with rows cannot hide.
+constexpr double kBarrierCycles = 50.0;
+// CUDA cores, 128 multiply-adds a cycle, seven in ten of them; the smaller tile of compaction reads
+// shared memory twice as often for each.
+constexpr double kFmasPerCycle = 90.0;
 constexpr double kSmallTile = 2.0;
+// What the reference form does besides: its own launches, on all multiprocessors; four instructions per
+// sample, path and output to compare norms; a product with one path's weights on CUDA cores.
+constexpr double kLaunchCycles = 20e-6 * 1.7e9 * 132;
+constexpr double kNormCycles = 4.0 / 128;
 // An estimate may be off, and the dense form costs the same for any gates.
 constexpr double kWorthwhile = 0.8;
 
-double ceil_to(double value, double step) { return std::ceil(value / step) * step; }
+double tiles(std::int64_t size, std::int64_t tile) {
+  return std::ceil(static_cast<double>(size) / static_cast<double>(tile));
+}
+
+double dense_cycles(const GatedShape& s, bool tensor_cores) {
+  const GatedMatmulTiling t = gated_matmul_tiling(Form::dense, DType::float32, s.n, s.p, s.c);
+  const double sums =
+      tiles(s.n, t.rows) * tiles(s.c, t.columns) * static_cast<double>(t.rows * t.columns);
+  return sums * (tensor_cores ? kDenseCycles : 16 / kFmasPerCycle);
+}
+
+// on: how often a row is gathered.
+double compaction_cycles(const GatedShape& s, bool tensor_cores, double on) {
+  const GatedMatmulTiling t = gated_matmul_tiling(Form::compaction, DType::float32, s.n, s.p, s.c);
+  const double row_tiles = tiles(s.n, t.rows), columns = static_cast<double>(t.columns);
+  const double blocks = row_tiles * tiles(s.c, t.columns);
+  const double rows = on * static_cast<double>(s.n) / row_tiles;  // of a block
+  if (!tensor_cores) return blocks * kSmallTile * (rows + 8) * columns * 16 / kFmasPerCycle;
+  const double gathers = std::max(1.0, rows / 64 + 0.5);  // of up to 64 rows, the last one half full
+  return blocks * (kRowCycles * (rows + gathers * columns) + gathers * kBarrierCycles);
+}
+
+double reference_cycles(const GatedShape& s, bool tensor_cores, double deviation) {
+  const double step = tensor_cores ? 32 : 16, n = static_cast<double>(s.n), c = static_cast<double>(s.c);
+  const double paths = static_cast<double>(std::max<std::int64_t>(s.p, 1));
+  const double steps = std::max(1.0, static_cast<double>(s.d) / step);
+  return compaction_cycles(s, tensor_cores, deviation) + n * c * step / kFmasPerCycle / paths +
+         n * c * kNormCycles / steps + kLaunchCycles / (paths * steps);
+}
 
 }  // namespace
 
-CudaFormChoice choose_cuda_form(const GatedShape& s, bool tensor_cores, std::optional<double> density) {
-  CudaFormChoice choice{Form::dense, 0.0, 0.0};
+CudaFormChoice choose_cuda_form(const GatedShape& s, bool tensor_cores,
+                                const std::optional<GateEstimate>& estimate) {
+  CudaFormChoice choice{Form::dense, 0.0, 0.0, 0.0};
   if (s.n == 0 || s.c == 0) return choice;
-  const auto n = static_cast<double>(s.n), c = static_cast<double>(s.c);
-  const GatedMatmulTiling dense = gated_matmul_tiling(Form::dense, DType::float32, s.n, s.p, s.c);
-  const double dense_rows = ceil_to(n, static_cast<double>(dense.rows));
-  const double dense_columns = ceil_to(c, static_cast<double>(dense.columns));
-  const GatedMatmulTiling compact = gated_matmul_tiling(Form::compaction, DType::float32, s.n, s.p, s.c);
-  const double row_tiles = std::ceil(n / static_cast<double>(compact.rows));
-  const double column_tiles = std::ceil(c / static_cast<double>(compact.columns));
-  const double on = density.value_or(1.0) * n / row_tiles;  // rows of a tile
-
-  if (tensor_cores) {
-    choice.dense = 2.0 * dense_rows * dense_columns / 128.0;
-    const double gathers = std::max(1.0, on / 64.0 + 0.5);  // of up to 64 rows, the last one half full
-    choice.compaction = row_tiles * column_tiles * (on + gathers * kStepRows) + row_tiles * gathers * c;
-  } else {
-    choice.dense = dense_rows * dense_columns / 64.0;
-    choice.compaction = kSmallTile * row_tiles * column_tiles * (on + 8.0);  // up to 16, half full
-  }
-  if (!density) {
-    choice.compaction = 0.0;
-  } else if (choice.compaction < kWorthwhile * choice.dense) {
-    choice.form = Form::compaction;
-  }
+  choice.dense = dense_cycles(s, tensor_cores);
+  if (!estimate) return choice;
+  choice.compaction = compaction_cycles(s, tensor_cores, estimate->density);
+  choice.reference = reference_cycles(s, tensor_cores, estimate->deviation);
+  double best = kWorthwhile * choice.dense;
+  if (choice.compaction < best) choice.form = Form::compaction, best = kWorthwhile * choice.compaction;
+  if (choice.reference < best) choice.form = Form::reference;
   return choice;
 }
 

@@ -9,16 +9,20 @@
 
 namespace glai {
 
-struct CudaFormChoice {
-  Form form;  // dense or compaction
-  // What the model expects each form to cost, in rows of 64 bytes loaded per path and 64 bytes of depth;
-  // 0: not considered.
-  double dense, compaction;
+// density: mean of the gates. deviation: mean over paths of min(pi, 1 - pi), pi = how often one is on.
+struct GateEstimate {
+  double density, deviation;
 };
 
-// density: mean of the gates, absent where it is not known. tensor_cores: products of float16, bfloat16
-// and tf32.
+struct CudaFormChoice {
+  Form form;  // dense, compaction or reference
+  // What the model expects each form to cost, in cycles of a multiprocessor per path and step of depth;
+  // 0: not considered.
+  double dense, compaction, reference;
+};
+
+// estimate: absent where nothing is known. tensor_cores: products of float16, bfloat16 and tf32.
 CudaFormChoice choose_cuda_form(const GatedShape& shape, bool tensor_cores,
-                                std::optional<double> density);
+                                const std::optional<GateEstimate>& estimate);
 
 }  // namespace glai

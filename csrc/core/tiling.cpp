@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/gates.hpp"
+
 namespace glai {
 namespace {
 
@@ -16,11 +18,11 @@ GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, st
   GatedMatmulTiling t;
   const std::size_t sum_bytes = sum_dtype(dtype) == DType::float64 ? 8 : 4;
   t.rows = tile_rows(form, sum_bytes);
-  t.columns = form == Form::compaction ? kCompactionColumns : kDenseColumns;
-  t.paths = form == Form::compaction ? 1 : kDensePaths;
+  t.columns = gathers_rows(form) ? kCompactionColumns : kDenseColumns;
+  t.paths = gathers_rows(form) ? 1 : kDensePaths;
   const std::int64_t column_tiles = (c + t.columns - 1) / t.columns;
   const std::int64_t groups = (p + t.paths - 1) / t.paths;
-  if (form != Form::compaction) {
+  if (!gathers_rows(form)) {
     // Half the rows take two thirds of the time: worth it as long as all blocks run at once.
     const std::int64_t few = few_tile_rows(sum_bytes);
     if ((n + few - 1) / few * column_tiles * groups <= kMultiprocessors) t.rows = few;
@@ -30,6 +32,16 @@ GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, st
   t.splits =
       tiles == 0 ? 1 : std::clamp<std::int64_t>(wave / tiles, 1, std::max<std::int64_t>(groups, 1));
   return t;
+}
+
+ReferenceMemory reference_memory(DType dtype, std::int64_t p, std::int64_t depth, std::int64_t c) {
+  const std::int64_t sum_bytes = sum_dtype(dtype) == DType::float64 ? 8 : 4;
+  const auto aligned = [](std::int64_t bytes) { return (bytes + 15) / 16 * 16; };
+  ReferenceMemory m;
+  m.sums = aligned((words_per_row(p) + 1) * 4);
+  m.norms = m.sums + aligned((depth + 1) * c * sum_bytes);
+  m.with_norms = m.norms + aligned(2 * p * c * sum_bytes);
+  return m;
 }
 
 DType sum_dtype(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }

@@ -15,10 +15,13 @@ struct GatedMatmulTiling {
   std::int64_t splits;         // of the paths: each gives partial sums, which are added up in order
 };
 
+// The forms that gather rows: of paths that are on, or that deviate from the reference.
+constexpr bool gathers_rows(Form form) { return form == Form::compaction || form == Form::reference; }
+
 // Rows of y that a block owns. Dense: its sums, 128 of a thread's for the products and up to 32 for y,
 // fill the registers. Compaction: its sums take 64 KiB of shared memory.
 constexpr std::int64_t tile_rows(Form form, std::size_t sum_bytes) {
-  if (form == Form::compaction) return static_cast<std::int64_t>(1024 / sum_bytes);
+  if (gathers_rows(form)) return static_cast<std::int64_t>(1024 / sum_bytes);
   return sum_bytes == 8 ? 64 : 256;
 }
 
@@ -27,15 +30,22 @@ constexpr std::int64_t few_tile_rows(std::size_t sum_bytes) { return sum_bytes =
 
 // Blocks that a multiprocessor of an H100 holds: of the dense form by its registers, of compaction by
 // its shared memory.
-constexpr int blocks_at_once(Form form) { return form == Form::compaction ? 2 : 1; }
+constexpr int blocks_at_once(Form form) { return gathers_rows(form) ? 2 : 1; }
 
 // Columns of y that a block owns, and the paths that a block of the dense form takes at a time.
 constexpr int kDenseColumns = 16, kDensePaths = 8;
 constexpr int kCompactionColumns = 64;
 
-// y [n, c] over p paths; form: compaction, otherwise dense.
+// y [n, c] over p paths.
 GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, std::int64_t p,
                                       std::int64_t c);
+
+// Where the parts of the reference form's workspace begin, in bytes, behind the words of the majority:
+// the sums, and the norms, which there is room for or not.
+struct ReferenceMemory {
+  std::int64_t sums, norms, with_norms;
+};
+ReferenceMemory reference_memory(DType dtype, std::int64_t p, std::int64_t depth, std::int64_t c);
 
 // What products of a type are summed in.
 DType sum_dtype(DType dtype);

@@ -24,14 +24,15 @@ struct FmaTile {
   static GLAI_DEVICE int row(int e) { return thread_index() / 16 + 16 * e; }
   static GLAI_DEVICE int column(int) { return thread_index() % 16; }
 
-  // sums += a b; A, B: the OperandTiles. Sums of rows from `rows` on are of no use.
-  template <class A, class B>
-  GLAI_DEVICE void multiply(const T* a, const T* b, int rows = kRows) {
+  // sums += a b; A, B: the OperandTiles, a of any type that widens to T. Sums of rows from `rows` on are
+  // of no use.
+  template <class A, class B, class OfA>
+  GLAI_DEVICE void multiply(const OfA* a, const T* b, int rows = kRows) {
     GLAI_UNROLL
     for (int k = 0; k < B::kDepth; ++k) {
       T of_a[kRowsPerThread], of_b[kUnits];
       GLAI_UNROLL
-      for (int e = 0; e < kRowsPerThread; ++e) of_a[e] = a[A::at(row(e), k)];
+      for (int e = 0; e < kRowsPerThread; ++e) of_a[e] = widen(a[A::at(row(e), k)]);
       GLAI_UNROLL
       for (int unit = 0; unit < kUnits; ++unit) of_b[unit] = b[B::at(16 * unit + column(0), k)];
       GLAI_UNROLL

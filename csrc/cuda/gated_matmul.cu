@@ -35,12 +35,24 @@ GatedProduct<T> gated_product(const char* op, const TensorView& a, const TensorV
   }
   q.y = y.as<T>();
   q.y_stride = y.stride[0];
-  q.form = form;
+  // Without paths there is no majority either.
+  q.form = form == Form::automatic               ? Form::dense
+           : q.p == 0 && form == Form::reference ? Form::compaction
+                                                 : form;
   q.rows = gated_matmul_tiling(form, y.dtype, q.n, q.p, q.c).rows;
   q.splits = 1;
   if (cuda.partial) {
     q.partial = cuda.partial->as<SumOf<T>>();
-    q.splits = cuda.partial->shape[0];
+    q.splits = cuda.partial->shape[0] - (form == Form::reference ? 1 : 0);
+  }
+  if (q.form == Form::reference) {
+    const ReferenceMemory memory = reference_memory(y.dtype, q.p, q.depth, q.c);
+    auto* bytes = reinterpret_cast<std::byte*>(cuda.reference->data);
+    q.majority = reinterpret_cast<std::uint32_t*>(bytes);
+    q.reference = reinterpret_cast<SumOf<T>*>(bytes + memory.sums);
+    q.reference_granule = copy_granule(q.reference, {q.c});
+    const bool with_norms = 4 * cuda.reference->shape[0] == memory.with_norms;
+    if (with_norms) q.norms = reinterpret_cast<SumOf<T>*>(bytes + memory.norms);
   }
   q.a_granule = copy_granule(q.a, {q.a_stride});
   q.w_granule = copy_granule(q.w, {q.w_path, q.depth_inner() ? q.w_column : q.w_depth});

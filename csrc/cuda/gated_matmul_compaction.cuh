@@ -6,7 +6,8 @@
 // rows of `a`, tensor cores multiply them by the path's weights, and the sums are added to their rows of
 // y. A path's rows are distinct and paths are a barrier apart, so every element of y is added to in the
 // order of paths, without atomics. What a row that is off holds has no effect on others, nor have the
-// weights of a path that a row has off on that row.
+// weights of a path that a row has off on that row. In the reference form the rows of a path are those
+// that differ from the majority's gate, and are subtracted where that is on.
 #pragma once
 
 #include "core/gates.hpp"
@@ -58,11 +59,12 @@ struct CompactionBlock {
 
   // Lists the rows of each of `count` paths, whose gates lie in one word. The first barrier is also what
   // keeps the last lists until nobody reads them any more.
-  GLAI_DEVICE void list_rows(std::int64_t path, int count) const {
+  GLAI_DEVICE void list_rows(std::int64_t path, int count, std::uint32_t majority) const {
     const int mine = thread_index();
     const bool some = mine < kRows && row + mine < q.n;
+    const std::int64_t word = path / kWordBits;
     const std::uint32_t gates =
-        some ? q.words[(row + mine) * words_per_row(q.p) + path / kWordBits] >> (path % kWordBits) : 0u;
+        some ? q.words[(row + mine) * words_per_row(q.p) + word] >> (path % kWordBits) ^ majority : 0u;
     for (int j = 0; j < count; ++j) {
       const std::uint32_t votes = ballot((gates >> j & 1u) != 0);
       if (lane_index() == 0 && mine < kRows) on(j)[warp_index()] = votes;
@@ -128,8 +130,9 @@ struct CompactionBlock {
     }
   }
 
-  // y += sums, in the rows that were gathered.
-  GLAI_DEVICE static void add(Tile& tile, const Step& s) {
+  // y += sums, or less them, in the rows that were gathered.
+  GLAI_DEVICE static void add(Tile& tile, const Step& s, std::uint32_t majority) {
+    const Sum sign = (majority >> s.path & 1u) != 0 ? -1 : 1;
     GLAI_UNROLL
     for (int e = 0; e < Tile::kPerUnit; ++e) {
       const int i = s.first + Tile::row(e);
@@ -137,13 +140,15 @@ struct CompactionBlock {
       const int r = listed(s.path)[i];
       GLAI_UNROLL
       for (int unit = 0; unit < Tile::kUnits; ++unit) {
-        y(r, unit * 16 + Tile::column(e)) += tile.sum(unit, e);
+        y(r, unit * 16 + Tile::column(e)) += sign * tile.sum(unit, e);
       }
     }
   }
 
   GLAI_DEVICE void add_paths(std::int64_t first_path, int count) const {
-    list_rows(first_path, count);
+    // The gates of these paths that most rows have on, the first in the lowest bit.
+    const std::uint32_t majority = q.majority_word(first_path / kWordBits) >> (first_path % kWordBits);
+    list_rows(first_path, count, majority);
     std::int64_t tiles = 0;
     for (int j = 0; j < count; ++j) tiles += (counts()[j] + Tile::kRows - 1) / Tile::kRows;
     const std::int64_t depth_steps = q.depth > 0 ? (q.depth + A::kDepth - 1) / A::kDepth : 1;
@@ -159,7 +164,7 @@ struct CompactionBlock {
         [&](int stage, std::int64_t) {
           if (now.depth == 0) begin(tile, first_path + now.path);
           tile.template multiply<A, B>(stage_a(stage), stage_b(stage), now.rows - now.first);
-          if (now.depth + A::kDepth >= q.depth) add(tile, now);
+          if (now.depth + A::kDepth >= q.depth) add(tile, now, majority);
           advance(now, count);
         });
   }

@@ -4,14 +4,19 @@
 
 #include "cuda/gated_matmul.cuh"
 #include "cuda/gated_matmul_compaction.cuh"
+#include "cuda/gated_matmul_reference.cuh"
 
 namespace glai {
 
 template <class Dense, class DenseFew, class Compaction>
 void launch_gated_product(const GatedProduct<typename Dense::T>& q) {
-  q.form == Form::compaction ? launch_compaction_product<Compaction>(q)
-                             : launch_dense_product<Dense, DenseFew>(q);
-  launch_sum_splits(q);
+  if (q.form == Form::dense) {
+    launch_dense_product<Dense, DenseFew>(q);
+  } else {
+    if (q.form == Form::reference) launch_reference(q);
+    launch_compaction_product<Compaction>(q);
+  }
+  launch_sum_slices(q);
 }
 
 void launch_gated_product_fp32(const GatedProduct<float>& q);

@@ -47,6 +47,11 @@ GLAI_DEVICE float widen(bf16 value) {
 #endif
 }
 
+template <class Sum>
+GLAI_DEVICE Sum magnitude(Sum value) {
+  return value < 0 ? -value : value;
+}
+
 // To the nearest, ties to even.
 template <class T>
 GLAI_DEVICE T narrow(SumOf<T> sum) {

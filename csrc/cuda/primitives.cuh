@@ -12,6 +12,7 @@
 // So many blocks are to fit on a multiprocessor: bounds the registers, and lets one block have them all.
 #define GLAI_KERNEL_AT_ONCE(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define GLAI_UNROLL _Pragma("unroll")
+#define GLAI_UNROLL_BY_8 _Pragma("unroll 8")
 #else
 #include <bit>
 
@@ -21,6 +22,7 @@
 #define GLAI_KERNEL(threads) void
 #define GLAI_KERNEL_AT_ONCE(threads, blocks) void
 #define GLAI_UNROLL
+#define GLAI_UNROLL_BY_8
 #endif
 
 namespace glai {

@@ -26,7 +26,7 @@ NATIVE_OPS = {
     INPUT_GRAD: "gated_matmul_input_grad",
 }
 COSTS = ("compaction", "subset_sums", "reference")
-CUDA_COSTS = ("dense", "compaction")
+CUDA_COSTS = ("dense", "compaction", "reference")
 
 
 def explain_form(op: str, gates: PackedGates, in_features: int, out_features: int) -> dict[str, Any]:
@@ -53,15 +53,15 @@ def explain_cuda_form(
 
     Returns:
         ``form``, ``density``, ``deviation``, and what each form is expected to cost per path, for each 64 bytes of
-        depth: in rows of 64 bytes loaded, or with ``precision`` "fp32" in rows of 64 multiply-adds per number (0: not
-        considered; the weight gradient has one form).
+        depth, in cycles of a multiprocessor (0: not considered; the weight gradient has one form).
     """
-    figures = {"density": gates.density(), "deviation": gates.deviation()}
+    density, deviation = gates.density(), gates.deviation()
+    figures = {"density": density, "deviation": deviation}
     if op == WEIGHT_GRAD:
         return {"form": "compaction", **dict.fromkeys(CUDA_COSTS, 0.0), **figures}
     depth, columns = (in_features, out_features) if op == FORWARD else (out_features, in_features)
     sizes = (len(gates), gates.n_gates, depth, columns)
-    return _native.explain_cuda_form(*sizes, precision != "fp32", figures["density"]) | figures
+    return _native.explain_cuda_form(*sizes, precision != "fp32", (density, deviation)) | figures
 
 
 def explain_cuda_grid(
@@ -106,8 +106,9 @@ def print_cuda_explanation(rows: Sequence[dict[str, Any]], console: Console) -> 
     table = Table(
         title="The form each product takes on CUDA",
         title_justify="left",
-        caption="gates: their density. costs: of dense / compaction, expected, per path, in rows loaded (fp32: "
-        "multiplied); compaction is taken where it saves a fifth. Set from counting, not measured on a GPU yet.",
+        caption="gates: their density, deviation. costs: of dense / compaction / reference, expected, in cycles of a "
+        "multiprocessor per path and 64 bytes of depth; dense is left where another saves a fifth. Set from counting, "
+        "not measured on a GPU yet.",
         caption_justify="left",
         box=SIMPLE,
     )
@@ -117,7 +118,7 @@ def print_cuda_explanation(rows: Sequence[dict[str, Any]], console: Console) -> 
         table.add_row(
             f"{row['op']} {Shape(*row['shape'])}",
             row["precision"],
-            f"{row['gates']}: {row['density']:.2f}",
+            f"{row['gates']}: {row['density']:.2f}, {row['deviation']:.2f}",
             row["form"],
             "/".join(f"{row[name]:.0f}" if row[name] else "-" for name in CUDA_COSTS),
         )

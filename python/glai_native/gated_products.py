@@ -16,6 +16,7 @@ from torch import Tensor
 from glai_native import _native
 from glai_native.backend import execution
 from glai_native.operands import (
+    Estimate,
     all_contiguous,
     either_unit_stride,
     gathered_execution,
@@ -31,7 +32,7 @@ def bare_gated_matmul(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
@@ -42,7 +43,7 @@ def bare_gated_matmul(
         x, weight = unit_stride(x), either_unit_stride(weight)
         bias = None if bias is None else unit_stride(bias)
     y = new_matrix(x, 0, weight, 2)
-    how = product_execution("gated_matmul", y, n_gates, x, density, form, precision)
+    how = product_execution("gated_matmul", y, n_gates, x, estimate, form, precision)
     _native.gated_matmul(x, words, n_gates, weight, bias, y, *how)
     return y
 
@@ -51,7 +52,7 @@ def bare_weight_grad(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     dy: Tensor,
     with_bias: bool,
     form: str | None,
@@ -78,7 +79,7 @@ def bare_input_grad(
     dy: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     form: str | None,
     precision: str | None,
@@ -86,7 +87,7 @@ def bare_input_grad(
     """``dx [N, D]``."""
     dx = new_matrix(dy, 0, weight, 1)
     dy, weight = unit_stride(dy), either_unit_stride(weight)
-    how = product_execution("gated_matmul_input_grad", dx, n_gates, dy, density, form, precision)
+    how = product_execution("gated_matmul_input_grad", dx, n_gates, dy, estimate, form, precision)
     _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, *how)
     return dx
 
@@ -94,17 +95,15 @@ def bare_input_grad(
 class GatedProducts(NamedTuple):
     """The three ops as differentiable calls on plain tensors."""
 
-    forward: Callable[
-        [Tensor, Tensor, int, float | None, Tensor, Tensor | None, str | None, str | None], Tensor
-    ]
+    forward: Callable[[Tensor, Tensor, int, Estimate, Tensor, Tensor | None, str | None, str | None], Tensor]
     weight_grad: Callable[
-        [Tensor, Tensor, int, float | None, Tensor, bool, str | None, str | None], tuple[Tensor, Tensor]
+        [Tensor, Tensor, int, Estimate, Tensor, bool, str | None, str | None], tuple[Tensor, Tensor]
     ]
-    input_grad: Callable[[Tensor, Tensor, int, float | None, Tensor, str | None, str | None], Tensor]
+    input_grad: Callable[[Tensor, Tensor, int, Estimate, Tensor, str | None, str | None], Tensor]
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, weight, _, _, ctx.precision = inputs
+    x, words, ctx.n_gates, ctx.estimate, weight, _, _, ctx.precision = inputs
     ctx.save_for_backward(x, words, weight)
 
 
@@ -112,28 +111,28 @@ def _forward_backward(family: GatedProducts, ctx: Any, dy: Tensor) -> Any:
     x, words, weight = ctx.saved_tensors
     need_x, _, _, _, need_weight, need_bias, _, _ = ctx.needs_input_grad
     dx = (
-        family.input_grad(dy, words, ctx.n_gates, ctx.density, weight, None, ctx.precision)
+        family.input_grad(dy, words, ctx.n_gates, ctx.estimate, weight, None, ctx.precision)
         if need_x
         else None
     )
     dw = db = None
     if need_weight or need_bias:
-        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.density, dy, need_bias, None, ctx.precision)
+        dw, db = family.weight_grad(x, words, ctx.n_gates, ctx.estimate, dy, need_bias, None, ctx.precision)
     return dx, None, None, None, dw if need_weight else None, db if need_bias else None, None, None
 
 
 def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, words, ctx.n_gates, ctx.density, dy, ctx.with_bias, _, ctx.precision = inputs
+    x, words, ctx.n_gates, ctx.estimate, dy, ctx.with_bias, _, ctx.precision = inputs
     ctx.save_for_backward(x, words, dy)
 
 
 def _weight_grad_backward(family: GatedProducts, ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
     x, words, dy = ctx.saved_tensors
     need_x, _, _, _, need_dy, _, _, _ = ctx.needs_input_grad
-    dx = family.input_grad(dy, words, ctx.n_gates, ctx.density, ddw, None, ctx.precision) if need_x else None
+    dx = family.input_grad(dy, words, ctx.n_gates, ctx.estimate, ddw, None, ctx.precision) if need_x else None
     bias = ddb if ctx.with_bias else None
     ddy = (
-        family.forward(x, words, ctx.n_gates, ctx.density, ddw, bias, None, ctx.precision)
+        family.forward(x, words, ctx.n_gates, ctx.estimate, ddw, bias, None, ctx.precision)
         if need_dy
         else None
     )
@@ -141,7 +140,7 @@ def _weight_grad_backward(family: GatedProducts, ctx: Any, ddw: Tensor, ddb: Ten
 
 
 def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    dy, words, ctx.n_gates, ctx.density, weight, _, ctx.precision = inputs
+    dy, words, ctx.n_gates, ctx.estimate, weight, _, ctx.precision = inputs
     ctx.save_for_backward(dy, words, weight)
 
 
@@ -149,12 +148,12 @@ def _input_grad_backward(family: GatedProducts, ctx: Any, ddx: Tensor) -> Any:
     dy, words, weight = ctx.saved_tensors
     need_dy, _, _, _, need_weight, _, _ = ctx.needs_input_grad
     ddy = (
-        family.forward(ddx, words, ctx.n_gates, ctx.density, weight, None, None, ctx.precision)
+        family.forward(ddx, words, ctx.n_gates, ctx.estimate, weight, None, None, ctx.precision)
         if need_dy
         else None
     )
     dw = (
-        family.weight_grad(ddx, words, ctx.n_gates, ctx.density, dy, False, None, ctx.precision)[0]
+        family.weight_grad(ddx, words, ctx.n_gates, ctx.estimate, dy, False, None, ctx.precision)[0]
         if need_weight
         else None
     )
@@ -178,13 +177,13 @@ class _WeightGrad(torch.autograd.Function):
         x: Tensor,
         words: Tensor,
         n_gates: int,
-        density: float | None,
+        estimate: Estimate,
         dy: Tensor,
         with_bias: bool,
         form: str | None,
         precision: str | None,
     ) -> Any:
-        return bare_weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
+        return bare_weight_grad(x, words, n_gates, estimate, dy, with_bias, form, precision)
 
     @staticmethod
     def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
@@ -211,13 +210,13 @@ def _registered_gated_matmul(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
     precision: str | None,
 ) -> Tensor:
-    return bare_gated_matmul(x, words, n_gates, density, weight, bias, form, precision)
+    return bare_gated_matmul(x, words, n_gates, estimate, weight, bias, form, precision)
 
 
 @_registered_gated_matmul.register_fake
@@ -225,7 +224,7 @@ def _(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     bias: Tensor | None,
     form: str | None,
@@ -239,13 +238,13 @@ def _registered_weight_grad(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     dy: Tensor,
     with_bias: bool,
     form: str | None,
     precision: str | None,
 ) -> tuple[Tensor, Tensor]:
-    return bare_weight_grad(x, words, n_gates, density, dy, with_bias, form, precision)
+    return bare_weight_grad(x, words, n_gates, estimate, dy, with_bias, form, precision)
 
 
 @_registered_weight_grad.register_fake
@@ -253,7 +252,7 @@ def _(
     x: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     dy: Tensor,
     with_bias: bool,
     form: str | None,
@@ -268,12 +267,12 @@ def _registered_input_grad(
     dy: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     form: str | None,
     precision: str | None,
 ) -> Tensor:
-    return bare_input_grad(dy, words, n_gates, density, weight, form, precision)
+    return bare_input_grad(dy, words, n_gates, estimate, weight, form, precision)
 
 
 @_registered_input_grad.register_fake
@@ -281,7 +280,7 @@ def _(
     dy: Tensor,
     words: Tensor,
     n_gates: int,
-    density: float | None,
+    estimate: Estimate,
     weight: Tensor,
     form: str | None,
     precision: str | None,

@@ -128,7 +128,7 @@ def call_cost(batches: int = 60, calls: int = 500) -> dict[str, float]:
 
     def binding() -> None:
         for _ in range(calls):
-            _native.gated_matmul(x, words, 1, weight, None, y, None, None, False, None, *where)
+            _native.gated_matmul(x, words, 1, weight, None, y, None, None, False, None, None, *where)
 
     times: dict[str, list[float]] = {"op_us": [], "binding_us": []}
     for _ in range(batches):

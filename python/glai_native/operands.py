@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional, Sequence  # noqa: UP035
+
 import torch
 from torch import Tensor, get_num_threads, is_grad_enabled
 from torch.compiler import is_compiling
@@ -19,13 +21,16 @@ def require_gates(op: str, gates: PackedGates) -> None:
         )
 
 
-def known_density(gates: PackedGates) -> float | None:
-    """What the host knows of it; CUDA products choose their form by it."""
-    if gates.estimate is None:
-        return None
-    density = gates.estimate.density
+# Density and deviation; torch 2.6 knows a registered op's argument by no other spelling.
+Estimate = Optional[Sequence[float]]  # noqa: UP045
+
+
+def known_of(gates: PackedGates) -> Estimate:
+    """What the host knows of gates; CUDA products choose their form by it."""
+    if gates.estimate is None or not is_compiling():
+        return gates.estimate
     # A graph is compiled anew for each value: few of them, where batches are counted one by one.
-    return round(32 * density) / 32 if is_compiling() else density
+    return [round(32 * share) / 32 for share in gates.estimate]
 
 
 def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
@@ -88,23 +93,25 @@ def product_execution(
     y: Tensor,
     n_gates: int,
     summed: Tensor,
-    density: float | None,
+    estimate: Estimate,
     form: str | None,
     precision: str | None,
-) -> tuple[str | None, str | None, bool, Tensor | None, int, int]:
-    """Form and precision; of CUDA products whether tf32 will do and memory for each split's sums; threads, stream.
+) -> tuple[str | None, str | None, bool, Tensor | None, Tensor | None, int, int]:
+    """Form and precision; of CUDA products whether tf32 will do, and their workspaces; threads, stream.
 
     ``summed``: x ``[N, D]``, or dy ``[N, C]``, whose columns a product sums over.
     """
     if not backend.runs_cuda_kernels(y):
-        return form, precision, False, None, get_num_threads(), 0
+        return form, precision, False, None, None, get_num_threads(), 0
     tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
-    form, splits = _native.plan_cuda_product(
-        op, y, n_gates, size(summed, 1), tf32 and y.dtype == torch.float32, density, form
+    known = None if estimate is None else (estimate[0], estimate[1])
+    form, slices, reference_words = _native.plan_cuda_product(
+        op, y, n_gates, size(summed, 1), tf32 and y.dtype == torch.float32, known, form
     )
     dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
-    partial = y.new_empty((splits, *y.shape), dtype=dtype) if splits > 1 else None
-    return form, precision, tf32, partial, *execution(y)
+    partial = y.new_empty((slices, *y.shape), dtype=dtype) if slices > 1 else None
+    reference = y.new_empty(reference_words, dtype=torch.int32) if reference_words else None
+    return form, precision, tf32, partial, reference, *execution(y)
 
 
 def gathered_execution(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:

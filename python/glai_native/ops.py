@@ -24,7 +24,7 @@ from glai_native.gated_products import EAGER, REGISTERED, bare_gated_matmul, bar
 from glai_native.gates import GateEstimate, PackedGates, common_structure, words_per_row
 from glai_native.operands import (
     either_unit_stride,
-    known_density,
+    known_of,
     needs_grad,
     require_gates,
     size,
@@ -148,7 +148,7 @@ def gated_matmul(
             ``"dense"`` (CUDA only): all rows are, and the gates select what is added.
             ``"subset_sums"`` (CPU only): paths in groups, the rows of each subset of a group are multiplied by the sum
             of the subset's weights; up to five times less work where many gates are on.
-            ``"reference"`` (CPU only): the weights of the majority's paths are summed first, and what deviates is
+            ``"reference"``: the weights of the majority's paths are summed first, and what deviates is
             corrected; work falls with the deviation. Where it is chosen, not forced, it steps aside when weights of
             paths that a sample has off outweigh those it has on.
         precision: of float32 tensors; gradients take it too. None: ``"fp32"`` on the CPU, on CUDA as torch allows.
@@ -171,15 +171,11 @@ def gated_matmul(
     require_gates("gated_matmul", gates)
     if is_compiling():
         return REGISTERED.forward(
-            x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
+            x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision
         )
     if needs_grad(x, weight, bias):
-        return EAGER.forward(
-            x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
-        )
-    return bare_gated_matmul(
-        x, gates.words, gates.n_gates, known_density(gates), weight, bias, form, precision
-    )
+        return EAGER.forward(x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision)
+    return bare_gated_matmul(x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision)
 
 
 def gated_matmul_weight_grad(
@@ -217,16 +213,16 @@ def gated_matmul_weight_grad(
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
         if is_compiling():
             return REGISTERED.weight_grad(
-                x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision
+                x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
             )[0]
         if needs_grad(x, dy):
             return EAGER.weight_grad(
-                x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision
+                x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
             )[0]
     elif isinstance(out, Tensor) and needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
     return bare_weight_grad(
-        x, gates.words, gates.n_gates, known_density(gates), dy, False, form, precision, out, accumulate
+        x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision, out, accumulate
     )[0]
 
 
@@ -247,9 +243,7 @@ def gated_matmul_input_grad(
     """
     require_gates("gated_matmul_input_grad", gates)
     if is_compiling():
-        return REGISTERED.input_grad(
-            dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision
-        )
+        return REGISTERED.input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)
     if needs_grad(dy, weight):
-        return EAGER.input_grad(dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision)
-    return bare_input_grad(dy, gates.words, gates.n_gates, known_density(gates), weight, form, precision)
+        return EAGER.input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)
+    return bare_input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)

@@ -167,13 +167,19 @@ void check_sums_over_paths(const Arithmetic& t, Form form, const std::string& na
   const auto on = [&](auto i, auto j) { return bits.get(i * p + j) != 0; };
   const auto partial = [&](std::int64_t columns) {
     const auto sum = sum_dtype(t.dtype);
-    return Tensor(sum, {2, n, columns}, size_of(sum));  // paths enough for several lists of rows
+    return Tensor(sum, {2, n, columns}, size_of(sum));
   };
   const Tensor y_partial = partial(c), dx_partial = partial(d);
+  const auto reference = [&](std::int64_t depth, std::int64_t columns) {  // with room for norms
+    return Tensor(DType::int32, {reference_memory(t.dtype, p, depth, columns).with_norms / 4}, 4);
+  };
+  const Tensor y_reference = reference(d, c), dx_reference = reference(c, d);
+  const auto told = [&](const Tensor& sums, const Tensor& memory) {
+    return CudaProduct{t.tf32, sums.view, std::nullopt, memory.view};
+  };
   const Tensor y(t.dtype, {n, c}, size_of(t.dtype)), dx(t.dtype, {n, d}, size_of(t.dtype));
-  const GatedMatmulArgs forward{x.view, gates.view, p,
-                                w.view, bias.view,  y.view,
-                                form,   {},         {t.tf32, y_partial.view, std::nullopt}};
+  const GatedMatmulArgs forward{
+      x.view, gates.view, p, w.view, bias.view, y.view, form, {}, told(y_partial, y_reference)};
   check_gated_matmul(forward);
   kCuda.gated_matmul(forward);
   compare("gated_matmul " + form_and_name, y, t.tolerance, [&](auto i) {
@@ -187,7 +193,7 @@ void check_sums_over_paths(const Arithmetic& t, Form form, const std::string& na
   });
 
   const GatedMatmulInputGradArgs input{dy.view, gates.view, p,  w.view,
-                                       dx.view, form,       {}, {t.tf32, dx_partial.view, std::nullopt}};
+                                       dx.view, form,       {}, told(dx_partial, dx_reference)};
   check_gated_matmul_input_grad(input);
   kCuda.gated_matmul_input_grad(input);
   compare("gated_matmul_input_grad " + form_and_name, dx, t.tolerance, [&](auto i) {
@@ -240,7 +246,7 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
   compare("apply_gates " + name, masked, 0,
           [&](auto i) { return fired_bits.get(i) != 0 ? h.get(i) : 0.0; });
 
-  for (const Form form : {Form::dense, Form::compaction}) {
+  for (const Form form : {Form::dense, Form::compaction, Form::reference}) {
     check_sums_over_paths(t, form, name, bits, gates, x, w, bias, dy);
   }
   Tensor columns = words(p, n);

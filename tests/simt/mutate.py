@@ -37,9 +37,9 @@ MUTATIONS = [
         "tiles loaded before the barrier behind which their stage is free",
         "pipeline.cuh",
         "    sync_block();\n    const std::int64_t next = step + kDeep - 1;\n"
-        "    if (next < steps) load(static_cast<int>(next % kDeep), next);\n",
+        "    if (next < steps) load(free_stage, next);\n",
         "    const std::int64_t next = step + kDeep - 1;\n"
-        "    if (next < steps) load(static_cast<int>(next % kDeep), next);\n    sync_block();\n",
+        "    if (next < steps) load(free_stage, next);\n    sync_block();\n",
     ),
     Mutation(
         "one group of copies too few waited for",
@@ -166,6 +166,30 @@ MUTATIONS = [
         "gated_matmul_compaction.cuh",
         "if (i >= s.rows) continue;",
         "if (i > s.rows) continue;",
+    ),
+    Mutation(
+        "no barrier between what warps sum and their sum",
+        "gated_matmul_reference.cuh",
+        "  of_warps[thread_index()] = mine;\n  sync_block();\n",
+        "  of_warps[thread_index()] = mine;\n",
+    ),
+    Mutation(
+        "what deviates added where it is to be subtracted",
+        "gated_matmul_compaction.cuh",
+        "!= 0 ? -1 : 1;",
+        "!= 0 ? 1 : 1;",
+    ),
+    Mutation(
+        "a reference kept where somebody objects",
+        "gated_matmul_reference.cuh",
+        "safe ? tile.sum(unit, e) : Sum(0)",
+        "tile.sum(unit, e)",
+    ),
+    Mutation(
+        "a path past the last one summed",
+        "gated_matmul_reference.cuh",
+        "some && path + j < q.p ? norms",
+        "some && path + j <= q.p ? norms",
     ),
     Mutation(
         "a split that leaves its last paths out",
