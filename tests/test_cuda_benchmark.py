@@ -18,6 +18,7 @@ from glai_native.cli import main
 from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
 from glai_native.cuda_card import Card, EventClock
 from glai_native.cuda_tables import print_cuda_results
+from glai_native.explaining import CUDA_COSTS
 
 BENCH = Path(__file__).parents[1] / "bench"
 SMALL = Shape(33, 9, 16, 8)
@@ -123,6 +124,26 @@ def test_results(card, eager_compiler, capsys):
     output = capsys.readouterr().out
     for words in ("NVIDIA Test 1 GB", "path kernel", "density 1", "any cell", "Cells under 1", "every row"):
         assert words in output
+
+
+def test_our_forms(card, eager_compiler, monkeypatch, capsys):
+    monkeypatch.setattr(cuda_benchmark, "_chosen_form", lambda *arguments: "reference")
+    results = cuda_benchmark.bench_cuda(
+        quick=True, seconds=0, shapes=[SMALL], precisions=["fp32"], forms=True, card=card, progress=False
+    )
+    assert {row["op"] for row in results["rows"] if "forms_ms" in row} == {FORWARD, INPUT_GRAD}
+    for row in results["rows"]:
+        if "forms_ms" in row:
+            assert set(row["forms_ms"]) == {"compaction", "reference"}
+            row["forms_ms"]["compaction"] = 0.0
+    assert cuda_benchmark.FORMS["cuda"] == CUDA_COSTS
+    print_cuda_results(results, wide_console())
+    output = capsys.readouterr().out
+    assert "Cells where another form was faster: 6 of 6" in output
+    assert "reference was chosen; ms: compaction 0.0000, reference" in output
+    assert cuda_scoreboard.cuda_command_name(results["settings"]).endswith(
+        "--precisions fp32 --forms --seconds 0"
+    )
 
 
 def test_the_whole_grid(card, eager_compiler):
@@ -240,7 +261,7 @@ def test_report_of_a_card(tmp_path):
 
 def test_explain_of_cuda(capsys, monkeypatch):
     monkeypatch.delenv("GLAI_DATA", raising=False)
-    arguments = ["bench", "--explain", "--device", "cuda", "--quick", "--shape", "2048,64,512,64"]
+    arguments = ["bench", "--explain", "--device", "cuda", "--quick", "--shape", "2048,64,256,256"]
     assert main([*arguments, "--precisions", "bf16", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     forms = {(row["op"], round(row["density"], 1)): row["form"] for row in rows}

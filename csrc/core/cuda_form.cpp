@@ -18,6 +18,8 @@ constexpr double kRowCycles = 2.3;
 constexpr double kDenseCycles = 690.0 / (256 * 128);
 // A step's barrier, and what the few warps with rows cannot hide.
 constexpr double kBarrierCycles = 50.0;
+// Listing a path's rows, once for all its depth.
+constexpr double kListCycles = 40.0;
 // CUDA cores, 128 multiply-adds a cycle, seven in ten of them; the smaller tile of compaction reads
 // shared memory twice as often for each.
 constexpr double kFmasPerCycle = 90.0;
@@ -28,6 +30,12 @@ constexpr double kLaunchCycles = 20e-6 * 1.7e9 * 132;
 constexpr double kNormCycles = 4.0 / 128;
 // An estimate may be off, and the dense form costs the same for any gates.
 constexpr double kWorthwhile = 0.8;
+
+double numbers_per_step(bool tensor_cores) { return tensor_cores ? 32 : 16; }
+
+double steps_of(const GatedShape& s, bool tensor_cores) {
+  return std::max(1.0, static_cast<double>(s.d) / numbers_per_step(tensor_cores));
+}
 
 double tiles(std::int64_t size, std::int64_t tile) {
   return std::ceil(static_cast<double>(size) / static_cast<double>(tile));
@@ -46,17 +54,24 @@ double compaction_cycles(const GatedShape& s, bool tensor_cores, double on) {
   const double row_tiles = tiles(s.n, t.rows), columns = static_cast<double>(t.columns);
   const double blocks = row_tiles * tiles(s.c, t.columns);
   const double rows = on * static_cast<double>(s.n) / row_tiles;  // of a block
-  if (!tensor_cores) return blocks * kSmallTile * (rows + 8) * columns * 16 / kFmasPerCycle;
-  const double gathers = std::max(1.0, rows / 64 + 0.5);  // of up to 64 rows, the last one half full
-  return blocks * (kRowCycles * (rows + gathers * columns) + gathers * kBarrierCycles);
+  const double listing = kListCycles / steps_of(s, tensor_cores);
+  const double some = std::min(1.0, rows);  // a path without rows is passed over
+  if (!tensor_cores) {
+    return blocks * (kSmallTile * (rows + 8 * some) * columns * 16 / kFmasPerCycle + listing);
+  }
+  const double gathers =
+      some * std::max(1.0, rows / 64 + 0.5);  // of up to 64 rows, the last one half full
+  return blocks * (kRowCycles * (rows + gathers * columns) + gathers * kBarrierCycles + listing);
 }
 
 double reference_cycles(const GatedShape& s, bool tensor_cores, double deviation) {
-  const double step = tensor_cores ? 32 : 16, n = static_cast<double>(s.n), c = static_cast<double>(s.c);
+  const auto n = static_cast<double>(s.n), c = static_cast<double>(s.c);
   const double paths = static_cast<double>(std::max<std::int64_t>(s.p, 1));
-  const double steps = std::max(1.0, static_cast<double>(s.d) / step);
-  return compaction_cycles(s, tensor_cores, deviation) + n * c * step / kFmasPerCycle / paths +
-         n * c * kNormCycles / steps + kLaunchCycles / (paths * steps);
+  const double steps = steps_of(s, tensor_cores),
+               norms = deviation > 0 ? n * c * kNormCycles / steps : 0;
+  return compaction_cycles(s, tensor_cores, deviation) +
+         n * c * numbers_per_step(tensor_cores) / kFmasPerCycle / paths + norms +
+         kLaunchCycles / (paths * steps);
 }
 
 }  // namespace

@@ -5,7 +5,8 @@
 namespace glai {
 
 void launch_gated_product_bf16(const GatedProduct<bf16>& q) {
-  launch_gated_product<MmaTile<bf16, 4, 8>, MmaTile<bf16, 2, 8>, MmaTile<bf16, 1, 4>>(q);
+  launch_gated_product<MmaTile<bf16, 4, 8>, MmaTile<bf16, 2, 8>, MmaTile<bf16, 1, 4>,
+                       FmaTile<float, 4, 4>>(q);
 }
 
 }  // namespace glai

@@ -5,7 +5,8 @@
 namespace glai {
 
 void launch_gated_product_fp16(const GatedProduct<fp16>& q) {
-  launch_gated_product<MmaTile<fp16, 4, 8>, MmaTile<fp16, 2, 8>, MmaTile<fp16, 1, 4>>(q);
+  launch_gated_product<MmaTile<fp16, 4, 8>, MmaTile<fp16, 2, 8>, MmaTile<fp16, 1, 4>,
+                       FmaTile<float, 4, 4>>(q);
 }
 
 }  // namespace glai

@@ -5,7 +5,8 @@
 namespace glai {
 
 void launch_gated_product_fp64(const GatedProduct<double>& q) {
-  launch_gated_product<FmaTile<double, 4, 8>, FmaTile<double, 4, 8>, FmaTile<double, 4, 4>>(q);
+  launch_gated_product<FmaTile<double, 4, 8>, FmaTile<double, 4, 8>, FmaTile<double, 4, 4>,
+                       FmaTile<double, 4, 4>>(q);
 }
 
 }  // namespace glai

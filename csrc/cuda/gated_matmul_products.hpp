@@ -8,12 +8,12 @@
 
 namespace glai {
 
-template <class Dense, class DenseFew, class Compaction>
+template <class Dense, class DenseFew, class Compaction, class Reference>
 void launch_gated_product(const GatedProduct<typename Dense::T>& q) {
   if (q.form == Form::dense) {
     launch_dense_product<Dense, DenseFew>(q);
   } else {
-    if (q.form == Form::reference) launch_reference(q);
+    if (q.form == Form::reference) launch_reference<Reference>(q);
     launch_compaction_product<Compaction>(q);
   }
   launch_sum_slices(q);

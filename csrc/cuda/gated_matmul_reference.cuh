@@ -144,12 +144,11 @@ sum_majority_kernel(GatedProduct<T> q, bool depth_inner) {
   if (warp_index() == 0 && some) q.reference[k * q.c + column] = sum;
 }
 
-// partial[0] = reference[depth] + a reference, in the arithmetic of sums: the reference is rounded to no
-// operand's type.
-template <class T>
+// partial[0] = reference[depth] + a reference. Tile is one of the sums' type: a reference is not rounded
+// to what its weights were, 16 bits, but to tf32 where products are.
+template <class T, class Tile>
 struct ReferenceBlock {
   using Sum = SumOf<T>;
-  using Tile = FmaTile<Sum, 4, 4>;
   static constexpr int kColumns = 16 * Tile::kUnits;
   using A = OperandTile<T, Tile::kRows, true, kStepBytes * sizeof(T) / sizeof(Sum)>;
   using B = OperandTile<Sum, kColumns, false>;
@@ -179,12 +178,12 @@ struct ReferenceBlock {
 
   GLAI_DEVICE void run() const {
     Tile tile;
-    const auto of = [&](int unit) { return column + 16 * unit + Tile::column(0); };
+    const auto of = [&](int unit, int e) { return column + 16 * unit + Tile::column(e); };
     GLAI_UNROLL
     for (int unit = 0; unit < Tile::kUnits; ++unit) {
       GLAI_UNROLL
       for (int e = 0; e < Tile::kPerUnit; ++e) {
-        tile.sum(unit, e) = of(unit) < q.c ? q.reference[q.depth * q.c + of(unit)] : Sum(0);
+        tile.sum(unit, e) = of(unit, e) < q.c ? q.reference[q.depth * q.c + of(unit, e)] : Sum(0);
       }
     }
     pipeline(
@@ -196,27 +195,27 @@ struct ReferenceBlock {
     for (int unit = 0; unit < Tile::kUnits; ++unit) {
       GLAI_UNROLL
       for (int e = 0; e < Tile::kPerUnit; ++e) {
-        q.store_slice(0, row + Tile::row(e), of(unit), safe ? tile.sum(unit, e) : Sum(0));
+        q.store_slice(0, row + Tile::row(e), of(unit, e), safe ? tile.sum(unit, e) : Sum(0));
       }
     }
   }
 };
 
-template <class T>
-GLAI_KERNEL_AT_ONCE(kReferenceThreads, 2)
+template <class T, class Tile>
+GLAI_KERNEL_AT_ONCE(Tile::kThreads, 2)
 reference_product_kernel(GatedProduct<T> q) {
-  using Block = ReferenceBlock<T>;
-  const std::int64_t row_tiles = (q.n + Block::Tile::kRows - 1) / Block::Tile::kRows;
-  Block{q, block_index() % row_tiles * Block::Tile::kRows, block_index() / row_tiles * Block::kColumns}
-      .run();
+  using Block = ReferenceBlock<T, Tile>;
+  const std::int64_t row_tiles = (q.n + Tile::kRows - 1) / Tile::kRows;
+  Block{q, block_index() % row_tiles * Tile::kRows, block_index() / row_tiles * Block::kColumns}.run();
 }
 
 // The majority, the sum of its weights, and the first of the partial sums; norms are compared where
 // there is memory for them.
-template <class T>
+template <class Tile, class T>
 void launch_reference(const GatedProduct<T>& q) {
   if (q.n == 0 || q.p == 0 || q.c == 0) return;
-  using Block = ReferenceBlock<T>;
+  using Block = ReferenceBlock<T, Tile>;
+  static_assert(Tile::kThreads == kReferenceThreads);
   const auto tiles = [](std::int64_t size, std::int64_t tile) { return (size + tile - 1) / tile; };
   const auto with = [&](std::int64_t blocks, std::size_t shared_bytes) {
     return Launch{q.op, q.device, q.stream, blocks, kReferenceThreads, shared_bytes};
@@ -231,8 +230,8 @@ void launch_reference(const GatedProduct<T>& q) {
   }
   launch(with(tiles((q.depth + 1) * q.c, kWarpSize), kSumBytes), sum_majority_kernel<T>, q,
          q.depth_inner());
-  launch(with(tiles(q.n, Block::Tile::kRows) * tiles(q.c, Block::kColumns), Block::kSharedBytes),
-         reference_product_kernel<T>, q);
+  launch(with(tiles(q.n, Tile::kRows) * tiles(q.c, Block::kColumns), Block::kSharedBytes),
+         reference_product_kernel<T, Tile>, q);
 }
 
 }  // namespace glai

@@ -5,7 +5,8 @@
 namespace glai {
 
 void launch_gated_product_tf32(const GatedProduct<float>& q) {
-  launch_gated_product<MmaTile<float, 4, 8>, MmaTile<float, 2, 8>, MmaTile<float, 1, 4>>(q);
+  launch_gated_product<MmaTile<float, 4, 8>, MmaTile<float, 2, 8>, MmaTile<float, 1, 4>,
+                       MmaTile<float, 1, 4>>(q);
 }
 
 }  // namespace glai

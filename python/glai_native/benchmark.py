@@ -243,13 +243,15 @@ def op_calls(op: str, case: Case, gates: PackedGates) -> tuple[Callable[[], Tens
     return our_call(op, case, gates), baselines[op](case)
 
 
-def our_call(op: str, case: Case, gates: PackedGates, precision: str | None = None) -> Callable[[], Tensor]:
-    """Our call alone."""
+def our_call(
+    op: str, case: Case, gates: PackedGates, precision: str | None = None, form: str | None = None
+) -> Callable[[], Tensor]:
+    """Our call alone; ``form``: of the products that have several."""
     x, weight, dy = case.x, case.weight, case.dy
     if op == FORWARD:
-        return lambda: gated_matmul(x, gates, weight, precision=precision)
+        return lambda: gated_matmul(x, gates, weight, precision=precision, form=form)
     if op == INPUT_GRAD:
-        return lambda: gated_matmul_input_grad(dy, gates, weight, precision=precision)
+        return lambda: gated_matmul_input_grad(dy, gates, weight, precision=precision, form=form)
     out = torch.empty_like(weight)  # both sides write where a gradient already has its memory
     return lambda: gated_matmul_weight_grad(x, gates, dy, out=out, precision=precision)
 

@@ -158,6 +158,9 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         help="on a GPU: what has not begun by then is left out (default: no end, quick 3)",
     )
     parser.add_argument(
+        "--forms", action="store_true", help="on a GPU: time each of our own forms too, beside the one chosen"
+    )
+    parser.add_argument(
         "--shape", type=shape, nargs="+", metavar="N,P,D,C", help="these shapes instead of the grid's"
     )
     parser.add_argument("--all", action="store_true", help="print every row, not only the summary")
@@ -263,6 +266,7 @@ def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
             shapes=arguments.shape,
             precisions=list(dict.fromkeys(arguments.precisions)),
             minutes=arguments.minutes,
+            forms=arguments.forms,
             data=data_folder(),
         )
     return bench_ops(

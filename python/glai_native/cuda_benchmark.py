@@ -11,10 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glai_native import _native
 from glai_native import reference as ref
 from glai_native.backend import build_info
 from glai_native.baselines import Calls
-from glai_native.benchmark import FORWARD, INPUT_GRAD, OPS, Grid, Row, agreement_check, compared, op_calls
+from glai_native.benchmark import (
+    FORWARD,
+    INPUT_GRAD,
+    OPS,
+    WEIGHT_GRAD,
+    Grid,
+    Row,
+    agreement_check,
+    compared,
+    op_calls,
+    our_call,
+)
 from glai_native.cases import DENSITIES, GIANT, INDEPENDENT, QUICK_DENSITIES, SHAPES, Case, Shape, make_case
 from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
 from glai_native.cuda_card import PRECISIONS, Card, arithmetic
@@ -36,6 +48,8 @@ QUICK_SHAPES = (
     *(Shape(n, one.p, one.d, one.c) for one in (SHAPES[6], SHAPES[3]) for n in SAMPLES),
     Shape(QUICK_SAMPLES, GIANT.p, GIANT.d, GIANT.c),
 )
+# Ours, per kind of device: what choose_cuda_form chooses from, and for a run on the CPU the like of it.
+FORMS = {"cuda": ("dense", "compaction", "reference"), "cpu": ("compaction", "reference")}
 QUICK_SECONDS, SECONDS = 0.12, 0.3
 QUICK_MINUTES = 3.0
 
@@ -87,6 +101,7 @@ def bench_cuda(
     precisions: Sequence[str] = tuple(PRECISIONS),
     minutes: float | None = None,
     data: Path | None = None,
+    forms: bool = False,
     progress: bool = True,
     card: Card | None = None,
 ) -> dict[str, Any]:
@@ -99,14 +114,16 @@ def bench_cuda(
         precisions: names among ``PRECISIONS``, timed in this order.
         minutes: what has not begun by then is left out (None: no end, quick 3).
         data: folder of the real gates' data; None leaves real gates out.
+        forms: time also each of our own forms of forward and input gradient, forced.
         progress: show a bar.
         card: where to run (None: the current GPU).
 
     Returns:
         As for ``bench_ops``, a row with precision instead of threads, sets (of inputs that take turns), left_out
         (form to reason), floor_ms (the larger of: every input read and result written once, at the bandwidth of a
-        copy; the multiply-adds of gates that are on, or at density 1 of one product, at the matrix rate), and
-        matrix_fraction (multiply-adds of the dense product per second over the matrix rate).
+        copy; the multiply-adds of gates that are on, or at density 1 of one product, at the matrix rate),
+        matrix_fraction (multiply-adds of the dense product per second over the matrix rate), and with ``forms``
+        form (what was chosen) and forms_ms (by form).
     """
     start = time.perf_counter()
     card = card or Card.here()
@@ -130,7 +147,7 @@ def bench_cuda(
             gates = source if density is None else f"{density:g}"
             bar.update(task, description=f"{precision} {shape or PATH_KERNEL} {gates}")
             compiled = not quick or (precision == "bf16" and shape is not None and shape.n == QUICK_SAMPLES)
-            run = _Run(card, precision, seconds, bandwidth, rates[precision], compiled, end, found)
+            run = _Run(card, precision, seconds, bandwidth, rates[precision], compiled, forms, end, found)
             with arithmetic(precision):
                 if shape is None:
                     run.path_kernel()
@@ -155,6 +172,7 @@ def bench_cuda(
             "seconds": seconds,
             "minutes": minutes,
             "precisions": list(precisions),
+            "forms": forms,
             "shapes": None if shapes is None else [str(shape) for shape in shapes],
         },
         "seconds": time.perf_counter() - start,
@@ -213,6 +231,7 @@ class _Run:
     bandwidth: float
     rate: float
     compiled: bool
+    forms: bool
     end: float
     found: Findings
 
@@ -253,6 +272,8 @@ class _Run:
                 result = ours()
                 _hold_to_float64(op, sets[0], result, OURS_TOLERANCES[self.precision])
                 row = self._timed(f"{op} {shape}", ours, result, baselines)
+                if self.forms and op != WEIGHT_GRAD:
+                    row |= self._our_forms(op, sets, gates)
             except (RuntimeError, ValueError) as error:
                 self._skip(f"{op} {shape}", density, _sentence(error))
                 continue
@@ -324,6 +345,20 @@ class _Run:
             forms.append({**calls, **cuda_baselines(op, case, self.compiled)})
         return Rotation(ours), {name: Rotation([calls[name] for calls in forms]) for name in forms[0]}
 
+    def _our_forms(self, op: str, sets: Sequence[Case], gates: Sequence[PackedGates]) -> Row:
+        calls = {
+            form: Rotation(
+                [our_call(op, case, packed, form=form) for case, packed in zip(sets, gates, strict=True)]
+            )
+            for form in FORMS[self.card.device.type]
+        }
+        first, *others = calls
+        medians = measure(
+            calls[first], {form: calls[form] for form in others}, self.seconds, clock=self.card.clock
+        )
+        times = {form: medians[OURS if form == first else form] * 1e3 for form in calls}
+        return {"form": _chosen_form(op, sets[0].shape, gates[0], self.precision), "forms_ms": times}
+
     def _timed(
         self, what: str, ours: Callable[[], Tensor], expected: Tensor, baselines: dict[str, Any]
     ) -> Row:
@@ -389,3 +424,9 @@ def _hold(what: str, result: Tensor, exact: Tensor, tolerance: float) -> None:
 
 def _sentence(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _chosen_form(op: str, shape: Shape, gates: PackedGates, precision: str) -> str:
+    sizes = (shape.d, shape.c) if op == FORWARD else (shape.c, shape.d)
+    estimate = gates.density(), gates.deviation()
+    return str(_native.explain_cuda_form(shape.n, shape.p, *sizes, precision != "fp32", estimate)["form"])

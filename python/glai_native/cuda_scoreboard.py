@@ -104,6 +104,8 @@ def cuda_command_name(settings: dict[str, Any]) -> str:
         words += ["--shape", *(shape.strip("()") for shape in settings["shapes"])]
     if settings["precisions"] != list(PRECISIONS):
         words += ["--precisions", *settings["precisions"]]
+    if settings.get("forms"):
+        words.append("--forms")
     return " ".join([*words, f"--seconds {settings['seconds']:g}"])
 
 

@@ -31,6 +31,7 @@ def print_cuda_results(results: dict[str, Any], console: Console, every_row: boo
     for label, figures in summarize(rows, precisions):
         table.add_row(label, *map(figure_text, figures))
     console.print(table)
+    _print_forms(rows, console)
     slower = slower_cells(rows)
     console.print(f"Cells under 1: {len(slower)} of {len(rows)}", highlight=False)
     for row in slower[:LISTED]:
@@ -83,6 +84,19 @@ def _print_rows(rows: list[Row], console: Console) -> None:
             row["best"],
         )
     console.print(table)
+
+
+def _print_forms(rows: list[Row], console: Console) -> None:
+    """Where another of our forms was faster than the one that was chosen, the worst first."""
+    timed = [row for row in rows if "forms_ms" in row]
+    if not timed:
+        return
+    worse = [row for row in timed if min(row["forms_ms"], key=row["forms_ms"].__getitem__) != row["form"]]
+    worse.sort(key=lambda row: min(row["forms_ms"].values()) / row["forms_ms"][row["form"]])
+    console.print(f"Cells where another form was faster: {len(worse)} of {len(timed)}", highlight=False)
+    for row in worse[:LISTED]:
+        times = ", ".join(f"{form} {ms:.4f}" for form, ms in row["forms_ms"].items())
+        console.print(f"  {cuda_cell_name(row)}: {row['form']} was chosen; ms: {times}", highlight=False)
 
 
 def card_name(machine: dict[str, Any]) -> str:
