@@ -46,7 +46,7 @@ struct Block {
   std::int64_t index = 0, count = 0;
   int syncs = 0;
   char order_places[2] = {};  // what sync_block orders by, in turns: one thread may be at the next
-  char launch_place = 0;      // what one block after another orders by
+  char begin_place = 0, end_place = 0;  // what one block after another orders by, its threads not
   std::exception_ptr error;
 };
 
@@ -160,13 +160,13 @@ void launch(std::int64_t blocks, int threads, std::size_t shared_bytes,
   block = &b;
   std::mt19937_64 random(schedule().seed);
   const std::function<void()> body = [&] {
-    observe(&b.launch_place);
+    observe(&b.begin_place);
     try {
       kernel();
     } catch (...) {
       b.error = std::current_exception();
     }
-    announce(&b.launch_place);
+    announce(&b.end_place);
     thread().state = State::done;
   };
   const auto put_back = [&] {
@@ -178,9 +178,9 @@ void launch(std::int64_t blocks, int threads, std::size_t shared_bytes,
       b.shared.reset(new std::byte[shared_bytes]);  // of this very size: a step past it is seen
       std::memset(b.shared.get(), 0xff, shared_bytes);
       for (Warp& w : b.warps) w = Warp();
-      announce(&b.launch_place);
+      announce(&b.begin_place);
       run_block(body, random);
-      observe(&b.launch_place);
+      observe(&b.end_place);
     }
   } catch (...) {
     put_back();
