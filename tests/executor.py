@@ -16,6 +16,7 @@ import torch
 
 SOURCE = Path(__file__).parent / "simt"
 ORDERS = ("forward", "reverse", "shuffled")
+SHARED_KIB = (99, 227)  # of a block: on the smallest GPU that is built for, and on an H100
 SCHEDULES = list(itertools.product(ORDERS, (False, True)))  # order of a warp's lanes; copies land at once
 
 
@@ -52,8 +53,12 @@ def load(folder):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_native", loader))
     loader.exec_module(module)
     schedule = ctypes.CDLL(str(path)).glai_simt_schedule
-    schedule.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64]
-    return module, lambda order, eager, seed=1: schedule(ORDERS.index(order), eager, seed)
+    schedule.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64]
+
+    def set_schedule(order, eager, seed=1, shared_kib=SHARED_KIB[0]):
+        schedule(ORDERS.index(order), eager, seed, shared_kib * 1024)
+
+    return module, set_schedule
 
 
 def probe_of(path):

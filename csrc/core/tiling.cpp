@@ -17,18 +17,18 @@ GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, st
                                       std::int64_t c) {
   GatedMatmulTiling t;
   const std::size_t sum_bytes = sum_dtype(dtype) == DType::float64 ? 8 : 4;
-  t.rows = tile_rows(form, sum_bytes);
-  t.columns = gathers_rows(form) ? kCompactionColumns : kDenseColumns;
-  t.paths = gathers_rows(form) ? 1 : kDensePaths;
+  const bool gathers = gathers_rows(form);
+  t.columns = gathers ? kCompactionColumns : kDenseColumns;
+  t.paths = gathers ? 1 : kDensePaths;
   const std::int64_t column_tiles = (c + t.columns - 1) / t.columns;
   const std::int64_t groups = (p + t.paths - 1) / t.paths;
-  if (!gathers_rows(form)) {
-    // Half the rows take two thirds of the time: worth it as long as all blocks run at once.
-    const std::int64_t few = few_tile_rows(sum_bytes);
-    if ((n + few - 1) / few * column_tiles * groups <= kMultiprocessors) t.rows = few;
-  }
+  const std::int64_t few = few_tile_rows(form, sum_bytes);
+  // Dense: half the rows take two thirds of the time, worth it as long as all blocks run at once.
+  const bool takes_few =
+      gathers ? n <= few : (n + few - 1) / few * column_tiles * groups <= kMultiprocessors;
+  t.rows = takes_few ? few : tile_rows(form, sum_bytes);
   const std::int64_t tiles = (n + t.rows - 1) / t.rows * column_tiles;
-  const std::int64_t wave = kMultiprocessors * blocks_at_once(form);
+  const std::int64_t wave = kMultiprocessors * (gathers && takes_few ? 2 : 1);
   t.splits =
       tiles == 0 ? 1 : std::clamp<std::int64_t>(wave / tiles, 1, std::max<std::int64_t>(groups, 1));
   return t;

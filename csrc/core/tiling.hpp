@@ -18,19 +18,19 @@ struct GatedMatmulTiling {
 // The forms that gather rows: of paths that are on, or that deviate from the reference.
 constexpr bool gathers_rows(Form form) { return form == Form::compaction || form == Form::reference; }
 
-// Rows of y that a block owns. Dense: its sums, 128 of a thread's for the products and up to 32 for y,
-// fill the registers. Compaction: its sums take 64 KiB of shared memory.
+// Rows of y that a block owns. Dense: its sums, 128 of a thread's for the products and 16 for y, fill
+// the registers. The forms that gather: its sums take 128 KiB of shared memory.
 constexpr std::int64_t tile_rows(Form form, std::size_t sum_bytes) {
-  if (gathers_rows(form)) return static_cast<std::int64_t>(1024 / sum_bytes);
+  if (gathers_rows(form)) return static_cast<std::int64_t>(2048 / sum_bytes);
   return sum_bytes == 8 ? 64 : 256;
 }
 
-// The same of the dense form, where it would leave multiprocessors without a block.
-constexpr std::int64_t few_tile_rows(std::size_t sum_bytes) { return sum_bytes == 8 ? 64 : 128; }
-
-// Blocks that a multiprocessor of an H100 holds: of the dense form by its registers, of compaction by
-// its shared memory.
-constexpr int blocks_at_once(Form form) { return gathers_rows(form) ? 2 : 1; }
+// The same where there are few. Dense: many would leave multiprocessors without a block. The forms that
+// gather: there are no more, or a GPU's blocks have less shared memory.
+constexpr std::int64_t few_tile_rows(Form form, std::size_t sum_bytes) {
+  if (gathers_rows(form)) return static_cast<std::int64_t>(1024 / sum_bytes);
+  return sum_bytes == 8 ? 64 : 128;
+}
 
 // Columns of y that a block owns, and the paths that a block of the dense form takes at a time.
 constexpr int kDenseColumns = 16, kDensePaths = 8;

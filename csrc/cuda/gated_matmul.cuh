@@ -156,7 +156,7 @@ struct GatedMatmulBlock {
 
 // Blocks in turn share their weights.
 template <class Tile, bool kDepthInner>
-GLAI_KERNEL_AT_ONCE(Tile::kThreads, blocks_at_once(Form::dense))
+GLAI_KERNEL(Tile::kThreads)
 gated_matmul_kernel(GatedProduct<typename Tile::T> q) {
   const std::int64_t row_tiles = (q.n + Tile::kRows - 1) / Tile::kRows;
   const std::int64_t column_tiles = (q.c + kDenseColumns - 1) / kDenseColumns;
@@ -187,7 +187,7 @@ void launch_gated_matmul_rows(const GatedProduct<typename Tile::T>& q) {
 template <class Tile, class Few>
 void launch_dense_product(const GatedProduct<typename Tile::T>& q) {
   static_assert(Tile::kRows == tile_rows(Form::dense, sizeof(typename Tile::Sum)));
-  static_assert(Few::kRows == few_tile_rows(sizeof(typename Tile::Sum)));
+  static_assert(Few::kRows == few_tile_rows(Form::dense, sizeof(typename Tile::Sum)));
   if constexpr (Few::kRows < Tile::kRows) {
     if (q.rows == Few::kRows) return launch_gated_matmul_rows<Few>(q);
   }

@@ -16,16 +16,30 @@
 
 namespace glai {
 
+// Rows of y that a block owns, and stages. Every block reads all weights: many rows make few blocks.
+template <class Sum>
+struct ManyRows {  // one block on an H100
+  static constexpr int kRows = static_cast<int>(tile_rows(Form::compaction, sizeof(Sum)));
+  static constexpr int kDeep = 4, kAtOnce = 1;
+};
+template <class Sum>
+struct FewRows {  // two blocks on an H100, one on GPUs with 99 KiB
+  static constexpr int kRows = static_cast<int>(few_tile_rows(Form::compaction, sizeof(Sum)));
+  static constexpr int kDeep = 3, kAtOnce = 2;
+};
+
 // Tile: rows gathered at a time by columns of y. kDepthInner: w_depth is 1, otherwise w_column.
-template <class Tile, bool kDepthInner>
+template <class Tile, bool kDepthInner, class Rows>
 struct CompactionBlock {
   using T = typename Tile::T;
   using Sum = typename Tile::Sum;
   static constexpr int kColumns = 16 * Tile::kUnits;
-  static constexpr int kRows = static_cast<int>(tile_rows(Form::compaction, sizeof(Sum)));  // of y
+  static constexpr int kRows = Rows::kRows, kDeep = Rows::kDeep;
   static constexpr int kPaths = 16;  // listed at a time: bits of one word
-  static constexpr int kDeep = 3;    // stages: two blocks fit on an H100, one on GPUs with 99 KiB
-  static_assert(kRows <= Tile::kThreads && kRows <= 256);  // a thread lists a row, its place is a byte
+  static constexpr int kRounds =
+      (kRows + Tile::kThreads - 1) / Tile::kThreads;  // a thread lists so many
+  using Place = std::conditional_t<(kRows > 256), std::uint16_t, std::uint8_t>;
+  static_assert(kRows % kWordBits == 0 && kRows <= 1 << 16);
   static_assert(kColumns == kCompactionColumns);
 
   using A = OperandTile<T, Tile::kRows, true>;
@@ -34,7 +48,8 @@ struct CompactionBlock {
   static constexpr std::size_t kStageBytes = kDeep * (A::kElements + B::kElements) * sizeof(T);
   static constexpr int kRowWords = kRows / kWordBits;
   static constexpr std::size_t kSharedBytes =
-      kSumBytes + kStageBytes + kPaths * ((kRowWords + 1) * sizeof(std::uint32_t) + kRows);
+      kSumBytes + kStageBytes +
+      kPaths * ((kRowWords + 1) * sizeof(std::uint32_t) + kRows * sizeof(Place));
 
   const GatedProduct<T>& q;
   std::int64_t row, column, split;
@@ -53,31 +68,45 @@ struct CompactionBlock {
            path * kRowWords;
   }
   GLAI_DEVICE static std::uint32_t* counts() { return on(kPaths); }
-  GLAI_DEVICE static std::uint8_t* listed(int path) {
-    return reinterpret_cast<std::uint8_t*>(counts() + kPaths) + path * kRows;
+  GLAI_DEVICE static Place* listed(int path) {
+    return reinterpret_cast<Place*>(counts() + kPaths) + path * kRows;
   }
 
   // Lists the rows of each of `count` paths, whose gates lie in one word. The first barrier is also what
   // keeps the last lists until nobody reads them any more.
   GLAI_DEVICE void list_rows(std::int64_t path, int count, std::uint32_t majority) const {
-    const int mine = thread_index();
-    const bool some = mine < kRows && row + mine < q.n;
     const std::int64_t word = path / kWordBits;
-    const std::uint32_t gates =
-        some ? q.words[(row + mine) * words_per_row(q.p) + word] >> (path % kWordBits) ^ majority : 0u;
-    for (int j = 0; j < count; ++j) {
-      const std::uint32_t votes = ballot((gates >> j & 1u) != 0);
-      if (lane_index() == 0 && mine < kRows) on(j)[warp_index()] = votes;
+    std::uint32_t gates[kRounds];  // of rows thread_index(), + kThreads, ...
+    GLAI_UNROLL
+    for (int round = 0; round < kRounds; ++round) {
+      const int mine = round * Tile::kThreads + thread_index();
+      const bool some = mine < kRows && row + mine < q.n;
+      const std::int64_t at = (row + mine) * words_per_row(q.p) + word;
+      gates[round] = some ? (q.words[at] >> (path % kWordBits)) ^ majority : 0u;
+      for (int j = 0; j < count; ++j) {
+        const std::uint32_t votes = ballot((gates[round] >> j & 1u) != 0);
+        if (lane_index() == 0 && mine < kRows) on(j)[mine / kWordBits] = votes;
+      }
     }
     sync_block();
     for (int j = 0; j < count; ++j) {
-      int place = 0, total = 0;
+      int total = 0, places[kRounds] = {};
       for (int w = 0; w < kRowWords; ++w) {
-        if (w == warp_index()) place = total + popcount(on(j)[w] & ((1u << lane_index()) - 1u));
+        GLAI_UNROLL
+        for (int round = 0; round < kRounds; ++round) {
+          if (w == round * (Tile::kThreads / kWarpSize) + warp_index()) {
+            places[round] = total + popcount(on(j)[w] & ((1u << lane_index()) - 1u));
+          }
+        }
         total += popcount(on(j)[w]);
       }
-      if ((gates >> j & 1u) != 0) listed(j)[place] = static_cast<std::uint8_t>(mine);
-      if (mine == j) counts()[j] = static_cast<std::uint32_t>(total);
+      GLAI_UNROLL
+      for (int round = 0; round < kRounds; ++round) {
+        if ((gates[round] >> j & 1u) != 0) {
+          listed(j)[places[round]] = static_cast<Place>(round * Tile::kThreads + thread_index());
+        }
+      }
+      if (thread_index() == j) counts()[j] = static_cast<std::uint32_t>(total);
     }
     sync_block();
   }
@@ -189,10 +218,10 @@ struct CompactionBlock {
 };
 
 // Blocks in turn share their weights.
-template <class Tile, bool kDepthInner>
-GLAI_KERNEL_AT_ONCE(Tile::kThreads, blocks_at_once(Form::compaction))
+template <class Tile, bool kDepthInner, class Rows>
+GLAI_KERNEL_AT_ONCE(Tile::kThreads, Rows::kAtOnce)
 gated_matmul_compaction_kernel(GatedProduct<typename Tile::T> q) {
-  using Block = CompactionBlock<Tile, kDepthInner>;
+  using Block = CompactionBlock<Tile, kDepthInner, Rows>;
   const std::int64_t row_tiles = (q.n + Block::kRows - 1) / Block::kRows;
   const std::int64_t column_tiles = (q.c + Block::kColumns - 1) / Block::kColumns;
   const std::int64_t block = block_index();
@@ -201,19 +230,30 @@ gated_matmul_compaction_kernel(GatedProduct<typename Tile::T> q) {
       .run();
 }
 
-template <class Tile, bool kDepthInner>
+template <class Tile, bool kDepthInner, class Rows>
 void launch_compaction_blocks(const GatedProduct<typename Tile::T>& q) {
-  using Block = CompactionBlock<Tile, kDepthInner>;
+  using Block = CompactionBlock<Tile, kDepthInner, Rows>;
   const std::int64_t row_tiles = (q.n + Block::kRows - 1) / Block::kRows;
   const std::int64_t column_tiles = (q.c + Block::kColumns - 1) / Block::kColumns;
   launch({q.op, q.device, q.stream, row_tiles * column_tiles * q.splits, Tile::kThreads,
           Block::kSharedBytes},
-         gated_matmul_compaction_kernel<Tile, kDepthInner>, q);
+         gated_matmul_compaction_kernel<Tile, kDepthInner, Rows>, q);
+}
+
+// A row's sums are added up in the same order by blocks of many rows and of few.
+template <class Tile, bool kDepthInner>
+void launch_compaction_rows(const GatedProduct<typename Tile::T>& q) {
+  using Many = ManyRows<typename Tile::Sum>;
+  using Few = FewRows<typename Tile::Sum>;
+  const bool fits =
+      CompactionBlock<Tile, kDepthInner, Many>::kSharedBytes <= most_shared_bytes(q.op, q.device);
+  fits&& q.n > Few::kRows ? launch_compaction_blocks<Tile, kDepthInner, Many>(q)
+                          : launch_compaction_blocks<Tile, kDepthInner, Few>(q);
 }
 
 template <class Tile>
 void launch_compaction_product(const GatedProduct<typename Tile::T>& q) {
-  q.depth_inner() ? launch_compaction_blocks<Tile, true>(q) : launch_compaction_blocks<Tile, false>(q);
+  q.depth_inner() ? launch_compaction_rows<Tile, true>(q) : launch_compaction_rows<Tile, false>(q);
 }
 
 }  // namespace glai

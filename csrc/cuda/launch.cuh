@@ -54,6 +54,17 @@ class DeviceGuard {
 
 #endif
 
+// What a block's shared memory may take.
+inline std::size_t most_shared_bytes([[maybe_unused]] const char* op, [[maybe_unused]] int device) {
+#ifdef __CUDACC__
+  int bytes = 0;
+  check_cuda(op, cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return static_cast<std::size_t>(bytes);
+#else
+  return simt::most_shared_bytes();
+#endif
+}
+
 // How many bytes a copy of rows at these strides can take at a time: 16 or 4, or 0 where only elements
 // will do.
 template <class T>

@@ -132,6 +132,11 @@ Schedule& schedule() {
   return the;
 }
 
+std::size_t& most_shared_bytes() {
+  static std::size_t bytes = 99 * 1024;
+  return bytes;
+}
+
 void launch(std::int64_t blocks, int threads, std::size_t shared_bytes,
             const std::function<void()>& kernel) {
   static std::mutex one_at_a_time;
@@ -143,10 +148,9 @@ void launch(std::int64_t blocks, int threads, std::size_t shared_bytes,
   if (blocks < 1 || blocks > 0x7fffffff) {
     throw std::logic_error("a launch must have 1 to 2^31 - 1 blocks, got " + std::to_string(blocks));
   }
-  constexpr std::size_t kMostShared = 99 * 1024;  // of the smallest GPU that is built for
-  if (shared_bytes > kMostShared) {
-    throw std::logic_error("a block must have at most 99 KiB of shared memory, got " +
-                           std::to_string(shared_bytes) + " bytes");
+  if (shared_bytes > most_shared_bytes()) {
+    throw std::logic_error("a block must have at most " + std::to_string(most_shared_bytes()) +
+                           " bytes of shared memory, got " + std::to_string(shared_bytes));
   }
   static std::vector<std::unique_ptr<Thread>> idle;  // threads of earlier launches, with their stacks
   Block b;

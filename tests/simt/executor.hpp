@@ -23,6 +23,9 @@ struct Schedule {
 };
 Schedule& schedule();
 
+// What a block's shared memory may take: at first, as on the smallest GPU that is built for, 99 KiB.
+std::size_t& most_shared_bytes();
+
 // Runs kernel() in every thread of every block. Throws std::logic_error when threads wait for each other
 // in vain, or meet at different places.
 void launch(std::int64_t blocks, int threads, std::size_t shared_bytes,

@@ -26,8 +26,10 @@ CudaStatus cuda_status() { return {true, true, ""}; }
 
 }  // namespace glai
 
-// order: 0 forward, 1 reverse, 2 shuffled.
+// order: 0 forward, 1 reverse, 2 shuffled; shared_bytes: what a block's shared memory may take.
 extern "C" __attribute__((visibility("default"))) void glai_simt_schedule(int order, int eager_copies,
-                                                                          std::uint64_t seed) {
+                                                                          std::uint64_t seed,
+                                                                          std::uint64_t shared_bytes) {
   glai::simt::schedule() = {static_cast<glai::simt::LaneOrder>(order), eager_copies != 0, seed};
+  glai::simt::most_shared_bytes() = shared_bytes;
 }
