@@ -14,7 +14,9 @@ import torch
 import glai_native as glai
 from glai_native.cases import Shape, make_case
 from glai_native.cli import shape
+from glai_native.cuda_benchmark import FORMS
 from glai_native.cuda_card import PRECISIONS, arithmetic
+from glai_native.ops import selector_gates
 
 # Every size off the tiles' by one.
 RAGGED = Shape(129, 33, 65, 17)
@@ -24,9 +26,11 @@ def launch(one: Shape, precision: str, device: torch.device | str) -> None:
     case = make_case(one, 0.4, PRECISIONS[precision][0], device=device)
     gates = glai.pack_gates(case.gates)
     with arithmetic(precision), torch.no_grad():
-        for form in ("dense", "compaction") if torch.device(device).type == "cuda" else (None,):
+        for form in FORMS[torch.device(device).type]:
             glai.gated_matmul(case.x, gates, case.weight, case.weight[:, 0], form=form)
             glai.gated_matmul_input_grad(case.dy, gates, case.weight, form=form)
+        glai.gated_linear(case.x, gates, case.weight[:, :, 0], case.weight[:, 0, 0])
+        selector_gates(case.x, case.weight[:, :, 0], case.weight[:, 0, 0])
         glai.gated_matmul_weight_grad(case.x, gates, case.dy)
         glai.path_kernel(case.x, [gates])
         if case.x.dtype == torch.float32:

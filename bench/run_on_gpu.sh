@@ -48,21 +48,22 @@ run_build() {
 
 run_tests() {
   # Without --strict-config: the option of a plugin that may be missing here is then only warned of.
-  "$python" -m pytest -o addopts=-ra -m gpu tests/test_gpu.py tests/test_cuda.py --junitxml="$out/tests.xml"
+  "$python" -m pytest -o addopts=-ra -m gpu tests/test_gpu.py tests/test_cuda.py \
+    tests/test_sgd_cuda.py tests/test_cuda_steps.py --junitxml="$out/tests.xml"
 }
 
 # Each tensor in memory of its own: in torch's pools a row too many reads a neighbour, which is no error.
 # Sizes off the tiles' by one, and sizes far under a tile.
 sanitize() {
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
-    "$python" bench/launch_kernels.py --shape 129,33,65,17 5,3,2,1
+    "$python" bench/launch_kernels.py --shape 529,33,65,17 129,33,65,17 5,3,2,1
 }
 # Calls of the driver that torch tries and that may fail are not what is looked for.
 run_memcheck() { sanitize memcheck --report-api-errors no; }
 run_racecheck() { sanitize racecheck; }
 
 run_bench() {
-  "$python" bench/bench_ops.py --device cuda --quick --output "$out/bench.json"
+  "$python" bench/bench_ops.py --device cuda --quick --forms --output "$out/bench.json"
 }
 
 run_step() {
@@ -71,7 +72,7 @@ run_step() {
 
 run_ncu() {
   # The clocks are left as they are: the machine may be shared, and the benchmark ran at them too.
-  ncu --clock-control none --set detailed --kernel-name 'regex:^(gated?_|pack_gates|unpack_gates|path_|sum_splits)' \
+  ncu --clock-control none --set detailed --kernel-name 'regex:^(gated?_|pack_gates|unpack_gates|path_|selector_|sum_|majority|compare_norms|reference_)' \
     --force-overwrite --export "$out/kernels" \
     "$python" bench/launch_kernels.py --shape 4096,193,50,10 4096,64,512,128 --precisions bf16 tf32 &&
     ncu --import "$out/kernels.ncu-rep" --page details >"$out/kernels.txt"

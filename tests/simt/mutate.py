@@ -152,8 +152,8 @@ MUTATIONS = [
     Mutation(
         "no barrier between bits landing and the list made from them",
         "gated_matmul_compaction.cuh",
-        "    sync_block();\n    for (int j = 0; j < count; ++j) {\n      int place",
-        "    for (int j = 0; j < count; ++j) {\n      int place",
+        "    sync_block();\n    for (int j = 0; j < count; ++j) {\n      int total",
+        "    for (int j = 0; j < count; ++j) {\n      int total",
     ),
     Mutation(
         "a row past a path's last one gathered",
