@@ -53,10 +53,16 @@ run_tests() {
 }
 
 # Each tensor in memory of its own: in torch's pools a row too many reads a neighbour, which is no error.
-# Sizes off the tiles' by one, and sizes far under a tile.
+# Sizes off the tiles' by one, and sizes far under a tile; then the reference form as it looks whether it is
+# safe, which no call of that size chooses.
 sanitize() {
-  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
-    "$python" bench/launch_kernels.py --shape 529,33,65,17 129,33,65,17 5,3,2,1
+  local command
+  for command in "bench/launch_kernels.py --shape 529,33,65,17 129,33,65,17 5,3,2,1" \
+    "-m pytest -o addopts=-q -m gpu tests/test_cuda.py -k test_reference"; do
+    # shellcheck disable=SC2086
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
+      "$python" $command || return
+  done
 }
 # Calls of the driver that torch tries and that may fail are not what is looked for.
 run_memcheck() { sanitize memcheck --report-api-errors no; }
