@@ -10,7 +10,7 @@ import torch
 import glai_native as glai
 from conftest import make_mlp
 from executor import SCHEDULES, SHARED_KIB, on_executor
-from glai_native import backend, gated_products, operands, ops
+from glai_native import _native, backend, gated_products, operands, ops
 from glai_native import reference as ref
 from glai_native.gated_linear import _apply_gates
 from test_gated_linear import check_gradients, check_linear
@@ -302,6 +302,29 @@ def test_gated_matmul_weight_grad(place, arithmetic, shape):
     out = place(weight.clone())
     glai.gated_matmul_weight_grad(*there, out=out, accumulate=True)
     check_weight_grad(out.cpu(), x, bits, dy, added_to=weight, **rounding)
+    leaf = place(bias).requires_grad_()
+    glai.gated_matmul(place(x), gates, place(weight), leaf).backward(place(dy))
+    check_bias_grad(leaf.grad.cpu(), bits, dy, **rounding)
+
+
+@pytest.mark.parametrize("shape", [(4100, 3, 9, 5), (9000, 2, 70, 20), (4096, 1, 0, 3)], ids=str)
+def test_weight_grad_of_many_samples_and_few_paths(place, arithmetic, shape):
+    """Samples are split among blocks; paths that are on for one split's samples alone, and for none."""
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, bits = draw_as(shape, dtype, density=0.1)
+    bits[: shape[0] // 2, 0] = False
+    bits[:, 1:2] = False
+    gates = glai.pack_gates(place(bits))
+    assert _native.plan_cuda_weight_grad(x, shape[1], shape[3]) > 1
+    there = place(x), gates, place(dy)
+    check_weight_grad(glai.gated_matmul_weight_grad(*there).cpu(), x, bits, dy, **rounding)
+    wide = place(torch.full((shape[1], shape[2] + 1, shape[3] + 3), 7.0, dtype=dtype))
+    out = wide[:, :-1, 1:-2]
+    out.copy_(weight)
+    glai.gated_matmul_weight_grad(*there, out=out, accumulate=True)
+    check_weight_grad(out.cpu(), x, bits, dy, added_to=weight, **rounding)
+    out.fill_(7)
+    assert (wide == 7).all()
     leaf = place(bias).requires_grad_()
     glai.gated_matmul(place(x), gates, place(weight), leaf).backward(place(dy))
     check_bias_grad(leaf.grad.cpu(), bits, dy, **rounding)

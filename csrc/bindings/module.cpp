@@ -208,26 +208,27 @@ void bind_gated_matmul(py::module_& m) {
       [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
          const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
          const py::object& form, const py::object& precision, bool tf32,
-         const std::optional<TensorArg>& gate_columns, int threads, std::uintptr_t stream) {
+         const std::optional<TensorArg>& partial, const std::optional<TensorArg>& gate_columns,
+         int threads, std::uintptr_t stream) {
         const char* op = "gated_matmul_weight_grad";
         const Precision rounding = precision_of(op, precision);
-        const GatedMatmulWeightGradArgs args{
-            view(x, op, "x"),
-            view(words, op, "gates.words"),
-            n_gates,
-            view(dy, op, "dy"),
-            view(dw, op, "out"),
-            view(db, op, "bias_out"),
-            accumulate,
-            form_of(op, form),
-            execution(threads, stream),
-            {takes_tf32(rounding, tf32), std::nullopt, view(gate_columns, op, "gate_columns")},
-            rounding};
+        const GatedMatmulWeightGradArgs args{view(x, op, "x"),
+                                             view(words, op, "gates.words"),
+                                             n_gates,
+                                             view(dy, op, "dy"),
+                                             view(dw, op, "out"),
+                                             view(db, op, "bias_out"),
+                                             accumulate,
+                                             form_of(op, form),
+                                             execution(threads, stream),
+                                             {takes_tf32(rounding, tf32), view(partial, op, "partial"),
+                                              view(gate_columns, op, "gate_columns")},
+                                             rounding};
         check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,
                       args.x.device, args);
       },
       "x"_a, "words"_a, "n_gates"_a, "dy"_a, "dw"_a, "db"_a, "accumulate"_a, "form"_a, "precision"_a,
-      "tf32"_a, "gate_columns"_a, "threads"_a, "stream"_a);
+      "tf32"_a, "partial"_a, "gate_columns"_a, "threads"_a, "stream"_a);
 }
 
 // Density and deviation.
@@ -263,6 +264,13 @@ void bind_plan(py::module_& m) {
             py::make_tuple(form_name(taken), slices, words));
       },
       "op"_a, "y"_a, "n_gates"_a, "depth"_a, "tf32"_a, "estimate"_a, "form"_a);
+  m.def(
+      "plan_cuda_weight_grad",
+      [](const TensorArg& x, std::int64_t n_gates, std::int64_t columns) {
+        const TensorView v = view(x, "gated_matmul_weight_grad", "x");
+        return weight_grad_tiling(v.dtype, v.shape[0], n_gates, v.shape[1], columns).splits;
+      },
+      "x"_a, "n_gates"_a, "columns"_a);
   m.def(
       "explain_cuda_form",
       [](std::int64_t n, std::int64_t p, std::int64_t depth, std::int64_t columns, bool tensor_cores,

@@ -63,8 +63,10 @@ struct PathGatesArgs {
 
 // What a product on CUDA is told besides; the CPU ignores it.
 struct CudaProduct {
-  bool tf32 = false;                       // float32 operands may be rounded to tf32
-  std::optional<TensorView> partial;       // y, dx: sums of the reference and of each split, workspace
+  bool tf32 = false;  // float32 operands may be rounded to tf32
+  // Workspace for partial sums. y, dx: [slices, N, columns], of the reference and of each split of the
+  // paths. dw: [splits, P, D+1, C], of each split of the samples; biases last.
+  std::optional<TensorView> partial;
   std::optional<TensorView> gate_columns;  // dw, gram: int32 [P, ceil(N/32)], workspace: gates by path
   // y, dx in the reference form: int32, workspace as reference_memory says; without room for norms
   // nobody looks whether the reference is safe.

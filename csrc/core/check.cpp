@@ -420,6 +420,13 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
   check_precision("gated_matmul_weight_grad", a.x, a.precision);
   check_gate_columns("gated_matmul_weight_grad", check, a.words, a.n_gates, a.cuda);
+  if (a.cuda.partial) {
+    check.tensor("partial", *a.cuda.partial, {sum_dtype(dtype)},
+                 {{"splits"}, {"P", a.n_gates}, {"D + 1", d + 1}, {"C", c}}, Layout::contiguous);
+    if (a.cuda.partial->shape[0] == 0) {
+      fail("gated_matmul_weight_grad: partial must have splits >= 1, got 0");
+    }
+  }
 }
 
 void check_path_kernel(const PathKernelArgs& a) {

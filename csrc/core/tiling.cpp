@@ -34,6 +34,21 @@ GatedMatmulTiling gated_matmul_tiling(Form form, DType dtype, std::int64_t n, st
   return t;
 }
 
+WeightGradTiling weight_grad_tiling(DType dtype, std::int64_t n, std::int64_t p, std::int64_t d,
+                                    std::int64_t c) {
+  constexpr std::int64_t kAtOnce = 2;         // blocks that a multiprocessor holds
+  constexpr std::int64_t kFewSamples = 2048;  // a split of fewer is over before its sums are added up
+  const bool narrow = c <= 16;
+  WeightGradTiling t;
+  t.rows = weight_grad_rows(sum_dtype(dtype) == DType::float64 ? 8 : 4, narrow);
+  t.columns = weight_grad_columns(narrow);
+  const std::int64_t row_tiles = std::max<std::int64_t>((d + t.rows - 1) / t.rows, 1);
+  const std::int64_t tiles = p * row_tiles * ((c + t.columns - 1) / t.columns);
+  const std::int64_t most = std::max<std::int64_t>(n / kFewSamples, 1);
+  t.splits = tiles == 0 ? 1 : std::clamp<std::int64_t>(kMultiprocessors * kAtOnce / tiles, 1, most);
+  return t;
+}
+
 ReferenceMemory reference_memory(DType dtype, std::int64_t p, std::int64_t depth, std::int64_t c) {
   const std::int64_t sum_bytes = sum_dtype(dtype) == DType::float64 ? 8 : 4;
   const auto aligned = [](std::int64_t bytes) { return (bytes + 15) / 16 * 16; };

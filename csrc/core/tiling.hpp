@@ -47,6 +47,18 @@ struct ReferenceMemory {
 };
 ReferenceMemory reference_memory(DType dtype, std::int64_t p, std::int64_t depth, std::int64_t c);
 
+// How many ways the samples of a weight gradient dw [p, d, c] are split, and the rows and columns of a
+// path's gradient that a block owns.
+struct WeightGradTiling {
+  std::int64_t rows, columns, splits;
+};
+constexpr std::int64_t weight_grad_rows(std::size_t sum_bytes, bool narrow) {
+  return narrow || sum_bytes == 8 ? 64 : 128;
+}
+constexpr std::int64_t weight_grad_columns(bool narrow) { return narrow ? 16 : 64; }
+WeightGradTiling weight_grad_tiling(DType dtype, std::int64_t n, std::int64_t p, std::int64_t d,
+                                    std::int64_t c);
+
 // What products of a type are summed in.
 DType sum_dtype(DType dtype);
 

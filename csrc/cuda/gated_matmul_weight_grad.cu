@@ -2,6 +2,7 @@
 #include "cuda/gated_matmul_weight_grad.cuh"
 
 #include "core/args.hpp"
+#include "core/tiling.hpp"
 #include "cuda/fma_tile.cuh"
 #include "cuda/launchers.hpp"
 #include "cuda/mma_tile.cuh"
@@ -12,6 +13,10 @@ namespace {
 template <class Narrow, class Wide>
 void launch_products(const GatedMatmulWeightGradArgs& a) {
   using T = typename Narrow::T;
+  static_assert(Narrow::kRows == weight_grad_rows(sizeof(SumOf<T>), true));
+  static_assert(Wide::kRows == weight_grad_rows(sizeof(SumOf<T>), false));
+  static_assert(16 * Narrow::kUnits == weight_grad_columns(true));
+  static_assert(16 * Wide::kUnits == weight_grad_columns(false));
   WeightGradProduct<T> q = {};
   q.device = a.x.device.index;
   q.stream = a.exec.stream;
@@ -32,6 +37,11 @@ void launch_products(const GatedMatmulWeightGradArgs& a) {
     q.db_path = a.db->stride[0];
   }
   q.accumulate = a.accumulate;
+  q.splits = 1;
+  if (a.cuda.partial) {
+    q.partial = a.cuda.partial->as<SumOf<T>>();
+    q.splits = a.cuda.partial->shape[0];
+  }
   q.x_granule = copy_granule(q.x, {q.x_stride});
   q.dy_granule = copy_granule(q.dy, {q.dy_stride});
   q.c <= 16 ? launch_weight_grad_tiles<Narrow>(q) : launch_weight_grad_tiles<Wide>(q);

@@ -77,16 +77,17 @@ struct GatheredProduct {
     return {rows.data + sample * rows.stride + rows.first + column, rows.width - rows.first - column};
   }
 
-  // tile.sums += a^T b over the selected ones of n samples. bits(i): those of samples [32i, 32i + 32).
-  // with_stage(b) is called with every stage of b in shared memory. Returns whether any sample was on.
+  // tile.sums += a^T b over the selected samples of words [begin_word, end_word). bits(i): those of
+  // samples [32i, 32i + 32). with_stage(b) is called with every stage of b in shared memory. Returns
+  // whether any sample was on.
   template <class Bits, class WithStage>
-  static GLAI_DEVICE bool add(Tile& tile, std::int64_t n, const Bits& bits, const SampleRows<T>& a,
-                              const SampleRows<T>& b, const WithStage& with_stage) {
-    const std::int64_t n_words = words_per_row(n);
+  static GLAI_DEVICE bool add(Tile& tile, std::int64_t begin_word, std::int64_t end_word,
+                              const Bits& bits, const SampleRows<T>& a, const SampleRows<T>& b,
+                              const WithStage& with_stage) {
     bool any = false;
-    for (std::int64_t first = 0; first < n_words; first += kThreads) {
+    for (std::int64_t first = begin_word; first < end_word; first += kThreads) {
       const std::int64_t word = first + thread_index(), begin = first * kWordBits;
-      const int count = list_samples(word < n_words ? bits(word) : 0u);
+      const int count = list_samples(word < end_word ? bits(word) : 0u);
       any = any || count > 0;
       pipeline((count + A::kDepth - 1) / A::kDepth,
                [&](int stage, std::int64_t step) {

@@ -70,7 +70,7 @@ path_gram_kernel(GramProduct<typename Tile::T> q) {
 
   Tile tile = {};
   const bool any = GatheredProduct<Tile>::add(
-      tile, q.n, [&](std::int64_t word) { return low[word] & high[word]; },
+      tile, 0, words_per_row(q.n), [&](std::int64_t word) { return low[word] & high[word]; },
       SampleRows<T>{q.weighted, q.stride, place.low * kTile, q.width, q.granule},
       SampleRows<T>{q.features, q.stride, place.high * kTile, q.width, q.granule}, [](const T*) {});
   if (!any) return;

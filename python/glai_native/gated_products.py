@@ -19,12 +19,12 @@ from glai_native.operands import (
     Estimate,
     all_contiguous,
     either_unit_stride,
-    gathered_execution,
     new_empty,
     new_matrix,
     product_execution,
     size,
     unit_stride,
+    weight_grad_execution,
 )
 
 
@@ -68,7 +68,7 @@ def bare_weight_grad(
     db = new_empty(dy, n_gates if with_bias else 0, size(dy, 1))
     x, dy = unit_stride(x), unit_stride(dy)
     bias_out = db if with_bias else None
-    cuda = gathered_execution(words, n_gates)
+    cuda = weight_grad_execution(x, words, n_gates, dy)
     _native.gated_matmul_weight_grad(
         x, words, n_gates, dy, out, bias_out, accumulate, form, precision, *cuda, *execution(words)
     )

@@ -114,6 +114,20 @@ def product_execution(
     return form, precision, tf32, partial, reference, *execution(y)
 
 
+def weight_grad_execution(
+    x: Tensor, words: Tensor, n_gates: int, dy: Tensor
+) -> tuple[bool, Tensor | None, Tensor | None]:
+    """Of a weight gradient on CUDA whether tf32 will do, memory for each split's sums, and for each path's gates."""
+    tf32, columns = gathered_execution(words, n_gates)
+    if columns is None:
+        return tf32, None, None
+    splits = _native.plan_cuda_weight_grad(x, n_gates, size(dy, 1))
+    if splits == 1:
+        return tf32, None, columns
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return tf32, x.new_empty((splits, n_gates, size(x, 1) + 1, size(dy, 1)), dtype=dtype), columns
+
+
 def gathered_execution(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
     """The same for a product that goes path by path: memory for each path's gates, bits over samples."""
     if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):

@@ -251,12 +251,7 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
   }
   Tensor columns = words(p, n);
 
-  const Tensor dw(t.dtype, {p, d, c}, size_of(t.dtype)), db(t.dtype, {p, c}, size_of(t.dtype));
-  const GatedMatmulWeightGradArgs weight{
-      x.view,  gates.view, p,  dy.view, dw.view,
-      db.view, false,      {}, {},      {t.tf32, std::nullopt, columns.view}};
-  check_gated_matmul_weight_grad(weight);
-  kCuda.gated_matmul_weight_grad(weight);
+  const DType sums = sum_dtype(t.dtype);
   const auto weight_grad = [&](std::int64_t j, std::int64_t k, std::int64_t l) {
     double sum = 0;
     for (std::int64_t i = 0; i < n; ++i) {
@@ -264,9 +259,19 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
     }
     return sum;
   };
-  compare("gated_matmul_weight_grad " + name, dw, t.tolerance,
-          [&](auto i) { return weight_grad(i / c / d, i / c % d, i % c); });
-  compare("its bias " + name, db, t.tolerance, [&](auto i) { return weight_grad(i / c, d, i % c); });
+  for (const int splits : {1, 2}) {
+    const Tensor dw(t.dtype, {p, d, c}, size_of(t.dtype)), db(t.dtype, {p, c}, size_of(t.dtype));
+    const Tensor partial(sums, {splits, p, d + 1, c}, size_of(sums));
+    CudaProduct cuda{t.tf32, std::nullopt, columns.view};
+    if (splits > 1) cuda.partial = partial.view;
+    const GatedMatmulWeightGradArgs weight{x.view,  gates.view, p,  dy.view, dw.view,
+                                           db.view, false,      {}, {},      cuda};
+    check_gated_matmul_weight_grad(weight);
+    kCuda.gated_matmul_weight_grad(weight);
+    compare("gated_matmul_weight_grad " + name, dw, t.tolerance,
+            [&](auto i) { return weight_grad(i / c / d, i / c % d, i % c); });
+    compare("its bias " + name, db, t.tolerance, [&](auto i) { return weight_grad(i / c, d, i % c); });
+  }
 
   const Tensor kernel(t.dtype, {n, n}, size_of(t.dtype));
   const UnitLayerPair layer{gates.view, gates.view, p};

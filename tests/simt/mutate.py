@@ -192,6 +192,12 @@ MUTATIONS = [
         "some && path + j <= q.p ? norms",
     ),
     Mutation(
+        "a split that leaves its last samples out",
+        "gated_matmul_weight_grad.cuh",
+        "n_words * (split + 1) / q.splits,",
+        "(n_words * (split + 1) - 1) / q.splits,",
+    ),
+    Mutation(
         "a split that leaves its last paths out",
         "gated_matmul.cuh",
         "groups * (split + 1) / q.splits",
