@@ -75,7 +75,8 @@ struct GatedMatmulBlock {
     const std::uint32_t* words = q.words + (row + Tile::row(0)) * w + path / kWordBits;
     GLAI_UNROLL
     for (int e = 0; e < Tile::kPerUnit; e += Tile::kPerRow) {
-      gates[e / Tile::kPerRow] = Tile::row(e) < rows ? words[(Tile::row(e) - Tile::row(0)) * w] : 0u;
+      const std::int64_t at = static_cast<std::int64_t>(Tile::row(e) - Tile::row(0)) * w;
+      gates[e / Tile::kPerRow] = Tile::row(e) < rows ? words[at] : 0u;
     }
   }
 
