@@ -71,12 +71,13 @@ struct GatedMatmulBlock {
   using Gates = std::uint32_t[Tile::kPerUnit / Tile::kPerRow];
 
   GLAI_DEVICE void read_gates(Gates& gates, std::int64_t path) const {
-    const int w = static_cast<int>(words_per_row(q.p)), rows = clip(q.n - row, Tile::kRows);
-    const std::uint32_t* words = q.words + (row + Tile::row(0)) * w + path / kWordBits;
+    const std::int64_t w = words_per_row(q.p);
+    const int rows = clip(q.n - row, Tile::kRows);
+    const std::uint32_t* word = q.words + (row + Tile::row(0)) * w + path / kWordBits;
     GLAI_UNROLL
     for (int e = 0; e < Tile::kPerUnit; e += Tile::kPerRow) {
-      const std::int64_t at = static_cast<std::int64_t>(Tile::row(e) - Tile::row(0)) * w;
-      gates[e / Tile::kPerRow] = Tile::row(e) < rows ? words[at] : 0u;
+      gates[e / Tile::kPerRow] = Tile::row(e) < rows ? *word : 0u;
+      word += (Tile::row(Tile::kPerRow) - Tile::row(0)) * w;  // a thread's rows are equally far apart
     }
   }
 
