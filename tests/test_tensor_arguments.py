@@ -45,6 +45,22 @@ def test_what_no_kernel_reads_is_one_sentence(product, kind):
             glai.gated_matmul(wrong.as_subclass(kind), gates, weight)
 
 
+@torch.no_grad()
+def test_sparse_rows_are_refused_by_every_op(product):
+    x, gates, weight = product
+    csr, unit = x.to_sparse_csr(), weight[:, :, 0]
+    for call in (
+        lambda: glai.pack_gates(csr),
+        lambda: glai.gated_linear(csr, gates, unit),
+        lambda: glai.gated_matmul_weight_grad(csr, gates, x),
+        lambda: glai.gated_matmul_input_grad(csr, gates, weight),
+        lambda: glai.path_kernel(csr, [gates]),
+        lambda: glai.path_gram(csr, gates),
+    ):
+        with pytest.raises(ValueError, match=r"must be a dense tensor, pass \w+.to_dense\(\)"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("unreadable", "sentence"),
     [

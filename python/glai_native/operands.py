@@ -56,16 +56,20 @@ def without_history(t: Tensor) -> Tensor:
     return t.detach() if isinstance(t, Tensor) and t.requires_grad else t
 
 
+def _is_strided(t: Tensor) -> bool:
+    return isinstance(t, Tensor) and t.layout == torch.strided
+
+
 def unit_stride(t: Tensor) -> Tensor:
     """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
-    if isinstance(t, Tensor) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
-        return t.contiguous() if t.layout == torch.strided else t
+    if _is_strided(t) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
+        return t.contiguous()
     return t
 
 
 def either_unit_stride(t: Tensor) -> Tensor:
     """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
-    if isinstance(t, Tensor) and t.ndim > 1 and t.stride(-2) == 1:
+    if _is_strided(t) and t.ndim > 1 and t.stride(-2) == 1:
         return t
     return unit_stride(t)
 
@@ -85,7 +89,7 @@ def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
 
 def new_empty(like: Tensor, *shape: int) -> Tensor:
     """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
-    return like.new_empty(shape) if isinstance(like, Tensor) else torch.empty(shape)
+    return like.new_empty(shape, layout=torch.strided) if isinstance(like, Tensor) else torch.empty(shape)
 
 
 def product_execution(

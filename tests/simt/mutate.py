@@ -181,9 +181,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a reference kept where somebody objects",
-        "gated_matmul_reference.cuh",
-        "safe ? tile.sum(unit, e) : Sum(0)",
-        "tile.sum(unit, e)",
+        "gated_product.cuh",
+        "majority != nullptr && majority[words_per_row(p)] != 0 ?",
+        "majority != nullptr ?",
     ),
     Mutation(
         "a path past the last one summed",
