@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         results = run_bench(arguments)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         print(f"bench_ops.py: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     output = arguments.output or results_file(results)

@@ -220,3 +220,19 @@ def test_output_that_nobody_reads_is_no_error():
     python = f'{sys.executable} -c \'from glai_native.cli import main; raise SystemExit(main(["inspect", "--json"]))\''
     done = subprocess.run(["bash", "-c", f"{python} | true"], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
+
+
+def test_budgets_of_the_benchmark_are_checked(capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(["bench", "--quick", "--seconds", "-1"])
+    assert refused.value.code == 2
+    assert "--seconds: must be >= 0, got -1" in capsys.readouterr().err
+    assert main(["bench", "--quick", "--minutes", "1"]) == 2
+    assert "--minutes goes with --device cuda" in capsys.readouterr().err
+
+
+def test_complex_features_are_refused(tmp_path, capsys):
+    x, y = np.ones((20, 3), dtype=np.complex64), np.arange(20) % 2
+    np.savez(tmp_path / "complex.npz", x=x, y=y)
+    assert main(["train", str(tmp_path / "complex.npz"), "--out", str(tmp_path / "out")]) == 2
+    assert "x must be finite numbers in float32" in capsys.readouterr().err

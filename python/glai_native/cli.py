@@ -16,6 +16,7 @@ from glai_native import __version__
 from glai_native.command import (
     add_command,
     add_out,
+    budget,
     positive_integer,
     require_new_folder,
     require_plot,
@@ -141,7 +142,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=budget,
         help="time budget per op, case and number of threads or precision (default: 1; on a GPU 0.3, quick 0.12)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -154,7 +155,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=budget,
         help="on a GPU: what has not begun by then is left out (default: no end, quick 3)",
     )
     parser.add_argument(
@@ -259,6 +260,8 @@ def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
     from glai_native.cuda_benchmark import bench_cuda
     from glai_native.real_gates import data_folder
 
+    if arguments.device == "cpu" and arguments.minutes is not None:
+        raise ValueError("--minutes goes with --device cuda")
     if arguments.device == "cuda":
         return bench_cuda(
             quick=arguments.quick,

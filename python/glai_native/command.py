@@ -45,6 +45,14 @@ def positive_integer(text: str) -> int:
     return value
 
 
+def budget(text: str) -> float:
+    """An argument >= 0: of seconds, 0 for the fewest rounds, or of minutes."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be >= 0, got {text}")
+    return value
+
+
 def seed(text: str) -> int:
     """An argument that every library takes as a seed."""
     value = int(text)

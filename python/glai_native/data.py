@@ -152,10 +152,11 @@ def _from_arrays(
                 f"{name}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
             )
         with np.errstate(over="ignore"):
-            finite = np.issubdtype(x.dtype, np.number) and np.isfinite(x.astype(np.float32)).all()
+            real = np.issubdtype(x.dtype, np.number) and not np.iscomplexobj(x)
+            finite = real and np.isfinite(x.astype(np.float32)).all()
         if not finite:
             raise ValueError(
-                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large or other values"
+                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large, complex or other values"
             )
     found = np.unique(y_train).tolist()
     if known and isinstance(known[0], str) != isinstance(found[0], str):
