@@ -58,7 +58,7 @@ run_tests() {
 sanitize() {
   local command
   for command in "bench/launch_kernels.py --shape 529,33,65,17 129,33,65,17 5,3,2,1" \
-    "-m pytest -o addopts=-q -m gpu tests/test_cuda.py -k test_reference"; do
+    "-m pytest -o addopts=-q -m gpu tests/test_cuda.py -k test_reference_that"; do
     # shellcheck disable=SC2086
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
       "$python" $command || return

@@ -292,6 +292,37 @@ def test_reference_that_is_not_safe_is_dropped(place, arithmetic):
     check()
 
 
+def test_padding_bits_of_a_majority(place, arithmetic):
+    """Nobody looks at the padding of words on CUDA; what lies behind the weights is NaN."""
+    dtype, rounding = arithmetic
+    x, weight, bias, dy, _ = draw_as((70, 33, 9, 11), dtype)
+    bits = torch.ones((70, 33), dtype=torch.bool)
+    gates = glai.PackedGates._trusted(place(torch.full((70, 2), -1, dtype=torch.int32)), 33)
+    wide = [torch.full((40, *t.shape[1:]), float("nan"), dtype=dtype) for t in (weight, bias)]
+    for behind, t in zip(wide, (weight, bias), strict=True):
+        behind[:33] = t
+    there = place(wide[0])[:33], place(wide[1])[:33]
+    with reference_taken():
+        y = glai.gated_matmul(place(x), gates, *there)
+        dx = glai.gated_matmul_input_grad(place(dy), gates, there[0])
+    check_forward(y.cpu(), x, bits, weight, bias, "reference", **rounding)
+    check_input_grad(dx.cpu(), dy, bits, weight, "reference", **rounding)
+
+
+@pytest.mark.parametrize("estimate", [(0.99, 0.0), (0.5, 0.5)])
+def test_a_chosen_reference_always_looks(executor, estimate):
+    """An estimate may be wrong: there is room for norms whatever it says."""
+    module, _ = executor
+    form, slices, words = module.plan_cuda_product(
+        "gated_matmul", torch.empty(4096, 64), 64, 128, False, (0.99, 0.0), None
+    )
+    forced = module.plan_cuda_product(
+        "gated_matmul", torch.empty(4096, 64), 64, 128, False, estimate, "reference"
+    )
+    assert (form, forced[0], slices) == ("reference", "reference", forced[1])
+    assert words - forced[2] == 2 * 64 * 64
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gated_matmul_weight_grad(place, arithmetic, shape):
     dtype, rounding = arithmetic

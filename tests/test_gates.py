@@ -88,7 +88,12 @@ def test_what_is_known_of_gates_is_kept_and_inherited(isa):
     mean = (1000 * density + 500 * other.density()) / 1500
     both = glai.PackedGates.cat([gates, other, glai.pack_gates(bits[:0])])
     assert both.estimate.density == pytest.approx(mean)
+    assert both.estimate.deviation == pytest.approx((1000 * whole.deviation + 500 * other.deviation()) / 1500)
     assert glai.PackedGates(gates.words, 70).estimate is None
+    # Of a sample alone nothing deviates: the most that the density allows.
+    alone = [gates[i] for i in range(20)]
+    share = sum(part.density() for part in alone) / 20
+    assert glai.PackedGates.cat(alone).estimate == pytest.approx((share, min(share, 1 - share)))
 
 
 def test_what_is_known_of_path_gates():

@@ -135,7 +135,8 @@ def test_densities_are_recorded(store, two_layers, samples):
     for opened in (store, glai.GateStore.open(store.folder)):
         for layer, whole in zip(opened.unit_gates([3, 1, 20]), gates, strict=True):
             assert layer.estimate.density == pytest.approx(whole.density())
-            assert 0 < layer.estimate.deviation <= whole.deviation() + 1e-9
+            # Shards too small to show it: the most that the density allows.
+            assert whole.deviation() - 1e-9 <= layer.estimate.deviation <= 0.5
         assert opened.batch([0]).estimate is not None
 
 

@@ -255,10 +255,7 @@ void bind_plan(py::module_& m) {
         if (taken == Form::reference) {
           const ReferenceMemory memory = reference_memory(v.dtype, n_gates, depth, c);
           ++slices;
-          // Where gates are known not to deviate, nothing is off that most have on; parts of them do not
-          // deviate either.
-          const bool looks = wanted == Form::automatic && !(estimate && estimate->second == 0);
-          words = (looks ? memory.with_norms : memory.norms) / 4;
+          words = (wanted == Form::automatic ? memory.with_norms : memory.norms) / 4;
         }
         return py::typing::Tuple<py::str, py::int_, py::int_>(
             py::make_tuple(form_name(taken), slices, words));

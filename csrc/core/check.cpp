@@ -203,6 +203,9 @@ void check_partial(const char* op, const Checker& check, const TensorView& y, st
     const bool with_norms = 4 * words == memory.with_norms;
     check.tensor("reference", *cuda.reference, {DType::int32},
                  {{"words", (with_norms ? memory.with_norms : memory.norms) / 4}}, Layout::contiguous);
+    if (reinterpret_cast<std::uintptr_t>(cuda.reference->data) % 16 != 0) {
+      fail(std::string(op) + ": reference must begin at a multiple of 16 bytes");
+    }
   }
   if (!cuda.partial) return;
   check.tensor("partial", *cuda.partial, {sum_dtype(y.dtype)},

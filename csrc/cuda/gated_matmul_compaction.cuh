@@ -51,6 +51,8 @@ struct CompactionBlock {
       kSumBytes + kStageBytes +
       kPaths * ((kRowWords + 1) * sizeof(std::uint32_t) + kRows * sizeof(Place));
 
+  static_assert(kSharedBytes <= (kRows == FewRows<Sum>::kRows ? 99 : 227) * 1024);
+
   const GatedProduct<T>& q;
   std::int64_t row, column, split;
 

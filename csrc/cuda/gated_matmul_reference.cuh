@@ -45,7 +45,8 @@ majority_kernel(GatedProduct<T> q) {
   }
   on = sum_over_warps(on);
   if (warp_index() != 0) return;
-  const std::uint32_t majority = ballot(2 * static_cast<std::int64_t>(on) > samples);
+  const std::uint32_t padding = word == w - 1 ? ~last_word_mask(q.p) : 0u;
+  const std::uint32_t majority = ballot(2 * static_cast<std::int64_t>(on) > samples) & ~padding;
   if (lane_index() == 0) {
     q.majority[word] = majority;
     if (word == 0) q.majority[w] = 1;  // safe, until somebody objects
@@ -88,7 +89,16 @@ compare_norms_kernel(GatedProduct<T> q) {
   const std::int64_t column = block_index() / row_tiles * kWarpSize + lane_index();
   const bool some = column < q.c;
   bool objects = false;
-  for (int of_bias = 0; of_bias < (q.bias != nullptr ? 2 : 1); ++of_bias) {
+  // Where a sample has all of the majority on, there is nothing to outweigh.
+  bool off_anywhere = false;
+  for (std::int64_t word = lane_index(); word < w; word += kWarpSize) {
+    for (int r = 0; r < kNormRows; ++r) {
+      off_anywhere =
+          off_anywhere || (row + r < q.n && (q.majority[word] & ~q.words[(row + r) * w + word]) != 0);
+    }
+  }
+  const int kinds = ballot(off_anywhere) == 0 ? 0 : q.bias != nullptr ? 2 : 1;
+  for (int of_bias = 0; of_bias < kinds; ++of_bias) {
     const Sum* norms = q.norms + of_bias * q.p * q.c + column;
     Sum on[kNormRows] = {}, off[kNormRows] = {};
     for (std::int64_t path = 0; path < q.p; path += 8) {

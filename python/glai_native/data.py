@@ -156,7 +156,8 @@ def _from_arrays(
             finite = real and np.isfinite(x.astype(np.float32)).all()
         if not finite:
             raise ValueError(
-                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large, complex or other values"
+                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large, complex or other "
+                "values"
             )
     found = np.unique(y_train).tolist()
     if known and isinstance(known[0], str) != isinstance(found[0], str):

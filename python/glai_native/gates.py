@@ -12,6 +12,7 @@ from glai_native import _native
 from glai_native.backend import execution
 
 WORD_BITS = 32
+TELLING_SAMPLES = 64  # of a part, on average, whose deviation says something of the whole
 
 
 def words_per_row(n_gates: int) -> int:
@@ -187,16 +188,17 @@ class PackedGates:
 def mean_estimate(parts: Sequence[tuple[int, GateEstimate | None]]) -> GateEstimate | None:
     """Of samples together, from how many each part has and what is known of it; None where one is not known.
 
-    The density is theirs; the deviation is at least this, more where parts differ in which gates are on.
+    The density is theirs; the deviation is at least the parts', more where they differ in which gates are on: of parts
+    too small to show it, the most that the density allows.
     """
     known = [(n, estimate) for n, estimate in parts if n and estimate is not None]
     total = sum(n for n, _ in known)
     if not known or total < sum(n for n, _ in parts):
         return None
-    return GateEstimate(
-        sum(n * estimate.density for n, estimate in known) / total,
-        sum(n * estimate.deviation for n, estimate in known) / total,
-    )
+    density = sum(n * estimate.density for n, estimate in known) / total
+    if len(known) > 1 and total < TELLING_SAMPLES * len(known):
+        return GateEstimate(density, min(density, 1 - density))
+    return GateEstimate(density, sum(n * estimate.deviation for n, estimate in known) / total)
 
 
 def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:
