@@ -524,25 +524,3 @@ def test_simulation_of_three_clients(tmp_path, capsys):
     )
     assert main(["federate", "--out", str(out), *options]) == 2
     assert "must be a new or an empty folder" in capsys.readouterr().err
-
-
-def test_an_interrupt_ends_the_program(tmp_path, capsys, monkeypatch):
-    """Threads of the engine would keep it waiting: it leaves without them."""
-
-    def interrupted(*arguments, **named):
-        raise KeyboardInterrupt
-
-    def leave(status):
-        raise SystemExit(status)
-
-    monkeypatch.setattr("glai_native.federated.simulation.simulate", interrupted)
-    monkeypatch.setattr("os._exit", leave)
-    with pytest.raises(SystemExit) as left:
-        main(["federate", "--out", str(tmp_path / "out")])
-    assert left.value.code == 130
-    assert capsys.readouterr().err.strip().splitlines()[-1] == "glai federate: interrupted"
-
-
-def test_nothing_to_resume(tmp_path, capsys):
-    assert main(["federate", "--resume", "--out", str(tmp_path / "none")]) == 2
-    assert f"nothing to resume in {tmp_path / 'none'}" in capsys.readouterr().err

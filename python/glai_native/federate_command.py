@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,8 +116,6 @@ def require_flower() -> None:
 
 def _federate(arguments: argparse.Namespace) -> int:
     require_flower()
-    if arguments.resume and not arguments.out.exists():
-        raise ValueError(f"nothing to resume in {arguments.out}: there is no such folder")
     if not (arguments.resume or arguments.baseline):
         require_new_folder(arguments.out)
     from glai_native.data import load_data
@@ -152,22 +148,17 @@ def _federate(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         timeout=arguments.timeout,
     )
-    try:
-        with epoch_progress(True) as bar:
-            task = bar.add_task("starting Flower's simulation engine", total=arguments.rounds)
-            report = simulate(
-                split,
-                settings,
-                None if arguments.baseline else arguments.out,
-                workers=arguments.workers,
-                on_round=lambda done: bar.update(
-                    task, completed=done.round, description=f"rounds: accuracy {done.accuracy or 0:.2%}"
-                ),
-            )
-    except KeyboardInterrupt:
-        # Threads of the engine that wait for clients would keep the process from ending.
-        print("glai federate: interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
+    with epoch_progress(True) as bar:
+        task = bar.add_task("starting Flower's simulation engine", total=arguments.rounds)
+        report = simulate(
+            split,
+            settings,
+            None if arguments.baseline else arguments.out,
+            workers=arguments.workers,
+            on_round=lambda done: bar.update(
+                task, completed=done.round, description=f"rounds: accuracy {done.accuracy or 0:.2%}"
+            ),
+        )
     if arguments.json:
         print(json.dumps(asdict(report), indent=2, allow_nan=False))
     else:
