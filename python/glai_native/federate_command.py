@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from glai_native.command import add_command, positive_integer, require_new_folder, seed
+from glai_native.estimator import ESTIMATOR_FILE
+from glai_native.interrupts import ends_at_once
 from glai_native.training import epoch_progress
 
 if TYPE_CHECKING:
+    from glai_native.federated.rounds import FederatedRound
     from glai_native.federated.simulation import SimulationReport
 
 FEDERATE_EXAMPLES = """\
@@ -116,7 +120,10 @@ def require_flower() -> None:
 
 def _federate(arguments: argparse.Namespace) -> int:
     require_flower()
-    if not (arguments.resume or arguments.baseline):
+    if arguments.resume:
+        if not (arguments.out / ESTIMATOR_FILE).exists():
+            raise ValueError(f"nothing to resume in {arguments.out}")
+    elif not arguments.baseline:
         require_new_folder(arguments.out)
     from glai_native.data import load_data
     from glai_native.federated.partition import Split
@@ -148,22 +155,45 @@ def _federate(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         timeout=arguments.timeout,
     )
-    with epoch_progress(True) as bar:
+    rounds: list[int] = []  # done
+
+    def leave() -> str:
+        if bar.console.is_terminal:  # where its cursor is hidden
+            bar.stop()
+        return _tidy(arguments, rounds)
+
+    # Flower's and ray's threads would hold up an interrupt for minutes.
+    with epoch_progress(True) as bar, ends_at_once("glai federate", leave):
         task = bar.add_task("starting Flower's simulation engine", total=arguments.rounds)
+
+        def on_round(done: FederatedRound) -> None:
+            rounds.append(done.round)
+            bar.update(task, completed=done.round, description=f"rounds: accuracy {done.accuracy or 0:.2%}")
+
         report = simulate(
             split,
             settings,
             None if arguments.baseline else arguments.out,
             workers=arguments.workers,
-            on_round=lambda done: bar.update(
-                task, completed=done.round, description=f"rounds: accuracy {done.accuracy or 0:.2%}"
-            ),
+            on_round=on_round,
         )
     if arguments.json:
         print(json.dumps(asdict(report), indent=2, allow_nan=False))
     else:
         print_federate_report(report, Console())
     return 0
+
+
+def _tidy(arguments: argparse.Namespace, rounds: list[int]) -> str:
+    """Leaves a folder that ``--resume`` goes on in, or none; says which."""
+    if arguments.baseline:
+        return ""
+    if rounds or arguments.resume:
+        for staged in arguments.out.glob(".*.tmp"):
+            staged.unlink(missing_ok=True)
+        return f", --resume goes on in {arguments.out}"
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    return " before the first round was done"
 
 
 def print_federate_report(report: SimulationReport, console: Console) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -144,20 +146,38 @@ def _run(server: ServerApp, split: Split, workers: int | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    count = min(workers or len(os.sched_getaffinity(0)), split.n_parties)
     try:
+        _start_ray(min(workers or len(os.sched_getaffinity(0)), split.n_parties))
         run_simulation(
             server,
             client_app(split),
             num_supernodes=split.n_parties,
-            backend_config={
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                "init_args": {"num_cpus": count, "logging_level": logging.CRITICAL, "log_to_driver": False},
-            },
+            backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
         )
     finally:
         logger.setLevel(level)
         _shut_down()
+
+
+def _start_ray(workers: int) -> None:
+    """As Flower would, which takes one that runs; but SIGTERM stays the caller's, ray answers it with traces."""
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            num_cpus=workers,
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+            include_dashboard=False,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+        )
+    except SystemExit:  # ray's answer to one that came meanwhile
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    if threading.current_thread() is threading.main_thread():  # the only one in which ray can have set it
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _shut_down() -> None:
