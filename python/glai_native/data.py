@@ -73,7 +73,7 @@ def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -
 
 def _split(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     if len(x) != len(y) or len(x) < 4:
-        raise ValueError(f"x and y must be as long, at least 4 samples, got {len(x)} and {len(y)}")
+        raise ValueError(f"x and y must be equally long, at least 4 samples, got {len(x)} and {len(y)}")
     counts = np.unique(y, return_counts=True)[1]
     # A class on both sides where that can be.
     stratify = y if counts.min() >= 2 and len(x) // 4 >= len(counts) else None
@@ -151,6 +151,8 @@ def _from_arrays(
             raise ValueError(
                 f"{name}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
             )
+        if np.iscomplexobj(x):
+            raise ValueError(f"{name}: {part} x must be real numbers, got {x.dtype}")
         with np.errstate(over="ignore"):
             real = np.issubdtype(x.dtype, np.number) and not np.iscomplexobj(x)
             finite = real and np.isfinite(x.astype(np.float32)).all()
