@@ -52,7 +52,8 @@ def test_nothing_held_out_is_null(tmp_path, capsys):
     [
         ({"y": np.linspace(0, 1, 240)}, "y must be class labels, got numbers like 0.00418"),
         ({"y": np.array([b"a", b"b"] * 120)}, "y must be class labels, numbers or text, got |S1"),
-        ({"x": np.zeros((200, 5))}, "x and y must be as long, at least 4 samples, got 200 and 240"),
+        ({"x": np.zeros((200, 5))}, "x and y must be equally long, at least 4 samples, got 200 and 240"),
+        ({"x": np.ones((240, 5)) * 1j}, "d: train x must be real numbers, got complex128"),
         ({"y": np.zeros(240)}, "at least 2 classes"),
         ({"y": np.array([None] * 240)}, "text labels want a str dtype"),
     ],
@@ -75,6 +76,19 @@ def test_bad_options(archive, capsys):
         main([*common, "--components", "abc"])
     assert "invalid components value: 'abc'" in capsys.readouterr().err
     assert not (archive.parent / "m").exists()
+
+
+def test_a_training_that_diverged_says_so(archive, capsys):
+    arguments = ["train", str(archive), "--hidden", "4", "--structure-epochs", "2", "--solver", "sgd", "--json"]
+    assert main([*arguments, "--out", str(archive.parent / "a"), "--learning-rate", "1e30"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "no epoch improved on the start" in report["reason"]
+    assert "the training diverged" in report["reason"]
+    assert main([*arguments, "--out", str(archive.parent / "b")]) == 0
+    assert "no epoch improved" not in json.loads(capsys.readouterr().out)["reason"]
+    assert main([*arguments, "--out", str(archive.parent / "c"), "--learning-rate", "1e38"]) == 2
+    assert "pass a smaller --learning-rate than 1e+38" in capsys.readouterr().err
+    assert not (archive.parent / "c").exists()
 
 
 def test_energy_of_the_phases_and_of_the_mlp(archive, capsys):

@@ -50,6 +50,8 @@ examples:
   glai bench --quick --explain                       which form each case takes, and why
   GLAI_DATA=data glai bench                          also with gates of selectors trained on MNIST and BANKING77
 """
+# What commands raise where their input is at fault; anything else is our defect, and shows its traceback.
+REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads our output has had enough; nor may Python say so when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError) as error:
+    except REFUSALS as error:
         sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
         if isinstance(error, OSError) and error.strerror:
             sentence = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

@@ -57,7 +57,7 @@ class FitResult:
     Attributes:
         model: the trained :class:`GLAI`; a :class:`PathKernelModel` where the dual's primal form does not fit.
         solver: the one that trained it.
-        reason: why that one, and how the model compares to linear softmax.
+        reason: why that one, whether its epochs brought nothing, and how the model compares to linear softmax.
         history: what each epoch did, where the solver has epochs.
         score: mean score on samples that it was not trained on: accuracy, or minus the squared error for values. Of
             the held-out samples; for the dual, which trains on all, by leave-one-out; NaN where there were none.
@@ -162,7 +162,8 @@ def fit(
     with whole_or_unchanged(model):
         solved = SOLVE[solver](model, data, train, held_out, seed, progress, options, process_group)
     seconds[solver] = time.perf_counter() - started
-    result = FitResult(solved.model, solver, f"{solver}: {reason}", solved.history, seconds=seconds)
+    reason = "; ".join(filter(None, [f"{solver}: {reason}", solved.warning]))
+    result = FitResult(solved.model, solver, reason, solved.history, seconds=seconds)
     if held_out is not None:
         scores = sample_scores(linear, held_out)
         error = _standard_error(scores, classes=not data.y.is_floating_point())

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from glai_native.directions import extend_directions
 from glai_native.distributed import all_reduce
@@ -23,7 +23,7 @@ from glai_native.ranks import Ranks
 from glai_native.sgd import SgdEpoch, require_count, train_estimator
 from glai_native.statistics import PathStatistics
 from glai_native.structure import PathSelector
-from glai_native.targets import require_finite, require_sample_weight, require_targets
+from glai_native.targets import as_values, require_finite, require_sample_weight, require_targets
 
 LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
@@ -124,11 +124,12 @@ def _always_on(samples: Samples) -> PackedGates:
 
 @dataclass(frozen=True)
 class Solved:
-    """What a solver made; its score is NaN where nothing was held out."""
+    """What a solver made; its score is NaN where nothing was held out, its warning empty where all went well."""
 
     model: GLAI | PathKernelModel
     history: list[SgdEpoch]
     score: float
+    warning: str = ""
 
 
 def solve_dual(
@@ -188,6 +189,7 @@ def solve_sgd(
     if held_out is not None:
         settings |= {"validation": (held_out.z, held_out.gates, held_out.y)}
         settings["patience"] = _patience(epochs)
+        start = _mean_loss(model, held_out, options.get("loss"))
     history = train_estimator(
         model.estimator,
         train.z,
@@ -200,7 +202,28 @@ def solve_sgd(
     _record(model, train)
     model.estimator.provenance = {"solver": "sgd"}
     model.statistics = None
-    return Solved(model, history, _score(model, held_out))
+    warning = "" if held_out is None else _no_better(history, start)
+    return Solved(model, history, _score(model, held_out), warning)
+
+
+def _no_better(history: list[SgdEpoch], start: float) -> str:
+    """A warning where no epoch's held-out loss is below that of the weights that the training began with."""
+    least = min((epoch.validation_loss for epoch in history), default=math.nan)
+    if not least >= start:
+        return ""
+    return (
+        f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: the training "
+        "diverged, or there was nothing left to learn"
+    )
+
+
+@torch.no_grad()
+def _mean_loss(model: GLAI, samples: Samples, loss: str | None) -> float:
+    """As the native loop's ``validation_loss``."""
+    output = model.estimator(samples.z, samples.gates).double()
+    if loss == "squared" or samples.y.is_floating_point():
+        return float((output - as_values(samples.y, samples.n_outputs, output.dtype)).square().mean())
+    return float(nn.functional.cross_entropy(output, samples.y))
 
 
 def solve_statistics(

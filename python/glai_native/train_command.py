@@ -124,8 +124,11 @@ def components(text: str) -> int | str | None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    with torchrun_group() as group:
-        return _train_in(group, arguments)
+    try:
+        with torchrun_group() as group:
+            return _train_in(group, arguments)
+    except FloatingPointError as error:
+        raise ValueError(str(error).replace("learning_rate", "--learning-rate")) from None
 
 
 def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) -> int:
