@@ -63,7 +63,6 @@ def test_demo_tables_and_a_second_run_in_the_same_folder(demo_folder, capsys):
 
 
 def test_demo_data_file(tmp_path, capsys):
-    import numpy as np
 
     rng = np.random.default_rng(0)
     y = np.arange(120) % 3
@@ -230,10 +229,3 @@ def test_budgets_of_the_benchmark_are_checked(capsys):
     assert "--seconds: must be >= 0, got -1" in capsys.readouterr().err
     assert main(["bench", "--quick", "--minutes", "1"]) == 2
     assert "--minutes goes with --device cuda" in capsys.readouterr().err
-
-
-def test_complex_features_are_refused(tmp_path, capsys):
-    x, y = np.ones((20, 3), dtype=np.complex64), np.arange(20) % 2
-    np.savez(tmp_path / "complex.npz", x=x, y=y)
-    assert main(["train", str(tmp_path / "complex.npz"), "--out", str(tmp_path / "out")]) == 2
-    assert "x must be finite numbers in float32" in capsys.readouterr().err

@@ -79,7 +79,17 @@ def test_bad_options(archive, capsys):
 
 
 def test_a_training_that_diverged_says_so(archive, capsys):
-    arguments = ["train", str(archive), "--hidden", "4", "--structure-epochs", "2", "--solver", "sgd", "--json"]
+    arguments = [
+        "train",
+        str(archive),
+        "--hidden",
+        "4",
+        "--structure-epochs",
+        "2",
+        "--solver",
+        "sgd",
+        "--json",
+    ]
     assert main([*arguments, "--out", str(archive.parent / "a"), "--learning-rate", "1e30"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert "no epoch improved on the start" in report["reason"]

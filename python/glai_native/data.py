@@ -154,12 +154,10 @@ def _from_arrays(
         if np.iscomplexobj(x):
             raise ValueError(f"{name}: {part} x must be real numbers, got {x.dtype}")
         with np.errstate(over="ignore"):
-            real = np.issubdtype(x.dtype, np.number) and not np.iscomplexobj(x)
-            finite = real and np.isfinite(x.astype(np.float32)).all()
+            finite = np.issubdtype(x.dtype, np.number) and np.isfinite(x.astype(np.float32)).all()
         if not finite:
             raise ValueError(
-                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large, complex or other "
-                "values"
+                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large or other values"
             )
     found = np.unique(y_train).tolist()
     if known and isinstance(known[0], str) != isinstance(found[0], str):
