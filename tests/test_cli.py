@@ -222,10 +222,22 @@ def test_output_that_nobody_reads_is_no_error():
     assert done.stderr == ""
 
 
-def test_budgets_of_the_benchmark_are_checked(capsys):
-    with pytest.raises(SystemExit) as refused:
-        main(["bench", "--quick", "--seconds", "-1"])
-    assert refused.value.code == 2
-    assert "--seconds: must be >= 0, got -1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["merge", "a", "-o", "b", "--l2", "-3"], "--l2: must be a finite number >= 0 or gcv, got -3"),
+        (["merge", "a", "-o", "b", "--l2", "loo"], "--l2: must be a finite number >= 0 or gcv, got 'loo'"),
+        (["bench", "--seconds", "0"], "--seconds: must be a finite number > 0, got 0"),
+        (["bench", "--seconds", "-1"], "--seconds: must be a finite number > 0, got -1"),
+        (["bench", "--minutes", "0"], "--minutes: must be a finite number > 0, got 0"),
+    ],
+)
+def test_arguments_say_what_is_allowed(arguments, sentence, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"argument {sentence}" in capsys.readouterr().err
+
+
+def test_bench_minutes_are_of_a_gpu(capsys):
     assert main(["bench", "--quick", "--minutes", "1"]) == 2
-    assert "--minutes goes with --device cuda" in capsys.readouterr().err
+    assert capsys.readouterr().err == "glai bench: --minutes is only for --device cuda\n"

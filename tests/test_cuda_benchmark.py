@@ -438,7 +438,7 @@ def test_each_card_has_its_file(bench_ops, card, monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("GLAI_DATA", raising=False)  # real gates add rows
     monkeypatch.setattr(Card, "here", classmethod(lambda cls: card))
     monkeypatch.setattr(bench_ops, "RESULTS", tmp_path / "results")
-    options = ["--device", "cuda", "--quick", "--seconds", "0", "--shape", "33,9,16,8", "--precisions"]
+    options = ["--device", "cuda", "--quick", "--seconds", "1e-9", "--shape", "33,9,16,8", "--precisions"]
     assert bench_ops.main([*options, "fp32"]) == 0
     results = json.loads((tmp_path / "results" / "nvidia-test-1-gb.json").read_text())
     assert results["settings"]["precisions"] == ["fp32"]

@@ -17,7 +17,8 @@ from glai_native.interrupts import ends_at_once
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = sys.argv[1]
 threading.Thread(target=threading.Event().wait).start()  # which Python would wait for
-child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)'])"
+sleeper = "import time; print(1, flush=True); time.sleep(60)"
+child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
 
 def tidy():
     open(folder + "/tidied", "w").close()
@@ -51,9 +52,14 @@ def test_a_signal_ends_threads_and_processes(tmp_path, number):
 def test_handlers_are_given_back():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    with pytest.raises(ValueError, match="inside"), ends_at_once("x", str):
-        assert signal.getsignal(signal.SIGTERM) not in before
-        raise ValueError("inside")
+
+    def fail():
+        with ends_at_once("x", str):
+            assert signal.getsignal(signal.SIGTERM) not in before
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
     assert [signal.getsignal(number) for number in numbers] == before
 
 

@@ -172,7 +172,7 @@ def test_command(tmp_path, data, capsys):
         capsys, "train", second, "--structure", folders[2], "--increment", "--out", folders[3]
     )
     assert status == 2
-    assert "an increment needs the model's statistics" in message
+    assert "--increment needs a model with statistics" in message
     assert not (tmp_path / "d").exists()
 
 

@@ -67,15 +67,83 @@ def test_bad_data(archive, change, sentence, capsys):
 
 def test_bad_options(archive, capsys):
     common = ["train", str(archive), "--out", str(archive.parent / "m")]
-    assert main([*common, "--solver", "sgd", "--l2", "1"]) == 2
-    assert "solver 'sgd' has the options loss, epochs" in capsys.readouterr().err
     (archive.parent / "t.npz").write_text("hello")
     assert main(["train", str(archive.parent / "t.npz"), "--out", str(archive.parent / "m")]) == 2
     assert "is no .npz archive" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*common, "--components", "abc"])
-    assert "invalid components value: 'abc'" in capsys.readouterr().err
+    for options, sentence in (
+        (["--components", "abc"], "argument --components: must be an integer >= 1, all or auto, got 'abc'"),
+        (["--components", "0"], "argument --components: must be an integer >= 1, all or auto, got 0"),
+        (["--l2", "abc"], "argument --l2: must be a finite number >= 0, got 'abc'"),
+        (["--l2", "-1"], "argument --l2: must be a finite number >= 0, got -1"),
+        (["--learning-rate", "nan"], "argument --learning-rate: must be a finite number > 0, got nan"),
+        (["--epochs", "x"], "argument --epochs: must be an integer >= 1, got 'x'"),
+        (["--seed", "x"], "argument --seed: must be an integer in [0, 2^32), got 'x'"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*common, *options])
+        assert sentence in capsys.readouterr().err
     assert not (archive.parent / "m").exists()
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Training a structure is an error."""
+
+    def work(*arguments, **named):
+        raise AssertionError("the structure was trained")
+
+    monkeypatch.setattr("glai_native.train_run.train_selector", work)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ["--epochs", "5"],
+            "--epochs is not an option of solver dual, the default for 180 samples: pass --solver sgd",
+        ),
+        (
+            ["--epochs", "5", "--solver", "dual"],
+            "--epochs is not an option of solver dual: pass --solver sgd",
+        ),
+        (
+            ["--learning-rate", "1", "--solver", "statistics"],
+            "--learning-rate is not an option of solver statistics: pass --solver sgd",
+        ),
+        (
+            ["--l2", "1", "--solver", "sgd"],
+            "--l2 is not an option of solver sgd: pass --solver dual or --solver statistics",
+        ),
+    ],
+)
+def test_options_of_another_solver_are_refused_before_the_work(archive, no_work, options, sentence, capsys):
+    assert main(["train", str(archive), "--out", str(archive.parent / "m"), *options]) == 2
+    assert capsys.readouterr().err == f"glai train: {sentence}\n"
+
+
+def test_increments_are_checked_before_the_work(archive, capsys):
+    model, more = archive.parent / "model", archive.parent / "more"
+    arguments = ["train", str(archive), "--hidden", "4", "--structure-epochs", "2", "--solver", "statistics"]
+    assert main([*arguments, "--out", str(model)]) == 0
+    increment = ["train", str(archive), "--structure", str(model), "--increment", "--out", str(more)]
+    capsys.readouterr()
+    assert main([*increment, "--epochs", "5"]) == 2
+    assert "--epochs is not an option of an exact increment: pass --solver sgd" in capsys.readouterr().err
+    (model / "statistics.safetensors").unlink()
+    assert main(increment) == 2
+    assert f"--increment needs a model with statistics, which {model} has not" in capsys.readouterr().err
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(archive, no_work, monkeypatch, capsys):
+    monkeypatch.chdir(archive.parent)
+    (archive.parent / "ro").mkdir()
+    (archive.parent / "file").touch()
+    assert main(["train", str(archive), "--out", "file/model"]) == 2
+    assert "file/model: must be a new or an empty folder, file is a file" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda path, mode: str(path) != "ro")  # root may write anywhere
+    for out in ("ro", "ro/out", "ro/more/out"):
+        assert main(["train", str(archive), "--out", out]) == 2
+        assert f"{out}: cannot be written, folder ro is not writable" in capsys.readouterr().err
 
 
 def test_a_training_that_diverged_says_so(archive, capsys):

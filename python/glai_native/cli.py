@@ -13,16 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from glai_native import __version__
-from glai_native.command import (
-    add_command,
-    add_out,
-    budget,
-    positive_integer,
-    require_new_folder,
-    require_plot,
-    seed,
-    show,
-)
+from glai_native.arguments import penalty_or_gcv, positive_integer, positive_number, seed
+from glai_native.command import add_command, add_out, require_new_folder, require_plot, show
 from glai_native.federate_command import add_federate_command
 from glai_native.merge import METHODS
 from glai_native.structure_commands import add_structure_commands
@@ -119,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     merge.add_argument(
         "--l2",
-        type=penalty,
+        type=penalty_or_gcv,
         help="of --method statistics: a number or gcv (default: as the models were solved)",
     )
 
@@ -144,7 +136,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=budget,
+        type=positive_number,
         help="time budget per op, case and number of threads or precision (default: 1; on a GPU 0.3, quick 0.12)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -157,7 +149,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=budget,
+        type=positive_number,
         help="on a GPU: what has not begun by then is left out (default: no end, quick 3)",
     )
     parser.add_argument(
@@ -167,11 +159,6 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", type=shape, nargs="+", metavar="N,P,D,C", help="these shapes instead of the grid's"
     )
     parser.add_argument("--all", action="store_true", help="print every row, not only the summary")
-
-
-def penalty(text: str) -> float | str:
-    """An l2: "gcv" or a number."""
-    return text if text == "gcv" else float(text)
 
 
 def shape(text: str) -> Any:
@@ -262,8 +249,8 @@ def run_bench(arguments: argparse.Namespace) -> dict[str, Any]:
     from glai_native.cuda_benchmark import bench_cuda
     from glai_native.real_gates import data_folder
 
-    if arguments.device == "cpu" and arguments.minutes is not None:
-        raise ValueError("--minutes goes with --device cuda")
+    if arguments.minutes is not None and arguments.device != "cuda":
+        raise ValueError("--minutes is only for --device cuda")
     if arguments.device == "cuda":
         return bench_cuda(
             quick=arguments.quick,

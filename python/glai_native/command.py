@@ -1,10 +1,11 @@
-"""What the commands of ``glai`` share: a parser with examples, argument types, checks before the work, figures."""
+"""What the commands of ``glai`` share: a parser with examples, checks before the work, figures."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,33 +38,14 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive_integer(text: str) -> int:
-    """An argument >= 1; the name is what argparse calls it in its message."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
-
-
-def budget(text: str) -> float:
-    """An argument >= 0: of seconds, 0 for the fewest rounds, or of minutes."""
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"must be >= 0, got {text}")
-    return value
-
-
-def seed(text: str) -> int:
-    """An argument that every library takes as a seed."""
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
-    return value
-
-
 def require_new_folder(out: Path) -> None:
-    """Refuses, before the work, a folder that holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Refuses, before the work, a folder that holds something, or that could not be written after it."""
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{out}: must be a new or an empty folder, {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{out}: cannot be written, folder {there} is not writable")
+    if there == out and any(out.iterdir()):
         raise ValueError(f"{out}: must be a new or an empty folder, so that no model is overwritten")
 
 

@@ -14,7 +14,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.command import add_command, positive_integer, require_new_folder, seed
+from glai_native.arguments import positive_integer, seed
+from glai_native.command import add_command, require_new_folder
 from glai_native.estimator import ESTIMATOR_FILE
 from glai_native.interrupts import ends_at_once
 from glai_native.training import epoch_progress

@@ -178,13 +178,15 @@ def fit(
     return announce(result, progress)
 
 
-def choose_solver(model: GLAI | PathSelector, n_samples: int, n_outputs: int) -> tuple[str, str]:
-    """``"dual"`` or ``"sgd"`` for N samples that are there at once, and why."""
+def choose_solver(model: GLAI | PathSelector | None, n_samples: int, n_outputs: int) -> tuple[str, str]:
+    """``"dual"`` or ``"sgd"`` for N samples that are there at once, and why; None: of a new structure on the CPU."""
     if isinstance(model, GLAI) and model.estimator.directions is not None:
         return "sgd", "the model has output directions, and the dual is for full paths"
     if n_samples > DUAL_SAMPLES:
         return "sgd", f"{n_samples:,} samples are more than the {DUAL_SAMPLES:,} that the dual is quick for"
-    weight = (model if isinstance(model, PathSelector) else model.selector).hidden[0][0]
+    weight = torch.empty(0)
+    if model is not None:
+        weight = (model if isinstance(model, PathSelector) else model.selector).hidden[0][0]
     if cholesky_bytes(n_samples, n_outputs, weight.element_size()) > free_memory(weight.device) // 2:
         return "sgd", f"the kernel matrix of {n_samples:,} samples does not fit in memory"
     return "dual", f"at {n_samples:,} samples the closed form is quick, and as accurate as any"

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glai_native.command import (
-    add_command,
-    add_out,
-    positive_integer,
-    require_new_folder,
-    require_plot,
-    seed,
-    show,
-)
+from glai_native.arguments import positive_integer, seed
+from glai_native.command import add_command, add_out, require_new_folder, require_plot, show
 from glai_native.gates import PackedGates
 from glai_native.growing import grow
 from glai_native.model import GLAI

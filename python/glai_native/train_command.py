@@ -12,12 +12,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.command import add_command, add_out, positive_integer, require_new_folder, seed
-from glai_native.data import Label, load_data
+from glai_native.arguments import components, penalty, positive_integer, positive_number, seed
+from glai_native.command import add_command, add_out, require_new_folder
+from glai_native.data import Label, LabelledData, load_data
 from glai_native.distributed import torchrun_group
 from glai_native.energy import energy_table
 from glai_native.estimator import ESTIMATOR_FILE
-from glai_native.fitting import SOLVERS
+from glai_native.fitting import SOLVERS, choose_solver
 from glai_native.model import GLAI
 from glai_native.ranks import Ranks
 from glai_native.structure import STRUCTURE_FILE, PathSelector
@@ -37,6 +38,9 @@ re-training, the structure kept byte for byte:
   glai train digits --out model --solver statistics          keeps what increments need
   glai train new.npz --structure model --increment --out more     joins new samples, new classes too
 """
+
+# Solvers that have an option.
+SOLVERS_OF = {"epochs": ("sgd",), "learning_rate": ("sgd",), "l2": ("dual", "statistics")}
 
 
 def print_train_report(report: TrainReport, console: Console) -> None:
@@ -105,8 +109,8 @@ def add_train_command(commands: Any) -> None:
         type=positive_integer,
         help="of the native loop, at most (default: 10 or more)",
     )
-    train.add_argument("--learning-rate", type=float, help="of the native loop (default: 0.001)")
-    train.add_argument("--l2", type=float, help="of the closed forms (default: chosen)")
+    train.add_argument("--learning-rate", type=positive_number, help="of the native loop (default: 0.001)")
+    train.add_argument("--l2", type=penalty, help="of the closed forms (default: chosen)")
     train.add_argument(
         "--energy",
         action="store_true",
@@ -116,11 +120,6 @@ def add_train_command(commands: Any) -> None:
         "--country", metavar="ISO", help="whose grid CO2 is of, such as ESP (default: the world's)"
     )
     train.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
-
-
-def components(text: str) -> int | str | None:
-    """How many principal components: a number >= 1, "all" or "auto"."""
-    return {"auto": "auto", "all": None}[text] if text in ("auto", "all") else positive_integer(text)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -160,6 +159,7 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         country=arguments.country,
     )
     data = load_data(arguments.data, arguments.seed, _known_classes(kept))
+    _require_options(settings, kept, data, Ranks("train", group).size)
     report = run_train(data, arguments.out, settings, kept, process_group=group)
     if not Ranks("train", group).is_first:
         return 0
@@ -168,6 +168,33 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
     else:
         print_train_report(report, Console())
     return 0
+
+
+def _require_options(
+    settings: TrainSettings, kept: GLAI | PathSelector | None, data: LabelledData, processes: int
+) -> None:
+    """Refuses, before the work, what the solver that will be used lacks."""
+    solver, by_default = settings.solver, settings.solver == "auto"
+    if settings.increment and solver != "sgd" and not (isinstance(kept, GLAI) and kept.has_statistics):
+        raise ValueError(
+            f"--increment needs a model with statistics, which {settings.structure} has not: train it with "
+            "--solver statistics, or pass --solver sgd here, which forgets the samples before"
+        )
+    if by_default and settings.increment:
+        solver = "statistics"
+    elif by_default:
+        solver = "sgd" if processes > 1 else choose_solver(kept, len(data.x_train), data.n_classes)[0]
+    for name in settings.options:
+        of = SOLVERS_OF[name]
+        if solver in of:
+            continue
+        flag, instead = "--" + name.replace("_", "-"), " or ".join(f"--solver {other}" for other in of)
+        chosen = f"solver {solver}"
+        if by_default and settings.increment:
+            chosen = "an exact increment"
+        elif by_default:
+            chosen += f", the default for {len(data.x_train):,} samples"
+        raise ValueError(f"{flag} is not an option of {chosen}: pass {instead}")
 
 
 def _load_kept(folder: Path) -> GLAI | PathSelector:

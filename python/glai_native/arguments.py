@@ -1,0 +1,66 @@
+"""Types of the command line's arguments; their errors say what is allowed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def positive_integer(text: str) -> int:
+    """An argument >= 1."""
+    value = _parsed(text, int, "an integer >= 1")
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return int(value)
+
+
+def seed(text: str) -> int:
+    """An argument that every library takes as a seed."""
+    value = _parsed(text, int, "an integer in [0, 2^32)")
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
+    return int(value)
+
+
+def positive_number(text: str) -> float:
+    """A finite argument > 0."""
+    allowed = "a finite number > 0"
+    value = _parsed(text, float, allowed)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
+    return value
+
+
+def penalty(text: str) -> float:
+    """An l2: a finite number >= 0."""
+    return _penalty(text, "a finite number >= 0")
+
+
+def penalty_or_gcv(text: str) -> float | str:
+    """An l2 of statistics, which can choose it themselves."""
+    return text if text == "gcv" else _penalty(text, "a finite number >= 0 or gcv")
+
+
+def components(text: str) -> int | str | None:
+    """How many principal components: a number >= 1, "all" or "auto"."""
+    if text in ("auto", "all"):
+        return {"auto": "auto", "all": None}[text]
+    allowed = "an integer >= 1, all or auto"
+    value = _parsed(text, int, allowed)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
+    return int(value)
+
+
+def _penalty(text: str, allowed: str) -> float:
+    value = _parsed(text, float, allowed)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
+    return value
+
+
+def _parsed(text: str, kind: type[int] | type[float], allowed: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text!r}") from None
