@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import glai_native as glai
-from glai_native.data import LabelledData, load_data
+from glai_native.data.labelled import LabelledData, load_data
 from head_tasks import (
     CLASSIFY_KINDS,
     FEW_SHOT_KINDS,

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from glai_native.cli import add_bench_arguments, print_bench, run_bench
+from glai_native.cli.main import add_bench_arguments, print_bench, run_bench
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from glai_native.ops.reference import path_features_ref
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +22,6 @@ from torch import Tensor
 import glai_native as glai
 from glai_native.benchmark import cpu_name
 from glai_native.measuring import OURS, measure
-from glai_native.reference import path_features_ref
 
 # (N, units of the only hidden layer, D)
 KERNEL_SHAPES = ((4096, 1024, 64), (4096, 1024, 784), (4096, 256, 50), (1024, 512, 384))

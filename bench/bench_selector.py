@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import glai_native as glai
+from glai_native.gates.packing import selector_gates
 from glai_native.measuring import OURS, measure
-from glai_native.ops import selector_gates
 
 # (N, D, H)
 SHAPES = ((4096, 784, 512), (4096, 50, 192), (512, 512, 1024))

@@ -29,7 +29,7 @@ import glai_native as glai
 from cuda_step_times import bench_cuda_steps, print_cuda_steps
 from glai_native.benchmark import cpu_name
 from glai_native.measuring import OURS, measure
-from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
+from glai_native.solvers.sgd.native import Batches, NativeLoop, SgdSettings
 from step_forms import Form, directions_forms, full_forms
 
 # (batch, P, D, C), and the target: times faster than PyTorch's best

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from glai_native.backend import build_info
 from glai_native.benchmark import cpu_name
-from glai_native.demo.figures import mlp_parameters
-from glai_native.files import write_files
+from glai_native.estimator.parameters import mlp_parameters
+from glai_native.machine.backend import build_info
+from glai_native.machine.files import write_files
 from glai_native.real_gates import DATA_VARIABLE, data_folder
 from mlp_baseline import MlpSettings
 from solver_runs import (

@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from cuda_steps import MLPS, Samples, StepShape, make_loop, require_reference_step, torch_steps
-from glai_native.backend import build_info
 from glai_native.bench_tables import make_table
 from glai_native.cuda_card import Card, arithmetic
+from glai_native.machine.backend import build_info
+from glai_native.machine.progress import epoch_progress
 from glai_native.measuring import OURS, measure
-from glai_native.training import epoch_progress
 
 # And the target: times faster than the best MLP.
 SHAPES = ((StepShape(512, 193, 50, 10), 3.0), (StepShape(128, 17, 384, 77), None))

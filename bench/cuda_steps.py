@@ -11,14 +11,14 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from glai_native.ops.reference import gated_matmul_ref
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import glai_native as glai
 from glai_native.cuda_card import PRECISIONS, Card
-from glai_native.reference import gated_matmul_ref
-from glai_native.sgd_cuda import CudaLoop, captured
-from glai_native.sgd_loop import Batches, SgdSettings
+from glai_native.solvers.sgd.cuda import CudaLoop, captured
+from glai_native.solvers.sgd.native import Batches, SgdSettings
 from step_forms import BMM, MASK_SUM, full_forms
 
 RATE, WEIGHT_DECAY = 1e-3, 0.01

@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeClassifier
 from torch import Tensor, nn
 
 import glai_native as glai
-from glai_native.data import LabelledData
+from glai_native.data.labelled import LabelledData
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 STRUCTURE_SHARE = 0.2  # of the steps, in which a GLAI head is still the MLP

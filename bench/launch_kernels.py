@@ -13,10 +13,10 @@ import torch
 
 import glai_native as glai
 from glai_native.cases import Shape, make_case
-from glai_native.cli import shape
+from glai_native.cli.main import shape
 from glai_native.cuda_benchmark import FORMS
 from glai_native.cuda_card import PRECISIONS, arithmetic
-from glai_native.ops import selector_gates
+from glai_native.gates.packing import selector_gates
 
 # Every size off the tiles' by one.
 RAGGED = Shape(129, 33, 65, 17)

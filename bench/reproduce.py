@@ -32,9 +32,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import claims
 from claims.cell import DATA_SETS, Cell, Settings
-from glai_native.backend import build_info
 from glai_native.benchmark import cpu_name
-from glai_native.files import write_files
+from glai_native.machine.backend import build_info
+from glai_native.machine.files import write_files
 from glai_native.real_gates import DATA_VARIABLE, data_folder
 
 OUTPUT = Path("bench/results/reproduction.json")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import glai_native as glai
-from glai_native.data import load_data
-from glai_native.demo.figures import mlp_parameters
+from glai_native.data.labelled import load_data
+from glai_native.estimator.parameters import mlp_parameters
 from mlp_baseline import Clock, MlpSettings, Point, accuracy, make_mlp, train_mlp
 
 Curve = list[Point]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import glai_native as glai
+import glai_native._native as _native
 from executor import library, load, probe_of
-from glai_native import _native
 
 # It has the loops of avx512_bf16 but for products of precision "bf16".
 ONLY_BF16 = "avx512_bf16_dot"

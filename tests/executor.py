@@ -87,5 +87,5 @@ def on_executor(module):
             # By its module: a function of the same name may stand before it in the package.
             owner = importlib.import_module(f"glai_native.{owner}")
             stack.enter_context(mock.patch.object(owner, "_native", module))
-        stack.enter_context(mock.patch("glai_native.backend.runs_cuda_kernels", return_value=True))
+        stack.enter_context(mock.patch("glai_native.machine.backend.runs_cuda_kernels", return_value=True))
         yield

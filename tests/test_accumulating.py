@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native import accumulating
+from glai_native.solvers.statistics import accumulating
 
 
 @pytest.fixture

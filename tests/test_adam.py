@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from glai_native.adam import Adam
+from glai_native.machine.adam import Adam
 
 
 def test_steps_are_those_of_torch():

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import glai_native as glai
+import glai_native._native as _native
 from accuracy import assert_accurate
-from glai_native import _native, benchmark, measuring, real_gates, scoreboard
-from glai_native import reference as ref
+from glai_native import benchmark, measuring, real_gates, scoreboard
 from glai_native.baselines import forward_baselines, input_grad_baselines, weight_grad_baselines
 from glai_native.cases import GIANT, SHAPES, Shape, make_case
-from glai_native.cli import main
+from glai_native.cli.main import main
 from glai_native.explaining import explain_form
+from glai_native.ops.gated_matmul import oracle as ref
 
 SMALL = Shape(33, 9, 12, 10)
 REPORT = Path(__file__).parents[1] / "bench" / "report.py"

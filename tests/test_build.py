@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native import _native
+import glai_native._native as _native
 
 
 def test_build_info():
@@ -48,7 +48,7 @@ def test_isa_forced_by_environment(name):
 
 
 def test_unknown_isa():
-    code = "from glai_native.cli import main; raise SystemExit(main(['inspect']))"
+    code = "from glai_native.cli.main import main; raise SystemExit(main(['inspect']))"
     result = run_python(code, GLAI_CPU_ISA="avx9000")
     assert result.returncode == 2
     assert result.stderr.startswith("glai inspect: GLAI_CPU_ISA: must be one of generic")

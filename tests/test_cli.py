@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native.cli import main
-from glai_native.demo.figures import glai_parameters, mlp_parameters, units_for
+from glai_native.cli.main import main
+from glai_native.estimator.parameters import glai_parameters, mlp_parameters, units_for
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +169,13 @@ def test_interrupt(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glai_native.demo.steps.run_demo", interrupt)
+    monkeypatch.setattr("glai_native.cli.demo.steps.run_demo", interrupt)
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "glai demo: interrupted\n"
 
 
 def test_plot_is_checked_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("glai_native.demo.steps.run_demo", None)  # not reached
+    monkeypatch.setattr("glai_native.cli.demo.steps.run_demo", None)  # not reached
     for plot, sentence in (("a.xyz", "must end in .png"), ("nowhere/a.png", "there is no folder")):
         assert main(["demo", "--out", str(tmp_path / "o"), "--plot", str(tmp_path / plot)]) == 2
         assert sentence in capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_an_interrupted_demo_can_be_run_again(tmp_path, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glai_native.demo.steps._Demo.controls", interrupt)
+    monkeypatch.setattr("glai_native.cli.demo.steps._Demo.controls", interrupt)
     for _ in range(2):
         assert main(["demo", "--out", str(tmp_path / "o")]) == 130
         assert capsys.readouterr().err.endswith("glai demo: interrupted\n")
@@ -211,13 +211,13 @@ def test_out_of_memory_is_one_sentence(tmp_path, capsys):
 
 
 def test_federate_without_flower(monkeypatch, capsys):
-    monkeypatch.setattr("glai_native.federate_command.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("glai_native.cli.federate.importlib.util.find_spec", lambda name: None)
     assert main(["federate"]) == 2
     assert "needs flwr, install it with: pip install 'glai-native[federated]'" in capsys.readouterr().err
 
 
 def test_output_that_nobody_reads_is_no_error():
-    python = f'{sys.executable} -c \'from glai_native.cli import main; raise SystemExit(main(["inspect", "--json"]))\''
+    python = f'{sys.executable} -c \'from glai_native.cli.main import main; raise SystemExit(main(["inspect", "--json"]))\''
     done = subprocess.run(["bash", "-c", f"{python} | true"], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
 

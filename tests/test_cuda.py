@@ -8,11 +8,15 @@ import pytest
 import torch
 
 import glai_native as glai
+import glai_native._native as _native
 from conftest import make_mlp
 from executor import SCHEDULES, SHARED_KIB, on_executor
-from glai_native import _native, backend, gated_products, operands, ops
-from glai_native import reference as ref
-from glai_native.gated_linear import _apply_gates
+from glai_native.machine import backend
+from glai_native.ops.gated_linear import _apply_gates
+from glai_native.ops.gated_matmul import gated_matmul as ops
+from glai_native.ops.gated_matmul import gated_matmul_autograd as gated_products
+from glai_native.ops.gated_matmul import operands
+from glai_native.ops.gated_matmul import oracle as ref
 from test_gated_linear import check_gradients, check_linear
 from test_gated_linear import draw as linear_draw
 from test_ops import check_bias_grad, check_forward, check_input_grad, check_weight_grad, draw

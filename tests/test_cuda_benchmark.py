@@ -9,16 +9,18 @@ import torch
 from rich.console import Console
 
 import glai_native as glai
+import glai_native._native as _native
 from accuracy import assert_accurate
-from glai_native import _native, backend, benchmark, cuda_benchmark, cuda_card, cuda_scoreboard, measuring
-from glai_native import reference as ref
+from glai_native import benchmark, cuda_benchmark, cuda_card, cuda_scoreboard, measuring
 from glai_native.benchmark import FORWARD, INPUT_GRAD, OPS, WEIGHT_GRAD
 from glai_native.cases import Shape, make_case
-from glai_native.cli import main
+from glai_native.cli.main import main
 from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
 from glai_native.cuda_card import Card, EventClock
 from glai_native.cuda_tables import print_cuda_results
 from glai_native.explaining import CUDA_COSTS
+from glai_native.machine import backend
+from glai_native.ops.gated_matmul import oracle as ref
 
 BENCH = Path(__file__).parents[1] / "bench"
 SMALL = Shape(33, 9, 16, 8)

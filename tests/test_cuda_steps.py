@@ -10,11 +10,12 @@ from rich.console import Console
 from torch.nn.functional import cross_entropy
 
 import glai_native as glai
-from glai_native import backend, cuda_card, measuring
+from glai_native import cuda_card, measuring
 from glai_native.cuda_card import Card
+from glai_native.machine import backend
 from glai_native.measuring import OURS
-from glai_native.reference import gated_matmul_ref
-from glai_native.sgd_cuda import CudaLoop
+from glai_native.ops.oracle import gated_matmul_ref
+from glai_native.solvers.sgd.cuda import CudaLoop
 from test_sgd_cuda import captured_on_the_cpu
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -48,7 +49,7 @@ def bench_sgd(times):
 def card(cuda_steps, monkeypatch, threads):
     """The CPU in the place of a card."""
     threads(1)
-    monkeypatch.setattr("glai_native.sgd_cuda.captured", captured_on_the_cpu)
+    monkeypatch.setattr("glai_native.solvers.sgd.cuda.captured", captured_on_the_cpu)
     monkeypatch.setattr(cuda_steps, "captured", captured_on_the_cpu)
     return Card("NVIDIA Test 1 GB", torch.device("cpu"), 1 << 30, 1 << 13, measuring._seconds)
 

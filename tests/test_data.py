@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from glai_native.data import load_data
+from glai_native.data.labelled import load_data
 
 
 def write_idx(folder, name, values, magic, compress=False):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native import cross_validation
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import oracle as ref
+from glai_native.solvers.statistics import cross_validation
 
 # Units per hidden layer, D, C, N.
 SHAPES = [((4,), 3, 2, 40), ((33,), 1, 3, 50), ((2, 3), 5, 4, 70), ((3,), 2, 1, 20), ((1,), 2, 3, 1)]
@@ -146,7 +146,7 @@ def test_refuses(monkeypatch):
     with pytest.raises(ValueError, match="the last row of directions"):
         statistics.solve(1.0, directions + 1)
     with monkeypatch.context() as patch:
-        patch.setattr("glai_native.memory.free_memory", lambda device: 100)
+        patch.setattr("glai_native.machine.memory.free_memory", lambda device: 100)
         with pytest.raises(MemoryError, match="the system of 24 unknowns along directions takes"):
             statistics.solve(1.0, directions)
     bits = gates.unpack()

@@ -8,9 +8,9 @@ from torch import nn
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.cli import main
-from glai_native.directions import directions_id
-from glai_native.files import TensorFile, tensors_to_bytes
+from glai_native.cli.main import main
+from glai_native.estimator.directions import directions_id
+from glai_native.machine.files import TensorFile, tensors_to_bytes
 from test_model_files import rewrite_header, set_metadata
 
 

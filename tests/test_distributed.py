@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 import glai_native as glai
-from glai_native import distributed
+from glai_native.training import distributed
 from rank_pool import RankPool
 
 N, P, D, C = 101, 33, 5, 3
@@ -32,7 +32,7 @@ import os, sys
 import torch.distributed as dist
 from torch.distributed import rendezvous
 from glai_native import train_run
-from glai_native.cli import main
+from glai_native.cli.main import main
 
 assert main([*sys.argv[1:], "--out", "model"]) == 0
 store, rank, size = next(rendezvous("env://"))

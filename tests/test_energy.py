@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import glai_native as glai
-from glai_native import energy
+from glai_native.machine import energy
 
 
 def burn(seconds=0.2):

@@ -90,7 +90,7 @@ def test_estimator_refuses(monkeypatch):
     ):
         glai.PathEstimator(513**3, 100000, 1000)
     with monkeypatch.context() as patch:
-        patch.setattr("glai_native.memory.free_memory", lambda device: 5 * 12 * 7 * 2 - 1)
+        patch.setattr("glai_native.machine.memory.free_memory", lambda device: 5 * 12 * 7 * 2 - 1)
         with pytest.raises(MemoryError, match=r"weight, computed in float64, \[P=5, D=7, C=2\] takes"):
             glai.PathEstimator.from_selector(glai.PathSelector(make_mlp(7, 4, 2)))
     with pytest.raises(ValueError, match="dtype must be"):

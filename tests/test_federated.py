@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native.cli import main
+from glai_native.cli.main import main
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'glai-native[federated]'")
 
@@ -543,7 +543,7 @@ def test_an_interrupt_leaves_a_folder_to_resume_or_none(tmp_path, kept):
     code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from glai_native.cli import main
+from glai_native.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
     options = ["--clients", "3", "--hidden", "8", "--workers", "2", "--rounds", "500", "--method", "samples"]

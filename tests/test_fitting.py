@@ -53,18 +53,18 @@ def test_auto_takes_the_dual_and_gives_its_reason(selector):
 
 def test_auto_elsewhere(selector, monkeypatch):
     x, y = make_data()
-    monkeypatch.setattr("glai_native.fitting.DUAL_SAMPLES", 300)
+    monkeypatch.setattr("glai_native.solvers.choice.DUAL_SAMPLES", 300)
     result = glai.fit(selector, x, y, progress=False, epochs=2)
     assert (result.solver, len(result.history)) == ("sgd", 2)
     assert "1,000 samples are more than the 300" in result.reason
-    monkeypatch.setattr("glai_native.fitting.FULL_PATH_NUMBERS", 100)
+    monkeypatch.setattr("glai_native.training.fitting.FULL_PATH_NUMBERS", 100)
     result = glai.fit(selector, x, y, progress=False, epochs=2)
     assert result.model.estimator.directions is not None
-    monkeypatch.setattr("glai_native.fitting.DUAL_SAMPLES", 5000)
+    monkeypatch.setattr("glai_native.solvers.choice.DUAL_SAMPLES", 5000)
     again = glai.fit(result.model, x, y, progress=False, epochs=2)
     assert again.solver == "sgd"
     assert "output directions" in again.reason
-    monkeypatch.setattr("glai_native.fitting.free_memory", lambda device: 1000)
+    monkeypatch.setattr("glai_native.solvers.choice.free_memory", lambda device: 1000)
     assert glai.fit(selector, x, y, progress=False, epochs=1).solver == "sgd"
 
 
@@ -152,7 +152,7 @@ def test_chunks_of_a_stream_bring_new_classes(selector):
         (
             {"gates": glai.pack_gates(torch.ones(1000, 5))},
             {},
-            r"gates must be \[N=1000, P=25\], got \[1000, 5\]",
+            "gates must be of N=1000 samples and P=25 paths, got N=1000 and P=5",
         ),
         ({}, {"wrong": 1}, "solver 'dual' has the options l2, .* got 'wrong'"),
     ],
@@ -184,7 +184,7 @@ def test_what_cannot_be_compared_or_is_worse_is_said(selector):
 
 def test_statistics_of_many_unknowns_choose_l2_by_the_held_out_samples(selector, monkeypatch):
     x, y = make_data()
-    monkeypatch.setattr("glai_native.solvers.GCV_UNKNOWNS", 10)
+    monkeypatch.setattr("glai_native.solvers.statistics.solving.GCV_UNKNOWNS", 10)
     result = glai.fit(selector, x, y, solver="statistics", progress=False)
     assert result.score > result.linear_score
 

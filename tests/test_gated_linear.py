@@ -6,10 +6,10 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import glai_native as glai
 from accuracy import assert_accurate
-from glai_native import reference as ref
 
 # The function has the module's name in the package.
-from glai_native.gated_linear import _registered_apply_gates, _registered_gated_linear
+from glai_native.ops.gated_linear import _registered_apply_gates, _registered_gated_linear
+from glai_native.ops.gated_matmul import oracle as ref
 
 DTYPES = [torch.float32, torch.float64]
 # (N, P, D): zero, one, around a word, around a vector, more than one block of rows, of features, of columns.

@@ -9,7 +9,7 @@ import torch
 
 import glai_native as glai
 from executor import SOURCE, probe_of
-from glai_native import ops
+from glai_native.ops.gated_matmul import gated_matmul as ops
 from probe_words import MMA_TYPES, fragments, operands, random_floats, random_words
 
 pytestmark = pytest.mark.gpu

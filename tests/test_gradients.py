@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import glai_native as glai
-from glai_native import gated_products
+from glai_native.ops.gated_matmul import gated_matmul_autograd as gated_products
 
 
 def inputs(n=5, p=6, d=4, c=3, dtype=torch.float64):

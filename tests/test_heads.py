@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.data import load_data
+from glai_native.data.labelled import load_data
 
 
 @pytest.fixture(autouse=True)

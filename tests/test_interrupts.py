@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from glai_native.interrupts import ends_at_once
+from glai_native.cli.interrupts import ends_at_once
 
 STUCK = """
 import signal, subprocess, sys, threading, time

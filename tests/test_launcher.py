@@ -71,7 +71,7 @@ def test_an_interrupt_before_the_command_is_known(keyboard, monkeypatch, capfd):
     def interrupt(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("glai_native.cli._parser", interrupt)
+    monkeypatch.setattr("glai_native.cli.main._parser", interrupt)
     monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch)
@@ -80,14 +80,14 @@ def test_an_interrupt_before_the_command_is_known(keyboard, monkeypatch, capfd):
 
 
 def test_a_command_hears_the_interrupt_itself(keyboard, monkeypatch, capfd):
-    monkeypatch.setattr("glai_native.demo.steps.run_demo", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("glai_native.cli.demo.steps.run_demo", lambda *_: signal.raise_signal(signal.SIGINT))
     assert run(monkeypatch, "demo") == 130
     assert capfd.readouterr().err == "glai demo: interrupted\n"
 
 
 def test_a_job_in_the_background_goes_on(keyboard, monkeypatch):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    monkeypatch.setattr("glai_native.cli._parser", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("glai_native.cli.main._parser", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(AttributeError):  # reached: there is no parser
         run(monkeypatch)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -2,7 +2,7 @@
 
 import torch
 
-from glai_native import memory
+from glai_native.machine import memory
 
 
 def test_the_file_cache_of_a_control_group_is_free(tmp_path, monkeypatch):

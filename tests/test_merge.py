@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.cli import main
+from glai_native.cli.main import main
 
 
 def models(selector, seen, dtype=torch.float32):

@@ -11,7 +11,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.files import TensorFile, tensors_to_bytes
+from glai_native.machine.files import TensorFile, tensors_to_bytes
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import glai_native as glai
-import glai_native.model as model_module
+import glai_native._native as _native
+import glai_native.model.glai as model_module
 from conftest import make_mlp
-from glai_native import _native
-from glai_native.model_output import FEW_SAMPLES, model_output
+from glai_native.model.output import FEW_SAMPLES, model_output
 
 FEATURES, OUTPUTS = 20, 3
 
@@ -46,7 +46,7 @@ def samples_of(model, n):
 
 def modules_output(model, x, monkeypatch):
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(model_module, "model_output", lambda model, x: None)
+        patch.setattr(model_module, "model_output", lambda *_: None)
         return model(x)
 
 
@@ -61,7 +61,7 @@ def test_one_call_computes_what_the_modules_do(widths, projection, directed, dty
         x = samples_of(model, n)
         assert len(x) == n
         with torch.no_grad():
-            y = model_output(model, x)
+            y = model_output(model.selector, model.estimator, x)
         expected = modules_output(model, x, monkeypatch)
         assert (y - expected).abs().max() <= 1e3 * torch.finfo(dtype).eps * expected.abs().max()
 
@@ -70,7 +70,10 @@ def test_one_call_computes_what_the_modules_do(widths, projection, directed, dty
 def test_a_sample_is_computed_alike_beside_any_others():
     model = make_model((40,), directed=True)
     x = samples_of(model, 100)
-    assert torch.equal(model_output(model, x[17:18]), model_output(model, x)[17:18])
+    assert torch.equal(
+        model_output(model.selector, model.estimator, x[17:18]),
+        model_output(model.selector, model.estimator, x)[17:18],
+    )
 
 
 @torch.no_grad()
@@ -78,9 +81,9 @@ def test_a_sample_is_computed_alike_beside_any_others():
 def test_nan_reaches_its_sample_and_no_other(directed, monkeypatch):
     model = make_model((5, 8), directed=directed)
     x = samples_of(model, 3)
-    clean = model_output(model, x)
+    clean = model_output(model.selector, model.estimator, x)
     x[1, 4] = float("nan")
-    y = model_output(model, x)
+    y = model_output(model.selector, model.estimator, x)
     assert bool(y[1].isnan().all())
     assert torch.equal(y[[0, 2]], clean[[0, 2]])
     assert bool(modules_output(model, x, monkeypatch)[1].isnan().all())
@@ -96,11 +99,11 @@ def test_modules_are_asked_where_one_call_would_pass_somebody_by():
     model = make_model()
     x = samples_of(model, 4)
     y = model(x)
-    assert torch.equal(y, model_output(model, x))
+    assert torch.equal(y, model_output(model.selector, model.estimator, x))
     seen = []
     for module in (model.estimator, model.selector.projection):
         handle = module.register_forward_hook(lambda *_: seen.append(1))
-        assert model_output(model, x) is None
+        assert model_output(model.selector, model.estimator, x) is None
         model(x)
         handle.remove()
     assert len(seen) == 2
@@ -112,14 +115,14 @@ def test_modules_are_asked_where_one_call_would_pass_somebody_by():
     assert torch.allclose(glai.GLAI(model.selector, scaled)(x), 2 * y)
     with torch.enable_grad():
         assert model(x).requires_grad
-    assert model_output(model, torch.zeros(FEW_SAMPLES + 1, FEATURES)) is None
-    assert model_output(model, x[:0]) is None
-    assert model_output(model, x.T.contiguous().T) is None
+    assert model_output(model.selector, model.estimator, torch.zeros(FEW_SAMPLES + 1, FEATURES)) is None
+    assert model_output(model.selector, model.estimator, x[:0]) is None
+    assert model_output(model.selector, model.estimator, x.T.contiguous().T) is None
     assert model(x.double()).dtype == y.dtype
     deep = make_model((5, 8))
     pruned = glai.prune(deep, deep.selector.unit_gates(x))
     assert pruned.selector.kept_paths is not None
-    assert model_output(pruned, x) is None
+    assert model_output(pruned.selector, pruned.estimator, x) is None
 
 
 @torch.no_grad()

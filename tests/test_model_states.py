@@ -70,7 +70,7 @@ def test_a_failed_retraining_leaves_the_model_as_it_was(model, data, options, er
     x, y = data
     weight, before = model.estimator.weight, state(model)
     with pytest.raises(error):
-        model.retrain(x[:90], y[:90] + int(new_classes), progress=False, **options)
+        glai.retrain(model, x[:90], y[:90] + int(new_classes), progress=False, **options)
     assert state(model) == before
     assert model.estimator.weight is weight
     assert model.estimator.class_labels == LABELS
@@ -89,7 +89,7 @@ def test_values_add_no_outputs(selector, data, increment, shape):
     values = torch.randn(240, 2, dtype=torch.float64)
     model = glai.fit(selector, data[0], values, solver="statistics", progress=False).model
     with pytest.raises(ValueError, match=r"y must be values \[N=240, C=2\]"):
-        model.retrain(data[0], torch.zeros(shape), increment=increment, progress=False)
+        glai.retrain(model, data[0], torch.zeros(shape), increment=increment, progress=False)
     assert model.estimator.out_features == 2
 
 
@@ -100,13 +100,13 @@ def test_files_of_two_states(model, data, tmp_path, monkeypatch):
     model.save("a")
     before, later = glai.GLAI.load("a"), glai.GLAI.load("a")
     monkeypatch.chdir("/")  # what is read later is found
-    later.retrain(x[:9], y[:9], increment=True, progress=False)
+    glai.retrain(later, x[:9], y[:9], increment=True, progress=False)
     later.save(tmp_path / "a")
     for mixed in (before, glai.GLAI.load(tmp_path / "a")):
         if mixed is not before:
             mixed.estimator.load_state_dict(before.estimator.state_dict())
         with pytest.raises(ValueError, match=r"its 249 samples must be those .* has seen 240"):
-            mixed.retrain(x[:9], y[:9], increment=True, progress=False)
+            glai.retrain(mixed, x[:9], y[:9], increment=True, progress=False)
         with pytest.raises(ValueError, match="its 249 samples must be those"):
             glai.merge([mixed, mixed], "statistics", progress=False)
     assert int(before.estimator.samples_seen) == 240
@@ -137,14 +137,14 @@ def test_class_ids_are_no_indices(model, data):
     """Ids of people, say: an output for each number up to the largest."""
     before = state(model)
     with pytest.raises(MemoryError, match=r"for C=2,000,000,001 outputs takes .*number classes 0, 1"):
-        model.retrain(data[0], data[1] * 10**9, increment=True, progress=False)
+        glai.retrain(model, data[0], data[1] * 10**9, increment=True, progress=False)
     assert state(model) == before
 
 
 def test_a_new_folder_holds_no_model_without_its_statistics(model, tmp_path, monkeypatch):
     """Files appear in this order, so that a kill leaves none that loads without what increments need."""
     order = []
-    monkeypatch.setattr("glai_native.model.write_files", lambda contents: order.extend(contents))
+    monkeypatch.setattr("glai_native.model.glai.write_files", lambda contents: order.extend(contents))
     model.save(tmp_path)
     assert [path.name.split(".")[0] for path in order] == ["structure", "statistics", "estimator"]
 
@@ -164,9 +164,9 @@ def test_values_and_classes_do_not_mix(selector, model, data):
     regression = glai.fit(selector, x, values, solver="statistics", progress=False).model
     before = state(model), state(regression)
     with pytest.raises(ValueError, match="y must be class indices as of the samples before, got values"):
-        model.retrain(x, values, increment=True, progress=False)
+        glai.retrain(model, x, values, increment=True, progress=False)
     with pytest.raises(ValueError, match="y must be values as of the samples before, got class indices"):
-        regression.retrain(x, y, increment=True, progress=False)
+        glai.retrain(regression, x, y, increment=True, progress=False)
     assert (state(model), state(regression)) == before
 
 

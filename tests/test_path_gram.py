@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import glai_native as glai
 from accuracy import assert_accurate
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import oracle as ref
 
 DTYPES = [torch.float32, torch.float64]
 # (N, P, D): zero, one, around a word, around a vector, more than one pass of samples, group of gates, square.

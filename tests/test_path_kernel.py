@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glai_native as glai
+import glai_native._native as _native
 from accuracy import EPS, assert_accurate
-from glai_native import _native
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import oracle as ref
 
 DTYPES = [torch.float32, torch.float64]
 # (Na, Nb, D, units per layer): zero, one, around a word, around a vector, more than one block of rows and columns.

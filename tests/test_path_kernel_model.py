@@ -7,9 +7,9 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import nystrom
-from glai_native.block_cholesky import BlockCholesky, NotPositiveDefiniteError
-from glai_native.files import write_files
+from glai_native.machine.files import write_files
+from glai_native.solvers.dual import nystrom
+from glai_native.solvers.dual.cholesky import BlockCholesky, NotPositiveDefiniteError
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11}
 
@@ -113,7 +113,7 @@ def test_the_scale_of_weights_does_not_matter(two_layers, scale):
 
 
 def test_many_samples_choose_l2_on_some(two_layers, monkeypatch):
-    monkeypatch.setattr("glai_native.kernel_ridge.TRIAL_LEAST", 40)
+    monkeypatch.setattr("glai_native.solvers.dual.ridge.TRIAL_LEAST", 40)
     x, y = data(160)
     model = glai.PathKernelModel(two_layers).fit(x, y)
     assert len(model.alpha) == 160
@@ -172,7 +172,7 @@ def test_predict_in_blocks_equals_at_once(two_layers, monkeypatch):
     x, y = data()
     model = glai.PathKernelModel(two_layers).fit(x, y, l2=20.0)
     at_once = model.predict(x)
-    monkeypatch.setattr("glai_native.path_kernel_model.BLOCK_BYTES", 70 * 8 * 3)
+    monkeypatch.setattr("glai_native.solvers.dual.model.BLOCK_BYTES", 70 * 8 * 3)
     torch.testing.assert_close(model.predict(x), at_once, rtol=0, atol=1e-12)
     assert model.predict(x[:0]).shape == (0, 4)
 
@@ -180,7 +180,7 @@ def test_predict_in_blocks_equals_at_once(two_layers, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_centres", [None, 40])
 def test_estimator_is_the_same_function(two_layers, dtype, n_centres, monkeypatch):
-    monkeypatch.setattr("glai_native.path_kernel_model.GATE_ROWS", 32)
+    monkeypatch.setattr("glai_native.solvers.dual.model.GATE_ROWS", 32)
     selector = two_layers.to(dtype)
     x, y = data(dtype=dtype)
     model = glai.PathKernelModel(selector).fit(x, y, l2=20.0, n_centres=n_centres)
@@ -201,7 +201,7 @@ def test_estimator_is_the_same_function_where_terms_cancel():
 def test_estimator_must_fit(two_layers):
     x, y = data()
     model = glai.PathKernelModel(two_layers).fit(x, y, l2=20.0)
-    with pytest.raises(MemoryError, match=r"to_estimator: weights \[P=204, D=6, C=4\] take .* GiB"):
+    with pytest.raises(MemoryError, match=r"to_estimator: weights \[P=204, D=6, C=4\] take .* GB"):
         model.to_estimator(memory=1000)
 
 
@@ -283,7 +283,7 @@ def poisoned(value):
             ValueError,
             "products that fit in float64",
         ),
-        ({"memory": 1000}, MemoryError, "GiB are needed and memory allows"),
+        ({"memory": 1000}, MemoryError, "GB are needed and memory allows"),
         ({"sample_weight": torch.zeros(70)}, ValueError, "must be > 0 for at least one sample"),
         ({"sample_weight": torch.ones(3)}, ValueError, r"sample_weight must be \[N=70\]"),
     ],
@@ -338,7 +338,7 @@ def test_needs_a_selector_and_a_fit(two_layers):
 
 @pytest.mark.parametrize("n", [1, 31, 64, 65, 200])
 def test_block_cholesky(n, monkeypatch):
-    monkeypatch.setattr("glai_native.block_cholesky.BLOCK", 64)
+    monkeypatch.setattr("glai_native.solvers.dual.cholesky.BLOCK", 64)
     a = torch.randn(n, n + 3, generator=torch.Generator().manual_seed(n)).double()
     matrix, ridge_ = a @ a.T / n, torch.linspace(0.5, 2, n).double()
     full = matrix + torch.diag(ridge_)

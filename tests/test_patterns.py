@@ -7,8 +7,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.agreement import layer_agreement
-from glai_native.patterns import count_gates, oui, pattern_sizes
+from glai_native.gates.patterns import count_gates, layer_agreement, oui, pattern_sizes
 
 
 def bits_of(n, *widths, density=0.5, seed=0):
@@ -73,7 +72,7 @@ def test_pattern_sizes(n, widths):
 
 @pytest.mark.parametrize("widths", [(5,), (4, 3)])
 def test_count_gates(widths, monkeypatch):
-    monkeypatch.setattr("glai_native.patterns.COUNTED_GATES", 50)
+    monkeypatch.setattr("glai_native.gates.patterns.COUNTED_GATES", 50)
     selector = glai.PathSelector(make_mlp(6, *widths, 2))
     x = torch.randn(33, 6)
     counts = count_gates(selector, selector.unit_gates(x))
@@ -85,7 +84,7 @@ def test_count_gates(widths, monkeypatch):
 
 @pytest.mark.parametrize(("width", "other"), [(5, 5), (33, 31), (3, 8)])
 def test_agreement_is_the_best_over_all_pairings(width, other, monkeypatch):
-    monkeypatch.setattr("glai_native.agreement.MATCHED_ROWS", 7)
+    monkeypatch.setattr("glai_native.gates.patterns.MATCHED_ROWS", 7)
     (a,), (b,) = bits_of(40, width), bits_of(40, other, seed=1)
     found = layer_agreement(glai.pack_gates(a), glai.pack_gates(b))
     assert found.pairs == min(width, other)

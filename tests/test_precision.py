@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native import gated_products
+from glai_native.ops.gated_matmul import gated_matmul_autograd as gated_products
 from test_ops import (
     FORMS,
     GRAD_FORMS,

@@ -5,7 +5,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import projection
+from glai_native.structure.selector import projection
 
 
 def test_identity():

@@ -10,9 +10,9 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp, set_constant_units
-from glai_native.inspection import model_sizes
-from glai_native.path_numbering import all_paths, kept_path_gates, paths_of_units, units_of_paths
-from glai_native.structure import PathSelector
+from glai_native.cli.structures.inspection import model_sizes
+from glai_native.gates.paths import all_paths, kept_path_gates, paths_of_units, units_of_paths
+from glai_native.structure.selector import PathSelector
 
 WIDTHS = [(9,), (5, 4), (4, 3, 2), (33,), (3, 33)]
 
@@ -55,7 +55,7 @@ def test_paths_by_number(widths):
 @pytest.mark.parametrize("n", [0, 1, 31, 33])
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_gates_of_kept_paths(widths, n, monkeypatch):
-    monkeypatch.setattr("glai_native.path_numbering.UNPACKED_GATES", 100)
+    monkeypatch.setattr("glai_native.gates.paths.UNPACKED_GATES", 100)
     g = torch.Generator().manual_seed(n)
     layers = [glai.pack_gates(torch.rand((n, width), generator=g) > 0.4) for width in widths]
     gates = glai.path_gates(layers)
@@ -305,7 +305,7 @@ def test_growing_beyond_memory_is_refused_before_it_is_begun(x, monkeypatch):
         glai.grow(model, 1, 10**15)
     pruned = glai.prune(model, model.selector.unit_gates(x), keep=0.5)
     grown = glai.grow(pruned, 0, 3)
-    monkeypatch.setattr("glai_native.memory.free_memory", lambda device: 0)
+    monkeypatch.setattr("glai_native.machine.memory.free_memory", lambda device: 0)
     with pytest.raises(
         MemoryError, match=rf"a model of 9 units in layer 0, P={grown.selector.n_paths} paths, .* takes"
     ):

@@ -5,8 +5,8 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp, set_constant_units
-from glai_native.directions import output_directions
-from glai_native.inspection import model_sizes
+from glai_native.cli.structures.inspection import model_sizes
+from glai_native.estimator.directions import output_directions
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import cross_validation
-from glai_native.cli import main
+from glai_native.cli.main import main
+from glai_native.solvers.statistics import cross_validation
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def test_five_increments_are_joint_training(selector, data, new_classes, with_di
     directions = glai.output_directions(selector, n_classes, random=True) if with_directions else None
     model = glai.GLAI(selector, glai.PathEstimator(10, 5, n_classes, directions, dtype=torch.float64))
     before = selector.to_bytes()
-    model.retrain(x[first], y[first], solver="statistics", validation=0, l2=0.3, progress=False)
+    glai.retrain(model, x[first], y[first], solver="statistics", validation=0, l2=0.3, progress=False)
     assert model.estimator.out_features == n_classes
     for ids in rest:
-        result = model.retrain(x[ids], y[ids], increment=True, l2=0.3, progress=False)
+        result = glai.retrain(model, x[ids], y[ids], increment=True, l2=0.3, progress=False)
     assert result.model is model
     assert "100 samples joined 500" in result.reason
     whole = glai.GLAI(selector, glai.PathEstimator(10, 5, 6, model.estimator.directions, dtype=torch.float64))
-    whole.retrain(x, y, solver="statistics", validation=0, l2=0.3, progress=False)
+    glai.retrain(whole, x, y, solver="statistics", validation=0, l2=0.3, progress=False)
     assert difference(model, whole) < 1e-8
     assert int(model.estimator.samples_seen) == 600
     assert torch.equal(model.estimator.on_counts, whole.estimator.on_counts)
@@ -66,7 +66,7 @@ def test_increments_keep_the_share_of_l2(selector, data):
     x, y = data
     model = joint(selector, x[:300], y[:300], 0.5)
     share = 0.5 / model.statistics.mean_diagonal
-    model.retrain(x[300:], y[300:], increment=True, progress=False)
+    glai.retrain(model, x[300:], y[300:], increment=True, progress=False)
     l2 = share * model.statistics.mean_diagonal
     assert model.estimator.provenance["l2"] == pytest.approx(l2)
     assert difference(model, joint(selector, x, y, l2)) < 1e-8
@@ -79,9 +79,11 @@ def test_increments_are_joint_training_at_the_weakest_penalty():
     parts = [((y // 2) == pair).nonzero()[:, 0] for pair in range(5)]
     model = joint(selector, x[parts[0]], y[parts[0]], 1.0)
     weakest = 10.0**cross_validation.WEAKEST * model.statistics.mean_diagonal
-    model.retrain(x[parts[0]], y[parts[0]], solver="statistics", validation=0, l2=weakest, progress=False)
+    glai.retrain(
+        model, x[parts[0]], y[parts[0]], solver="statistics", validation=0, l2=weakest, progress=False
+    )
     for ids in parts[1:]:
-        model.retrain(x[ids], y[ids], increment=True, progress=False)
+        glai.retrain(model, x[ids], y[ids], increment=True, progress=False)
     ids = torch.cat(parts)
     assert difference(model, joint(selector, x[ids], y[ids], model.estimator.provenance["l2"])) < 1e-8
 
@@ -89,7 +91,7 @@ def test_increments_are_joint_training_at_the_weakest_penalty():
 def test_all_data_again(selector, data):
     x, y = data
     model = joint(selector, x[:100], y[:100], 0.5)
-    model.retrain(x, y, solver="sgd", epochs=2, progress=False)
+    glai.retrain(model, x, y, solver="sgd", epochs=2, progress=False)
     assert model.statistics is None
     assert int(model.estimator.samples_seen) == 540  # a tenth is held out
     assert model.structure_id == selector.structure_id
@@ -99,7 +101,9 @@ def test_increment_by_gradients_adds_outputs(selector, data):
     x, y = data
     old = y < 4
     model = joint(selector, x[old], y[old], 0.5)
-    model.retrain(x[~old], y[~old], increment=True, solver="sgd", epochs=3, validation=0, progress=False)
+    glai.retrain(
+        model, x[~old], y[~old], increment=True, solver="sgd", epochs=3, validation=0, progress=False
+    )
     assert model.estimator.out_features == 6
     assert int(model.estimator.samples_seen) == 600
 
@@ -114,7 +118,7 @@ def test_increment_by_gradients_adds_outputs(selector, data):
 def test_increments_that_cannot_be(selector, data, options, sentence):
     model = glai.GLAI(selector, glai.PathEstimator(10, 5, 6, dtype=torch.float64))
     with pytest.raises(ValueError, match=sentence):
-        model.retrain(*data, increment=True, progress=False, **options)
+        glai.retrain(model, *data, increment=True, progress=False, **options)
 
 
 def test_a_failed_increment_leaves_the_statistics(selector, data):
@@ -122,11 +126,11 @@ def test_a_failed_increment_leaves_the_statistics(selector, data):
     model = joint(selector, x[:300], y[:300], 0.5)
     before = model.statistics.copy()
     with pytest.raises(ValueError, match="l2='loo' must have data"):
-        model.retrain(x[300:], y[300:], increment=True, l2="loo", progress=False)
+        glai.retrain(model, x[300:], y[300:], increment=True, l2="loo", progress=False)
     assert model.statistics.n_samples == before.n_samples
     torch.testing.assert_close(model.statistics._gram, before._gram, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="options l2, directions"):
-        model.retrain(x[300:], y[300:], increment=True, epochs=3, progress=False)
+        glai.retrain(model, x[300:], y[300:], increment=True, epochs=3, progress=False)
     assert model.statistics.n_samples == 300
 
 

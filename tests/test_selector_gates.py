@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import linear
 
 from accuracy import EPS, EPS_TF32
-from glai_native import ops
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import gated_matmul as ops
+from glai_native.ops.gated_matmul import oracle as ref
 
 # (N, D, H): zero, one, around a word, around a vector, more than one block of rows, of features, of units.
 EDGES = [

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import glai_native as glai
-from glai_native.ranks import Ranks
-from glai_native.sgd import train_estimator
-from glai_native.sgd_group import GroupLoop
-from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
+from glai_native.machine.ranks import Ranks
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.group import GroupLoop
+from glai_native.solvers.sgd.native import NativeLoop, SgdSettings
+from glai_native.solvers.sgd.training import train_estimator
 
 N, P, D, C = 230, 33, 7, 5
 
@@ -307,7 +308,7 @@ def test_refuses_numbers_that_no_learning_rate_mends():
 
 
 def test_native_steps_check_what_they_are_given():
-    from glai_native import _native
+    import glai_native._native as _native
 
     x, gates, y = make_samples()
     k = P * (D + 1) * C
@@ -341,8 +342,8 @@ def test_the_loss_of_an_epoch_does_not_depend_on_the_clock(monkeypatch):
     x, gates, y = make_samples(n=120)
     losses = []
     for first_span in (1, 7, 1000):
-        monkeypatch.setattr("glai_native.sgd_loop.FIRST_SPAN", first_span)
-        monkeypatch.setattr("glai_native.sgd_loop.SPAN_SECONDS", 0.0 if first_span == 1 else 1e6)
+        monkeypatch.setattr("glai_native.solvers.sgd.native.FIRST_SPAN", first_span)
+        monkeypatch.setattr("glai_native.solvers.sgd.native.SPAN_SECONDS", 0.0 if first_span == 1 else 1e6)
         history = train_estimator(make_estimator("full"), x, gates, y, epochs=4, batch_size=2, progress=False)
         losses.append([epoch.loss for epoch in history])
     assert losses[0] == losses[1] == losses[2]
@@ -398,7 +399,7 @@ def test_sums_over_samples_have_the_same_bits_for_any_number_of_threads():
 def test_the_loop_of_ranks_takes_gradients_where_they_are_off(mode):
     with mode():
         x, gates, y = make_samples(n=40)
-        data, settings = Batches(x, gates, y, None), SgdSettings("cross_entropy", 16, 1e-2, 0.0, True, 0)
+        data, settings = Samples(x, y, C, gates=gates), SgdSettings("cross_entropy", 16, 1e-2, 0.0, True, 0)
         loops = [
             NativeLoop(make_estimator("full"), data, settings),
             GroupLoop(make_estimator("full"), data, settings, Ranks("test")),

@@ -7,9 +7,10 @@ from unittest import mock
 import pytest
 import torch
 
-from glai_native.sgd import train_estimator
-from glai_native.sgd_cuda import CudaLoop, captured
-from glai_native.sgd_loop import Batches, NativeLoop, SgdSettings
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.cuda import CudaLoop, captured
+from glai_native.solvers.sgd.native import NativeLoop, SgdSettings
+from glai_native.solvers.sgd.training import train_estimator
 from test_sgd import C, make_estimator, make_samples
 
 N = 40
@@ -33,8 +34,8 @@ def place(request, monkeypatch):
     """Where the loop runs: a function that puts a tensor, gates or a module there."""
     if request.param == "gpu":
         return lambda t: t.to("cuda")
-    monkeypatch.setattr("glai_native.sgd_cuda.captured", captured_on_the_cpu)
-    monkeypatch.setattr("glai_native.sgd.NativeLoop", CudaLoop)
+    monkeypatch.setattr("glai_native.solvers.sgd.cuda.captured", captured_on_the_cpu)
+    monkeypatch.setattr("glai_native.solvers.sgd.training.NativeLoop", CudaLoop)
     return lambda t: t
 
 
@@ -44,16 +45,20 @@ def make_batches(kind, weighted=False):
     return x, gates, targets, torch.linspace(0.5, 1.5, N, dtype=x.dtype) if weighted else None
 
 
+def make_data(x, gates, targets, weight):
+    return Samples(x, targets, C, weight, gates=gates)
+
+
 @pytest.mark.parametrize("kind", ["full", "directions"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("made_within", [False, True])
 def test_takes_the_steps_of_the_native_loop(place, kind, mode, made_within):
     settings = SgdSettings("", 16, 1e-2, 0.1, average=kind == "full", seed=0)
     batches = make_batches(kind, weighted=True)
-    native = NativeLoop(make_estimator(kind), Batches(*batches), settings)
+    native = NativeLoop(make_estimator(kind), make_data(*batches), settings)
     with MODES[mode]() if made_within else contextlib.nullcontext():
         estimator = place(make_estimator(kind)).requires_grad_(False)
-        data = Batches(*(place(part) for part in batches))
+        data = make_data(*(place(part) for part in batches))
         before = [parameter.clone() for parameter in estimator.parameters()]
     with MODES[mode]():
         ours = CudaLoop(estimator, data, settings)
@@ -95,8 +100,10 @@ def test_a_loss_that_is_not_finite_stops_it(place):
 def test_takes_a_held_batch_as_often_as_it_is_told(place):
     x, gates, y, _ = make_batches("full")
     settings = SgdSettings("cross_entropy", 16, 1e-2, 0.1, average=False, seed=0)
-    native = NativeLoop(make_estimator("full"), Batches(x, gates, y, None), settings)
-    ours = CudaLoop(place(make_estimator("full")), Batches(place(x), place(gates), place(y), None), settings)
+    native = NativeLoop(make_estimator("full"), Samples(x, y, C, gates=gates), settings)
+    ours = CudaLoop(
+        place(make_estimator("full")), Samples(place(x), place(y), C, gates=place(gates)), settings
+    )
     ids = torch.arange(3, 19)
     ours.hold(place(ids))
     for _ in range(2):

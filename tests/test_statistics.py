@@ -5,8 +5,8 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import cross_validation
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import oracle as ref
+from glai_native.solvers.statistics import cross_validation
 
 # Units per hidden layer, D, C, N.
 SHAPES = [((4,), 3, 2, 40), ((33,), 1, 5, 50), ((31,), 5, 1, 33), ((3, 4), 6, 4, 70), ((1,), 2, 3, 1)]
@@ -271,7 +271,7 @@ def test_float32():
 
 def test_samples_come_in_chunks(monkeypatch):
     z, gates, targets, weight = draw((6,), 4, 3, 100)
-    monkeypatch.setattr("glai_native.statistics.CHUNK_ROWS", 32)
+    monkeypatch.setattr("glai_native.solvers.statistics.sums.CHUNK_ROWS", 32)
     statistics = gather(z[:, :], gates, targets, 3, weight)
     assert_solution(statistics.solve(0.2), ridge(z, gates, targets, 3, 0.2, weight))
 
@@ -353,7 +353,7 @@ def test_bad_arguments(monkeypatch, tmp_path):
         statistics.merge(glai.PathStatistics(5, 3, 2, dtype=torch.float32))
     with pytest.raises(ValueError, match="k must be an int >= 1, got 0"):
         statistics.add_outputs(0)
-    monkeypatch.setattr("glai_native.memory.free_memory", lambda device: 100)
+    monkeypatch.setattr("glai_native.machine.memory.free_memory", lambda device: 100)
     with pytest.raises(
         MemoryError, match="Cholesky factor of 20 unknowns takes .* are available; use fewer paths"
     ):

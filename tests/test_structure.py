@@ -6,7 +6,7 @@ from torch import nn
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native import reference as ref
+from glai_native.ops.gated_matmul import oracle as ref
 
 
 @pytest.mark.parametrize("sizes", [(6, 5, 4), (6, 33, 3), (6, 5, 4, 3), (6, 3, 4, 5, 2)])
@@ -30,7 +30,7 @@ def test_gates_are_the_units_that_fire(sizes, samples):
 
 def test_many_samples_are_captured_in_blocks(monkeypatch, selector, samples):
     whole = selector.unit_gates(samples)
-    monkeypatch.setattr("glai_native.structure.CAPTURE_ROWS", 7)
+    monkeypatch.setattr("glai_native.structure.selector.CAPTURE_ROWS", 7)
     for a, b in zip(whole, selector.unit_gates(samples), strict=True):
         assert torch.equal(a.words, b.words)
 

@@ -8,7 +8,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp, set_constant_units
-from glai_native.cli import main
+from glai_native.cli.main import main
 
 
 def make_model(x, widths=(12,), seed=0):

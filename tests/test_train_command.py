@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import glai_native as glai
-from glai_native.cli import main
+from glai_native.cli.main import main
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def no_work(monkeypatch):
     def work(*arguments, **named):
         raise AssertionError("the structure was trained")
 
-    monkeypatch.setattr("glai_native.train_run.train_selector", work)
+    monkeypatch.setattr("glai_native.cli.train.run.train_selector", work)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import glai_native as glai
-from glai_native.demo.figures import mlp_parameters
+from glai_native.estimator.parameters import mlp_parameters
 from mlp_baseline import Clock, MlpSettings, Point
 from solver_runs import (
     Curve,

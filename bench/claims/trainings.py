@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import glai_native as glai
 from claims.cell import Settings
-from glai_native.demo.figures import mlp_parameters
+from glai_native.estimator.parameters import mlp_parameters
 from mlp_baseline import Clock, MlpSettings, Point, accuracy, make_mlp, train_mlp
 from solver_runs import PROJECTION_SAMPLES, Curve, Split, best, projection_parameters
 

@@ -13,7 +13,7 @@ from types import FrameType
 def main() -> int:
     """Imports the command line and runs it; returns its exit status (130: interrupted)."""
     _on_interrupt(_leave)
-    from glai_native.cli import main as run_command
+    from glai_native.cli.main import main as run_command
 
     try:
         _on_interrupt(signal.default_int_handler)

@@ -1,82 +1,105 @@
 """GreenLightningAI for PyTorch: frozen activation patterns, linear path weights, native kernels.
 
-A ReLU network learns which units fire for a sample (structure, settles early) and the numbers. GLAI freezes
-the first, kept as packed bits, and trains only a linear model over the paths those bits switch on.
+A ReLU network learns which units fire for a sample (structure, settles early) and the numbers. GLAI freezes the first,
+kept as packed bits, and trains only a linear model over the paths those bits switch on (Duato, Mestre, Dolz,
+Quintana-Ortí, arXiv 2312.09971; the block form: arXiv 2510.00883).
+
+Public names are handed out here alone, and loaded when they are first asked for, so that ``glai --help`` does not wait
+for torch.
 """
 
-from glai_native import _native, distributed
-from glai_native.accumulating import accumulate
-from glai_native.backend import build_info
-from glai_native.directions import extend_directions, output_directions
-from glai_native.energy import EnergyMeter, PhaseEnergy, energy_table
-from glai_native.estimator import PathEstimator
-from glai_native.fitting import FitResult, fit
-from glai_native.gated_linear import gated_linear
-from glai_native.gates import PackedGates
-from glai_native.growing import grow
-from glai_native.heads import GLAIHead, replace_mlp
-from glai_native.learners import GLAIClassifier, GLAIRegressor
-from glai_native.merge import merge
-from glai_native.model import GLAI
-from glai_native.ops import (
-    gated_matmul,
-    gated_matmul_input_grad,
-    gated_matmul_weight_grad,
-    pack_gates,
-    path_gates,
-)
-from glai_native.path_kernel_model import PathKernelModel
-from glai_native.path_matrices import path_gram, path_kernel
-from glai_native.projection import InputProjection
-from glai_native.pruning import prune
-from glai_native.retraining import retrain
-from glai_native.sgd import SgdEpoch, train_estimator
-from glai_native.statistics import PathStatistics
-from glai_native.store import GateDataset, GateStore
-from glai_native.structure import PathSelector
-from glai_native.training import StructureEpoch, StructureMonitor, train_structure
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__: str = _native.version()
+if TYPE_CHECKING:
+    from glai_native.estimator.directions import extend_directions as extend_directions
+    from glai_native.estimator.directions import output_directions as output_directions
+    from glai_native.estimator.estimator import PathEstimator as PathEstimator
+    from glai_native.gates.packed import PackedGates as PackedGates
+    from glai_native.gates.packing import pack_gates as pack_gates
+    from glai_native.gates.packing import path_gates as path_gates
+    from glai_native.gates.store import GateDataset as GateDataset
+    from glai_native.gates.store import GateStore as GateStore
+    from glai_native.machine.backend import build_info as build_info
+    from glai_native.machine.energy import EnergyMeter as EnergyMeter
+    from glai_native.machine.energy import PhaseEnergy as PhaseEnergy
+    from glai_native.machine.energy import energy_table as energy_table
+    from glai_native.model.glai import GLAI as GLAI
+    from glai_native.model.growing import grow as grow
+    from glai_native.model.heads import GLAIHead as GLAIHead
+    from glai_native.model.heads import replace_mlp as replace_mlp
+    from glai_native.model.merging import merge as merge
+    from glai_native.model.pruning import prune as prune
+    from glai_native.ops.gated_linear import gated_linear as gated_linear
+    from glai_native.ops.gated_matmul import gated_matmul as gated_matmul
+    from glai_native.ops.gated_matmul import gated_matmul_input_grad as gated_matmul_input_grad
+    from glai_native.ops.gated_matmul import gated_matmul_weight_grad as gated_matmul_weight_grad
+    from glai_native.ops.path_matrices import path_gram as path_gram
+    from glai_native.ops.path_matrices import path_kernel as path_kernel
+    from glai_native.solvers.dual.model import PathKernelModel as PathKernelModel
+    from glai_native.solvers.sgd.training import train_estimator as train_estimator
+    from glai_native.solvers.solution import SgdEpoch as SgdEpoch
+    from glai_native.solvers.statistics.accumulating import accumulate as accumulate
+    from glai_native.solvers.statistics.sums import PathStatistics as PathStatistics
+    from glai_native.structure.projection import InputProjection as InputProjection
+    from glai_native.structure.selector import PathSelector as PathSelector
+    from glai_native.structure.settling import StructureEpoch as StructureEpoch
+    from glai_native.structure.settling import StructureMonitor as StructureMonitor
+    from glai_native.structure.settling import train_structure as train_structure
+    from glai_native.training import distributed as distributed
+    from glai_native.training.fitting import FitResult as FitResult
+    from glai_native.training.fitting import fit as fit
+    from glai_native.training.retraining import retrain as retrain
+    from glai_native.training.sklearn import GLAIClassifier as GLAIClassifier
+    from glai_native.training.sklearn import GLAIRegressor as GLAIRegressor
 
-__all__ = [
-    "GLAI",
-    "EnergyMeter",
-    "FitResult",
-    "GLAIClassifier",
-    "GLAIHead",
-    "GLAIRegressor",
-    "GateDataset",
-    "GateStore",
-    "InputProjection",
-    "PackedGates",
-    "PathEstimator",
-    "PathKernelModel",
-    "PathSelector",
-    "PathStatistics",
-    "PhaseEnergy",
-    "SgdEpoch",
-    "StructureEpoch",
-    "StructureMonitor",
-    "accumulate",
-    "build_info",
-    "distributed",
-    "energy_table",
-    "extend_directions",
-    "fit",
-    "gated_linear",
-    "gated_matmul",
-    "gated_matmul_input_grad",
-    "gated_matmul_weight_grad",
-    "grow",
-    "merge",
-    "output_directions",
-    "pack_gates",
-    "path_gates",
-    "path_gram",
-    "path_kernel",
-    "prune",
-    "replace_mlp",
-    "retrain",
-    "train_estimator",
-    "train_structure",
-]
+    __version__: str
+
+_NAMES_OF = {
+    "estimator.directions": ("extend_directions", "output_directions"),
+    "estimator.estimator": ("PathEstimator",),
+    "gates.packed": ("PackedGates",),
+    "gates.packing": ("pack_gates", "path_gates"),
+    "gates.store": ("GateDataset", "GateStore"),
+    "machine.backend": ("build_info",),
+    "machine.energy": ("EnergyMeter", "PhaseEnergy", "energy_table"),
+    "model.glai": ("GLAI",),
+    "model.growing": ("grow",),
+    "model.heads": ("GLAIHead", "replace_mlp"),
+    "model.merging": ("merge",),
+    "model.pruning": ("prune",),
+    "ops.gated_linear": ("gated_linear",),
+    "ops.gated_matmul": ("gated_matmul", "gated_matmul_input_grad", "gated_matmul_weight_grad"),
+    "ops.path_matrices": ("path_gram", "path_kernel"),
+    "solvers.dual.model": ("PathKernelModel",),
+    "solvers.sgd.training": ("train_estimator",),
+    "solvers.solution": ("SgdEpoch",),
+    "solvers.statistics.accumulating": ("accumulate",),
+    "solvers.statistics.sums": ("PathStatistics",),
+    "structure.projection": ("InputProjection",),
+    "structure.selector": ("PathSelector",),
+    "structure.settling": ("StructureEpoch", "StructureMonitor", "train_structure"),
+    "training.fitting": ("FitResult", "fit"),
+    "training.retraining": ("retrain",),
+    "training.sklearn": ("GLAIClassifier", "GLAIRegressor"),
+}
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+__all__ = sorted([*_HOME, "distributed"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"glai_native.{_HOME[name]}"), name)
+    elif name == "distributed":
+        value = importlib.import_module("glai_native.training.distributed")
+    elif name == "__version__":
+        value = importlib.import_module("glai_native.machine.backend").build_info()["version"]
+    else:
+        raise AttributeError(f"module 'glai_native' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

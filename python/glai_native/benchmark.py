@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glai_native.backend import build_info
 from glai_native.baselines import Calls, forward_baselines, input_grad_baselines, weight_grad_baselines
 from glai_native.cases import (
     DENSITIES,
@@ -25,11 +24,13 @@ from glai_native.cases import (
     Shape,
     make_case,
 )
-from glai_native.gates import PackedGates
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.packing import pack_gates
+from glai_native.machine.backend import build_info
+from glai_native.machine.progress import epoch_progress
 from glai_native.measuring import OURS, call_cost, measure, sgemm_rates
-from glai_native.ops import gated_matmul, gated_matmul_input_grad, gated_matmul_weight_grad, pack_gates
+from glai_native.ops.gated_matmul import gated_matmul, gated_matmul_input_grad, gated_matmul_weight_grad
 from glai_native.real_gates import DATA_VARIABLE, SOURCES, RealGates
-from glai_native.training import epoch_progress
 
 FORWARD, WEIGHT_GRAD, INPUT_GRAD = OPS = ("forward", "weight gradient", "input gradient")
 

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glai_native import _native
-from glai_native import reference as ref
-from glai_native.backend import build_info
+import glai_native._native as _native
 from glai_native.baselines import Calls
 from glai_native.benchmark import (
     FORWARD,
@@ -30,12 +28,14 @@ from glai_native.benchmark import (
 from glai_native.cases import DENSITIES, GIANT, INDEPENDENT, QUICK_DENSITIES, SHAPES, Case, Shape, make_case
 from glai_native.cuda_baselines import COMPILED, cuda_baselines, forget_compiled
 from glai_native.cuda_card import PRECISIONS, Card, arithmetic
-from glai_native.gates import PackedGates
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.packing import pack_gates
+from glai_native.machine.backend import build_info
+from glai_native.machine.progress import epoch_progress
 from glai_native.measuring import OURS, measure
-from glai_native.ops import pack_gates
-from glai_native.path_matrices import path_kernel
+from glai_native.ops.gated_matmul import reference as ref
+from glai_native.ops.path_matrices import path_kernel
 from glai_native.real_gates import DATA_VARIABLE, SOURCES
-from glai_native.training import epoch_progress
 
 PATH_KERNEL = "path kernel"
 # Samples, units, features.

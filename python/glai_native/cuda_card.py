@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from glai_native.backend import allows_tf32, build_info
+from glai_native.machine.backend import allows_tf32, build_info
 from glai_native.measuring import Clock
 
 # Name to the type of the inputs, and whether products of float32 may round their operands to tf32.

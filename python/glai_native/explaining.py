@@ -11,14 +11,14 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native import _native
-from glai_native.backend import allows_tf32
+import glai_native._native as _native
 from glai_native.benchmark import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Grid
 from glai_native.cases import Shape
 from glai_native.cuda_benchmark import cuda_grid
 from glai_native.cuda_card import PRECISIONS
-from glai_native.gates import PackedGates
-from glai_native.ops import pack_gates
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.packing import pack_gates
+from glai_native.machine.backend import allows_tf32
 
 NATIVE_OPS = {
     FORWARD: "gated_matmul",

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from glai_native import _native
-from glai_native.backend import execution
-from glai_native.ops import gated_matmul, pack_gates
+import glai_native._native as _native
+from glai_native.gates.packing import pack_gates
+from glai_native.machine.backend import execution
+from glai_native.ops.gated_matmul import gated_matmul
 
 # Seconds that one call takes, on the device that it runs on.
 Clock = Callable[[Callable[[], object]], float]

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from glai_native.data import LabelledData, load_data
-from glai_native.projection import InputProjection
-from glai_native.training import StructureMonitor, train_structure
+from glai_native.data.labelled import LabelledData, load_data
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.settling import StructureMonitor, train_structure
 
 DATA_VARIABLE = "GLAI_DATA"
 # Enough for the pattern to leave its start: MNIST raw at 255 units moves by 0.02 in density and deviation beyond.

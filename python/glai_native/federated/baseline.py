@@ -15,8 +15,8 @@ from glai_native.federated.messages import from_arrays, to_arrays
 from glai_native.federated.networks import PROJECTION, make_network, network_of, projection_bytes
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
-from glai_native.path_numbering import count_paths
-from glai_native.projection import InputProjection
+from glai_native.gates.paths import count_paths
+from glai_native.structure.projection import InputProjection
 
 
 def total_parameters(settings: FederationSettings, z_features: int) -> int:

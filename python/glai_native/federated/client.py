@@ -30,9 +30,9 @@ from glai_native.federated.messages import (
 from glai_native.federated.networks import read_projection, train_network
 from glai_native.federated.partition import Party, party_of
 from glai_native.federated.secure import ACTION, CLIP, as_fit_result, masked
-from glai_native.sgd import train_estimator
-from glai_native.statistics import PathStatistics
-from glai_native.structure import PathSelector
+from glai_native.solvers.sgd.training import train_estimator
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.selector import PathSelector
 
 
 def client_app(party_of: Callable[[Context], Party]) -> ClientApp:

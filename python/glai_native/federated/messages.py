@@ -11,8 +11,8 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
-from glai_native.estimator import PathEstimator
-from glai_native.structure import STRUCTURE_FILE, PathSelector
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 # Names of records in a message.
 SUMS, MODEL, STRUCTURE, CONFIG, STATED = "sums", "model", "structure", "config", "stated"

@@ -11,8 +11,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from glai_native.federated.partition import Party
-from glai_native.projection import InputProjection
-from glai_native.training import StructureMonitor, train_structure
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.settling import StructureMonitor, train_structure
 
 PROJECTION = "projection"
 

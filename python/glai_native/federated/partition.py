@@ -18,7 +18,7 @@ from flwr.app import Context
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from glai_native.data import LabelledData, load_data
+from glai_native.data.labelled import LabelledData, load_data
 
 PARTITIONS = ("iid", "dirichlet")
 # Of a Dirichlet part, so that no party has next to nothing.
@@ -39,7 +39,7 @@ class Split:
     """How a data set's training part is split among parties; flwr-datasets draws the parts.
 
     Attributes:
-        data: as :func:`glai_native.data.load_data` takes it.
+        data: as :func:`glai_native.data.labelled.load_data` takes it.
         n_parties: how many.
         partition: ``"iid"``, or ``"dirichlet"``: the share of each class that a party has is Dirichlet(alpha).
         alpha: the smaller, the more skewed.

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from glai_native.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
-from glai_native.files import TensorFile, write_files
-from glai_native.model import GLAI
-from glai_native.statistics import PathStatistics
-from glai_native.statistics_file import STATISTICS_FILE, STATISTICS_FORMAT
-from glai_native.structure import STRUCTURE_FILE, PathSelector
+from glai_native.machine.files import TensorFile, write_files
+from glai_native.model.glai import GLAI
+from glai_native.solvers.statistics.file import STATISTICS_FILE, STATISTICS_FORMAT
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 FEDERATION = "federation"
 

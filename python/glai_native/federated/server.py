@@ -34,9 +34,9 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
-from glai_native.data import Label
-from glai_native.directions import output_directions
-from glai_native.estimator import PathEstimator
+from glai_native.data.labelled import Label
+from glai_native.estimator.directions import output_directions
+from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
 from glai_native.federated.parties import Parties
 from glai_native.federated.partition import Party, load_party, split_of
@@ -46,8 +46,8 @@ from glai_native.federated.secure import SecureGrid
 from glai_native.federated.settings import FederationSettings
 from glai_native.federated.strategy import STRATEGIES, solve
 from glai_native.federated.structuring import Structuring
-from glai_native.model import GLAI
-from glai_native.structure import PathSelector
+from glai_native.model.glai import GLAI
+from glai_native.structure.selector import PathSelector
 
 Labelled = tuple[Tensor, Tensor]
 

@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from glai_native.estimator import PathEstimator
+from glai_native.data.checks import require_finite
+from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.messages import (
     CONFIG,
     MODEL,
@@ -30,9 +31,8 @@ from glai_native.federated.parties import Parties
 from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound, choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
-from glai_native.model import GLAI
-from glai_native.statistics import PathStatistics
-from glai_native.targets import require_finite
+from glai_native.model.glai import GLAI
+from glai_native.solvers.statistics.sums import PathStatistics
 
 
 class PathStrategy(Strategy):

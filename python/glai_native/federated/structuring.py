@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from glai_native.data.checks import require_finite
 from glai_native.federated.messages import (
     CONFIG,
     MODEL,
@@ -27,10 +28,9 @@ from glai_native.federated.networks import PROJECTION, make_network, projection_
 from glai_native.federated.parties import Parties
 from glai_native.federated.rounds import choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
-from glai_native.projection import InputProjection
-from glai_native.selector_training import train_selector
-from glai_native.structure import PathSelector
-from glai_native.targets import require_finite
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.selector import PathSelector
+from glai_native.training.new_structure import train_selector
 
 ORIGINS = {
     "server": "trained on {server:,} samples that the server holds",

@@ -1,0 +1,82 @@
+"""What the commands of ``glai`` share: a parser with examples, checks before the work, figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_command(
+    commands: Any, name: str, summary: str, examples: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Adds a command with ``--json``; ``examples`` end its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """``--out``, the new folder of a model; :func:`require_new_folder` checks it."""
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result"
+    )
+
+
+def require_new_folder(out: Path) -> None:
+    """Refuses, before the work, a folder that holds something, or that could not be written after it."""
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{out}: must be a new or an empty folder, {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{out}: cannot be written, folder {there} is not writable")
+    if there == out and any(out.iterdir()):
+        raise ValueError(f"{out}: must be a new or an empty folder, so that no model is overwritten")
+
+
+def require_plot(path: Path, made_later: Path | None = None) -> None:
+    """Refuses, before the work, a picture that could not be drawn after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
+    if path.parent != made_later and not path.parent.is_dir():
+        raise ValueError(f"--plot: there is no folder {path.parent}")
+
+
+def show(figures: dict[str, Any], as_json: bool) -> None:
+    """Prints figures, as JSON or as a table; figures that are dicts themselves become columns, side by side."""
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    # Here, since a parser of arguments needs none of it.
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = {name: part for name, part in figures.items() if isinstance(part, dict)}
+    rest = {name: value for name, value in figures.items() if name not in columns}
+    for part in (columns, {"": rest}) if columns else ({"": rest},):
+        table = Table(show_header=len(part) > 1, box=SIMPLE)
+        for heading in ("", *part):
+            table.add_column(heading, overflow="fold")
+        for name in dict.fromkeys(name for column in part.values() for name in column):
+            table.add_row(name, *(_shown(column.get(name)) for column in part.values()))
+        Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,48 @@
+"""The commands of ``glai`` by name: what each is for, and who adds its arguments.
+
+Read before anything else is imported: ``glai --help`` must not wait for torch. Other packages add commands by the entry
+point group :data:`GROUP`; each entry names a function that takes argparse's subparsers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import NamedTuple
+
+GROUP = "glai_native.commands"
+
+
+class Command(NamedTuple):
+    """``summary``: a line of help. ``added_by``: ``"module:function"``, which takes argparse's subparsers."""
+
+    summary: str
+    added_by: str
+
+
+COMMANDS = {
+    "demo": Command("the main job, end to end, on real data", "glai_native.cli.demo.command:add"),
+    "train": Command("train a model on your data and save it", "glai_native.cli.train.command:add"),
+    "inspect": Command(
+        "show a build, a model or a gate store, or compare two",
+        "glai_native.cli.structures.command:add_inspect",
+    ),
+    "prune": Command(
+        "drop paths that are never on, fold those that always are",
+        "glai_native.cli.structures.command:add_prune",
+    ),
+    "grow": Command("add units without changing the output", "glai_native.cli.structures.command:add_grow"),
+    "merge": Command("merge models of one structure", "glai_native.cli.main.merge:add"),
+    "federate": Command(
+        "train one model on data that several owners keep, simulated with Flower",
+        "glai_native.cli.federate:add",
+    ),
+}
+
+
+def all_commands() -> dict[str, importlib.metadata.EntryPoint]:
+    """Our own commands, and those of other packages that are installed; ours win where names are equal."""
+    entries = importlib.metadata.entry_points(group=GROUP)
+    ours = {name: command.added_by for name, command in COMMANDS.items()}
+    return {name: importlib.metadata.EntryPoint(name, value, GROUP) for name, value in ours.items()} | {
+        entry.name: entry for entry in entries if entry.name not in ours
+    }

@@ -1,0 +1,90 @@
+"""The demo's settings and figures, and what it counts as parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What can be set from the command line."""
+
+    hidden: int = 128
+    epochs: int | None = None  # None: 30, fewer for large data
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # of Adam; each model gets the best on validation
+    seed: int = 0
+
+    def epochs_for(self, n_samples: int) -> int:
+        """Passes over ``n_samples``: 30 where data is small, at least 8 where it is large."""
+        return self.epochs or max(8, min(30, 120_000 // max(n_samples, 1)))
+
+    def batch_size_for(self, n_samples: int) -> int:
+        """Samples per step."""
+        return 64 if n_samples < 10_000 else 256
+
+
+@dataclass
+class Training:
+    """A trained model's figures.
+
+    Attributes:
+        scale: of the structure, for the models that have one.
+        rate: Adam's, chosen on validation.
+        seconds: of training alone, epochs times the median epoch; evaluation and the choice of the rate excluded.
+        disturbance: seconds that really passed over ``seconds``; far above 1, the machine was busy.
+        curve: ``(seconds, test accuracy)`` after each epoch, the first before training.
+    """
+
+    name: str
+    total_parameters: int
+    trained_parameters: int
+    scale: str = ""
+    rate: float = 0.0
+    seconds: float = 0.0
+    disturbance: float = 1.0
+    accuracy: float = 0.0
+    curve: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass
+class Structure:
+    """A structure's figures at one size."""
+
+    scale: str
+    widths: list[int]
+    settled: bool
+    seconds: float
+    epochs: list[dict[str, float]]
+    density: float
+    deviation: float
+    bytes_per_sample: int
+    capture_seconds: float
+    structure_id: str
+
+
+@dataclass
+class DemoReport:
+    """Everything that ``glai demo`` measured; ``--json`` prints it."""
+
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    build: dict[str, Any]
+    models: list[Training]
+    structures: list[Structure]
+    conversion: list[dict[str, Any]]
+    retraining: list[dict[str, Any]]
+    merging: list[dict[str, Any]]
+    folder: str
+    seconds: float = 0.0
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+def standard_error(accuracy: float, samples: int) -> float:
+    """Of an accuracy measured on ``samples``; two hits and two misses added, so that 100% has one too."""
+    share = (accuracy * samples + 2) / (samples + 4)
+    return float((share * (1 - share) / (samples + 4)) ** 0.5)

@@ -1,0 +1,58 @@
+"""``glai merge``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from glai_native.cli.arguments import penalty_or_gcv
+from glai_native.cli.command import add_command, add_out, require_new_folder, show
+from glai_native.cli.commands import COMMANDS
+from glai_native.model.glai import GLAI
+from glai_native.model.merging import METHODS, merge
+
+MERGE_EXAMPLES = """\
+examples:
+  glai merge site-a site-b site-c -o merged
+  glai merge site-a site-b -o merged --method statistics       as if trained on all data in one place
+  glai merge site-a site-b -o merged --method activations_classes --json
+"""
+
+
+def add(commands: Any) -> None:
+    """Add ``merge`` to the command line's subparsers."""
+    parser = add_command(commands, "merge", COMMANDS["merge"].summary, MERGE_EXAMPLES, _merge)
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders of models")
+    add_out(parser)
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="samples",
+        help="weights averaged by samples (default), or by how often a path was on for a class; or sums of "
+        "statistics, solved: exact, for models of 'glai train --solver statistics'",
+    )
+    parser.add_argument(
+        "--l2",
+        type=penalty_or_gcv,
+        help="of --method statistics: a number or gcv (default: as the models were solved)",
+    )
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    require_new_folder(arguments.out)
+    models = [GLAI.load(folder) for folder in arguments.models]
+    names = [str(folder) for folder in arguments.models]
+    merged = merge(models, arguments.method, l2=arguments.l2, names=names)
+    merged.save(arguments.out)
+    provenance = merged.estimator.provenance
+    figures = {
+        "method": arguments.method,
+        **{f"samples of {party['name']}": party["samples"] for party in provenance["parties"]},
+        "samples_seen": int(merged.estimator.samples_seen),
+        **({"l2": provenance["l2"]} if "l2" in provenance else {}),
+        "structure_id": merged.structure_id,
+        "folder": str(arguments.out),
+    }
+    show(figures, arguments.json)
+    return 0

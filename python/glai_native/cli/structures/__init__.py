@@ -1,0 +1,1 @@
+"""glai inspect, prune and grow."""

@@ -1,0 +1,210 @@
+"""What lies in a folder that we wrote, and what two of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native.estimator.estimator import ESTIMATOR_FILE
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.paths import count_paths
+from glai_native.gates.patterns import count_gates, layer_agreement, oui, pattern_sizes
+from glai_native.gates.store import GateStore
+from glai_native.model.glai import GLAI
+from glai_native.solvers.dual.model import PATH_KERNEL_FILE, PathKernelModel
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
+
+Opened = GLAI | PathKernelModel | GateStore
+
+
+def open_folder(folder: Path) -> Opened:
+    """Opens, and so validates, a model's or a gate store's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds neither.
+        ValueError: what it holds is damaged.
+    """
+    if not folder.is_dir():
+        what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
+        raise FileNotFoundError(f"{folder}: {what}")
+    if (folder / PATH_KERNEL_FILE).exists() and not (folder / ESTIMATOR_FILE).exists():
+        return PathKernelModel.load(folder)
+    if (folder / STRUCTURE_FILE).exists():
+        return GLAI.load(folder)
+    if any(folder.glob("shard-*.safetensors")):
+        return GateStore.open(folder)
+    raise FileNotFoundError(f"{folder}: holds neither a model ({STRUCTURE_FILE}) nor a gate store (shard-*)")
+
+
+def structure_of(opened: Opened) -> PathSelector | GateStore:
+    """What states the structure: a model's selector, or the store."""
+    return opened if isinstance(opened, GateStore) else opened.selector
+
+
+def unit_gates_of(opened: Opened, x: Tensor | None = None) -> list[PackedGates] | None:
+    """Unit bits per hidden layer: a store's own, or a model's for raw x ``[N, in_features]``; None without x."""
+    if isinstance(opened, GateStore):
+        return opened.unit_gates(slice(None))
+    return None if x is None else opened.selector.unit_gates(x)
+
+
+def describe(opened: Opened, layers: Sequence[PackedGates] | None = None) -> dict[str, Any]:
+    """Sizes and names and, where unit bits per hidden layer are given, what they show."""
+    patterns = {} if layers is None else describe_patterns(structure_of(opened), layers)
+    if isinstance(opened, GateStore):
+        return _describe_store(opened) | patterns
+    figures = _describe_model(opened) if isinstance(opened, GLAI) else _describe_kernel_model(opened)
+    return figures | patterns
+
+
+def _describe_store(store: GateStore) -> dict[str, Any]:
+    return {
+        "kind": "gate store",
+        "structure_id": store.structure_id,
+        "layer_widths": list(store.widths),
+        "bytes_per_sample": store.bytes_per_sample,
+    }
+
+
+def _describe_model(model: GLAI) -> dict[str, Any]:
+    estimator, sizes = model.estimator, model_sizes(model)
+    return {
+        "kind": "model",
+        **_describe_selector(model.selector),
+        "out_features": estimator.out_features,
+        "directions": estimator.directions_id or "none: full paths",
+        "dtype": str(estimator.dtype).removeprefix("torch."),
+        "frozen_parameters": sizes["parameters"] - sizes["trained_parameters"],
+        "trained_parameters": sizes["trained_parameters"],
+        "bytes": sizes["bytes"],
+        "samples_seen": int(estimator.samples_seen),
+        "classes": estimator.class_labels,
+        "made_by": _made_by(estimator.provenance),
+    }
+
+
+def _made_by(provenance: dict[str, Any]) -> str | None:
+    """A solver or a merge, and what it was told."""
+    if not provenance:
+        return None
+    words = []
+    if "merge" in provenance:
+        parties = ", ".join(f"{party['name']} ({party['samples']:,})" for party in provenance["parties"])
+        words.append(f"merged by {provenance['merge']} from {parties}")
+    if "federation" in provenance:
+        words.append(f"federated in {len(provenance['federation']['rounds'])} rounds")
+    if "solver" in provenance:
+        words.append(provenance["solver"])
+    if "l2" in provenance:
+        words.append(f"l2 = {provenance['l2']:.4g}")
+    return "; ".join(words)
+
+
+def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
+    return {
+        "kind": "path kernel model",
+        **_describe_selector(model.selector),
+        "centres": 0 if model.centres is None else len(model.centres),
+        "samples_seen": model.n_samples,
+        "l2": model.l2,
+    }
+
+
+def _describe_selector(selector: PathSelector) -> dict[str, Any]:
+    return {
+        "structure_id": selector.structure_id,
+        "parent_id": selector.parent_id,
+        "projection": selector.projection.kind,
+        "in_features": selector.in_features,
+        "layer_widths": list(selector.widths),
+        "paths": selector.n_paths,
+        "paths_pruned": count_paths(selector.widths) - selector.n_paths,
+    }
+
+
+def model_sizes(model: GLAI) -> dict[str, Any]:
+    """Units, paths, parameters (all, and trained) and the bytes of the tensors that :meth:`GLAI.save` writes."""
+    tensors = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor) and not name.startswith("selector.output_")
+    }
+    trained = model.estimator.trained_parameters
+    selector = sum(
+        t.numel() for n, t in tensors.items() if n.startswith("selector.") and t.is_floating_point()
+    )
+    return {
+        "layer_widths": list(model.selector.widths),
+        "paths": model.selector.n_paths,
+        "parameters": selector + trained + model.estimator.frozen_parameters,
+        "trained_parameters": trained,
+        "bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
+    }
+
+
+def describe_patterns(structure: PathSelector | GateStore, layers: Sequence[PackedGates]) -> dict[str, Any]:
+    """Density, deviation, unique patterns, always-on and never-on units (per hidden layer) and paths.
+
+    Args:
+        structure: whose gates they are.
+        layers: unit bits per hidden layer.
+    """
+    counts = count_gates(structure, layers)
+    if counts.samples == 0:
+        return {"samples": 0}
+    units = [_shares(on, counts.samples) for on in counts.units]
+    return {
+        "samples": counts.samples,
+        "unique_patterns": len(pattern_sizes(layers)),
+        "unique_patterns_per_layer": [len(pattern_sizes([layer])) for layer in layers],
+        **{f"unit_{name}": [unit[name] for unit in units] for name in units[0]},
+        "paths": len(counts.paths),
+        **{f"path_{name}": share for name, share in _shares(counts.paths, counts.samples).items()},
+        "oui": round(oui(layers), 4) if counts.samples > 1 else None,
+    }
+
+
+def _shares(counts: Tensor, n_samples: int) -> dict[str, Any]:
+    on = counts.double() / n_samples
+    return {
+        "density": round(float(on.mean()), 4),
+        "deviation": round(float(torch.minimum(on, 1 - on).mean()), 4),
+        "always_on": int((counts == n_samples).sum()),
+        "never_on": int((counts == 0).sum()),
+    }
+
+
+def compare(
+    first: PathSelector | GateStore,
+    second: PathSelector | GateStore,
+    a: Sequence[PackedGates] | None = None,
+    b: Sequence[PackedGates] | None = None,
+) -> dict[str, Any]:
+    """How far two structures agree, per hidden layer.
+
+    Args:
+        first: one structure.
+        second: the other.
+        a: unit bits per hidden layer of the first; None: not known.
+        b: of the second, for the same samples.
+    """
+    figures: dict[str, Any] = {"same_structure": first.structure_id == second.structure_id}
+    if isinstance(first, PathSelector) and isinstance(second, PathSelector):
+        figures["second_made_from_first"] = second.parent_id == first.structure_id
+        figures["first_made_from_second"] = first.parent_id == second.structure_id
+    if a is None or b is None:
+        return figures | {"agreement": "not known: it needs two gate stores, or --data with two models"}
+    if len(a) != len(b) or len(a[0]) != len(b[0]) or not len(a[0]):
+        return figures | {
+            "agreement": "not known: it needs the gates of the same samples and as many hidden layers"
+        }
+    pairs = [layer_agreement(one, other) for one, other in zip(a, b, strict=True)]
+    return figures | {
+        "agreement": [round(pair.matched, 4) for pair in pairs],
+        "agreement_by_number": [None if pair.numbered is None else round(pair.numbered, 4) for pair in pairs],
+        "matched_units": [pair.pairs for pair in pairs],
+    }

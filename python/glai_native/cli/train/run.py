@@ -1,0 +1,211 @@
+"""One run of ``glai train``: structure, numbers, test, files, and on request the energy of each, an MLP's beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from sklearn.model_selection import train_test_split
+
+from glai_native.cli.command import require_new_folder
+from glai_native.cli.train.mlp import mlp_accuracy, train_layers_mlp
+from glai_native.data.labelled import LabelledData
+from glai_native.machine.energy import EnergyMeter, PhaseEnergy
+from glai_native.machine.ranks import Ranks
+from glai_native.model.glai import GLAI
+from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.structure.selector import PathSelector
+from glai_native.training.distributed import broadcast_selector
+from glai_native.training.fitting import fit
+from glai_native.training.new_structure import train_selector
+from glai_native.training.retraining import retrain
+
+MLP_VALIDATION = 0.1  # of the samples
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What ``glai train`` is told.
+
+    Attributes:
+        hidden: units of the selector's hidden layers.
+        n_components: as :func:`~glai_native.training.new_structure.train_selector`.
+        structure_epochs: at most.
+        solver: as :func:`~glai_native.fit`.
+        options: of the solver.
+        seed: of everything.
+        structure: folder of the model whose structure is kept; None: a new one is trained.
+        increment: the data join what that model has seen.
+        energy: measure structure, numbers, and the MLP of the same layers, which is then trained too.
+        country: of the grid, as :class:`~glai_native.EnergyMeter`.
+    """
+
+    hidden: Sequence[int] = (128,)
+    n_components: int | str | None = "auto"
+    structure_epochs: int = 20
+    solver: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    structure: str | None = None
+    increment: bool = False
+    energy: bool = False
+    country: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What ``glai train`` did; ``--json`` prints it. Scores are accuracies, seconds wall time of each part.
+
+    Attributes:
+        mlp: scores of the MLP that the energy is compared with; None where none is measured.
+        energy: of each phase.
+    """
+
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    structure: dict[str, Any]
+    solver: str
+    reason: str
+    validation: float
+    linear_validation: float
+    test: float
+    parameters: dict[str, int]
+    seconds: dict[str, float]
+    folder: str
+    mlp: dict[str, float] | None = None
+    energy: list[PhaseEnergy] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The report as JSON; null where nothing was held out."""
+        # NaN: nothing was held out.
+        figures = {name: None if value != value else value for name, value in asdict(self).items()}
+        figures["energy"] = [phase.to_dict() for phase in self.energy]
+        return json.dumps(figures, indent=2, allow_nan=False)
+
+
+def run_train(
+    data: LabelledData,
+    folder: Path,
+    settings: TrainSettings,
+    kept: GLAI | PathSelector | None = None,
+    *,
+    progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
+) -> TrainReport:
+    """Trains a model on the data's training part, tests it, and saves it.
+
+    Args:
+        data: what to learn; its classes are numbered as those of ``kept``.
+        folder: new or empty, so that no model is overwritten.
+        settings: sizes, solver, seed.
+        kept: whose structure is kept; None: one is trained.
+        progress: bars on standard error.
+        process_group: ranks that call this together; the first one trains the structure, and saves the model.
+    """
+    require_new_folder(folder)
+    ranks = Ranks("train", process_group)
+    if settings.energy and ranks.size > 1:
+        raise ValueError("train: energy is measured of one process, not under torchrun")
+    phases = _Phases(settings)
+    if kept is None:
+        with phases.measure("structure"):
+            kept = broadcast_selector(
+                lambda: train_selector(
+                    data.x_train,
+                    data.y_train,
+                    data.n_classes,
+                    settings.hidden,
+                    settings.n_components,
+                    epochs=settings.structure_epochs,
+                    seed=settings.seed,
+                    progress=progress,
+                ),
+                process_group,
+            )
+    options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
+    options |= settings.options | {"process_group": process_group}
+    with phases.measure("estimator"):
+        if isinstance(kept, GLAI):
+            result = retrain(kept, data.x_train, data.y_train, increment=settings.increment, **options)
+        else:
+            result = fit(kept, data.x_train, data.y_train, **options)
+    model = result.model
+    selector = model.selector
+    if isinstance(model, GLAI):
+        model.estimator.class_labels = data.classes
+    if ranks.is_first:
+        model.save(folder)
+    with torch.no_grad():
+        scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
+    mlp = None
+    if settings.energy:
+        with phases.measure("MLP"):
+            mlp = _train_mlp(selector, data, settings.seed, progress)
+    hidden = sum(weight.numel() + bias.numel() for weight, bias in selector.hidden)
+    projection = sum(buffer.numel() for buffer in selector.projection.buffers())
+    trained = sum(p.numel() for p in model.estimator.parameters()) if isinstance(model, GLAI) else 0
+    return TrainReport(
+        data={
+            "name": data.name,
+            "train": len(data.x_train),
+            "test": len(data.x_test),
+            "features": data.x_train.shape[1],
+            "classes": data.n_classes,
+        },
+        settings=asdict(settings),
+        structure={
+            "structure_id": selector.structure_id,
+            "z_features": selector.z_features,
+            "layer_widths": list(selector.widths),
+            "paths": selector.n_paths,
+            "kept_from": settings.structure,
+        },
+        solver=result.solver,
+        reason=result.reason,
+        validation=result.score,
+        linear_validation=result.linear_score,
+        test=float((scores.argmax(1) == data.y_test).double().mean()),
+        parameters={"projection": projection, "selector": hidden, "trained": trained},
+        seconds=phases.seconds | result.seconds,
+        folder=str(folder),
+        mlp=mlp,
+        energy=phases.energy,
+    )
+
+
+class _Phases:
+    """Seconds of each phase, and where asked for its energy."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+        self.seconds: dict[str, float] = {}
+        self.energy: list[PhaseEnergy] = []
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        meter = EnergyMeter(name, self._settings.country) if self._settings.energy else None
+        with meter or nullcontext():
+            started = time.perf_counter()
+            yield
+            self.seconds[name] = time.perf_counter() - started
+        if meter is not None:
+            self.energy.append(meter.energy)
+
+
+def _train_mlp(selector: PathSelector, data: LabelledData, seed: int, progress: bool) -> dict[str, float]:
+    """Scores of the MLP of the selector's layers, trained from nothing on the same z."""
+    z, y = selector.project(data.x_train), data.y_train
+    train, held_out = train_test_split(torch.arange(len(z)), test_size=MLP_VALIDATION, random_state=seed)
+    validation = z[held_out], y[held_out]
+    mlp = train_layers_mlp(selector, z[train], y[train], validation, data.n_classes, seed=seed, progress=progress)
+    return {
+        "validation": mlp_accuracy(mlp, *validation),
+        "test": mlp_accuracy(mlp, selector.project(data.x_test), data.y_test),
+    }

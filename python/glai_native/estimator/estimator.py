@@ -1,0 +1,395 @@
+"""What is trained: the linear model over paths."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.data.checks import FLOATS, require_targets
+from glai_native.estimator.directions import (
+    directions_id,
+    extend_directions,
+    require_directions,
+    scale_of_own_directions,
+)
+from glai_native.gates.packed import PackedGates, require_structure
+from glai_native.machine.files import TensorFile, tensors_to_bytes
+from glai_native.machine.memory import require_memory
+from glai_native.ops.gated_linear import gated_linear
+from glai_native.ops.gated_matmul import gated_matmul
+from glai_native.structure.selector import PathSelector, require_same_structure
+
+ESTIMATOR_FILE = "estimator.safetensors"
+ESTIMATOR_FORMAT = "glai-estimator"
+DIRECTIONS_VERSION = "2"  # of files that carry directions; those of full paths stay version 1
+
+
+class PathEstimator(nn.Module):
+    """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d z[n,d] · weight[p,d,c])``; zeros at first.
+
+    With output directions V, ``y = (g ⊙ (z·uᵀ + beta))·V + z·constant_weight + constant_bias``: the weight of path p
+    is u_p times the frozen v_p, so that a path costs D + C instead of D·C, and the last path, which is always on,
+    keeps weights of its own (DESIGN, "Output directions").
+
+    Args:
+        n_paths: P.
+        in_features: D, the width of z.
+        out_features: C.
+        directions: V ``[P, C]`` with a last row of zeros, as :func:`output_directions` makes it; copied and frozen.
+            The estimator is made on its device. None: full paths.
+        structure_id: the structure whose gates it reads; None: any.
+        dtype: torch.float32 or torch.float64.
+
+    Attributes:
+        weight: parameter ``[P, D, C]``; of full paths, like ``bias``.
+        bias: parameter ``[P, C]``.
+        directions: V, buffer ``[P, C]``; None for full paths.
+        u: parameter ``[P, D]``; with directions, like the next three. Row P-1 of u and beta is zero, and stays so: its
+            gradient is exactly zero.
+        beta: parameter ``[P]``.
+        constant_weight: parameter ``[D, C]``, of path P-1.
+        constant_bias: parameter ``[C]``, of path P-1.
+        samples_seen: int64 scalar, how many samples it was trained on (what merging weighs by).
+        on_counts: int64 ``[P, C]``, in how many of those samples of class c path p was on.
+        provenance: how the weights came about, where a solver or a merge made them: values that JSON can hold.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    directions: Tensor | None
+    u: nn.Parameter
+    beta: nn.Parameter
+    constant_weight: nn.Parameter
+    constant_bias: nn.Parameter
+    samples_seen: Tensor
+    on_counts: Tensor
+    provenance: dict[str, Any]
+
+    def __init__(
+        self,
+        n_paths: int,
+        in_features: int,
+        out_features: int,
+        directions: Tensor | None = None,
+        *,
+        structure_id: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        for name, size in (
+            ("n_paths", n_paths),
+            ("in_features", in_features),
+            ("out_features", out_features),
+        ):
+            if size < 1:
+                raise ValueError(f"PathEstimator: {name} must be >= 1, got {size}")
+        if dtype not in FLOATS:
+            raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
+        self.structure_id = structure_id
+        self.provenance = {}
+        self.class_labels = None
+        self.register_load_state_dict_pre_hook(require_same_structure)
+        paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
+        if directions is None:
+            self._add_parameter("weight", paths | features | outputs, dtype)
+            self._add_parameter("bias", paths | outputs, dtype)
+        else:
+            require_directions("PathEstimator", directions, n_paths, out_features)
+            directions = directions.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+            self._add_parameter("u", paths | features, dtype)
+            self._add_parameter("beta", paths, dtype)
+            self._add_parameter("constant_weight", features | outputs, dtype)
+            self._add_parameter("constant_bias", outputs, dtype)
+        self.register_buffer("directions", directions)
+        self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64))
+        if directions is not None:
+            self.to(directions.device)
+
+    def _add_parameter(self, name: str, sizes: dict[str, int], dtype: torch.dtype) -> None:
+        _require_memory(name, sizes, dtype.itemsize, torch.device("cpu"))  # where it is made
+        zeros = torch.zeros(tuple(sizes.values()), dtype=dtype)
+        self.register_parameter(name, nn.Parameter(zeros))
+
+    @property
+    def n_paths(self) -> int:
+        """P."""
+        return self.on_counts.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """D."""
+        return (self.weight if self.directions is None else self.u).shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """C."""
+        return self.on_counts.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return (self.weight if self.directions is None else self.u).dtype
+
+    @property
+    def directions_id(self) -> str | None:
+        """SHA-256 of V as float64; None for full paths. Computed when asked."""
+        return None if self.directions is None else directions_id(self.directions)
+
+    @property
+    def class_labels(self) -> list[int | float | str] | None:
+        """What the data call class 0, 1, ...; None where outputs have no names.
+
+        Kept with the weights, so that data which come later, or hold some of the classes, are numbered alike.
+
+        Raises:
+            ValueError: set to what are not C ints, floats or texts, which a file can hold.
+        """
+        return None if self._class_labels is None else list(self._class_labels)
+
+    @class_labels.setter
+    def class_labels(self, labels: Sequence[int | float | str] | None) -> None:
+        if labels is not None:
+            kinds = sorted(
+                {type(label).__name__ for label in labels if not isinstance(label, (int, float, str))}
+            )
+            if len(labels) != self.out_features or kinds:
+                found = f"{len(labels)} labels" if not kinds else f"labels of type {', '.join(kinds)}"
+                raise ValueError(
+                    f"PathEstimator: class_labels must be C={self.out_features} ints, floats or texts, got {found}"
+                )
+            labels = tuple(labels)
+        self._class_labels = labels
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers are trained: (P-1)(D+1) + (D+1)C with directions, P(D+1)C without."""
+        paths = self.n_paths * self.out_features if self.directions is None else self.n_paths - 1
+        constant = 0 if self.directions is None else self.out_features
+        return (paths + constant) * (self.in_features + 1)
+
+    @property
+    def frozen_parameters(self) -> int:
+        """How many are not: (P-1)C of V, or 0."""
+        return 0 if self.directions is None else (self.n_paths - 1) * self.out_features
+
+    def extra_repr(self) -> str:
+        """Sizes for ``repr``."""
+        sizes = f"n_paths={self.n_paths}, in_features={self.in_features}, out_features={self.out_features}"
+        return sizes if self.directions is None else f"{sizes}, directions"
+
+    @classmethod
+    def from_selector(cls, selector: PathSelector, directions: Tensor | None = None) -> PathEstimator:
+        """The estimator whose output equals the selector network's own.
+
+        The weight of path (j_1..j_L) is the product of the network's weights along it; what flows out of an
+        always-on unit is the next layer's bias, and nothing flows from a unit into an always-on one
+        (DESIGN, "Exact emulation"). Computed in float64, kept in the selector's dtype. A network of any depth can be
+        given along its own output directions, since a path's last factor is the output weights of its last unit.
+
+        Args:
+            selector: a structure that still has its output layer.
+            directions: V ``[P, C]``; None: full paths.
+
+        Raises:
+            MemoryError: the weights take more memory than there is.
+            ValueError: the selector was loaded from a structure file and has no output layer; directions that are not
+                the network's own (``output_directions(selector)``, or a multiple), along which it cannot be given.
+        """
+        if selector.output is None:
+            raise ValueError(
+                "PathEstimator.from_selector: this selector has no output layer (it was loaded from a "
+                "file, pruned or grown), make one from the network itself"
+            )
+        output_weight, output_bias = selector.output
+        estimator = cls(
+            selector.n_paths,
+            selector.z_features,
+            output_weight.shape[0],
+            directions,
+            structure_id=selector.structure_id,
+            dtype=output_weight.dtype,
+        ).to(output_weight.device)
+        if estimator.directions is None:
+            sizes = {"P": estimator.n_paths, "D": estimator.in_features, "C": estimator.out_features}
+            itemsize = 8 + estimator.dtype.itemsize
+            _require_memory("weight, computed in float64,", sizes, itemsize, output_weight.device)
+        weight, constant = _into_last_units(selector)
+        with torch.no_grad():
+            if estimator.directions is None:
+                step = _with_constants(output_weight.double(), output_bias.double())  # [C, h_L + 1]
+                step = step.T.repeat(selector.n_paths // step.shape[1], 1)  # [P, C]
+                estimator.weight.copy_(weight.unsqueeze(2) * step.unsqueeze(1))
+                estimator.bias.copy_(constant.unsqueeze(1) * step)
+                return estimator
+            scale = scale_of_own_directions(selector, estimator.directions)
+            if scale is None:
+                raise ValueError(
+                    "PathEstimator.from_selector: directions must be the network's own, output_directions(selector); "
+                    "along others it cannot be given, PathEstimator(..., directions) starts from zeros"
+                )
+            estimator.u.copy_(weight / scale)
+            estimator.beta[:-1] = constant[:-1] / scale
+            estimator.constant_bias.copy_(output_bias)
+        return estimator
+
+    def forward(self, z: Tensor, gates: PackedGates) -> Tensor:
+        """z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]`` to ``[N, C]``."""
+        if isinstance(gates, PackedGates):
+            require_structure("PathEstimator", gates, self.structure_id)
+        if self.directions is None:
+            return gated_matmul(z, gates, self.weight, self.bias)
+        h = gated_linear(z, gates, self.u, self.beta)
+        return torch.addmm(torch.addmm(self.constant_bias, z, self.constant_weight), h, self.directions)
+
+    @torch.no_grad()
+    def add_outputs(self, k: int, seed: int = 0) -> None:
+        """Appends ``k`` outputs, in place; what the others compute does not change. Class labels are given anew.
+
+        Full paths get zero columns. With directions, V gets random columns (:func:`extend_directions`), so that the new
+        outputs are random functions of the paths until they are trained, and path P-1 zero columns. Parameters are
+        replaced by wider ones: an optimizer must be made anew.
+
+        Args:
+            k: how many, >= 1.
+            seed: of the columns of V; copies extended with equal seeds can still be merged.
+        """
+        if k < 1:
+            raise ValueError(f"add_outputs: k must be >= 1, got {k}")
+        names = ["weight", "bias"]
+        if self.directions is not None:
+            self.directions = extend_directions(self.directions, k, seed)
+            names = ["constant_weight", "constant_bias"]
+        for name in names:
+            before = self.get_parameter(name)
+            wider = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
+            setattr(self, name, wider)
+        self.on_counts = _with_zero_columns(self.on_counts, k)
+        self.class_labels = None
+
+    def get_extra_state(self) -> str:
+        """The structure_id, part of ``state_dict``."""
+        return self.structure_id or ""
+
+    def set_extra_state(self, state: str) -> None:
+        """Takes the structure_id over; another one than its own was refused before."""
+        self.structure_id = state or self.structure_id
+
+    @torch.no_grad()
+    def record(self, gates: PackedGates, targets: Tensor | None = None) -> None:
+        """Counts samples as trained on: once per sample, however many epochs follow.
+
+        Args:
+            gates: their path gates.
+            targets: class indices ``[N]`` in ``[0, C)``, for ``on_counts``; None counts samples only.
+        """
+        require_structure("record", gates, self.structure_id)
+        if gates.n_gates != self.n_paths:
+            raise ValueError(f"record: gates must have P={self.n_paths} paths, got P={gates.n_gates}")
+        if targets is not None:
+            if isinstance(targets, Tensor) and targets.is_floating_point():
+                raise ValueError(
+                    f"record: targets must be class indices [N={len(gates)}], got {targets.dtype}"
+                )
+            targets = require_targets("record", targets, len(gates), self.out_features)
+            self.on_counts += gates.counts_by_class(targets, self.out_features)
+        self.samples_seen += len(gates)
+
+    def to_bytes(self) -> bytes:
+        """An estimator file's content: weights, and what merging needs."""
+        metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
+        if self.provenance:
+            metadata["provenance"] = json.dumps(self.provenance)
+        if self.class_labels is not None:
+            metadata["class_labels"] = json.dumps(self.class_labels)
+        if self.directions is not None:
+            metadata |= {"version": DIRECTIONS_VERSION, "directions_id": directions_id(self.directions)}
+        return tensors_to_bytes(self.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PathEstimator:
+        """Reads an estimator file."""
+        file = TensorFile(Path(path), ESTIMATOR_FORMAT, newest=int(DIRECTIONS_VERSION))
+        directions = None
+        if file.metadata["version"] == DIRECTIONS_VERSION:
+            directions = file.tensor("directions", FLOATS, (None, None))
+            stated = file.entry("directions_id")
+            if directions_id(directions) != stated:
+                raise ValueError(
+                    f"{path}: directions_id must be {stated[:12]}… as the file states, but its directions have "
+                    f"{directions_id(directions)[:12]}…; the file is damaged"
+                )
+            n_paths, out_features = directions.shape
+            in_features = file.tensor("u", (directions.dtype,), (n_paths, None)).shape[1]
+            dtype = directions.dtype
+        else:
+            weight = file.tensor("weight", FLOATS, (None, None, None))
+            n_paths, in_features, out_features = weight.shape
+            dtype = weight.dtype
+        estimator = cls(
+            n_paths,
+            in_features,
+            out_features,
+            directions,
+            structure_id=file.entry("structure_id") or None,
+            dtype=dtype,
+        )
+        with torch.no_grad():
+            for name, parameter in estimator.named_parameters():
+                parameter.copy_(file.tensor(name, (dtype,), tuple(parameter.shape)))
+            estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
+            estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
+        if "provenance" in file.metadata:
+            estimator.provenance = file.entry("provenance", json.loads)
+            if not isinstance(estimator.provenance, dict):
+                raise ValueError(f"{path}: metadata entry 'provenance' must be a JSON object")
+        if "class_labels" in file.metadata:
+            labels = file.entry("class_labels", json.loads)
+            if not isinstance(labels, list) or len(labels) != out_features:
+                raise ValueError(f"{path}: metadata entry 'class_labels' must list C={out_features} labels")
+            estimator.class_labels = labels
+        if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
+            raise ValueError(f"{path}: counts of samples must be >= 0")
+        return estimator
+
+
+def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: torch.device) -> None:
+    shape = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
+    require_memory(
+        "PathEstimator",
+        f"{name} [{shape}]",
+        math.prod(sizes.values()) * itemsize,
+        device,
+        "P is the product of (units + 1) over the layers, use fewer of them",
+    )
+
+
+def _into_last_units(selector: PathSelector) -> tuple[Tensor, Tensor]:
+    """What each path carries into its last unit, in float64: weights over z ``[P, D]``, and constants ``[P]``."""
+    first_weight, first_bias = (tensor.double() for tensor in selector.hidden[0])
+    # Per path so far, [..., h_l + 1]; the always-on unit is last.
+    weight = torch.cat([first_weight, torch.zeros_like(first_weight[:1])])
+    constant = torch.cat([first_bias, torch.ones_like(first_bias[:1])])
+    for layer_weight, layer_bias in selector.hidden[1:]:
+        step = _with_constants(layer_weight.double(), layer_bias.double())
+        step = torch.cat([step, torch.zeros_like(step[:1])])
+        step[-1, -1] = 1.0  # always-on to always-on
+        weight = weight.unsqueeze(-2) * step.T.unsqueeze(-1)
+        constant = constant.unsqueeze(-1) * step.T
+    return weight.flatten(0, -2), constant.flatten()
+
+
+def _with_zero_columns(t: Tensor, k: int) -> Tensor:
+    return torch.cat([t, t.new_zeros((*t.shape[:-1], k))], dim=-1)
+
+
+def _with_constants(weight: Tensor, bias: Tensor) -> Tensor:
+    """``[out, in + 1]``: what flows into each unit from the units before and from the always-on one."""
+    return torch.cat([weight, bias.unsqueeze(1)], dim=1)

@@ -1,0 +1,264 @@
+"""Activation patterns on disk: captured once, read as bits ever after."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from glai_native.gates.packed import (
+    GateEstimate,
+    PackedGates,
+    mean_estimate,
+    require_unit_gates,
+    words_per_row,
+)
+from glai_native.gates.paths import Structure, require_kept_paths, structure_gates
+from glai_native.machine.files import TensorFile, make_folder, tensors_to_bytes, write_files
+
+STORE_FORMAT = "glai-gates"
+KEPT_PATHS_VERSION = "2"  # of a first shard that states kept paths; all others stay version 1
+_SHARD = re.compile(r"shard-(\d{8})\.safetensors")
+
+
+@dataclass(frozen=True)
+class _Shard:
+    first_row: int
+    layers: list[PackedGates]  # words are memory maps
+
+    @property
+    def rows(self) -> int:
+        return len(self.layers[0])
+
+
+class GateStore:
+    """A folder of unit bits per hidden layer, one safetensors shard per append.
+
+    Made by :meth:`create` or :meth:`open`. A kill while a shard is written leaves the store as it was before.
+
+    Attributes:
+        structure_id: the structure that made the gates.
+        widths: units per hidden layer.
+        kept_paths: int64 ``[K]``, the paths of a pruned structure; None: all.
+    """
+
+    def __init__(
+        self, folder: Path, structure_id: str, widths: tuple[int, ...], kept_paths: Tensor | None = None
+    ) -> None:
+        self.folder = folder
+        self.structure_id = structure_id
+        self.widths = widths
+        self.kept_paths = kept_paths
+        self._shards: list[_Shard] = []
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], structure: Structure) -> GateStore:
+        """An empty store for the gates of a structure, a selector's; refuses a folder that holds a store."""
+        folder = make_folder("GateStore.create", folder)
+        if _shard_paths(folder):
+            raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
+        store = cls(folder, structure.structure_id, structure.widths, structure.kept_paths)
+        # A shard of no rows, so that an empty store states its structure as any other does.
+        empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
+        store.append([PackedGates(words, width) for words, width in zip(empty, store.widths, strict=True)])
+        return store
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> GateStore:
+        """Opens a store and validates all of it: formats, shapes, row numbers, checksums.
+
+        Raises:
+            FileNotFoundError: the folder holds no store.
+            ValueError: a shard is damaged, missing, or of another structure.
+        """
+        folder = Path(folder)
+        paths = _shard_paths(folder)
+        if not paths:
+            raise FileNotFoundError(f"GateStore.open: {folder} holds no store (no shard-*.safetensors)")
+        store: GateStore | None = None
+        for i, path in enumerate(paths):
+            if path.name != _shard_name(i):
+                raise ValueError(f"GateStore.open: {folder / _shard_name(i)} is missing")
+            file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
+            structure_id = file.entry("structure_id")
+            widths = tuple(file.sizes("layer_widths"))
+            if store is None:
+                store = cls(folder, structure_id, widths, _read_kept_paths(file, widths))
+            if (structure_id, widths) != (store.structure_id, store.widths):
+                raise ValueError(
+                    f"{path}: structure_id must be {store.structure_id[:12]}… with widths {list(store.widths)} like "
+                    f"the shards before, got {structure_id[:12]}… with {list(widths)}"
+                )
+            store._shards.append(_read_shard(file, widths, len(store)))
+        assert store is not None
+        return store
+
+    def __len__(self) -> int:
+        return sum(shard.rows for shard in self._shards)
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Bytes of packed words that a sample takes."""
+        return 4 * sum(words_per_row(width) for width in self.widths)
+
+    def append(self, layers: Sequence[PackedGates]) -> None:
+        """Adds samples: their unit bits per hidden layer, as ``selector.unit_gates`` returns them.
+
+        Raises:
+            ValueError: layers, widths or numbers of samples that do not fit; another process has appended.
+        """
+        require_unit_gates("GateStore.append", layers, self.widths, self.structure_id)
+        metadata = {
+            "format": STORE_FORMAT,
+            "version": "1",
+            "structure_id": self.structure_id,
+            "layer_widths": json.dumps(self.widths),
+            "first_row": str(len(self)),
+        }
+        if len(layers[0]):  # so that who reads them need not count
+            metadata["densities"] = json.dumps([layer.density() for layer in layers])
+            metadata["deviations"] = json.dumps([layer.deviation() for layer in layers])
+        path = self.folder / _shard_name(len(self._shards))
+        tensors = {f"layer_{i}": layer.words.clone() for i, layer in enumerate(layers)}
+        if self.kept_paths is not None and not self._shards:  # the first shard states them for all
+            metadata["version"] = KEPT_PATHS_VERSION
+            tensors["kept_paths"] = self.kept_paths
+        write_files({path: tensors_to_bytes(tensors, metadata)}, exclusive=True)
+        file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
+        self._shards.append(_read_shard(file, self.widths, len(self)))
+
+    def unit_gates(self, ids: Tensor | Iterable[int] | slice) -> list[PackedGates]:
+        """Unit bits per hidden layer of the samples ``ids``, in that order."""
+        rows = self._rows(ids)
+        layers = []
+        for i, width in enumerate(self.widths):
+            words = torch.empty((len(rows), words_per_row(width)), dtype=torch.int32)
+            for shard in self._shards:
+                here = (rows >= shard.first_row) & (rows < shard.first_row + shard.rows)
+                if bool(here.any()):
+                    words[here] = shard.layers[i].words[rows[here] - shard.first_row]
+            estimate = mean_estimate([(shard.rows, shard.layers[i].estimate) for shard in self._shards])
+            layers.append(PackedGates._trusted(words, width, self.structure_id, estimate))
+        return layers
+
+    def batch(self, ids: Tensor | Iterable[int] | slice) -> PackedGates:
+        """Path gates of the samples ``ids`` (integers in ``[0, len(store))``), always-on units included.
+
+        Those of a pruned structure are of its kept paths.
+        """
+        return structure_gates("GateStore", self, self.unit_gates(ids))
+
+    def _rows(self, ids: Tensor | Iterable[int] | slice) -> Tensor:
+        if isinstance(ids, slice):
+            return torch.arange(len(self))[ids]
+        rows = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids)).cpu()
+        if not len(rows):
+            rows = rows.to(torch.int64)
+        if rows.ndim != 1 or rows.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                "GateStore: ids must be integers [n], "
+                f"got {str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}"
+            )
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise IndexError(
+                f"GateStore: ids must be in [0, {len(self)}), got {int(rows.min())} to {int(rows.max())}"
+            )
+        return rows.to(torch.int64)
+
+
+class GateDataset(Dataset[Any]):
+    """Samples with their stored gates, fetched a batch at a time; :meth:`loader` makes the DataLoader.
+
+    Args:
+        store: gates of N samples.
+        *tensors: what goes with them, each ``[N, ...]`` in the same order (features, targets).
+    """
+
+    def __init__(self, store: GateStore, *tensors: Tensor) -> None:
+        for i, tensor in enumerate(tensors):
+            if len(tensor) != len(store):
+                raise ValueError(
+                    f"GateDataset: tensor {i} must have N={len(store)} samples like the store, got {len(tensor)}"
+                )
+        self.store = store
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, ids: Sequence[int] | int) -> tuple[PackedGates | Tensor, ...]:
+        """``(path gates, *tensors)`` of the samples ``ids``."""
+        rows = torch.as_tensor([ids] if isinstance(ids, int) else ids)
+        return (self.store.batch(rows), *(tensor[rows] for tensor in self.tensors))
+
+    def loader(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> DataLoader[Any]:
+        """A DataLoader whose items are whole batches; ``options`` go to DataLoader (``num_workers``, ...)."""
+        order = RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
+        batches = BatchSampler(order, batch_size, drop_last)
+        return DataLoader(self, sampler=batches, batch_size=None, **options)
+
+
+def _shard_name(i: int) -> str:
+    return f"shard-{i:08d}.safetensors"
+
+
+def _shard_paths(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+
+
+def _read_kept_paths(file: TensorFile, widths: tuple[int, ...]) -> Tensor | None:
+    if file.metadata["version"] != KEPT_PATHS_VERSION:
+        return None
+    kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
+    require_kept_paths(str(file.path), kept_paths, widths)
+    return kept_paths
+
+
+def _read_shard(file: TensorFile, widths: tuple[int, ...], first_row: int) -> _Shard:
+    rows: int | None = None
+    words = []
+    for i, width in enumerate(widths):
+        layer = file.tensor(f"layer_{i}", (torch.int32,), (rows, words_per_row(width)))
+        rows = len(layer)
+        words.append(layer)
+    if file.entry("first_row", int) != first_row:
+        raise ValueError(f"{file.path}: first_row must be {first_row}, got {file.entry('first_row')}")
+    layers = [PackedGates(layer, width) for layer, width in zip(words, widths, strict=True)]
+    if "densities" in file.metadata:  # shards of earlier versions have none
+        figures = zip(
+            _shares(file, "densities", len(widths)), _shares(file, "deviations", len(widths)), strict=True
+        )
+        for gates, (density, deviation) in zip(layers, figures, strict=True):
+            gates.estimate = GateEstimate(density, deviation)
+    return _Shard(first_row, layers)
+
+
+def _shares(file: TensorFile, name: str, count: int) -> list[float]:
+    shares = file.entry(name, json.loads)
+    if (
+        not isinstance(shares, list)
+        or len(shares) != count
+        or any(type(share) not in (int, float) or not 0 <= share <= 1 for share in shares)
+    ):
+        raise ValueError(
+            f"{file.path}: metadata entry '{name}' must list {count} numbers from 0 to 1, got {shares!r}"
+        )
+    return [float(share) for share in shares]

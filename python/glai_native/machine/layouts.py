@@ -1,0 +1,65 @@
+"""Tensors made fit for kernels: layouts, sizes, outputs; what is no tensor is left to the native checks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, is_grad_enabled
+
+
+def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
+    """Whether a gradient will be asked for."""
+    try:
+        return is_grad_enabled() and (
+            a.requires_grad or b.requires_grad or (c is not None and c.requires_grad)
+        )
+    except AttributeError:  # no tensor: refused by name in the checks
+        return False
+
+
+def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
+    """Whether all are contiguous, the common case: one question each instead of four."""
+    try:
+        return a.is_contiguous() and b.is_contiguous() and (c is None or c.is_contiguous())
+    except (AttributeError, RuntimeError):  # no tensor, or no strides
+        return False
+
+
+def without_history(t: Tensor) -> Tensor:
+    """``t`` detached where that changes anything; what is no tensor is left to the checks."""
+    return t.detach() if isinstance(t, Tensor) and t.requires_grad else t
+
+
+def _is_strided(t: Tensor) -> bool:
+    return isinstance(t, Tensor) and t.layout == torch.strided
+
+
+def unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
+    if _is_strided(t) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
+        return t.contiguous()
+    return t
+
+
+def either_unit_stride(t: Tensor) -> Tensor:
+    """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
+    if _is_strided(t) and t.ndim > 1 and t.stride(-2) == 1:
+        return t
+    return unit_stride(t)
+
+
+def size(t: Tensor, dim: int) -> int:
+    """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
+    return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
+
+
+def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
+    """An output beside ``a``, ``[a.shape[rows], b.shape[columns]]``; where there are no such sizes any will do."""
+    try:
+        return a.new_empty(a.shape[rows], b.shape[columns])  # twice as fast as with a tuple
+    except (AttributeError, IndexError):  # no tensor or no matrix: refused by name in the checks
+        return torch.empty(0)
+
+
+def new_empty(like: Tensor, *shape: int) -> Tensor:
+    """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
+    return like.new_empty(shape, layout=torch.strided) if isinstance(like, Tensor) else torch.empty(shape)

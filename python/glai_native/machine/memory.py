@@ -1,0 +1,39 @@
+"""How much memory there is, asked before something large is made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+GB = 10**9  # the one unit that sizes are told in
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that ``device`` can still give; for the CPU without swapping, and within its control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # also counts what the file cache would give back
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else free
+    limit, used, stat = (CONTROL_GROUP / name for name in ("memory.max", "memory.current", "memory.stat"))
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        cached = 0  # its use counts the file cache too, which data read from disk soon fill
+        if stat.exists():
+            entries = dict(line.split() for line in stat.read_text().splitlines())
+            cached = sum(int(entries.get(name, 0)) for name in ("inactive_file", "active_file"))
+        free = min(free, max(int(limit.read_text()) - int(used.read_text()) + cached, 0))
+    return free
+
+
+def require_memory(owner: str, what: str, n_bytes: int, device: torch.device, advice: str) -> None:
+    """Refuses, before it is begun, what would take more bytes than there are."""
+    available = free_memory(device)
+    if n_bytes > available:
+        raise MemoryError(
+            f"{owner}: {what} takes {n_bytes / GB:,.1f} GB and {available / GB:,.1f} GB are available; {advice}"
+        )

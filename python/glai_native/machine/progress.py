@@ -1,0 +1,50 @@
+"""Progress bars on standard error, on terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+
+def epoch_progress(enabled: bool) -> Progress:
+    """A progress bar on standard error that shows on terminals only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not enabled,
+    )
+
+
+# A bar shows from so many multiply-adds on, about two seconds of one core.
+BAR_MULTIPLY_ADDS = 1e11
+
+
+@contextmanager
+def multiply_adds_bar(name: str, total: float, enabled: bool) -> Iterator[Callable[[float], object]]:
+    """A bar on standard error, on terminals, of work that is worth one; gives what to call with work done."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not enabled or total < BAR_MULTIPLY_ADDS,
+    )
+    with bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done: bar.advance(task, done)

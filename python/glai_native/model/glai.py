@@ -1,0 +1,230 @@
+"""The whole model: a frozen structure and the linear model that reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.gates.packed import PackedGates
+from glai_native.machine.files import write_files
+from glai_native.model.output import model_output
+from glai_native.solvers.statistics.file import STATISTICS_FILE
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
+
+
+class GLAI(nn.Module):
+    """A selector and an estimator of the same structure; takes raw x.
+
+    Args:
+        selector: the frozen structure.
+        estimator: the linear model over its paths; one without a structure_id takes the selector's.
+        statistics: the sums that the estimator was solved from, where it was: what exact re-training and merging go
+            on from. They are saved and loaded with the model.
+
+    Raises:
+        ValueError: they do not belong together.
+    """
+
+    def __init__(
+        self, selector: PathSelector, estimator: PathEstimator, statistics: PathStatistics | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(selector, PathSelector) or not isinstance(estimator, PathEstimator):
+            kinds = f"{type(selector).__name__} and {type(estimator).__name__}"
+            raise TypeError(
+                f"GLAI: selector must be a PathSelector and estimator a PathEstimator, got {kinds}"
+            )
+        if estimator.structure_id not in (None, selector.structure_id):
+            raise ValueError(
+                f"GLAI: estimator must have structure_id {selector.structure_id[:12]}… like the selector, "
+                f"got {(estimator.structure_id or '')[:12]}…"
+            )
+        expected = (selector.n_paths, selector.z_features)
+        if (estimator.n_paths, estimator.in_features) != expected:
+            raise ValueError(
+                f"GLAI: estimator must be [P={expected[0]}, D={expected[1]}, C], "
+                f"got [{estimator.n_paths}, {estimator.in_features}, {estimator.out_features}]"
+            )
+        estimator.structure_id = selector.structure_id
+        self.selector = selector
+        self.estimator = estimator
+        self._statistics_file: Path | None = None
+        self.statistics = statistics
+
+    @property
+    def structure_id(self) -> str:
+        """SHA-256 of the frozen structure."""
+        return self.selector.structure_id
+
+    @property
+    def statistics(self) -> PathStatistics | None:
+        """The sums that the estimator was solved from, or None; a loaded model's are read when first asked for.
+
+        Raises:
+            ValueError: the model's statistics file is damaged, of another structure, or of other samples than the
+                estimator: a kill between two renames, or a folder that was written to since.
+        """
+        if self._statistics_file is not None:
+            self.statistics = self.read_statistics()
+        return self._statistics
+
+    @statistics.setter
+    def statistics(self, statistics: PathStatistics | None) -> None:
+        if statistics is not None:
+            if statistics.structure_id not in (None, self.structure_id):
+                raise ValueError(
+                    f"GLAI: statistics must have structure_id {self.structure_id[:12]}… like the selector, "
+                    f"got {(statistics.structure_id or '')[:12]}…"
+                )
+            sizes, expected = (
+                [owner.n_paths, owner.in_features, owner.out_features]
+                for owner in (statistics, self.estimator)
+            )
+            if sizes != expected:
+                raise ValueError(f"GLAI: statistics must be of [P, D, C] = {expected}, got {sizes}")
+            statistics.structure_id = self.structure_id
+        self._statistics = statistics
+        self._statistics_file = None
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are :attr:`statistics`; the file of a loaded model is not read for it."""
+        return self._statistics is not None or self._statistics_file is not None
+
+    def read_statistics(self) -> PathStatistics | None:
+        """:attr:`statistics`; those of a loaded model are read from its file and not kept, whoever takes them in turn
+        from many models needs memory for one.
+        """
+        if self._statistics_file is None:
+            return self._statistics
+        statistics = PathStatistics.load(self._statistics_file, self.structure_id)
+        seen, on = int(self.estimator.samples_seen), self.estimator.on_counts.cpu()
+        if statistics.n_samples != seen or not torch.equal(statistics.on_counts, on):
+            raise ValueError(
+                f"{self._statistics_file}: its {statistics.n_samples:,} samples must be those that the estimator was "
+                f"solved from, which has seen {seen:,}, or others: one file was written without the other, "
+                "or the estimator trained since; train it again, or set statistics to None"
+            )
+        return statistics
+
+    def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
+        """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given.
+
+        NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
+        solvers) refuses it, since a bit cannot show it.
+        """
+        if gates is None:
+            modules: dict[str, Any] = (
+                self._modules
+            )  # attributes would be a tenth of the time of a call for one sample
+            y = model_output(modules["selector"], modules["estimator"], x)
+            if y is not None:
+                return y
+        selector = self.selector
+        z = selector.project(x)
+        if gates is None:
+            gates = selector.path_gates(selector.unit_gates_of(z))
+        return cast(Tensor, self.estimator(z, gates))
+
+    def add_outputs(self, k: int, seed: int = 0) -> None:
+        """Appends ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
+        statistics = self.statistics
+        self.estimator.add_outputs(k, seed)
+        if statistics is not None:
+            statistics.add_outputs(k)
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
+
+        Each is whole or not at all.
+
+        A full disk leaves what was there. A kill between two renames, while another model is overwritten, leaves files
+        that do not belong together: :meth:`load` refuses those of two structures, :attr:`statistics` those of other
+        samples than the estimator's.
+
+        Args:
+            folder: made when it is not there. An estimator of the same structure in it is replaced.
+            overwrite: also replace a model of another structure, and remove statistics that this model lacks.
+
+        Raises:
+            OSError: the folder cannot be made, or not be written to.
+            ValueError: the folder holds a model of another structure, or statistics where this model has none, and
+                ``overwrite`` is False.
+        """
+        folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
+        file = folder / STATISTICS_FILE
+        contents = {folder / STRUCTURE_FILE: self.selector.to_bytes()}
+        # Its own file, not read since: as it should be already.
+        unread = self._statistics_file is not None and self._statistics_file.resolve() == file.resolve()
+        if not unread and self.statistics is not None:
+            contents[file] = self.statistics.to_bytes()
+        elif not unread and file.exists() and not overwrite:
+            raise ValueError(
+                f"GLAI.save: {file} holds statistics of another state of the model, which has none now; "
+                "save to another folder, or pass overwrite=True to remove them"
+            )
+        # Last, so that a new folder holds no model before its statistics are there.
+        contents[folder / ESTIMATOR_FILE] = self.estimator.to_bytes()
+        write_files(contents)
+        if not unread and file not in contents:
+            file.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> GLAI:
+        """Opens a folder that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: the structure or the estimator is missing.
+            ValueError: a file is damaged, of another format, or the two are of different structures.
+        """
+        folder = Path(folder)
+        selector = PathSelector.load(folder / STRUCTURE_FILE)
+        estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
+        if estimator.structure_id is None:
+            raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
+        model = cls(selector, estimator)
+        if (folder / STATISTICS_FILE).exists():
+            model._statistics_file = (folder / STATISTICS_FILE).absolute()
+        return model
+
+
+class ModelState:
+    """A model as it is now, to which it is put back where its training fails.
+
+    Statistics are kept as they are, without a copy: nothing may add to them in place meanwhile.
+    """
+
+    def __init__(self, model: GLAI) -> None:
+        self._model, estimator = model, model.estimator
+        tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
+        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
+        self._provenance, self._labels = estimator.provenance, estimator.class_labels
+        self._statistics = model._statistics, model._statistics_file
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts the model back; parameters and buffers are the same tensors again, whatever took their place."""
+        estimator = self._model.estimator
+        for name, (tensor, values) in self._tensors.items():
+            setattr(estimator, name, tensor.copy_(values))
+        estimator.provenance, estimator.class_labels = self._provenance, self._labels
+        self._model._statistics, self._model._statistics_file = self._statistics
+
+
+@contextmanager
+def whole_or_unchanged(model: GLAI) -> Iterator[None]:
+    """A training within, which fails or is interrupted, leaves the model as it was."""
+    before = ModelState(model)
+    try:
+        yield
+    except BaseException:
+        before.restore()
+        raise

@@ -1,0 +1,263 @@
+"""Merging linear models of one structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.progress import epoch_progress
+from glai_native.model.glai import GLAI
+from glai_native.solvers.statistics.sums import PathStatistics
+
+Model = TypeVar("Model", GLAI, PathEstimator, PathStatistics)
+
+METHODS = ("samples", "activations_classes", "statistics")
+SAME_SHARE = 1e-6  # relative, of l2 over the mean diagonal
+
+
+def merge(
+    models: Sequence[Model],
+    method: str | None = None,
+    *,
+    l2: float | str | None = None,
+    names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Model:
+    """One model from several that were trained on different data with the same structure.
+
+    ==========================  =========================================================================
+    ``"samples"``               weights averaged by the samples that each model has seen
+    ``"activations_classes"``   weight (p, c) averaged by how often path p was on for class c in each
+                                model's samples; where it never was, by samples. Full paths and classes only
+    ``"statistics"``            sums added and solved again: the model of all samples together, exactly
+    ==========================  =========================================================================
+
+    Counts and sums add up too, so that merging is free of order and grouping, to rounding. None of the methods knows
+    which samples two models have both seen: they count twice.
+
+    Args:
+        models: all :class:`GLAI`, all :class:`PathEstimator`, or all :class:`PathStatistics`, at least one.
+        method: as above; statistics alone are always added, and not solved. None: ``"samples"``, or ``"statistics"``
+            for those.
+        l2: for ``"statistics"``: a number, or ``"gcv"``; None: the share of the mean diagonal that all models were
+            solved with.
+        names: of the models, for messages; None: their numbers.
+        progress: show a bar.
+
+    Returns:
+        A new model of the same kind. Its estimator's ``provenance`` says what it was merged from. Merged by
+        statistics it keeps their sum, and has the output directions of the first.
+
+    Raises:
+        ValueError: different structures, output directions, class labels or sizes, an unknown method or one that
+            these models do not have, no samples recorded.
+    """
+    if not isinstance(models, Sequence):
+        raise TypeError(f"merge: models must be a sequence of models, got one {type(models).__name__}")
+    if not models:
+        raise ValueError("merge: models must hold at least one model, got none")
+    kinds = {type(model) for model in models}
+    first = models[0]
+    if len(kinds) != 1 or not isinstance(first, (GLAI, PathEstimator, PathStatistics)):
+        found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(
+            f"merge: models must be all GLAI, all PathEstimator or all PathStatistics, got {found}"
+        )
+    method = method or ("statistics" if isinstance(first, PathStatistics) else "samples")
+    if method not in METHODS:
+        raise ValueError(f"merge: method must be one of {', '.join(METHODS)}, got {method!r}")
+    if l2 is not None and (method != "statistics" or isinstance(first, PathStatistics)):
+        raise ValueError(f"merge: l2 is for models merged by statistics, got l2={l2!r}")
+    if isinstance(l2, str) and l2 != "gcv":
+        raise ValueError(f"merge: l2 must be a number or 'gcv', got {l2!r}")
+    names = [f"model {i}" for i in range(len(models))] if names is None else names
+    if len(names) != len(models):
+        raise ValueError(f"merge: names must be of the {len(models)} models, got {len(names)}")
+    if isinstance(first, PathStatistics):
+        if method != "statistics":
+            raise ValueError(f"merge: statistics are merged by 'statistics', got {method!r}")
+        return _add_up(models, names, progress)
+    if method == "statistics":
+        if isinstance(first, PathEstimator):
+            raise ValueError(
+                "merge: an estimator alone has no statistics, merge GLAI models that have them, or by 'samples'"
+            )
+        return _merge_statistics(models, names, l2, progress)
+    if isinstance(first, GLAI):
+        return GLAI(first.selector, _average([model.estimator for model in models], names, method))
+    return _average(models, names, method)
+
+
+@torch.no_grad()
+def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: str) -> PathEstimator:
+    _require_alike(estimators, names, with_directions=True)
+    first = estimators[0]
+    seen = [int(estimator.samples_seen) for estimator in estimators]
+    total = sum(seen)
+    if total == 0:
+        raise ValueError(
+            "merge: no model has samples recorded, call estimator.record(gates, targets) for the data of each"
+        )
+    if method == "activations_classes":
+        _require_class_counts(estimators, names)
+    merged = PathEstimator(
+        first.n_paths,
+        first.in_features,
+        first.out_features,
+        first.directions,
+        structure_id=first.structure_id,
+        dtype=first.dtype,
+    ).to(first.on_counts.device)
+    for estimator in estimators:
+        merged.on_counts += estimator.on_counts
+    # In float64, so that the order of the models does not show beyond the last rounding.
+    for name, parameter in merged.named_parameters():
+        average = torch.zeros_like(parameter, dtype=torch.float64)
+        for estimator, n in zip(estimators, seen, strict=True):
+            share: float | Tensor = n / total
+            if method == "activations_classes":
+                share = _share_of_activations(estimator.on_counts, merged.on_counts, n / total)
+                share = share.unsqueeze(1) if parameter.ndim == 3 else share  # [P, 1, C] of [P, D, C]
+            average += estimator.get_parameter(name).double() * share
+        parameter.copy_(average)
+    merged.samples_seen.fill_(total)
+    merged.class_labels = first.class_labels
+    merged.provenance = _provenance(method, names, seen)
+    return merged
+
+
+def _share_of_activations(counts: Tensor, total: Tensor, share_of_samples: float) -> Tensor:
+    """``[P, C]``: of all samples of class c with path p on, how many are this model's."""
+    return torch.where(total > 0, counts.double() / total.clamp(min=1), share_of_samples)
+
+
+def _merge_statistics(
+    models: Sequence[GLAI], names: Sequence[str], l2: float | str | None, progress: bool
+) -> GLAI:
+    estimators = [model.estimator for model in models]
+    _require_alike(estimators, names, with_directions=False)
+    for model, name in zip(models, names, strict=True):
+        if not model.has_statistics:
+            raise ValueError(
+                f"merge: {name} has no statistics, train it with solver='statistics' or merge by 'samples'"
+            )
+    if l2 is None:
+        share = _common_share(estimators, names)
+    total: PathStatistics | None = None
+    seen = []
+    with epoch_progress(progress) as bar:
+        for model, name in zip(bar.track(models, description="statistics"), names, strict=True):
+            part = model.read_statistics()
+            assert part is not None
+            seen.append(part.n_samples)
+            total = _added(total, part, name)
+    assert total is not None
+    if l2 is None:
+        l2 = share * total.mean_diagonal
+    first = estimators[0]
+    estimator = total.solve(l2, first.directions, dtype=first.dtype, progress=progress)
+    estimator.class_labels = first.class_labels
+    estimator.provenance |= _provenance("statistics", names, seen)
+    return GLAI(models[0].selector, estimator, total)
+
+
+def _add_up(parts: Sequence[PathStatistics], names: Sequence[str], progress: bool) -> PathStatistics:
+    total: PathStatistics | None = None
+    with epoch_progress(progress) as bar:
+        for part, name in zip(bar.track(parts, description="statistics"), names, strict=True):
+            total = _added(total, part, name)
+    assert total is not None
+    return total
+
+
+def _added(total: PathStatistics | None, part: PathStatistics, name: str) -> PathStatistics:
+    if total is None:
+        return part.copy()
+    try:
+        return total.merge(part)
+    except ValueError as error:
+        raise ValueError(f"{error} ({name})") from None
+
+
+def _common_share(estimators: Sequence[PathEstimator], names: Sequence[str]) -> float:
+    """l2 over the mean diagonal that all models were solved with."""
+    shares = []
+    for estimator, name in zip(estimators, names, strict=True):
+        solved: dict[str, Any] = estimator.provenance
+        if not {"l2", "mean_diagonal"} <= solved.keys():
+            raise ValueError(f"merge: l2 must be given, {name} does not say which it was solved with")
+        shares.append(float(solved["l2"]) / float(solved["mean_diagonal"]))
+        if abs(shares[-1] - shares[0]) > SAME_SHARE * abs(shares[0]):
+            raise ValueError(
+                f"merge: l2 must be given, {names[0]} was solved with {shares[0]:.4g} of its mean diagonal and "
+                f"{name} with {shares[-1]:.4g}"
+            )
+    return shares[0]
+
+
+def _require_alike(
+    estimators: Sequence[PathEstimator], names: Sequence[str], *, with_directions: bool
+) -> None:
+    first = estimators[0]
+    if first.structure_id is None:
+        raise ValueError(
+            f"merge: {names[0]} states no structure_id, so that it cannot be told whose paths it weighs"
+        )
+    for other, name in zip(estimators, names, strict=True):
+        if other.structure_id != first.structure_id:
+            raise ValueError(
+                f"merge: models must share one structure, {names[0]} has structure_id {_short(first.structure_id)} "
+                f"and {name} has {_short(other.structure_id)}"
+            )
+        if other.class_labels != first.class_labels:
+            raise ValueError(
+                f"merge: models must have the same class labels in the same order, {names[0]} has "
+                f"{_listed(first.class_labels)} and {name} has {_listed(other.class_labels)}"
+            )
+        if _sizes(other) != _sizes(first) or other.dtype != first.dtype:
+            raise ValueError(
+                f"merge: weights must be {first.dtype} {_sizes(first)} like {names[0]}'s, "
+                f"{name} has {other.dtype} {_sizes(other)}"
+            )
+        if with_directions and other.directions_id != first.directions_id:
+            raise ValueError(
+                f"merge: models must share their output directions, {names[0]} has directions_id "
+                f"{_short(first.directions_id)} and {name} has {_short(other.directions_id)}"
+            )
+
+
+def _require_class_counts(estimators: Sequence[PathEstimator], names: Sequence[str]) -> None:
+    for estimator, name in zip(estimators, names, strict=True):
+        if estimator.directions is not None:
+            raise ValueError(
+                f"merge: 'activations_classes' is for full paths, {name} has output directions; "
+                "merge by 'samples' or 'statistics'"
+            )
+        if int(estimator.samples_seen) and not bool(estimator.on_counts.any()):
+            raise ValueError(
+                f"merge: 'activations_classes' needs counts per class, {name} has none; record them with "
+                "estimator.record(gates, targets), or merge by 'samples'"
+            )
+
+
+def _provenance(method: str, names: Sequence[str], seen: Sequence[int]) -> dict[str, Any]:
+    parties = [{"name": name, "samples": n} for name, n in zip(names, seen, strict=True)]
+    return {"merge": method, "parties": parties}
+
+
+def _sizes(estimator: PathEstimator) -> list[int]:
+    return [estimator.n_paths, estimator.in_features, estimator.out_features]
+
+
+def _listed(labels: Sequence[object] | None) -> str:
+    if labels is None:
+        return "none"
+    return ", ".join(map(str, labels[:8])) + (", …" if len(labels) > 8 else "")
+
+
+def _short(sha256: str | None) -> str:
+    return "none" if sha256 is None else f"{sha256[:12]}…"

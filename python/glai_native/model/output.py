@@ -1,0 +1,73 @@
+"""A whole model's output in one native call: of few samples, calls cost more than what they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+
+import glai_native._native as _native
+from glai_native.data.checks import FLOATS
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.selector import PathSelector
+
+# Most samples of one call: from 512 on what calls cost is not seen (python -m glai_bench.solvers, inference).
+FEW_SAMPLES = 256
+
+
+def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> Tensor | None:
+    """What a model of these two modules would make of raw x ``[N, in_features]``; None where they must be asked.
+
+    They must be asked for many samples, for gradients, on CUDA, by a compiler, of a pruned structure, where x is
+    not of the model's dtype, and where somebody replaced or watches one of them.
+    """
+    if torch.is_grad_enabled() or is_compiling() or not _is_few(x):
+        return None
+    # Dictionaries of modules, not attributes: looking those up would be a tenth of the time.
+    if type(selector) is not PathSelector or selector._buffers["kept_paths"] is not None:
+        return None
+    projection: Any = selector._modules["projection"]
+    if not _is_plain(estimator, PathEstimator) or not _is_plain(projection, InputProjection):
+        return None
+    if estimator.structure_id != selector.structure_id or x.shape[1] != projection.in_features:
+        return None
+    parameters, directions = estimator._parameters, estimator._buffers["directions"]
+    weight, bias = ("weight", "bias") if directions is None else ("u", "beta")
+    mean, scale, rotation = (projection._buffers[name] for name in ("mean", "scale", "rotation"))
+    hidden = [tensor for layer in selector.hidden for tensor in layer]
+    if not hidden[0].dtype == parameters[weight].dtype == x.dtype:
+        return None
+    along = []
+    if directions is not None:
+        along = [directions, parameters["constant_weight"], parameters["constant_bias"]]
+    y = x.new_empty(x.shape[0], estimator._buffers["on_counts"].shape[1])
+    _native.model_output(
+        x,
+        [tensor for tensor in (mean, scale, rotation) if tensor is not None],
+        hidden,
+        parameters[weight],
+        parameters[bias],
+        along,
+        y,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _is_few(x: Tensor) -> bool:
+    """Whether x is a matrix of few samples that a kernel on the CPU reads as it is."""
+    if not isinstance(x, Tensor) or x.ndim != 2 or not 0 < x.shape[0] <= FEW_SAMPLES:
+        return False
+    return x.is_cpu and x.dtype in FLOATS and x.layout is torch.strided and x.is_contiguous()
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of the module is the forward of its class and nothing else."""
+    return (
+        type(module) is kind
+        and "forward" not in module.__dict__
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )

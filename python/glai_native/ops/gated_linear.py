@@ -1,0 +1,160 @@
+"""The op of output directions: one linear unit per path, read where its gate is on.
+
+As in :mod:`glai_native.ops`, a call takes a registered op under ``torch.compile``, an ``autograd.Function`` where a
+gradient is needed, and the bare kernel otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+import glai_native._native as _native
+from glai_native.gates.packed import PackedGates
+from glai_native.machine import backend
+from glai_native.machine.backend import execution
+from glai_native.machine.layouts import (
+    all_contiguous,
+    either_unit_stride,
+    needs_grad,
+    new_empty,
+    new_matrix,
+    unit_stride,
+)
+from glai_native.ops.operands import require_gates
+
+
+def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``h[n,p] = g[n,p] · (bias[p] + sum_d x[n,d] · u[p,d])``: ``g ⊙ (x·uᵀ + bias)``.
+
+    Differentiable in ``x``, ``u`` and ``bias``, to any order; the gradients are dense products of ``g ⊙ dh``. What a
+    sample computes depends on no other sample, and has the same bits for any number of threads.
+
+    Args:
+        x: ``[N, D]``, any strides; float32 or float64, on CUDA float16 or bfloat16 too.
+        gates: path gates, N samples of P.
+        u: ``[P, D]``, as ``nn.Linear`` keeps it, of x's dtype.
+        bias: ``[P]`` or None.
+
+    Returns:
+        ``[N, P]``, exactly 0 where a gate is off, also where the product is NaN or infinite. (The gradients are
+        sums over all paths or samples, in which 0 times an infinity is NaN.)
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
+    """
+    require_gates("gated_linear", gates)
+    if is_compiling():
+        return _REGISTERED.gated_linear(x, gates.words, gates.n_gates, u, bias)
+    if needs_grad(x, u, bias):
+        return _EAGER.gated_linear(x, gates.words, gates.n_gates, u, bias)
+    return _gated_linear(x, gates.words, gates.n_gates, u, bias)
+
+
+# --- the bare kernels ---
+
+
+def _gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
+    if not all_contiguous(x, u, bias):
+        x, u = unit_stride(x), either_unit_stride(u)
+        bias = None if bias is None else unit_stride(bias)
+    h = new_matrix(x, 0, u, 0)
+    tf32 = backend.runs_cuda_kernels(h) and backend.allows_tf32()
+    _native.gated_linear(x, words, n_gates, u, bias, h, tf32, *execution(h))
+    return h
+
+
+def _apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
+    """``g ⊙ values``, ``[N, P]``; exactly 0 where a gate is off."""
+    values = unit_stride(values)
+    out = new_empty(values, *values.shape)
+    _native.apply_gates(values, words, n_gates, out, *execution(out))
+    return out
+
+
+# --- gradients: with dh masked, they are products of torch's; masking is its own gradient ---
+
+
+class _Family(NamedTuple):
+    """Both ops as differentiable calls on plain tensors."""
+
+    gated_linear: Callable[[Tensor, Tensor, int, Tensor, Tensor | None], Tensor]
+    apply_gates: Callable[[Tensor, Tensor, int], Tensor]
+
+
+def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, words, ctx.n_gates, u, _ = inputs
+    ctx.save_for_backward(x, words, u)
+
+
+def _linear_backward(family: _Family, ctx: Any, dh: Tensor) -> Any:
+    x, words, u = ctx.saved_tensors
+    need_x, _, _, need_u, need_bias = ctx.needs_input_grad
+    dh = family.apply_gates(dh, words, ctx.n_gates)
+    dx = dh @ u if need_x else None
+    du = dh.T @ x if need_u else None
+    return dx, None, None, du, dh.sum(0) if need_bias else None
+
+
+def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _, words, ctx.n_gates = inputs
+    ctx.save_for_backward(words)
+
+
+def _gates_backward(family: _Family, ctx: Any, dout: Tensor) -> Any:
+    (words,) = ctx.saved_tensors
+    return family.apply_gates(dout, words, ctx.n_gates), None, None
+
+
+class _GatedLinear(torch.autograd.Function):
+    forward = staticmethod(_gated_linear)
+    setup_context = staticmethod(_save_linear)
+
+    @staticmethod
+    def backward(ctx: Any, dh: Tensor) -> Any:
+        return _linear_backward(_EAGER, ctx, dh)
+
+
+class _ApplyGates(torch.autograd.Function):
+    forward = staticmethod(_apply_gates)
+    setup_context = staticmethod(_save_gates)
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> Any:
+        return _gates_backward(_EAGER, ctx, dout)
+
+
+_EAGER = _Family(_GatedLinear.apply, _ApplyGates.apply)
+
+
+@torch.library.custom_op("glai_native::gated_linear", mutates_args=())
+def _registered_gated_linear(
+    x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None
+) -> Tensor:
+    return _gated_linear(x, words, n_gates, u, bias)
+
+
+@_registered_gated_linear.register_fake
+def _(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((x.shape[0], u.shape[0]))
+
+
+@torch.library.custom_op("glai_native::apply_gates", mutates_args=())
+def _registered_apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
+    return _apply_gates(values, words, n_gates)
+
+
+@_registered_apply_gates.register_fake
+def _(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
+    return values.new_empty(values.shape)
+
+
+_REGISTERED = _Family(_registered_gated_linear, _registered_apply_gates)
+
+_registered_gated_linear.register_autograd(partial(_linear_backward, _REGISTERED), setup_context=_save_linear)
+_registered_apply_gates.register_autograd(partial(_gates_backward, _REGISTERED), setup_context=_save_gates)

@@ -1,0 +1,151 @@
+"""The matrices of the closed forms: the path kernel over samples, and the gram matrix over path features.
+
+Both are computed on values alone: what goes in is taken as detached, and no gradient comes out. Values are float32
+or float64; on CUDA the path kernel takes float16 and bfloat16 too, and tf32 is used where torch may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import glai_native._native as _native
+from glai_native.gates.packed import PackedGates, common_structure
+from glai_native.machine import backend
+from glai_native.machine.backend import execution
+from glai_native.machine.layouts import new_empty, size, unit_stride
+from glai_native.ops.operands import gathered_execution, require_gates
+
+CACHE_LINE_BYTES = 64
+
+
+def path_kernel(
+    xa: Tensor,
+    layers_a: Sequence[PackedGates],
+    xb: Tensor | None = None,
+    layers_b: Sequence[PackedGates] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``k[n,m] = (xa[n]·xb[m] + 1) · prod_l (a_l(n)·a_l(m) + 1)``.
+
+    The inner product of all path features of two samples, without the paths: a_l are the unit bits of hidden
+    layer l, and the ones are the bias feature and the always-on unit of each layer.
+
+    Args:
+        xa: ``[Na, D]``.
+        layers_a: unit bits of the Na samples, one :class:`PackedGates` per hidden layer, first layer first, the
+            always-on unit not among them.
+        xb: ``[Nb, D]``; None: the kernel of ``xa`` with itself, half of which is computed.
+        layers_b: unit bits of the Nb samples; goes with ``xb``.
+        out: ``[Na, Nb]`` to write into, with stride 1 in its last dimension; None makes one. Memory that was
+            written before saves the page faults of a fresh result, which can cost more than the kernel itself.
+
+    Returns:
+        ``out``, ``[Na, Nb]``, exactly symmetric when ``xb`` is None. It carries no gradient.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, named with what was expected; layers of different
+            structures; ``xb`` without ``layers_b`` or the reverse; an ``out`` that shares memory with an argument.
+    """
+    op = "path_kernel"
+    if (xb is None) != (layers_b is None):
+        given, missing = ("xb", "layers_b") if layers_b is None else ("layers_b", "xb")
+        raise ValueError(f"{op}: {given} must come with {missing}")
+    _require_layers(op, "layers_a", layers_a)
+    if layers_b is not None:
+        _require_layers(op, "layers_b", layers_b)
+        units_a, units_b = ([layer.n_gates for layer in layers] for layers in (layers_a, layers_b))
+        if units_a != units_b:
+            raise ValueError(f"{op}: layers_b must have the units of layers_a, {units_a}, got {units_b}")
+    common_structure(op, [*layers_a, *(layers_b or ())])
+    if out is None:
+        out = new_empty(xa, size(xa, 0), size(xa if xb is None else xb, 0))
+    elif isinstance(out, Tensor) and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    _native.path_kernel(
+        unit_stride(xa),
+        [layer.words for layer in layers_a],
+        None if xb is None else unit_stride(xb),
+        [layer.words for layer in layers_b or ()],
+        [layer.n_gates for layer in layers_a],
+        out,
+        backend.runs_cuda_kernels(layers_a[0].words) and backend.allows_tf32(),
+        *execution(layers_a[0].words),
+    )
+    return out
+
+
+def path_gram(
+    x: Tensor, gates: PackedGates, sample_weight: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
+    """``gram[(p,d),(q,e)] = sum_n s[n] · g[n,p] · g[n,q] · x[n,d] · x[n,e]``, its upper triangle.
+
+    The gram matrix of the path features, with x extended by a last feature, 1, whose weight is the bias. Rows and
+    columns run over (p, d), d fastest: feature d of path p is row p·(D+1) + d, its bias row p·(D+1) + D.
+
+    Args:
+        x: ``[N, D]``.
+        gates: path gates, N samples of P.
+        sample_weight: s, ``[N]``, of any sign: a negative one takes a sample out again; None: 1 for each.
+        out: ``[P·(D+1), P·(D+1)]`` to add to, so that samples can come in chunks; with stride 1 in its last
+            dimension. None: zeros.
+
+    Returns:
+        ``out``. Only elements on or above the diagonal are added to: below it, ``out`` stays as it was (zero where
+        it was made here). Two paths that are never on together leave their block untouched. It carries no
+        gradient.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
+    """
+    require_gates("path_gram", gates)
+    n, width = size(x, 0), size(x, 1) + 1
+    if out is None:
+        out = new_empty(x, gates.n_gates * width, gates.n_gates * width).zero_()
+    elif isinstance(out, Tensor) and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    features = _feature_rows(x, n, width)
+    weighted = None
+    if sample_weight is not None:
+        sample_weight, weighted = unit_stride(sample_weight), _feature_rows(x, n, width)
+    _native.path_gram(
+        unit_stride(x),
+        gates.words,
+        gates.n_gates,
+        sample_weight,
+        features,
+        weighted,
+        out,
+        *gathered_execution(gates.words, gates.n_gates),
+        *execution(features),
+    )
+    return out
+
+
+def pack_upper(gram: Tensor) -> Tensor:
+    """The upper triangle of ``gram [M, M]`` row by row, ``[M·(M+1)/2]``."""
+    packed = gram.new_empty(len(gram) * (len(gram) + 1) // 2)
+    for i, row in enumerate(packed.split(list(range(len(gram), 0, -1)))):
+        row.copy_(gram[i, i:])
+    return packed
+
+
+def unpack_upper(packed: Tensor, out: Tensor) -> None:
+    """Writes what :func:`pack_upper` gave into the upper triangle of ``out [M, M]``."""
+    for i, row in enumerate(packed.split(list(range(len(out), 0, -1)))):
+        out[i, i:] = row
+
+
+def _require_layers(op: str, name: str, layers: Sequence[PackedGates]) -> None:
+    if not isinstance(layers, Sequence) or any(not isinstance(layer, PackedGates) for layer in layers):
+        raise TypeError(f"{op}: {name} must be a sequence of PackedGates, one per hidden layer")
+    if not layers:
+        raise ValueError(f"{op}: {name} must hold the unit bits of at least one hidden layer, got none")
+
+
+def _feature_rows(like: Tensor, n: int, width: int) -> Tensor:
+    """Workspace ``[n, width]``; rows an odd number of cache lines apart do not collide in the cache."""
+    per_line = CACHE_LINE_BYTES // (like.element_size() if isinstance(like, Tensor) else 4)
+    return new_empty(like, n, (-(-width // per_line) | 1) * per_line)[:, :width]

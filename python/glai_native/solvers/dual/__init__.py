@@ -1,0 +1,4 @@
+"""The closed form over samples: ridge regression by the path kernel.
+
+It must never import another solver.
+"""

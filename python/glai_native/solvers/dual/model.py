@@ -1,0 +1,404 @@
+"""The dual closed form: ridge regression over all paths, whose number never enters."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glai_native.data.checks import (
+    FLOATS,
+    as_values,
+    magnitude,
+    require_dense,
+)
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.gates.packed import PackedGates, words_per_row
+from glai_native.gates.packing import path_gates
+from glai_native.machine.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.machine.memory import GB, free_memory
+from glai_native.ops.gated_matmul import gated_matmul_weight_grad
+from glai_native.solvers.dual.cholesky import NotPositiveDefiniteError
+from glai_native.solvers.dual.features import PathFeatures
+from glai_native.solvers.dual.nystrom import (
+    LEAST_CENTRES,
+    PRECONDITIONER_CENTRES,
+    fit_by_conjugate_gradients,
+    fit_by_nystrom,
+    nystrom_bytes,
+)
+from glai_native.solvers.dual.ridge import (
+    KernelFit,
+    cholesky_bytes,
+    choose_kernel_l2,
+    fit_by_cholesky,
+    mean_square,
+)
+from glai_native.solvers.samples import Samples
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
+
+PATH_KERNEL_FILE = "path_kernel.safetensors"
+PATH_KERNEL_FORMAT = "glai-path-kernel"
+
+# Bytes of the kernel block that predict holds at a time.
+BLOCK_BYTES = 64 * 2**20
+
+# Samples whose path gates exist at a time in to_estimator.
+GATE_ROWS = 4096
+
+
+class PathKernelModel:
+    """The best linear model over all paths by squared error, found and used through the path kernel.
+
+        f(x) = sum_m k(x, x_m)·alpha_m        alpha = (K + l2·I)⁻¹·Y        k: see path_kernel
+
+    the minimum of ``sum_n |y_n - f(x_n)|² + l2·(|w|² + |b|²)`` over the weights of all paths (DESIGN, "ridge"). Its
+    cost depends on the number of samples, on D and on the number of units, never on the number of paths. Class
+    indices are learnt as 0 and 1 per class. It reads all paths in full: output directions, which exist to make
+    stored path weights smaller, have no part in it.
+
+    Args:
+        selector: the frozen structure; the model works in its dtype and on its device.
+
+    Attributes:
+        l2: of the fit.
+        centres: samples that predictions are compared with, M of them; None before a fit.
+        alpha: their coefficients ``[M, C]``.
+        loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
+        loo_accuracy: share of samples whose class the others predict; None for values.
+        n_samples: N of the fit.
+        unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
+    """
+
+    def __init__(self, selector: PathSelector) -> None:
+        if not isinstance(selector, PathSelector):
+            raise TypeError(
+                f"PathKernelModel: selector must be a PathSelector, got {type(selector).__name__}"
+            )
+        if selector.hidden[0][0].dtype not in FLOATS:
+            raise ValueError(
+                "PathKernelModel: selector must be float32 or float64, "
+                f"got {selector.hidden[0][0].dtype}, cast it by selector.float()"
+            )
+        if selector.kept_paths is not None:
+            raise ValueError(
+                "PathKernelModel: selector must keep all paths, as the kernel sums over all, got a pruned one of "
+                f"P={selector.n_paths}"
+            )
+        self.selector = selector
+        self.l2 = float("nan")
+        self.n_samples = 0
+        self.unsolved = 0.0
+        self.loo_error: float | None = None
+        self.loo_accuracy: float | None = None
+        self.centres: PathFeatures | None = None
+        self.alpha: Tensor | None = None
+
+    def __repr__(self) -> str:
+        if self.alpha is None:
+            return "PathKernelModel(not fitted)"
+        return f"PathKernelModel(N={self.n_samples}, M={len(self.alpha)}, C={self.alpha.shape[1]}, l2={self.l2:.3g})"
+
+    @property
+    def structure_id(self) -> str:
+        """SHA-256 of the frozen structure."""
+        return self.selector.structure_id
+
+    @torch.no_grad()
+    def fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        l2: float | Literal["loo"] = "loo",
+        *,
+        sample_weight: Tensor | None = None,
+        n_outputs: int | None = None,
+        n_centres: int | None = None,
+        memory: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> PathKernelModel:
+        """Solves for the coefficients; what was fitted before is replaced when it is done, not earlier.
+
+        Every sample becomes a centre, unless ``n_centres`` says how many. A kernel matrix that fits ``memory`` is
+        factored; else the same model is found by conjugate gradients on blocks of it, preconditioned by Nyström's
+        approximation, to a relative residual of 1e-2 or for 20 steps (stopping early regularises, as l2 does; see
+        ``unsolved``), and the leave-one-out figures stay unknown.
+
+        Leave-one-out judges samples that the selector was trained on too kindly: its units know them.
+
+        Args:
+            x: raw ``[N, in_features]``.
+            y: class indices ``[N]``, or values ``[N, C]``.
+            l2: a number >= 0; ``"loo"`` chooses it by leave-one-out.
+            sample_weight: ``[N]``, >= 0; samples of weight 0 are left out.
+            n_outputs: C; None: the columns of values, or the largest class + 1.
+            n_centres: M < N keeps that many samples, drawn uniformly: Nyström's approximation, less accurate, its file
+                and its predictions smaller by M/N; None: all.
+            memory: bytes that may be used; None: half of what the device has free.
+            seed: of the samples that l2 is chosen on.
+            progress: show a bar, on terminals, when it takes more than about two seconds.
+
+        Raises:
+            ValueError: data that do not fit each other or the structure, or are not finite; one class only; an l2 that
+                is too small for the precision.
+            MemoryError: ``memory`` is too small.
+        """
+        if n_outputs is None:
+            n_outputs = _count_outputs("PathKernelModel.fit", y)
+        samples = Samples.of_raw("PathKernelModel.fit", self.selector, x, y, n_outputs, weight=sample_weight)
+        return self.fit_samples(samples, l2, n_centres=n_centres, memory=memory, seed=seed, progress=progress)
+
+    @torch.no_grad()
+    def fit_samples(
+        self,
+        samples: Samples,
+        l2: float | Literal["loo"] = "loo",
+        *,
+        n_centres: int | None = None,
+        memory: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> PathKernelModel:
+        """As :meth:`fit`, from samples of this structure that are checked and projected already."""
+        owner = "PathKernelModel.fit"
+        weight = samples.z.new_ones(len(samples)) if samples.weight is None else samples.weight.to(samples.z)
+        keep = weight > 0
+        _require_enough(owner, samples, keep)
+        _require_l2(owner, l2, int(keep.sum()))
+        for name, size in (("n_centres", n_centres), ("memory", memory)):
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise ValueError(f"{owner}: {name} must be an int >= 1, got {size!r}")
+        if not bool(keep.all()):
+            samples, weight = samples[keep], weight[keep]
+        features = PathFeatures(samples.z, samples.layers)
+        targets = as_values(samples.y, samples.n_outputs, samples.z.dtype)
+        n = len(features)
+        budget = free_memory(features.z.device) // 2 if memory is None else memory
+        try:
+            if isinstance(l2, str):
+                l2 = choose_kernel_l2(features, targets, weight, budget, seed, progress)
+            fit = _solve(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
+        except NotPositiveDefiniteError:
+            dtype = str(features.z.dtype).removeprefix("torch.")
+            sizes = [magnitude(values) for values in (features.z, targets, weight)]
+            scale = math.prod(max(size, 1.0) for size in sizes)
+            if not scale * scale * n * self.selector.n_paths < torch.finfo(features.z.dtype).max:
+                raise ValueError(
+                    f"{owner}: x, y and sample_weight must have products that fit in {dtype}, got values up to "
+                    + ", ".join(f"{size:.3g}" for size in sizes)
+                ) from None
+            penalty = "any l2 that leave-one-out tries" if isinstance(l2, str) else f"l2={l2}"
+            raise ValueError(
+                f"{owner}: the kernel matrix plus {penalty} cannot be factored in {dtype}, give a larger l2 or a "
+                "selector in float64"
+            ) from None
+        self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
+        self.unsolved = fit.unsolved
+        self.loo_error = self.loo_accuracy = None
+        if fit.residuals is not None:
+            self.loo_error = mean_square(fit.residuals, weight)
+            if not samples.has_values:
+                right = (targets - fit.residuals).argmax(1) == targets.argmax(1)
+                self.loo_accuracy = float((right * weight).sum() / weight.sum())
+        return self
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Scores ``[N, C]`` of raw x ``[N, in_features]``, in blocks of samples.
+
+        The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
+        six digits instead of four.
+        """
+        centres, alpha = self._fitted("predict")
+        samples = PathFeatures.of("PathKernelModel.predict", self.selector, x).double()
+        centres, wide = centres.double(), alpha.double()
+        scores = alpha.new_empty(len(samples), alpha.shape[1])
+        rows = max(1, BLOCK_BYTES // (len(centres) * wide.element_size()))
+        block = wide.new_empty(min(rows, len(samples)), len(centres))
+        for start in range(0, len(samples), rows):
+            at = slice(start, min(start + rows, len(samples)))
+            scores[at] = samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide
+        return scores
+
+    @torch.no_grad()
+    def to_estimator(self, memory: int | None = None) -> PathEstimator:
+        """The same function with its path weights written out, where there are not too many.
+
+            w[p,d,c] = sum_m g_m[p]·z_m[d]·alpha[m,c]        b[p,c] = sum_m g_m[p]·alpha[m,c]
+
+        Scores are equal to 1e-5, in float32 where l2 is not below a hundredth of the kernel's mean diagonal.
+
+        Its full paths hold any such function; paths with output directions do not, fit those by themselves. Of what
+        merging needs it knows the samples seen, not how often each path was on per class.
+
+        Args:
+            memory: bytes that the weights may take; None: half of what the device has free.
+
+        Raises:
+            MemoryError: they would take more.
+        """
+        centres, alpha = self._fitted("to_estimator")
+        n_paths, width, n_outputs = self.selector.n_paths, self.selector.z_features, alpha.shape[1]
+        budget = free_memory(alpha.device) // 2 if memory is None else memory
+        # The weights, and on_counts of 8 bytes per path and output.
+        needed = n_paths * n_outputs * ((width + 1) * alpha.element_size() + 8)
+        if needed > budget:
+            raise MemoryError(
+                f"PathKernelModel.to_estimator: weights [P={n_paths}, D={width}, C={n_outputs}] take "
+                f"{needed / GB:,.1f} GB and memory allows {budget / GB:,.1f}; predict with this model instead"
+            )
+        estimator = PathEstimator(
+            n_paths, width, n_outputs, structure_id=self.structure_id, dtype=alpha.dtype
+        ).to(alpha.device)
+        bias = alpha.new_zeros(n_paths, 1, n_outputs)
+        weight = torch.zeros_like(estimator.weight)
+        ones = alpha.new_ones(len(centres), 1)
+        for start in range(0, len(centres), GATE_ROWS):
+            at = slice(start, start + GATE_ROWS)
+            gates = path_gates([layer[at] for layer in centres.layers])
+            gated_matmul_weight_grad(centres.z[at], gates, alpha[at], out=weight, accumulate=True)
+            gated_matmul_weight_grad(ones[at], gates, alpha[at], out=bias, accumulate=True)
+        estimator.weight.copy_(weight)
+        estimator.bias.copy_(bias.squeeze(1))
+        estimator.samples_seen.fill_(self.n_samples)
+        return estimator
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
+
+        Args:
+            folder: made when it is not there. A model of the same structure in it is replaced.
+            overwrite: also replace a model of another structure.
+
+        Raises:
+            ValueError: the folder holds a model of another structure and ``overwrite`` is False.
+        """
+        centres, alpha = self._fitted("save")
+        folder = prepare_folder("PathKernelModel.save", folder, self.structure_id, overwrite)
+        warnings.warn(
+            f"PathKernelModel.save: {PATH_KERNEL_FILE} contains training data, {len(centres)} projected samples and "
+            "their activation patterns; to_estimator() gives a model without them",
+            stacklevel=2,
+        )
+        metadata = {
+            "format": PATH_KERNEL_FORMAT,
+            "version": "1",
+            "structure_id": self.structure_id,
+            "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
+            "n_samples": str(self.n_samples),
+            "l2": repr(self.l2),
+            "loo_error": json.dumps(self.loo_error),
+            "loo_accuracy": json.dumps(self.loo_accuracy),
+            "contains_training_data": "true",
+        }
+        state = {"z": centres.z, "alpha": alpha}
+        state |= {f"units_{i}": layer.words for i, layer in enumerate(centres.layers)}
+        write_files(
+            {
+                folder / STRUCTURE_FILE: self.selector.to_bytes(),
+                folder / PATH_KERNEL_FILE: tensors_to_bytes(state, metadata),
+            }
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> PathKernelModel:
+        """Opens a folder that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, of another format, or the two are of different structures.
+        """
+        selector = PathSelector.load(Path(folder) / STRUCTURE_FILE)
+        file = TensorFile(Path(folder) / PATH_KERNEL_FILE, PATH_KERNEL_FORMAT)
+        found = file.entry("structure_id")
+        if found != selector.structure_id:
+            raise ValueError(
+                f"{file.path}: must be of structure_id {selector.structure_id[:12]}… like {STRUCTURE_FILE} beside it, "
+                f"got {found[:12]}…"
+            )
+        model = cls(selector)
+        z = file.tensor("z", (selector.hidden[0][0].dtype,), (None, selector.z_features)).clone()
+        layers = []
+        for i, width in enumerate(selector.widths):
+            words = file.tensor(f"units_{i}", (torch.int32,), (len(z), words_per_row(width))).clone()
+            layers.append(PackedGates(words, width, selector.structure_id))
+        model.centres = PathFeatures(z, layers)
+        model.alpha = file.tensor("alpha", (z.dtype,), (len(z), None)).clone()
+        model.n_samples = file.entry("n_samples", int)
+        model.l2 = file.entry("l2", float)
+        model.loo_error = file.entry("loo_error", json.loads)
+        model.loo_accuracy = file.entry("loo_accuracy", json.loads)
+        return model
+
+    def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:
+        if self.centres is None or self.alpha is None:
+            raise ValueError(f"PathKernelModel.{verb}: the model is not fitted, call fit(x, y) first")
+        return self.centres, self.alpha
+
+
+def _require_enough(owner: str, samples: Samples, keep: Tensor) -> None:
+    """Raise unless samples of weight > 0, those to ``keep``, are there, and of at least two classes."""
+    if not bool(keep.any()):
+        raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got none")
+    if samples.classes is not None:
+        classes = samples.classes[keep].unique()
+        if len(classes) < 2:
+            raise ValueError(f"{owner}: y must hold at least 2 classes, got class {int(classes[0])} only")
+
+
+def _count_outputs(owner: str, y: Tensor) -> int:
+    """The columns of values, or the largest class + 1; whether y is either is not asked here."""
+    if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
+        return 1
+    if y.is_floating_point():
+        return y.shape[1] if y.ndim == 2 else 1
+    require_dense(owner, "y", y)
+    return max(int(y.max()) + 1, 1)
+
+
+def _require_l2(owner: str, l2: float | str, n: int) -> None:
+    if l2 == "loo":
+        if n < 2:
+            raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
+    elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
+        raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')
+
+
+def _solve(
+    owner: str,
+    features: PathFeatures,
+    targets: Tensor,
+    weight: Tensor,
+    l2: float,
+    n_centres: int | None,
+    budget: int,
+    seed: int,
+    progress: bool,
+) -> KernelFit:
+    """By the method that fits the budget; what it takes is computed before it is taken."""
+    n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
+    if n_centres is not None and n_centres < n:
+        _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)
+        return fit_by_nystrom(features, targets, weight, l2, n_centres, seed, progress)
+    if cholesky_bytes(n, n_outputs, itemsize) <= budget:
+        return fit_by_cholesky(features, targets, weight, l2, progress)
+    m = min(n, PRECONDITIONER_CENTRES)
+    while m > LEAST_CENTRES and nystrom_bytes(n, m, n_outputs, itemsize) > budget:
+        m //= 2
+    _require_memory(owner, nystrom_bytes(n, m, n_outputs, itemsize), budget)
+    return fit_by_conjugate_gradients(features, targets, weight, l2, m, seed, progress)
+
+
+def _require_memory(owner: str, needed: int, budget: int) -> None:
+    if needed > budget:
+        raise MemoryError(
+            f"{owner}: at least {needed / GB:.3f} GB are needed and memory allows {budget / GB:.3f}; "
+            "give more memory, fewer centres or fewer samples"
+        )

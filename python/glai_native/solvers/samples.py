@@ -1,0 +1,187 @@
+"""The samples that a solver trains on: checked here alone, whoever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from glai_native.data.checks import (
+    as_values,
+    magnitude,
+    require_finite,
+    require_sample_weight,
+    require_targets,
+)
+from glai_native.gates.packed import PackedGates, require_path_gates
+from glai_native.gates.packing import pack_gates
+from glai_native.structure.selector import PathSelector
+
+
+class Samples:
+    """N samples of a frozen structure and their targets; a part of them by index.
+
+    What is computed of raw x is computed once, and path gates, of which there may be many, when they are first asked
+    for.
+
+    Attributes:
+        z: projected samples ``[N, D]``.
+        y: int64 class indices ``[N]``, or values ``[N, C]``.
+        n_outputs: C.
+        weight: ``[N]``, >= 0; None: 1 for each.
+    """
+
+    def __init__(
+        self,
+        z: Tensor,
+        y: Tensor,
+        n_outputs: int,
+        weight: Tensor | None = None,
+        *,
+        gates: PackedGates | None = None,
+        layers: list[PackedGates] | None = None,
+        selector: PathSelector | None = None,
+    ) -> None:
+        self.z, self.y, self.n_outputs, self.weight = z, y, n_outputs, weight
+        self._gates, self._layers, self._selector = gates, layers, selector
+
+    @classmethod
+    def of_raw(
+        cls,
+        owner: str,
+        selector: PathSelector,
+        x: Tensor,
+        y: Tensor,
+        n_outputs: int,
+        gates: PackedGates | None = None,
+        weight: Tensor | None = None,
+    ) -> Samples:
+        """Read raw x ``[N, in_features]`` and what belongs to it; unit bits are computed where gates are None.
+
+        Raises:
+            ValueError: there are no samples, or data that do not fit each other or the structure, or are not finite;
+                ``owner`` is named in the error.
+        """
+        z = selector.project(x)
+        if not len(z):
+            raise ValueError(f"{owner}: x must hold at least one sample, got none")
+        require_finite(owner, "x", z)
+        y = require_targets(owner, y, len(z), n_outputs, "y").to(z.device)
+        weight = require_sample_weight(owner, weight, len(z))
+        layers = None
+        if gates is None:
+            layers = selector.unit_gates_of(z)
+        else:
+            require_path_gates(owner, gates, len(z), selector.n_paths, selector.structure_id)
+        return cls(z, y, n_outputs, weight, gates=gates, layers=layers, selector=selector)
+
+    @classmethod
+    def of_projected(
+        cls,
+        owner: str,
+        z: Tensor,
+        gates: PackedGates,
+        targets: Tensor,
+        weight: Tensor | None,
+        *,
+        n_paths: int,
+        n_outputs: int,
+        structure_id: str | None,
+    ) -> Samples:
+        """Read z ``[N, D]``, whose shape and dtype the owner has checked, with its path gates and targets.
+
+        Raises:
+            ValueError: data that do not fit each other, are of another structure or are not finite; ``owner`` is named
+                in the error.
+        """
+        require_finite(owner, "x", z)
+        require_path_gates(owner, gates, len(z), n_paths, structure_id)
+        y = require_targets(owner, targets, len(z), n_outputs)
+        return cls(z, y, n_outputs, require_sample_weight(owner, weight, len(z)), gates=gates)
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: Tensor | slice) -> Samples:
+        """Samples by slice, integer tensor or bool mask ``[N]``."""
+        return Samples(
+            self.z[rows],
+            self.y[rows],
+            self.n_outputs,
+            None if self.weight is None else self.weight[rows],
+            gates=None if self._gates is None else self._gates[rows],
+            layers=None if self._layers is None else [layer[rows] for layer in self._layers],
+            selector=self._selector,
+        )
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the targets are values, not class indices."""
+        return self.y.is_floating_point()
+
+    @property
+    def classes(self) -> Tensor | None:
+        """The class indices ``[N]``; None where the targets are values."""
+        return None if self.has_values else self.y
+
+    @property
+    def layers(self) -> list[PackedGates]:
+        """Unit bits per hidden layer, the always-on unit excluded."""
+        if self._layers is None:
+            assert self._selector is not None
+            self._layers = self._selector.unit_gates_of(self.z)
+        return self._layers
+
+    @property
+    def gates(self) -> PackedGates:
+        """Path gates ``[N, P]``."""
+        if self._gates is None:
+            assert self._selector is not None
+            self._gates = self._selector.path_gates(self.layers)
+        return self._gates
+
+    def always_on(self) -> Samples:
+        """The same samples with one path, which is always on: those of the linear model without gates."""
+        on = pack_gates(torch.ones((len(self), 1), dtype=torch.bool, device=self.z.device))
+        return Samples(self.z, self.y, self.n_outputs, self.weight, gates=on)
+
+    def of_positive_weight(self) -> Samples:
+        """Those whose weight is not 0.
+
+        Cross-validation counts residuals: those that weigh nothing would make every fit look tested.
+        """
+        if self.weight is None or bool(self.weight.all()):
+            return self
+        return self[self.weight > 0]
+
+    def require_range(self, owner: str, largest_sum: float, dtype: torch.dtype) -> None:
+        """Raise where sums of squares could overflow: one such sample would be the end of all sums.
+
+        Args:
+            owner: who adds them, named in the error.
+            largest_sum: of those that they are added to.
+            dtype: of the sums.
+        """
+        values = [self.z, self.y] if self.has_values else [self.z]
+        largest = max([1.0, *(magnitude(v) for v in values)])
+        weight = 1.0 if self.weight is None else magnitude(self.weight)
+        if not largest_sum + len(self) * weight * largest * largest < torch.finfo(dtype).max:
+            name = str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{owner}: x and targets must have weighted squares whose sums fit in {name}, got values up to "
+                f"{largest:.3g} and weights up to {weight:.3g}"
+            )
+
+    def chunks(
+        self, height: int, dtype: torch.dtype
+    ) -> Iterator[tuple[Tensor, PackedGates, Tensor, Tensor | None]]:
+        """z, gates, targets as values ``[n, C]`` and weights of ``height`` samples at a time, in ``dtype``."""
+        for begin in range(0, len(self), height):
+            rows = slice(begin, begin + height)
+            yield (
+                self.z[rows].to(dtype),
+                self.gates[rows],
+                as_values(self.y[rows], self.n_outputs, dtype),
+                None if self.weight is None else self.weight[rows].to(dtype),
+            )

@@ -1,0 +1,101 @@
+"""The training loop's inner part on many ranks: each takes its share of every batch, and gradients are summed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.gates.packed import PackedGates
+from glai_native.machine.adam import take_adamw_step
+from glai_native.machine.ranks import Ranks
+from glai_native.ops.gated_linear import gated_linear
+from glai_native.ops.gated_matmul import gated_matmul
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.native import SgdSettings, read_flat
+
+SPAN = 32  # steps between looks at the losses, which are summed over the ranks there
+
+
+class GroupLoop:
+    """AdamW's state, alike on all ranks, on the CPU or a GPU; its checkpoints are those of the native loop."""
+
+    @torch.inference_mode(False)  # and gradients on, whatever the caller has switched off
+    def __init__(self, estimator: PathEstimator, data: Samples, settings: SgdSettings, ranks: Ranks) -> None:
+        self._data, self._settings, self._ranks = data, settings, ranks
+        self.step = 0
+        self._sizes = estimator.n_paths, estimator.in_features + 1, estimator.out_features
+        self._directions = estimator.directions
+        self._parameters = nn.Parameter(read_flat(estimator))
+        self._moments = torch.zeros_like(self._parameters), torch.zeros_like(self._parameters)
+        self._mean = torch.zeros_like(self._parameters)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on."""
+        first, second = self._moments
+        parameters = self._parameters.detach()
+        return {"parameters": parameters, "exp_avg": first, "exp_avg_sq": second, "mean": self._mean}
+
+    def result(self) -> Tensor:
+        """The epoch's parameters: the mean of its iterates, or the last one."""
+        return self._mean if self._settings.average else self._parameters.detach()
+
+    def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
+        """As :meth:`NativeLoop.run_epoch`; ``order`` must be the same on all ranks."""
+        losses = torch.zeros((), dtype=torch.float64, device=self._mean.device)
+        total, begin = 0.0, 0
+        for number, ids in enumerate(order.to(losses.device).split(self._settings.batch_size), start=1):
+            losses += self._add_gradients(ids)
+            self._take_step()
+            self._mean.lerp_(self._parameters.detach(), 1.0 / number)
+            begin += len(ids)
+            if number % SPAN == 0 or begin == len(order):
+                total += float(self._ranks.add_up(losses))
+                losses.zero_()
+                if total - total != 0.0:
+                    raise FloatingPointError(f"the loss is {total} at or before step {number}")
+                report(begin / len(order))
+        return total / len(order)
+
+    @torch.inference_mode(False)
+    def _add_gradients(self, batch: Tensor) -> Tensor:
+        """The gradient of the batch's mean loss, summed over the ranks; returns the sum of this rank's losses."""
+        data, ids = self._data, batch[self._ranks.share(len(batch))]
+        gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
+        output = self._output(data.z.index_select(0, ids), gates)
+        targets = data.y.index_select(0, ids)
+        if targets.is_floating_point():
+            losses = (output - targets).square().mean(1)
+        else:
+            losses = nn.functional.cross_entropy(output, targets, reduction="none")
+        if data.weight is not None:
+            losses = losses * data.weight.index_select(0, ids)
+        self._parameters.grad = None
+        (losses.sum() / len(batch)).backward()
+        assert self._parameters.grad is not None
+        self._ranks.add_up(self._parameters.grad)
+        return losses.detach().sum(dtype=torch.float64)
+
+    def _take_step(self) -> None:
+        assert self._parameters.grad is not None
+        take_adamw_step(
+            [self._parameters],
+            [self._parameters.grad],
+            [self._moments],
+            self.step,
+            learning_rate=self._settings.learning_rate,
+            weight_decay=self._settings.weight_decay,
+        )
+        self.step += 1
+
+    def _output(self, z: Tensor, gates: PackedGates) -> Tensor:
+        """``PathEstimator.forward`` of the flat parameters, z with a last feature that is 1."""
+        p, d, c = self._sizes
+        x = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
+        if self._directions is None:
+            return gated_matmul(x, gates, self._parameters.view(p, d, c))
+        paths, constant = self._parameters.split([d * p, d * c])
+        h = gated_linear(x, gates, paths.view(d, p).T)
+        return torch.addmm(x @ constant.view(d, c), h, self._directions)

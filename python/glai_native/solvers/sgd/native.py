@@ -1,0 +1,157 @@
+"""The training loop's inner part: all parameters in one flat vector, and the native steps on it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import glai_native._native as _native
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.adam import BETAS, EPS
+from glai_native.solvers.samples import Samples
+
+SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
+FIRST_SPAN = 8  # steps
+
+
+@dataclass(frozen=True)
+class SgdSettings:
+    """What decides the numbers of a training, next to its data."""
+
+    loss: str
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    average: bool
+    seed: int
+
+
+def read_flat(estimator: PathEstimator) -> Tensor:
+    """The parameters as the native steps keep them, biases as the weights of a last feature that is 1.
+
+    Full paths: ``[P, D+1, C]``. Output directions: u and beta ``[D+1, P]``, then path P-1 ``[D+1, C]``.
+    """
+    with torch.no_grad():
+        if estimator.directions is None:
+            return torch.cat([estimator.weight, estimator.bias.unsqueeze(1)], dim=1).flatten()
+        paths = torch.cat([estimator.u.T, estimator.beta.unsqueeze(0)])
+        constant = torch.cat([estimator.constant_weight, estimator.constant_bias.unsqueeze(0)])
+        return torch.cat([paths.flatten(), constant.flatten()])
+
+
+def write_flat(estimator: PathEstimator, flat: Tensor) -> None:
+    """Puts what :func:`read_flat` reads back."""
+    p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
+    with torch.no_grad():
+        if estimator.directions is None:
+            weight = flat.view(p, d + 1, c)
+            estimator.weight.copy_(weight[:, :d])
+            estimator.bias.copy_(weight[:, d])
+            return
+        paths, constant = flat[: (d + 1) * p].view(d + 1, p), flat[(d + 1) * p :].view(d + 1, c)
+        estimator.u.copy_(paths[:d].T)
+        estimator.beta.copy_(paths[d])
+        estimator.constant_weight.copy_(constant[:d])
+        estimator.constant_bias.copy_(constant[d])
+
+
+class NativeLoop:
+    """AdamW's state and a batch's workspace, for steps on the CPU."""
+
+    def __init__(self, estimator: PathEstimator, data: Samples, settings: SgdSettings) -> None:
+        self._data, self._settings = data, settings
+        self.step = 0
+        self._parameters = read_flat(estimator)
+        self._moments = torch.zeros_like(self._parameters), torch.zeros_like(self._parameters)
+        self._mean = torch.zeros_like(self._parameters)
+        self._directions = estimator.directions
+        rows = min(settings.batch_size, len(data.z))
+        p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
+        new = self._parameters.new_empty
+        hidden = []
+        if self._directions is None:
+            batch_x = new(rows, d + 1)
+        else:
+            features = new(rows, p + d + 1)  # g ⊙ (z·uᵀ + beta), z, 1: all that the outputs are products of
+            batch_x = features[:, p:]
+            hidden = [features, new(rows, p), new(p + d + 1, c)]
+        batch_words = data.gates.words.new_empty(rows, data.gates.words.shape[1])
+        row_losses = torch.empty(rows, dtype=torch.float64)
+        self._workspace = [
+            batch_x,
+            batch_words,
+            new(rows, c),
+            self._parameters.new_empty(len(self._parameters)),
+        ]
+        self._workspace += [row_losses, *hidden]
+        self._span = FIRST_SPAN
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on."""
+        first, second = self._moments
+        return {"parameters": self._parameters, "exp_avg": first, "exp_avg_sq": second, "mean": self._mean}
+
+    def result(self) -> Tensor:
+        """The epoch's parameters: the mean of its iterates, or the last one."""
+        return self._mean if self._settings.average else self._parameters
+
+    def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
+        """Steps over the samples of ``order``; returns the mean loss.
+
+        Args:
+            order: int64 ``[N]``.
+            report: told the share that is done, between spans of steps.
+
+        Raises:
+            FloatingPointError: a loss was not finite.
+        """
+        batch = min(self._settings.batch_size, len(order))
+        parts: list[float] = []  # of the mean, one of each batch
+        begin = 0
+        while begin < len(order):
+            ids = order[begin : begin + self._span * batch]
+            started = time.perf_counter()
+            losses = self._run_steps(ids, begin // batch)
+            rows = torch.full_like(losses, batch)
+            rows[-1] = len(ids) - batch * (len(losses) - 1)
+            parts += (losses * (rows / len(order))).tolist()
+            begin += len(ids)
+            seconds = max(time.perf_counter() - started, 1e-6)
+            self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
+            report(begin / len(order))
+        # Exact before it is rounded: the length of spans, which the clock decides, must not show.
+        return math.fsum(parts)
+
+    def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
+        """float64: the loss of each batch of ``ids``; ``averaged`` of this epoch's iterates are in the mean."""
+        batch = len(self._workspace[2])
+        losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64)
+        settings, data = self._settings, self._data
+        _native.train_steps(
+            data.z,
+            data.gates.words,
+            data.gates.n_gates,
+            data.y,
+            data.weight,
+            ids,
+            self._directions,
+            [self._parameters, *self._moments, self._mean],
+            self.step,
+            averaged,
+            [settings.learning_rate, *BETAS, EPS, settings.weight_decay],
+            self._workspace,
+            losses,
+            torch.get_num_threads(),
+        )
+        failed = torch.isfinite(losses).logical_not().nonzero()
+        if len(failed):
+            raise FloatingPointError(
+                f"the loss is {float(losses[failed[0]])} at step {averaged + int(failed[0]) + 1}"
+            )
+        self.step += len(losses)
+        return losses

@@ -1,0 +1,95 @@
+"""The native loop as a solver: how long it runs, and what stops it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from glai_native.data.checks import as_values
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.training import require_count, train_estimator
+from glai_native.solvers.solution import SgdEpoch, Solution, Split, mean_score
+from glai_native.structure.selector import PathSelector
+
+# At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
+EPOCHS, STEPS = 10, 2000
+# Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
+# samples is a step or two.
+PATIENCE, PATIENT_SHARE = 5, 0.1
+BATCH = 512
+
+
+def default_epochs(n_samples: int, batch_size: int) -> int:
+    """How many passes over the samples a training takes at most, where nothing else is said."""
+    return max(EPOCHS, -(-STEPS // -(-n_samples // batch_size)))
+
+
+def default_patience(epochs: int) -> int:
+    """After how many epochs without a better one a training of so many stops."""
+    return max(PATIENCE, round(PATIENT_SHARE * epochs))
+
+
+def solve_sgd(
+    selector: PathSelector,
+    estimator: PathEstimator,
+    split: Split,
+    *,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+    process_group: dist.ProcessGroup | None = None,
+) -> Solution:
+    """Train the estimator in place by the native loop; stopped by the held-out samples. A :class:`Solve`."""
+    train, held_out = split.train, split.held_out
+    batch_size = options.get("batch_size", BATCH)
+    require_count("batch_size", batch_size)
+    epochs = options.get("epochs", default_epochs(len(train), batch_size))
+    require_count("epochs", epochs)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "seed": seed,
+        "progress": progress,
+    }
+    if held_out is not None:
+        settings |= {"validation": (held_out.z, held_out.gates, held_out.y)}
+        settings["patience"] = default_patience(epochs)
+        start = _mean_loss(estimator, held_out, options.get("loss"))
+    history = train_estimator(
+        estimator,
+        train.z,
+        train.gates,
+        train.y,
+        sample_weight=train.weight,
+        process_group=process_group,
+        **(settings | options),
+    )
+    estimator.record(train.gates, train.classes)
+    estimator.provenance = {"solver": "sgd"}
+    warning = "" if held_out is None else _no_better(history, start)
+    return Solution(estimator, mean_score(estimator, held_out), history=history, warning=warning)
+
+
+def _no_better(history: list[SgdEpoch], start: float) -> str:
+    """A warning where no epoch's held-out loss is below that of the weights that the training began with."""
+    least = min((epoch.validation_loss for epoch in history), default=math.nan)
+    if not least >= start:
+        return ""
+    return (
+        f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: the training "
+        "diverged, or there was nothing left to learn"
+    )
+
+
+@torch.no_grad()
+def _mean_loss(estimator: PathEstimator, samples: Samples, loss: str | None) -> float:
+    """As the native loop's ``validation_loss``."""
+    output = estimator(samples.z, samples.gates).double()
+    if loss == "squared" or samples.has_values:
+        return float((output - as_values(samples.y, samples.n_outputs, output.dtype)).square().mean())
+    return float(nn.functional.cross_entropy(output, samples.y))

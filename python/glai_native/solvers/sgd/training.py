@@ -1,0 +1,382 @@
+"""The native training loop: AdamW on minibatches, without Python between the steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from numbers import Integral, Real
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from glai_native.data.checks import (
+    as_values,
+    require_finite,
+    require_samples,
+    scale_sample_weight,
+    total,
+)
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.gates.packed import PackedGates
+from glai_native.machine.files import TensorFile, crc32, tensors_to_bytes, write_files
+from glai_native.machine.layouts import unit_stride
+from glai_native.machine.progress import epoch_progress
+from glai_native.machine.ranks import Ranks
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.cuda import CudaLoop
+from glai_native.solvers.sgd.group import GroupLoop
+from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
+from glai_native.solvers.solution import SgdEpoch
+
+CHECKPOINT_FORMAT = "glai-sgd"
+LOSSES = ("cross_entropy", "squared")
+
+
+def train_estimator(
+    estimator: PathEstimator,
+    x: Tensor,
+    gates: PackedGates,
+    targets: Tensor,
+    *,
+    loss: str | None = None,
+    sample_weight: Tensor | None = None,
+    epochs: int = 10,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    average: bool = True,
+    validation: tuple[Tensor, PackedGates, Tensor] | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[SgdEpoch], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
+) -> list[SgdEpoch]:
+    """Trains an estimator in place, from the weights that it has, by AdamW (arXiv 1711.05101).
+
+    Averaged: after an epoch the estimator holds the mean of that epoch's iterates (Polyak and Ruppert), which
+    validation sees; the steps go on from the last iterate. Results have the same bits for any number of threads.
+
+    Args:
+        estimator: full paths or output directions, on the CPU or a GPU, float32 or float64.
+        x: z ``[N, D]`` (projected, not raw x) of the estimator's dtype, finite.
+        gates: their path gates ``[N, P]``.
+        targets: class indices ``[N]``, or values ``[N, C]``.
+        loss: ``"cross_entropy"`` (of the softmax) or ``"squared"`` (mean over samples and outputs; classes as 0 and 1);
+            None: cross-entropy for class indices, squared for values.
+        sample_weight: ``[N]``, >= 0; scaled to mean 1.
+        epochs: passes over the samples; with a checkpoint, those before it included.
+        batch_size: samples per step.
+        learning_rate: AdamW's, constant.
+        weight_decay: AdamW's, decoupled.
+        average: keep the mean of an epoch's iterates instead of the last one.
+        validation: ``(x, gates, targets)``; the estimator ends with the parameters of the best epoch, also where an
+            interrupt or an error ends the training.
+        patience: stop after so many epochs without a better one; None: never.
+        seed: of the order of samples.
+        on_epoch: called after each epoch; the estimator then holds that epoch's parameters. What it raises ends the
+            training.
+        checkpoint: a file, written after each epoch; where it exists the training goes on from it, bit for bit.
+        progress: show a bar.
+        process_group: of ``torch.distributed``: its ranks train together, each on its share of every batch and of the
+            validation samples, and all end with the same weights: those of one process, to rounding. Every rank calls
+            this with the same arguments and **all** samples; training starts from rank 0's weights, and rank 0 alone
+            reads and writes the checkpoint. None: this process trains alone.
+
+    Returns:
+        One :class:`SgdEpoch` per epoch, those before a checkpoint included.
+
+    Raises:
+        ValueError: data or settings that do not fit, or differ between ranks; a checkpoint of another training.
+        RuntimeError: another rank failed; the message is its.
+        FloatingPointError: the loss became infinite or NaN; the estimator keeps the best epoch's parameters.
+    """
+    ranks = Ranks("train_estimator", process_group)
+    with ranks.together():
+        loss = loss or (
+            "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
+        )
+        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
+        path = None if checkpoint is None else Path(checkpoint)
+        _check_settings(settings, epochs, patience, validation, path if ranks.is_first else None)
+        _check_estimator(estimator)
+        data = _read("train_estimator", estimator, x, gates, targets, sample_weight, loss)
+        held_out = None
+        if validation is not None:
+            held_out = _read("train_estimator: validation", estimator, *validation, None, loss)
+    stops = {
+        "epochs": epochs,
+        "patience": patience,
+        "held-out samples": 0 if held_out is None else len(held_out.z),
+    }
+    if ranks.size > 1:
+        ranks.require_alike(_facts(estimator, data, settings) | {k: str(v) for k, v in stops.items()})
+    training = _Training(estimator, data, held_out, settings, ranks)
+    with ranks.together():
+        if path is not None and ranks.is_first and path.exists():
+            training.restore(path)
+    training.follow_first()
+    try:
+        with epoch_progress(progress and ranks.is_first) as bar:
+            task = bar.add_task("training", total=epochs, completed=len(training.history))
+            while len(training.history) < epochs and not training.exhausted(patience):
+                epoch = training.run_epoch(
+                    lambda share: bar.update(task, completed=len(training.history) + share)
+                )
+                score = "" if held_out is None else f", held out {epoch.validation_score:.4g}"
+                bar.update(task, completed=epoch.epoch, description=f"training: loss {epoch.loss:.4g}{score}")
+                with ranks.together():
+                    if on_epoch is not None:
+                        on_epoch(epoch)
+                    if path is not None and ranks.is_first:
+                        training.save(path)
+    finally:  # also where a callback, the keyboard or an error ends it
+        training.finish()
+    return training.history
+
+
+def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> dict[str, str]:
+    """What ranks must have alike: all that the order of steps depends on, and that tells one data set from another."""
+    p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
+    return {name: str(value) for name, value in asdict(settings).items()} | {
+        "structure_id": str(estimator.structure_id),
+        "directions_id": str(estimator.directions_id),
+        "dtype": str(estimator.dtype),
+        "[N, P, D, C]": f"[{len(data.z)}, {p}, {d}, {c}]",
+        "sample_weight": "none" if data.weight is None else "given",
+        "targets' CRC-32": str(crc32(data.y)),
+    }
+
+
+def require_count(name: str, count: object) -> None:
+    """Refuses what is no int >= 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
+
+
+def _check_settings(
+    settings: SgdSettings,
+    epochs: int,
+    patience: int | None,
+    validation: object | None,
+    checkpoint: Path | None,
+) -> None:
+    if settings.loss not in LOSSES:
+        raise ValueError(f"train_estimator: loss must be one of {', '.join(LOSSES)}, got {settings.loss!r}")
+    require_count("epochs", epochs)
+    require_count("batch_size", settings.batch_size)
+    if patience is not None:
+        require_count("patience", patience)
+    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 3):
+        found = (
+            f"{len(validation)} of them"
+            if isinstance(validation, (tuple, list))
+            else type(validation).__name__
+        )
+        raise ValueError(f"train_estimator: validation must be (x, gates, targets), got {found}")
+    if patience is not None and validation is None:
+        raise ValueError("train_estimator: patience needs validation=(x, gates, targets), got None")
+    rate, decay, seed = settings.learning_rate, settings.weight_decay, settings.seed
+    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        raise ValueError(f"train_estimator: learning_rate must be > 0, got {rate!r}")
+    if not (isinstance(decay, Real) and math.isfinite(decay) and decay >= 0):
+        raise ValueError(f"train_estimator: weight_decay must be >= 0, got {decay!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"train_estimator: seed must be an int, got {seed!r}")
+    if checkpoint is not None and not checkpoint.parent.is_dir():
+        raise ValueError(
+            f"train_estimator: checkpoint must be a file in a folder that exists, got {checkpoint}"
+        )
+
+
+def _check_estimator(estimator: PathEstimator) -> None:
+    if not isinstance(estimator, PathEstimator):
+        raise TypeError(f"train_estimator: estimator must be a PathEstimator, got {type(estimator).__name__}")
+    for name, parameter in estimator.named_parameters():
+        require_finite("train_estimator", f"the estimator's {name}", parameter.detach())
+
+
+def _read(
+    owner: str,
+    estimator: PathEstimator,
+    x: Tensor,
+    gates: PackedGates,
+    targets: Tensor,
+    sample_weight: Tensor | None,
+    loss: str,
+) -> Samples:
+    """Check what is trained on or validated with; classes become values where the loss is squared error."""
+    require_samples(owner, x, estimator.in_features)
+    if x.dtype != estimator.dtype or x.device != estimator.samples_seen.device:
+        raise ValueError(
+            f"{owner}: x must be {estimator.dtype} on {estimator.samples_seen.device} like the estimator, "
+            f"got {x.dtype} on {x.device}"
+        )
+    if not len(x):
+        raise ValueError(f"{owner}: x must hold at least one sample, got none")
+    n_outputs = estimator.out_features
+    samples = Samples.of_projected(
+        owner,
+        x,
+        gates,
+        targets,
+        sample_weight,
+        n_paths=estimator.n_paths,
+        n_outputs=n_outputs,
+        structure_id=estimator.structure_id,
+    )
+    y, weight = samples.y, samples.weight
+    if loss == "squared":
+        y = as_values(y, n_outputs, x.dtype)
+        require_finite(owner, f"targets as {x.dtype}", y)
+    elif samples.has_values:
+        raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
+    if weight is not None:
+        weight = scale_sample_weight(owner, weight).to(x.dtype)
+    return Samples(unit_stride(x), y.contiguous(), n_outputs, weight, gates=gates)
+
+
+class _Training:
+    """The state of a training at the end of an epoch: what goes on, what is best, and what was."""
+
+    def __init__(
+        self,
+        estimator: PathEstimator,
+        data: Samples,
+        held_out: Samples | None,
+        settings: SgdSettings,
+        ranks: Ranks,
+    ) -> None:
+        self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
+        self.ranks = ranks
+        self.loop: NativeLoop | CudaLoop | GroupLoop
+        if ranks.size > 1:
+            self.loop = GroupLoop(estimator, data, settings, ranks)
+        else:
+            self.loop = (CudaLoop if data.z.is_cuda else NativeLoop)(estimator, data, settings)
+        self.history: list[SgdEpoch] = []
+        self.best = read_flat(estimator)  # flat parameters of the best epoch
+        self.best_epoch = 0  # 0: those that the estimator came with
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether the last epochs have brought nothing."""
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
+        """One pass over the samples, in an order that seed and epoch alone decide."""
+        number = len(self.history) + 1
+        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) % 2**63)
+        order = torch.randperm(len(self.data.z), generator=generator)
+        started = time.perf_counter()
+        try:
+            loss = self.loop.run_epoch(order, report)
+            if not bool(torch.isfinite(self.loop.result()).all()):
+                raise FloatingPointError("the parameters are not finite at the end")
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"train_estimator: {error} of epoch {number}; pass a smaller learning_rate than "
+                f"{self.settings.learning_rate:g}"
+            ) from None
+        seconds = time.perf_counter() - started + (self.history[-1].seconds if self.history else 0.0)
+        flat = self.loop.result()
+        write_flat(self.estimator, flat)
+        validation_loss, score = (math.nan, math.nan) if self.held_out is None else self._validate()
+        epoch = SgdEpoch(number, loss, validation_loss, score, seconds)
+        if self._better(epoch):
+            self.best, self.best_epoch = flat.clone(), number
+        self.history.append(epoch)
+        return epoch
+
+    def _better(self, epoch: SgdEpoch) -> bool:
+        if self.held_out is None or not self.best_epoch:
+            return True
+        best = self.history[self.best_epoch - 1]
+        return (epoch.validation_score, -epoch.validation_loss) > (
+            best.validation_score,
+            -best.validation_loss,
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        assert self.held_out is not None
+        n, rows = len(self.held_out.z), self.ranks.share(len(self.held_out.z))
+        output = self.estimator(self.held_out.z[rows], self.held_out.gates[rows])
+        targets = self.held_out.y[rows]
+        if targets.is_floating_point():
+            error = total((output.double() - targets).square())
+            squared = float(self.ranks.add_up(output.new_tensor(error, dtype=torch.float64))) / (
+                n * output.shape[1]
+            )
+            return squared, -squared
+        loss = nn.functional.cross_entropy(output.double(), targets, reduction="sum")
+        hits = (output.argmax(1) == targets).double().sum()
+        loss, score = (self.ranks.add_up(torch.stack([loss, hits])) / n).tolist()
+        return loss, score
+
+    def follow_first(self) -> None:
+        """All ranks take over the state of rank 0."""
+        if self.ranks.size == 1:
+            return
+        for tensor in (*self.loop.state().values(), self.best):
+            self.ranks.broadcast(tensor)
+        progress = [self.loop.step, self.best_epoch, [list(asdict(epoch).values()) for epoch in self.history]]
+        text = self.ranks.broadcast_bytes(json.dumps(progress).encode())
+        self.loop.step, self.best_epoch, history = json.loads(text)
+        self.history = [SgdEpoch(*values) for values in history]
+        write_flat(self.estimator, self.loop.result() if history else self.best)
+
+    def finish(self) -> None:
+        """The estimator gets the best epoch's parameters."""
+        write_flat(self.estimator, self.best)
+
+    @cached_property
+    def _identity(self) -> str:
+        """SHA-256 of all that a checkpoint must share with this training.
+
+        Of the samples, their targets and weights: z may be computed anew, and then has other bits on other machines.
+        """
+        weight, held_out = self.data.weight, self.held_out
+        facts = {
+            "sample_weight": None if weight is None else crc32(weight),
+            "held-out samples": None if held_out is None else crc32(held_out.y),
+        }
+        text = json.dumps(facts | _facts(self.estimator, self.data, self.settings), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """A checkpoint, written whole or not at all."""
+        metadata = {
+            "format": CHECKPOINT_FORMAT,
+            "version": "1",
+            "training": self._identity,
+            "step": str(self.loop.step),
+            "best_epoch": str(self.best_epoch),
+            "history": json.dumps([list(asdict(epoch).values()) for epoch in self.history]),
+        }
+        write_files({path: tensors_to_bytes(self.loop.state() | {"best": self.best}, metadata)})
+
+    def restore(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same training."""
+        file = TensorFile(path, CHECKPOINT_FORMAT)
+        if file.entry("training") != self._identity:
+            raise ValueError(
+                f"{path}: is a checkpoint of another training (other settings, data, held-out samples, structure or "
+                "directions), delete it or name another file"
+            )
+        state = self.loop.state()
+        like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
+        for name, tensor in state.items():
+            tensor.copy_(like[name])
+        self.best = file.tensor("best", (self.estimator.dtype,), (None,)).to(self.data.z.device, copy=True)
+        self.best_epoch, self.loop.step = file.entry("best_epoch", int), file.entry("step", int)
+        self.history = [SgdEpoch(*values) for values in file.entry("history", json.loads)]
+        write_flat(self.estimator, self.loop.result())

@@ -1,0 +1,123 @@
+"""What every solver is given and gives back: ``solve(selector, estimator, split, ...) -> Solution``.
+
+A solver reads samples, and writes into no model: :mod:`glai_native.training.fitting` alone does that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.solvers.samples import Samples
+from glai_native.structure.selector import PathSelector
+
+
+@dataclass(frozen=True)
+class Split:
+    """What there is to learn.
+
+    Attributes:
+        whole: all samples, for what learns from all of them in the end.
+        train: those that are not held out.
+        held_out: a part of the whole, or samples of their own; None: nothing is held out.
+    """
+
+    whole: Samples
+    train: Samples
+    held_out: Samples | None
+
+    @property
+    def held_out_of_whole(self) -> bool:
+        """Whether the held-out samples are a part of the whole."""
+        return self.held_out is not None and len(self.train) < len(self.whole)
+
+
+@dataclass(frozen=True)
+class SgdEpoch:
+    """What one epoch did.
+
+    Attributes:
+        epoch: 1 for the first.
+        loss: mean training loss of its batches, each before its step.
+        validation_loss: of the mean of its iterates; NaN without validation samples.
+        validation_score: accuracy, or minus the squared error for values; NaN without.
+        seconds: of training so far, validation not counted.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    validation_score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found.
+
+    Attributes:
+        estimator: the trained linear model, which may be the one that the solver was given; None where its weights do
+            not fit in memory.
+        score: mean score on samples that it was not trained on; NaN where nothing was held out.
+        statistics: the sums that it was solved from (a :class:`~glai_native.PathStatistics`), where it was.
+        kernel_model: what predicts in the place of an estimator that does not fit (a
+            :class:`~glai_native.PathKernelModel`).
+        history: what each epoch did, where there are any.
+        warning: what went wrong on the way, without being an error; empty where nothing did.
+    """
+
+    estimator: PathEstimator | None
+    score: float
+    statistics: Any = None
+    kernel_model: Any = None
+    history: list[SgdEpoch] = field(default_factory=list)
+    warning: str = ""
+
+
+class Solve(Protocol):
+    """A solver."""
+
+    def __call__(
+        self,
+        selector: PathSelector,
+        estimator: PathEstimator,
+        split: Split,
+        *,
+        seed: int,
+        progress: bool,
+        options: dict[str, Any],
+        process_group: dist.ProcessGroup | None = None,
+    ) -> Solution:
+        """Find the linear model of the split's samples.
+
+        Args:
+            selector: the frozen structure.
+            estimator: what the numbers are now, and whose kind (full paths, output directions) the solution has; may
+                be trained in place.
+            split: samples of the structure.
+            seed: of all that is drawn.
+            progress: bars on standard error.
+            options: the solver's own, by name.
+            process_group: ranks that train together; None: this process alone.
+        """
+        ...
+
+
+@torch.no_grad()
+def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
+    """float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
+    output: Tensor = estimator(samples.z, samples.gates)
+    if samples.has_values:
+        return -(output.double() - samples.y).square().sum(1)
+    return (output.argmax(1) == samples.y).double()
+
+
+def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
+    """The mean of :func:`sample_scores`; NaN without samples."""
+    return math.nan if held_out is None else float(sample_scores(estimator, held_out).mean())

@@ -1,0 +1,121 @@
+"""Statistics of data that do not fit in memory, resumable after a kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glai_native.data.checks import require_sample_weight, require_targets
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.store import GateStore
+from glai_native.machine.files import TensorFile, crc32, write_files
+from glai_native.machine.progress import epoch_progress
+from glai_native.solvers.statistics.file import STATISTICS_FORMAT
+from glai_native.solvers.statistics.sums import PathStatistics
+
+
+def accumulate(
+    statistics: PathStatistics,
+    x: Tensor | np.ndarray[Any, Any],
+    gates: GateStore | PackedGates,
+    targets: Tensor,
+    sample_weight: Tensor | None = None,
+    *,
+    project: Callable[[Tensor], Tensor] | None = None,
+    chunk: int = 16384,
+    rows: slice | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 8,
+    progress: bool = True,
+) -> PathStatistics:
+    """Adds samples chunk by chunk, so that x and gates may lie on disk.
+
+    With ``checkpoint`` the statistics are saved every few chunks, and when all is done. Called again after a kill, with
+    the same arguments, it goes on behind the last one saved and ends with the same bits. The file is one that
+    :meth:`PathStatistics.load` reads. Of x only the first chunk is compared with that of the checkpoint.
+
+    Args:
+        statistics: added to; as it was at the first call also where it goes on.
+        x: z ``[N, D]``, a tensor or an array, memory-mapped or not; raw x with ``project``. Moved to the statistics'
+            device as it is read, like the rest.
+        gates: of the same N samples, stored unit bits or path gates.
+        targets: class indices ``[N]``, or values ``[N, C]``.
+        sample_weight: ``[N]``, >= 0, or None.
+        project: raw x to z, for instance ``selector.project``; None: x is z.
+        chunk: samples that are read at a time. Bits depend on it.
+        rows: which of the N samples, without a step; None: all. Of many processes each takes
+            ``distributed.rank_rows(N)``, with a checkpoint of its own, and ``distributed.all_reduce`` sums.
+        checkpoint: the file to save to and go on from; None: none.
+        save_every: chunks between two saves.
+        progress: show a bar.
+
+    Returns:
+        ``statistics``.
+
+    Raises:
+        ValueError: sizes that do not fit, or a checkpoint of other data or other statistics.
+    """
+    n = len(x)
+    if len(gates) != n:
+        raise ValueError(f"accumulate: gates must be of N={n} samples like x, got N={len(gates)}")
+    for name, value in (("chunk", chunk), ("save_every", save_every)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"accumulate: {name} must be an int >= 1, got {value!r}")
+    targets = require_targets("accumulate", targets, n, statistics.out_features)
+    sample_weight = require_sample_weight("accumulate", sample_weight, n)
+    start, stop, step = (rows or slice(None)).indices(n)
+    if step != 1:
+        raise ValueError(f"accumulate: rows must be a slice without a step, got {rows}")
+    job = {
+        "rows": str(n) if rows is None else f"{start}:{stop} of {n}",
+        "chunk": str(chunk),
+        "samples_before": str(statistics.n_samples),
+        "targets_crc32": str(crc32(targets)),
+        "weights_crc32": "none" if sample_weight is None else str(crc32(sample_weight)),
+        "x_crc32": str(crc32(_read(x, slice(start, min(start + chunk, stop))))),
+    }
+    path = None if checkpoint is None else Path(checkpoint)
+    begin = start
+    if path is not None and path.exists():
+        begin = _resume(path, statistics, job)
+    device = statistics.device
+    with epoch_progress(progress) as bar:
+        task = bar.add_task("statistics", total=stop - start, completed=begin - start)
+        for i, first in enumerate(range(begin, stop, chunk), start=1):
+            here = slice(first, min(first + chunk, stop))
+            part = _read(x, here).to(device)
+            statistics.update(
+                part if project is None else project(part),
+                (gates.batch(here) if isinstance(gates, GateStore) else gates[here]).to(device),
+                targets[here].to(device),
+                None if sample_weight is None else sample_weight[here].to(device),
+            )
+            if path is not None and (i % save_every == 0 or here.stop == stop):
+                write_files({path: statistics.to_bytes(next_row=str(here.stop), **job)})
+            bar.update(task, completed=here.stop - start)
+    return statistics
+
+
+def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:
+    """Rows of x, in memory."""
+    return torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows]))
+
+
+def _resume(path: Path, statistics: PathStatistics, job: dict[str, str]) -> int:
+    """Makes ``statistics`` those of the checkpoint and returns the first row that is not in them."""
+    file = TensorFile(path, STATISTICS_FORMAT)
+    for name, value in job.items():
+        found = file.metadata.get(name)
+        if found != value:
+            raise ValueError(
+                f"accumulate: checkpoint {path} is of another job, {name} must be {value}, got {found}"
+            )
+    next_row = file.entry("next_row", int)
+    statistics.restore(PathStatistics.load(path, statistics.structure_id))
+    return int(next_row)

@@ -1,0 +1,106 @@
+"""The path estimator solved from sums over samples, and the penalty chosen by cross-validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.progress import epoch_progress
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.statistics.cross_validation import SampleRows, choose_by_gcv, choose_by_loo
+from glai_native.solvers.statistics.ridge import solve_ridge
+from glai_native.solvers.statistics.unknowns import DirectedPaths, FullPaths, PathSums
+
+# Of path features that are made in full at a time, for leave-one-out.
+ROWS_BYTES = 1 << 26
+
+SampleTuple = tuple[Any, ...]
+"""``(x, gates, targets)`` or ``(x, gates, targets, sample_weight)`` of some samples."""
+
+Passes = Callable[[], Iterator[Samples]]
+"""Gives the samples of the sums anew at each call."""
+
+
+def solve_sums(
+    sums: PathSums, n_samples: int, l2: float, directions: Tensor | None, dtype: torch.dtype
+) -> PathEstimator:
+    """Solve for the estimator at a penalty that is known: :meth:`PathStatistics.solve`."""
+    if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
+        raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {l2!r}")
+    paths = _unknowns(sums, n_samples, directions)
+    estimator = paths.estimator(solve_ridge(paths.system(), l2), dtype)
+    estimator.samples_seen.fill_(n_samples)
+    estimator.on_counts.copy_(sums.on_counts)
+    estimator.provenance = {
+        "solver": "statistics",
+        "l2": float(l2),
+        "mean_diagonal": float(sums.gram.diagonal().mean()),
+    }
+    return estimator
+
+
+def choose_penalty(
+    sums: PathSums,
+    n_samples: int,
+    method: str,
+    directions: Tensor | None,
+    passes: Passes | None,
+    progress: bool,
+) -> float:
+    """Choose the penalty by ``"gcv"``, or by ``"loo"`` from passes over the samples: ``PathStatistics.choose_l2``."""
+    if method not in ("gcv", "loo"):
+        raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {method!r}")
+    paths = _unknowns(sums, n_samples, directions)
+    with epoch_progress(progress) as bar:
+        if method == "gcv":
+            task = bar.add_task("penalties", total=None)
+            return choose_by_gcv(paths.system(), on_penalty=lambda: bar.advance(task))
+        if passes is None:
+            raise ValueError(
+                "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
+                "(a list, a DataLoader), got none"
+            )
+        parts, task = passes, bar.add_task("samples left out", total=None)
+
+        def rows() -> Iterator[SampleRows]:
+            for part in parts():
+                for row in _rows(part, paths, sums.gram.dtype):
+                    yield row
+                    bar.advance(task, len(row.targets))
+
+        return choose_by_loo(paths.system(), rows)
+
+
+def _unknowns(sums: PathSums, n_samples: int, directions: Tensor | None) -> FullPaths | DirectedPaths:
+    if not n_samples:
+        raise ValueError(
+            "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
+        )
+    least, most = sums.gram.diagonal().aminmax()
+    if bool(least < -(torch.finfo(sums.gram.dtype).eps ** 0.5) * most):
+        raise ValueError(
+            "solve: sums of squares must be >= 0, got "
+            f"{float(least):.3g}: samples were taken out that the statistics did not hold"
+        )
+    full = FullPaths(sums.gram, sums.rhs, float(sums.squares.sum()), n_samples)
+    if directions is None:
+        return full
+    counted = int(sums.on_counts[-1].sum())
+    if bool(sums.on_counts.any()) and counted != n_samples:
+        raise ValueError(
+            "solve: with directions the last path must be on in every sample, as a selector's is, "
+            f"got {counted:,} of {n_samples:,}"
+        )
+    return DirectedPaths(full, directions)
+
+
+def _rows(samples: Samples, paths: FullPaths | DirectedPaths, dtype: torch.dtype) -> Iterator[SampleRows]:
+    """The samples' rows of the unknowns' features, a block at a time."""
+    height = max(1, ROWS_BYTES // (paths.row_size * dtype.itemsize))
+    for z, gates, values, weight in samples.chunks(height, dtype):
+        yield SampleRows(paths.features(z, gates), paths.targets(values), weight)

@@ -1,0 +1,213 @@
+"""Training the structure, and knowing when it has settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+
+from glai_native.data.checks import require_finite, require_targets
+from glai_native.gates.packed import PackedGates
+from glai_native.gates.patterns import oui
+from glai_native.machine.adam import Adam
+from glai_native.machine.progress import epoch_progress
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.selector import PathSelector
+
+PROBE_SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class StructureEpoch:
+    """What one epoch changed.
+
+    Attributes:
+        epoch: 1 for the first.
+        flip_rate: share of gates on the probe set that differ from the epoch before.
+        weight_change: relative change of the hidden weights, ``|W - W_before| / |W_before|``.
+        loss: mean training loss; NaN when not given.
+        oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1.
+    """
+
+    epoch: int
+    flip_rate: float
+    weight_change: float
+    loss: float
+    oui: float
+
+
+class StructureMonitor:
+    """Says when the activation pattern has settled.
+
+    Settled: the flip rate on a probe set was at most ``threshold`` times its maximum so far for ``patience``
+    epochs in a row, after at least ``min_epochs``. A relative threshold, because an absolute one depends on
+    the learning rate.
+
+    Args:
+        threshold: share of the largest flip rate so far, in (0, 1).
+        patience: epochs in a row.
+        min_epochs: never settled before.
+        max_epochs: stop there, settled or not.
+
+    Attributes:
+        history: one :class:`StructureEpoch` per :meth:`update` after the first.
+    """
+
+    def __init__(
+        self, threshold: float = 0.1, patience: int = 2, min_epochs: int = 3, max_epochs: int = 100
+    ) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"StructureMonitor: threshold must be in (0, 1), got {threshold}")
+        for name, value in (("patience", patience), ("min_epochs", min_epochs), ("max_epochs", max_epochs)):
+            if value < 1:
+                raise ValueError(f"StructureMonitor: {name} must be >= 1, got {value}")
+        self.threshold = threshold
+        self.patience = patience
+        self.min_epochs = min_epochs
+        self.max_epochs = max_epochs
+        self.history: list[StructureEpoch] = []
+        self._gates: list[PackedGates] | None = None
+        self._weights: list[Tensor] = []
+        self._calm = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the pattern has settled."""
+        return self._calm >= self.patience and len(self.history) >= self.min_epochs
+
+    @property
+    def should_stop(self) -> bool:
+        """Settled, or ``max_epochs`` reached."""
+        return self.settled or len(self.history) >= self.max_epochs
+
+    def update(
+        self, gates: Sequence[PackedGates], weights: Sequence[Tensor] = (), loss: float = float("nan")
+    ) -> None:
+        """Takes the pattern after an epoch; the first call is the pattern before training.
+
+        Args:
+            gates: unit bits per hidden layer on the probe set, the same samples every time.
+            weights: the hidden layers' weights, for ``weight_change``.
+            loss: mean training loss of the epoch, kept in the history.
+        """
+        gates = list(gates)
+        weights = [weight.detach().clone() for weight in weights]
+        if self._gates is not None:
+            bits = sum(len(layer) * layer.n_gates for layer in gates)
+            flips = sum(
+                int(now.hamming(before).sum()) for now, before in zip(gates, self._gates, strict=True)
+            )
+            moved = sum(
+                float((now - before).square().sum())
+                for now, before in zip(weights, self._weights, strict=True)
+            )
+            size = sum(float(before.square().sum()) for before in self._weights)
+            flip_rate = flips / bits if bits else 0.0
+            change = (moved / size) ** 0.5 if size > 0 else float("nan")
+            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss, oui(gates)))
+            largest = max(epoch.flip_rate for epoch in self.history)
+            self._calm = self._calm + 1 if flip_rate <= self.threshold * largest else 0
+        self._gates, self._weights = gates, weights
+
+
+def train_structure(
+    mlp: nn.Sequential,
+    x: Tensor,
+    y: Tensor,
+    projection: InputProjection | None = None,
+    monitor: StructureMonitor | None = None,
+    *,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    progress: bool = True,
+    on_epoch: Callable[[StructureEpoch], None] | None = None,
+) -> PathSelector:
+    """Trains a small ReLU network until its pattern settles, and freezes it.
+
+    Adam on softmax cross-entropy, or on squared error when ``y`` is floating.
+
+    Args:
+        mlp: ``nn.Sequential(Linear, ReLU, ..., Linear)``, reads z; trained in place.
+        x: raw ``[N, in_features]``.
+        y: class indices ``[N]``, or values ``[N, C]``.
+        projection: raw x to z; None fits centring on ``x``.
+        monitor: when to stop; its history is filled. None makes one with defaults.
+        batch_size: samples per step.
+        learning_rate: Adam's.
+        seed: of the order of the samples and the choice of the probe set.
+        progress: show a bar.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The frozen selector.
+
+    Raises:
+        ValueError: data that do not fit each other or the network, or are not finite.
+    """
+    if (
+        not isinstance(x, Tensor)
+        or not isinstance(y, Tensor)
+        or x.ndim != 2
+        or not len(x)
+        or len(x) != len(y)
+    ):
+        shapes = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (x, y)]
+        raise ValueError(
+            "train_structure: x must be a tensor [N >= 1, D] and y a tensor [N] or [N, C], "
+            f"got {shapes[0]} and {shapes[1]}"
+        )
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"train_structure: batch_size must be an int >= 1, got {batch_size!r}")
+    if not (isinstance(learning_rate, Real) and math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"train_structure: learning_rate must be > 0, got {learning_rate!r}")
+    if not isinstance(seed, Integral):
+        raise ValueError(f"train_structure: seed must be an int, got {seed!r}")
+    monitor = monitor or StructureMonitor()
+    if monitor.history:
+        raise ValueError(
+            f"train_structure: monitor must be new, got one with {len(monitor.history)} epochs of another training"
+        )
+    projection = projection or InputProjection.fit(x)
+    PathSelector(mlp, projection)  # refuses a network that cannot be a selector before it is trained
+    if not any(parameter.requires_grad for parameter in mlp.parameters()):
+        raise ValueError("train_structure: mlp must have parameters that require gradients, got none")
+    z = projection(x).to(next(mlp.parameters()).dtype)
+    require_finite("train_structure", "x", z)
+    n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
+    y = require_targets("train_structure", y, len(x), n_outputs, name="y")
+    loss_function: Callable[[Tensor, Tensor], Tensor] = (
+        nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy
+    )
+
+    generator = torch.Generator().manual_seed(seed)
+    probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]
+    optimizer = Adam(mlp.parameters(), learning_rate)
+    monitor.update(*_pattern(mlp, probe))
+    with epoch_progress(progress) as bar, torch.enable_grad():
+        task = bar.add_task("structure", total=monitor.max_epochs)
+        while not monitor.should_stop:
+            total = torch.zeros((), dtype=torch.float64, device=z.device)
+            for ids in torch.randperm(len(z), generator=generator).to(z.device).split(batch_size):
+                loss = loss_function(mlp(z[ids]), y[ids])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.detach() * len(ids)
+            monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z))
+            epoch = monitor.history[-1]
+            bar.update(
+                task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips, OUI {epoch.oui:.2f}"
+            )
+            if on_epoch is not None:
+                on_epoch(epoch)
+    return PathSelector(mlp, projection)
+
+
+def _pattern(mlp: nn.Sequential, probe: Tensor) -> tuple[list[PackedGates], list[Tensor]]:
+    selector = PathSelector(mlp)
+    return selector.unit_gates_of(probe), [weight for weight, _ in selector.hidden]

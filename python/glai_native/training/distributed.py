@@ -1,0 +1,108 @@
+"""Many processes, GPUs or hosts under ``torch.distributed``: sums over ranks, one structure for all, torchrun.
+
+Training takes its group as ``process_group=`` (:func:`glai_native.train_estimator`, :func:`glai_native.fit`). What it
+gains depends on the backend: every step waits for one sum of all gradients, while statistics are summed once. In a loop
+of one's own a :class:`~glai_native.PathEstimator` goes into ``DistributedDataParallel`` like any module; its buffers
+are counts that no step changes, so they need not be broadcast::
+
+    torch.distributed.init_process_group()
+    selector = glai.distributed.broadcast_selector(lambda: glai.train_structure(mlp, x, y))
+    estimator = glai.PathEstimator.from_selector(selector)
+    model = torch.nn.parallel.DistributedDataParallel(estimator, broadcast_buffers=False)
+    rows = glai.distributed.rank_rows(len(x))
+    z, gates, y = selector.project(x[rows]), selector.gates(x[rows]), y[rows]
+    ...  # the usual steps: model(z[ids], gates[ids]); gradients are means over ranks
+
+With NCCL all tensors lie on the rank's own GPU, ``torch.cuda.set_device(local_rank)``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+import torch.distributed as dist
+
+from glai_native.machine.ranks import Ranks, or_default
+from glai_native.solvers.statistics.reducing import all_reduce as all_reduce
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
+
+# For which ranks wait while the first one trains the structure; one that has died ends the wait at once.
+STRUCTURE_WAIT = datetime.timedelta(days=7)
+
+
+def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
+    """Which of n rows are this rank's; the shares of all ranks are in order and differ by at most one row.
+
+    Args:
+        n: how many there are in all.
+        group: None: the default process group, or this process alone where there is none.
+    """
+    return Ranks("rank_rows", or_default(group)).share(n)
+
+
+def broadcast_selector(
+    make: Callable[[], PathSelector], group: dist.ProcessGroup | None = None
+) -> PathSelector:
+    """Calls ``make`` on the first rank alone, and gives its structure to all, the output layer included.
+
+    Args:
+        make: trains or loads a selector.
+        group: None: the default process group, or this process alone where there is none.
+
+    Returns:
+        What ``make`` returned; on the other ranks a copy with the same structure_id, on the CPU.
+
+    Raises:
+        RuntimeError: ``make`` failed on the first rank; the message is its.
+    """
+    ranks = Ranks("broadcast_selector", or_default(group))
+    made: PathSelector | None = None
+    structure = output = b""
+    with ranks.together():
+        if ranks.is_first:
+            made = make()
+            structure = made.to_bytes()
+            output = safetensors.torch.save(dict(zip(("weight", "bias"), made.output or (), strict=False)))
+    structure, output = ranks.broadcast_bytes(structure), ranks.broadcast_bytes(output)
+    if made is not None:
+        return made
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / STRUCTURE_FILE
+        path.write_bytes(structure)
+        selector = PathSelector.load(path)
+    layer = safetensors.torch.load(output)
+    for name, tensor in layer.items():
+        setattr(selector, f"output_{name}", tensor)
+    return selector
+
+
+@contextmanager
+def torchrun_group() -> Iterator[dist.ProcessGroup | None]:
+    """The processes that torchrun has started, as a gloo group; None where it has not.
+
+    Where several of them fail, the first one's error goes on to the caller; the others exit with status 2 and without
+    a word, so that who prints errors prints one.
+    """
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        yield None
+        return
+    from torch.distributed.rendezvous import (
+        rendezvous,
+    )  # absent where torch is built without torch.distributed
+
+    store, rank, size = next(rendezvous("env://"))
+    try:
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=STRUCTURE_WAIT)
+        yield dist.group.WORLD
+    except BaseException:
+        if store.add("glai_native errors", 1) > 1:
+            raise SystemExit(2) from None
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

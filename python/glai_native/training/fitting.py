@@ -1,0 +1,373 @@
+"""``glai.fit``: one call for every way to train the linear model of a frozen structure, and the choice between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from glai_native.data.checks import require_dense
+from glai_native.estimator.directions import extend_directions, output_directions
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.gates.packed import PackedGates
+from glai_native.machine.progress import epoch_progress
+from glai_native.machine.ranks import Ranks
+from glai_native.model.glai import GLAI, whole_or_unchanged
+from glai_native.solvers.choice import SOLVE, SOLVERS, choose_solver, require_options
+from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.linear import solve_linear
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.selector import PathSelector
+
+# Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
+# directions D + C (DESIGN section 2).
+FULL_PATH_NUMBERS = 1 << 21
+VALIDATION_SHARE = 0.1
+VALIDATION_SAMPLES = 10_000  # at most
+FEWEST_COMPARED = 20  # held-out samples
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What :func:`fit` made, and why so.
+
+    Attributes:
+        model: the trained :class:`GLAI`; a :class:`PathKernelModel` where the dual's primal form does not fit.
+        solver: the one that trained it.
+        reason: why that one, whether its epochs brought nothing, and how the model compares to linear softmax.
+        history: what each epoch did, where the solver has epochs.
+        score: mean score on samples that it was not trained on: accuracy, or minus the squared error for values. Of
+            the held-out samples; for the dual, which trains on all, by leave-one-out; NaN where there were none.
+        linear_score: of the linear model without gates, on the held-out samples.
+        standard_error: of ``linear_score``.
+        seconds: wall time of the linear model and of the solver.
+    """
+
+    model: GLAI | PathKernelModel
+    solver: str
+    reason: str
+    history: list[SgdEpoch] = field(default_factory=list)
+    score: float = math.nan
+    linear_score: float = math.nan
+    standard_error: float = math.nan
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    model: GLAI | PathSelector,
+    x: Tensor | Iterable[tuple[Tensor, Tensor]],
+    y: Tensor | None = None,
+    gates: PackedGates | None = None,
+    solver: str = "auto",
+    *,
+    sample_weight: Tensor | None = None,
+    validation: tuple[Tensor, Tensor] | float = VALIDATION_SHARE,
+    seed: int = 0,
+    progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
+    **options: Any,
+) -> FitResult:
+    """Trains the linear model of a frozen structure; the structure is not touched.
+
+    Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
+    closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
+    beyond, and the sufficient statistics for a stream.
+
+    Args:
+        model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
+            selector, which gets an estimator: with output directions where full paths would have more than two
+            million numbers and the dual is not taken.
+        x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)``, each read once, for the statistics.
+        y: class indices ``[N]``, or values ``[N, C]``; None with chunks. Chunks may bring new classes.
+        gates: path gates of x where they are known already.
+        solver: ``"auto"``, ``"dual"``, ``"sgd"`` (the native loop) or ``"statistics"``.
+        sample_weight: ``[N]``, >= 0.
+        validation: ``(x, y)``, or the share of the samples to hold out, 10,000 at most: the native loop stops by
+            them, and scores are taken on them. The closed forms, once scored, are solved on all. 0: none, no scores.
+        seed: of the split, the order of samples, and random directions.
+        progress: bars on standard error, and the choice and its reason when done.
+        process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
+            same structure (``distributed.broadcast_selector``), takes its share, and ends with the same model. For
+            ``"sgd"``, which ``"auto"`` then is, and ``"statistics"``.
+        **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit`` or
+            ``PathStatistics.solve``.
+
+    Raises:
+        ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.
+            Whatever fails, or is interrupted, leaves a :class:`GLAI` as it was.
+    """
+    ranks = Ranks("fit", process_group)
+    require_fit_arguments(model, solver, seed, ranks.size)
+    progress = progress and ranks.is_first
+    if y is None:
+        if ranks.size > 1:
+            raise _not_by_many("chunks are read")
+        if isinstance(x, Tensor):
+            raise ValueError("fit: y must be given with x as one tensor, got None")
+        if solver not in ("auto", "statistics"):
+            raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
+        return announce(_fit_chunks(model, x, seed, progress, options), progress)
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
+            "makes one, and GLAIClassifier and GLAIRegressor take arrays"
+        )
+    selector = model if isinstance(model, PathSelector) else model.selector
+    with ranks.together():
+        samples = Samples.of_raw("fit", selector, x, y, count_outputs(model, y), gates, sample_weight)
+        split = split_samples(selector, samples, validation, seed)
+    result = fit_samples(
+        model, split, solver, seed=seed, progress=progress, process_group=process_group, options=options
+    )
+    return announce(result, progress)
+
+
+def require_fit_arguments(model: GLAI | PathSelector, solver: str, seed: int, n_ranks: int) -> None:
+    """Raise unless :func:`fit` takes such a model, solver and seed on so many ranks."""
+    if solver not in SOLVERS:
+        raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    if not isinstance(model, (GLAI, PathSelector)):
+        raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
+    if not (isinstance(seed, Integral) and 0 <= seed < 1 << 32):
+        raise ValueError(f"fit: seed must be an int in [0, 2**32), got {seed!r}")
+
+    if n_ranks > 1 and solver == "dual":
+        raise _not_by_many("the dual is solved")
+
+
+def _not_by_many(what: str) -> ValueError:
+    return ValueError(
+        f"fit: {what} by one process, pass solver='sgd' or 'statistics' and y with process_group"
+    )
+
+
+def fit_samples(
+    model: GLAI | PathSelector,
+    split: Split,
+    solver: str,
+    *,
+    seed: int,
+    progress: bool,
+    process_group: dist.ProcessGroup | None,
+    options: dict[str, Any],
+) -> FitResult:
+    """As :func:`fit`, from samples that are checked and split already; says nothing on standard error."""
+    n_ranks = Ranks("fit", process_group).size
+    samples, held_out = split.whole, split.held_out
+    held_out_alone = None if held_out is None else held_out.always_on()
+    started = time.perf_counter()
+    linear = solve_linear(split.train.always_on(), held_out_alone, seed)
+    seconds = {"linear": time.perf_counter() - started}
+    reason = "as asked"
+    if solver == "auto" and n_ranks > 1:
+        solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
+    elif solver == "auto":
+        selector, estimator = (
+            (model, None) if isinstance(model, PathSelector) else (model.selector, model.estimator)
+        )
+        solver, reason = choose_solver(selector, estimator, len(samples), samples.n_outputs)
+    if isinstance(model, PathSelector):
+        model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
+    started = time.perf_counter()
+    require_options(solver, options)
+    with whole_or_unchanged(model):
+        solution = SOLVE[solver](
+            model.selector,
+            model.estimator,
+            split,
+            seed=seed,
+            progress=progress,
+            options=options,
+            process_group=process_group,
+        )
+        if solution.estimator is not None:
+            take_over(model, solution.estimator)
+            model.statistics = solution.statistics
+    seconds[solver] = time.perf_counter() - started
+    reason = "; ".join(filter(None, [f"{solver}: {reason}", solution.warning]))
+    made = model if solution.estimator is not None else solution.kernel_model
+    result = FitResult(made, solver, reason, solution.history, seconds=seconds)
+    if held_out_alone is None:
+        return result
+    scores = sample_scores(linear, held_out_alone)
+    error = _standard_error(scores, classes=not samples.has_values)
+    score, linear_score = solution.score, float(scores.mean())
+    return replace(
+        result,
+        reason=f"{result.reason}; {_comparison(score, linear_score, error, len(scores))}",
+        score=score,
+        linear_score=linear_score,
+        standard_error=error,
+    )
+
+
+def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
+    """C: the model's, or for a selector that of the targets."""
+    if isinstance(model, GLAI):
+        return model.estimator.out_features
+    if not isinstance(y, Tensor) or not y.numel():
+        return 1  # refused by name where the targets are checked
+    if y.is_floating_point():
+        return y.shape[1] if y.ndim == 2 else 1
+    require_dense("fit", "y", y)
+    return int(y.max()) + 1
+
+
+def split_samples(
+    selector: PathSelector, samples: Samples, validation: tuple[Tensor, Tensor] | float, seed: int
+) -> Split:
+    """Split samples into what is trained on and what is held out, as :func:`fit` takes ``validation``."""
+    if isinstance(validation, tuple):
+        if len(validation) != 2:
+            raise ValueError(
+                f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them"
+            )
+        return Split(samples, samples, Samples.of_raw("fit", selector, *validation, samples.n_outputs))
+    if not (isinstance(validation, Real) and 0 <= validation < 1):
+        found = validation if isinstance(validation, Real) else type(validation).__name__
+        raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
+    n_held_out = min(VALIDATION_SAMPLES, round(len(samples) * validation))
+    if not n_held_out:
+        return Split(samples, samples, None)
+    if n_held_out == len(samples):
+        raise ValueError(
+            f"fit: validation must leave a sample to train on, got {validation} of N={len(samples)}"
+        )
+    classes = None if samples.has_values else samples.y.cpu()
+    if classes is not None:
+        counts = classes.bincount()
+        n_classes = int((counts > 0).sum())
+        if int(counts[counts > 0].min()) < 2 or min(n_held_out, len(samples) - n_held_out) < n_classes:
+            classes = None  # too few to have every class on both sides
+    train, held_out = train_test_split(
+        torch.arange(len(samples)), test_size=n_held_out, random_state=seed, stratify=classes
+    )
+    train, held_out = (rows.sort().values.to(samples.z.device) for rows in (train, held_out))
+    return Split(samples, samples[train], samples[held_out])
+
+
+def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
+    """With an estimator that starts from the selector's own output layer, where there is one of that size."""
+    numbers = selector.n_paths * (selector.z_features + 1) * n_outputs
+    directions = None
+    if not full and numbers > FULL_PATH_NUMBERS:
+        directions = output_directions(selector, n_outputs, seed=seed)
+    if selector.output is not None and len(selector.output[0]) == n_outputs:
+        return GLAI(selector, PathEstimator.from_selector(selector, directions))
+    weight = selector.hidden[0][0]
+    sizes = selector.n_paths, selector.z_features, n_outputs
+    return GLAI(selector, PathEstimator(*sizes, directions, dtype=weight.dtype).to(weight.device))
+
+
+def _fit_chunks(
+    model: GLAI | PathSelector,
+    chunks: Iterable[tuple[Tensor, Tensor]],
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+) -> FitResult:
+    """Statistics of a stream; class indices not seen before add outputs."""
+    selector = model if isinstance(model, PathSelector) else model.selector
+    statistics: PathStatistics | None = None
+    known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
+    started = time.perf_counter()
+    with epoch_progress(progress) as bar:
+        for x, y in bar.track(chunks, description="statistics"):
+            n_outputs = count_outputs(selector, y)
+            known = known if statistics is None else statistics.out_features
+            if known:  # only classes may come later
+                values = isinstance(y, Tensor) and y.is_floating_point()
+                n_outputs = known if values else max(known, n_outputs)
+            samples = Samples.of_raw("fit", selector, x, y, n_outputs)
+            if statistics is None:
+                statistics = PathStatistics(
+                    selector.n_paths,
+                    selector.z_features,
+                    n_outputs,
+                    structure_id=selector.structure_id,
+                    device=samples.z.device,
+                )
+            if n_outputs > statistics.out_features:
+                statistics.add_outputs(n_outputs - statistics.out_features)
+            statistics.update(samples.z, samples.gates, samples.y)
+    if statistics is None:
+        raise ValueError("fit: x must yield at least one chunk (x, y), got none")
+    solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}
+    if isinstance(model, GLAI):
+        solve["directions"] = wider_directions(model, statistics.out_features, seed)
+    estimator = statistics.solve(**(solve | options))
+    if isinstance(model, GLAI):
+        take_over_solution(model, statistics, estimator, seed)
+    else:
+        model = GLAI(selector, estimator, statistics)
+    seconds = {"statistics": time.perf_counter() - started}
+    reason = "statistics: a stream is read once, and what it brings is never forgotten"
+    return FitResult(model, "statistics", reason, seconds=seconds)
+
+
+def _standard_error(scores: Tensor, classes: bool) -> float:
+    """Of the mean; for classes two hits and two misses are added, so that none or all right has one too."""
+    if classes:
+        scores = torch.cat([scores, scores.new_tensor([0, 0, 1, 1])])
+    return float(scores.std(correction=0)) / math.sqrt(len(scores))
+
+
+def _comparison(score: float, linear_score: float, error: float, n_held_out: int) -> str:
+    figures = f"{score:.4g} against {linear_score:.4g} ± {error:.2g}"
+    if n_held_out < FEWEST_COMPARED:
+        return f"{n_held_out} held-out samples are too few to compare it with the linear model ({figures})"
+    if score < linear_score - error:
+        return (
+            f"WORSE than the linear model without gates, train it longer or take another solver ({figures})"
+        )
+    if score <= linear_score + error:
+        return f"the linear model without gates is as good within one standard error ({figures})"
+    return f"better than the linear model without gates ({figures})"
+
+
+def announce(result: FitResult, progress: bool) -> FitResult:
+    """Says the reason on standard error, where progress is shown."""
+    if progress:
+        Console(stderr=True).print(result.reason, highlight=False, soft_wrap=True)
+    return result
+
+
+def take_over(model: GLAI, estimator: PathEstimator) -> None:
+    """Make the model's estimator ``estimator``, in place and whatever its dtype; both may be one."""
+    if estimator is model.estimator:
+        return
+    kinds = [
+        "full paths" if e.directions is None else "output directions" for e in (model.estimator, estimator)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"fit: the model has {kinds[0]} and can only be trained along those, got {kinds[1]}")
+    model.estimator.load_state_dict(estimator.state_dict())
+    model.estimator.provenance = estimator.provenance
+
+
+def wider_directions(model: GLAI, n_outputs: int, seed: int) -> Tensor | None:
+    """Give V ``[P, n_outputs]`` as the model has it once outputs were added; None for full paths."""
+    directions, added = model.estimator.directions, n_outputs - model.estimator.out_features
+    return directions if directions is None or not added else extend_directions(directions, added, seed)
+
+
+def take_over_solution(model: GLAI, statistics: PathStatistics, estimator: PathEstimator, seed: int) -> None:
+    """Give the model statistics, the estimator that they were solved for, and the outputs that it lacks."""
+    added = estimator.out_features - model.estimator.out_features
+    with whole_or_unchanged(model):
+        model.statistics = None
+        if added:
+            model.add_outputs(added, seed)
+        take_over(model, estimator)
+        model.statistics = statistics

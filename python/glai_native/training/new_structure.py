@@ -1,0 +1,99 @@
+"""A new structure from data alone: a projection fitted, a network made, trained until its pattern settles, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glai_native.gates.paths import count_paths
+from glai_native.machine.memory import require_memory
+from glai_native.solvers.choice import DUAL_SAMPLES
+from glai_native.structure.projection import InputProjection
+from glai_native.structure.selector import PathSelector
+from glai_native.structure.settling import StructureMonitor, train_structure
+
+# Kept where the projection truncates: on MNIST 87 of 784 components (bench/bench_solvers.py).
+EXPLAINED_VARIANCE = 0.9
+# What training a structure holds: of each number, float32, itself, gradient, two moments and the monitor's copies, 8 in
+# all; of each unit, activation and gradient in a batch of 128. Measured: 3.4 kB of a unit between 64 features and 10.
+BYTES_PER_NUMBER, BYTES_PER_UNIT = 8 * 4, 2 * 128 * 4
+
+
+def train_selector(
+    x: Tensor,
+    y: Tensor,
+    n_outputs: int,
+    hidden: Sequence[int],
+    n_components: int | str | None = "auto",
+    *,
+    epochs: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+) -> PathSelector:
+    """A projection fitted on x, and a ReLU network trained on it until its pattern settles.
+
+    Args:
+        x: raw ``[N, in_features]``.
+        y: class indices ``[N]``, or values ``[N, C]``.
+        n_outputs: C.
+        hidden: units of each hidden layer.
+        n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
+            20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
+        epochs: at most.
+        seed: of the network's start and the order of samples.
+        progress: show a bar.
+
+    Raises:
+        ValueError: sizes, components or a seed that are none.
+        MemoryError: the network, or the gates of its paths on x, take more memory than there is.
+    """
+    if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
+        raise ValueError(
+            f"train_selector: hidden layer sizes must be a sequence of ints >= 1, got {hidden!r}"
+        )
+    if any(not isinstance(units, int | np.integer) or units < 1 for units in hidden):
+        raise ValueError(f"train_selector: hidden layer sizes must be ints >= 1, got {hidden!r}")
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"train_selector: the seed (random_state) must be an int, got {seed!r}")
+    if n_components == "auto":
+        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
+        projection = InputProjection.fit(x, explained_variance=share, seed=seed)
+    elif n_components is None or isinstance(n_components, (int, np.integer)):
+        projection = InputProjection.fit(x, n_components, seed=seed)
+    else:
+        raise ValueError(f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}")
+    widths = [projection.out_features, *map(int, hidden)]
+    _require_memory(x, [*widths, n_outputs])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        mlp = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
+    monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
+    return train_structure(mlp.to(x.device), x, y, projection, monitor, seed=seed, progress=progress)
+
+
+def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
+    """Refuses a selector that cannot be trained on x, before it is made; widths: from z to the outputs."""
+    numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    units = widths[1:-1]
+    require_memory(
+        "train_selector",
+        f"a network of hidden layers {units} between D={widths[0]} features and C={widths[-1]} outputs, in training,",
+        numbers * BYTES_PER_NUMBER + sum(units) * BYTES_PER_UNIT,
+        x.device,
+        "use fewer units",
+    )
+    n_paths = count_paths(units)
+    require_memory(
+        "train_selector",
+        f"the gates of N={len(x):,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
+        len(x) * (n_paths // 8),
+        x.device,
+        "P is the product of (units + 1) over the layers, use fewer of them",
+    )

@@ -1,0 +1,163 @@
+"""Re-training: new data, the same structure."""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from glai_native.gates.packed import PackedGates
+from glai_native.machine.ranks import Ranks
+from glai_native.model.glai import GLAI, ModelState
+from glai_native.solvers.choice import require_options
+from glai_native.solvers.samples import Samples
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.training.fitting import (
+    VALIDATION_SHARE,
+    FitResult,
+    announce,
+    count_outputs,
+    fit_samples,
+    require_fit_arguments,
+    split_samples,
+    take_over_solution,
+    wider_directions,
+)
+
+
+def retrain(
+    model: GLAI,
+    x: Tensor,
+    y: Tensor,
+    gates: PackedGates | None = None,
+    *,
+    increment: bool = False,
+    solver: str = "auto",
+    sample_weight: Tensor | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
+    **options: Any,
+) -> FitResult:
+    """Trains a model's numbers on new data, in place; its structure stays as it is, byte for byte.
+
+    Classes that the model does not have yet add outputs. Without ``increment``, x and y are all the data that the
+    model is to know (:func:`glai_native.fit`). With it they join what it has seen: the model's statistics take them
+    in, and its weights are then those of all data together (same l2), without any of the earlier samples and whatever
+    the order in which classes come.
+
+    Args:
+        model: what is re-trained.
+        x: raw ``[N, in_features]``.
+        y: class indices ``[N]``, or values ``[N, C]``.
+        gates: path gates of x where they are known already.
+        increment: x and y are to be added to what the model has seen.
+        solver: as :func:`glai_native.fit`. For an increment ``"auto"`` and ``"statistics"`` are exact and need a model
+            that has statistics (one trained with ``solver="statistics"``); ``"sgd"`` trains on the new samples alone,
+            and so forgets earlier ones.
+        sample_weight: ``[N]``, >= 0.
+        seed: as :func:`glai_native.fit`, and of the directions of outputs that are added.
+        progress: bars on standard error, and what was done.
+        process_group: as :func:`glai_native.fit`; an exact increment every rank computes whole.
+        **options: of the solver. For exact increments ``l2``; by default it keeps the share of the statistics' mean
+            diagonal that it had when the model was last solved.
+
+    Returns:
+        A :class:`FitResult`; an exact increment is not scored, no sample is held out.
+
+    What fails, or is interrupted, leaves the model as it was.
+
+    Raises:
+        ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
+            fit the model.
+    """
+    ranks = Ranks("retrain", process_group)
+    progress = progress and ranks.is_first
+    known = n_outputs = model.estimator.out_features
+    if not isinstance(y, Tensor) or not y.is_floating_point():
+        n_outputs = max(known, count_outputs(model.selector, y))
+    with ranks.together():
+        samples = Samples.of_raw("fit", model.selector, x, y, n_outputs, gates, sample_weight)
+    if increment and solver in ("auto", "statistics"):
+        return announce(_add(model, samples, seed, progress, options), progress)
+    if increment and solver != "sgd":
+        raise ValueError(f"retrain: an increment's solver must be 'statistics' or 'sgd', got {solver!r}")
+    require_fit_arguments(model, solver, seed, ranks.size)
+    before = ModelState(model)
+    try:
+        model.statistics = None  # of the weights that are replaced
+        if samples.n_outputs > known:
+            model.add_outputs(samples.n_outputs - known, seed)
+        if not increment:
+            model.estimator.samples_seen.zero_()
+            model.estimator.on_counts.zero_()
+        with ranks.together():
+            split = split_samples(model.selector, samples, options.pop("validation", VALIDATION_SHARE), seed)
+        result = announce(
+            fit_samples(
+                model,
+                split,
+                solver,
+                seed=seed,
+                progress=progress,
+                process_group=process_group,
+                options=options,
+            ),
+            progress,
+        )
+    except BaseException:
+        before.restore()
+        raise
+    if result.model is not model:  # the dual, whose weights do not fit in memory
+        before.restore()
+    return result
+
+
+def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict[str, Any]) -> FitResult:
+    """The samples join the statistics, which are solved again."""
+    require_options("statistics", options)
+    started = time.perf_counter()
+    statistics = _joined(model, samples)
+    solved = model.estimator.provenance
+    share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
+    solve: dict[str, Any] = {
+        "l2": "gcv" if share is None else share * statistics.mean_diagonal,
+        "directions": wider_directions(model, samples.n_outputs, seed),
+        "progress": progress,
+    }
+    estimator = statistics.solve(**(solve | options))
+    take_over_solution(model, statistics, estimator, seed)
+    joined = len(samples) if samples.weight is None else int(samples.weight.count_nonzero())
+    reason = (
+        f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "
+        f"l2 = {estimator.provenance['l2']:.4g}"
+    )
+    return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
+
+
+def _joined(model: GLAI, samples: Samples) -> PathStatistics:
+    """The sums of what the model has seen and of the samples; those of the model stay as they are."""
+    before = model.read_statistics()
+    if before is None:
+        raise ValueError(
+            "retrain: an increment needs the model's statistics, which it does not have; train it with "
+            "solver='statistics', or pass solver='sgd', which trains on the new samples alone and forgets"
+        )
+    kinds = ["values" if values else "class indices" for values in (_of_values(before), samples.has_values)]
+    if before.n_samples and kinds[0] != kinds[1]:
+        raise ValueError(f"retrain: y must be {kinds[0]} as of the samples before, got {kinds[1]}")
+    sizes = before.n_paths, before.in_features, samples.n_outputs
+    statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
+    statistics.update(samples.z, samples.gates, samples.y, samples.weight)
+    before = copy(before)  # the same gram: added outputs are tensors of their own
+    if samples.n_outputs > before.out_features:
+        before.add_outputs(samples.n_outputs - before.out_features)
+    return statistics.merge(before)
+
+
+def _of_values(statistics: PathStatistics) -> bool:
+    """Whether the targets were values: nothing is counted per class."""
+    return not bool(statistics.on_counts.any())
