@@ -34,7 +34,9 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
         return None
     if estimator.structure_id != selector.structure_id or x.shape[1] != projection.in_features:
         return None
-    parameters, directions = estimator._parameters, estimator._buffers["directions"]
+    parameters: dict[str, Any] = estimator._parameters
+    buffers: dict[str, Any] = estimator._buffers
+    directions = buffers["directions"]
     weight, bias = ("weight", "bias") if directions is None else ("u", "beta")
     mean, scale, rotation = (projection._buffers[name] for name in ("mean", "scale", "rotation"))
     hidden = [tensor for layer in selector.hidden for tensor in layer]
@@ -43,7 +45,7 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     along = []
     if directions is not None:
         along = [directions, parameters["constant_weight"], parameters["constant_bias"]]
-    y = x.new_empty(x.shape[0], estimator._buffers["on_counts"].shape[1])
+    y = x.new_empty(x.shape[0], buffers["on_counts"].shape[1])
     _native.model_output(
         x,
         [tensor for tensor in (mean, scale, rotation) if tensor is not None],

@@ -173,10 +173,7 @@ def fit_samples(
     if solver == "auto" and n_ranks > 1:
         solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
     elif solver == "auto":
-        selector, estimator = (
-            (model, None) if isinstance(model, PathSelector) else (model.selector, model.estimator)
-        )
-        solver, reason = choose_solver(selector, estimator, len(samples), samples.n_outputs)
+        solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs)
     if isinstance(model, PathSelector):
         model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
@@ -210,6 +207,11 @@ def fit_samples(
         linear_score=linear_score,
         standard_error=error,
     )
+
+
+def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, PathEstimator | None]:
+    """What is there of a model: its selector, and its estimator where it has one."""
+    return (model.selector, model.estimator) if isinstance(model, GLAI) else (model, None)
 
 
 def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:

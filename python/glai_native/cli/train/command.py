@@ -24,6 +24,7 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import SOLVERS, choose_solver
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 from glai_native.training.distributed import torchrun_group
+from glai_native.training.fitting import halves
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -184,7 +185,7 @@ def _require_options(
     if by_default and settings.increment:
         solver = "statistics"
     elif by_default:
-        solver = "sgd" if processes > 1 else choose_solver(kept, len(data.x_train), data.n_classes)[0]
+        solver = "sgd" if processes > 1 else choose_solver(*halves(kept), len(data.x_train), data.n_classes)[0]
     for name in settings.options:
         of = SOLVERS_OF[name]
         if solver in of:
