@@ -57,7 +57,7 @@ run_tests() {
 # safe, which no call of that size chooses.
 sanitize() {
   local command
-  for command in "bench/launch_kernels.py --shape 529,33,65,17 129,33,65,17 5,3,2,1" \
+  for command in "-m glai_bench.launch_kernels --shape 529,33,65,17 129,33,65,17 5,3,2,1" \
     "-m pytest -o addopts=-q -m gpu tests/test_cuda.py -k test_reference_that"; do
     # shellcheck disable=SC2086
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
@@ -69,18 +69,18 @@ run_memcheck() { sanitize memcheck --report-api-errors no; }
 run_racecheck() { sanitize racecheck; }
 
 run_bench() {
-  "$python" bench/bench_ops.py --device cuda --quick --forms --output "$out/bench.json"
+  "$python" -m glai_bench --device cuda --quick --forms --output "$out/bench.json"
 }
 
 run_step() {
-  "$python" bench/bench_sgd.py --device cuda --quick --output "$out/sgd.json"
+  "$python" -m glai_bench.steps --device cuda --quick --output "$out/sgd.json"
 }
 
 run_ncu() {
   # The clocks are left as they are: the machine may be shared, and the benchmark ran at them too.
   ncu --clock-control none --set detailed --kernel-name 'regex:^(gated?_|pack_gates|unpack_gates|path_|selector_|sum_|majority|compare_norms|reference_)' \
     --force-overwrite --export "$out/kernels" \
-    "$python" bench/launch_kernels.py --shape 4096,193,50,10 4096,64,512,128 --precisions bf16 tf32 &&
+    "$python" -m glai_bench.launch_kernels --shape 4096,193,50,10 4096,64,512,128 --precisions bf16 tf32 &&
     ncu --import "$out/kernels.ncu-rep" --page details >"$out/kernels.txt"
 }
 

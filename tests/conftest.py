@@ -1,5 +1,7 @@
+import importlib.metadata
 import itertools
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from torch import nn
 import glai_native as glai
 import glai_native._native as _native
 from executor import library, load, probe_of
+from glai_native.cli.main import COMMANDS
 
 # It has the loops of avx512_bf16 but for products of precision "bf16".
 ONLY_BF16 = "avx512_bf16_dot"
@@ -99,6 +102,28 @@ def data_folder():
     if not folder:
         pytest.skip("GLAI_DATA is not set: it names the folder with MNIST and BANKING77")
     return Path(folder)
+
+
+@pytest.fixture
+def further_commands(monkeypatch):
+    """The commands of ``glai`` that this project's other packages add, whatever is installed."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"][COMMANDS].items()
+    offer_commands(monkeypatch, [importlib.metadata.EntryPoint(*point, COMMANDS) for point in points])
+
+
+def offer_commands(monkeypatch, points):
+    """Makes these the entry points of the group of ``glai``'s commands; returns what that group was asked for."""
+    entry_points, asked = importlib.metadata.entry_points, []
+
+    def offered(**selection):
+        if selection != {"group": COMMANDS}:
+            return entry_points(**selection)
+        asked.append(selection)
+        return points
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", offered)
+    return asked
 
 
 def pytest_collection_modifyitems(items):

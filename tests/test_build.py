@@ -5,6 +5,7 @@ import importlib.resources
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +46,47 @@ def run_python(code, **environment):
 def test_isa_forced_by_environment(name):
     code = "import glai_native; print(glai_native.build_info()['cpu_isa'])"
     assert run_python(code, GLAI_CPU_ISA=name).stdout.strip() == name
+
+
+CUDA_13 = " ".join(f"compute_{n}" for n in (75, 80, 86, 87, 89, 90, 100, 103, 120)) + "\n"
+ALL = "80-real;86-real;89-real;90a-real;100a-real;120-real;80-virtual;120-virtual"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "visible", "known", "chosen"),
+    [
+        ("native", "", CUDA_13, "80-virtual"),
+        ("", "", CUDA_13, "80-virtual"),
+        ("native", "9.0;9.0", CUDA_13, "90a-real"),
+        ("native", "8.0;10.3", CUDA_13, "80-real;103-real"),
+        ("native", "7.5", CUDA_13, "80-virtual"),  # older than the kernels
+        ("native", "12.0", "compute_80 compute_90\n", "80-virtual"),  # newer than nvcc
+        ("native", "", "compute_50 compute_70\n", ""),
+        ("all", "9.0", CUDA_13, ALL),
+        (
+            "all",
+            "",
+            "compute_80 compute_86 compute_89 compute_90\n",
+            "80-real;86-real;89-real;90a-real;80-virtual",
+        ),
+        ("90a-real;130-real", "8.0", CUDA_13, "90a-real"),
+        ("130-real", "", CUDA_13, ""),
+    ],
+)
+def test_gpu_architectures(tmp_path, wanted, visible, known, chosen):
+    """Which ones a build compiles for, where nvcc knows some and some are visible."""
+    choice = Path(__file__).parents[1] / "csrc" / "cuda" / "architectures.cmake"
+    script = tmp_path / "choose.cmake"
+    script.write_text(
+        f'include("{choice}")\n'
+        f'choose_gpu_architectures("{wanted}" "{visible}" "{known}" chosen)\n'
+        'file(WRITE "${CMAKE_CURRENT_LIST_DIR}/chosen" "${chosen}")\n'
+    )
+    path = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ["PATH"]]
+    )  # cmake may be this environment's
+    subprocess.run(["cmake", "-P", script], check=True, env=os.environ | {"PATH": path})
+    assert (tmp_path / "chosen").read_text() == chosen
 
 
 def test_unknown_isa():

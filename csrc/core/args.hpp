@@ -215,4 +215,36 @@ struct PathGramArgs {
   CudaProduct cuda = {};
 };
 
+// Of a path selector.
+struct SelectorLayer {
+  TensorView weight;  // [H, units of the layer before, or D], stride 1 in either
+  TensorView bias;    // [H]
+};
+
+// Of an input projection, z = (x - mean) * rotation * scale.
+struct ProjectionArgs {
+  TensorView mean;                     // [I]
+  TensorView scale;                    // float32 or float64 []
+  std::optional<TensorView> rotation;  // [I, D]; without it D = I
+};
+
+// Of an estimator along output directions, besides u [P, D] and beta [P].
+struct DirectionsArgs {
+  TensorView directions;                      // V [P, C]
+  TensorView constant_weight, constant_bias;  // of the constant path, [D, C] and [C]
+};
+
+// What a whole model makes of raw x (core/model_output.hpp).
+struct ModelOutputArgs {
+  TensorView x;                              // [N, I]
+  std::optional<ProjectionArgs> projection;  // none: z = x
+  const SelectorLayer* layers;               // n_layers hidden ones, the first first
+  std::int64_t n_layers;
+  TensorView weight;  // [P, D, C]; with directions u
+  TensorView bias;    // [P, C]; with directions beta
+  std::optional<DirectionsArgs> directions;
+  TensorView y;  // [N, C], written
+  Execution exec;
+};
+
 }  // namespace glai

@@ -90,4 +90,21 @@ CudaFormChoice choose_cuda_form(const GatedShape& s, bool tensor_cores,
   return choice;
 }
 
+CudaProductPlan plan_cuda_product(const TensorView& y, std::int64_t n_gates, std::int64_t depth,
+                                  bool tf32, const std::optional<GateEstimate>& estimate, Form form) {
+  const std::int64_t n = y.shape[0], c = y.shape[1];
+  const bool forced = form != Form::automatic;
+  if (!forced) {
+    const bool tensor_cores = tf32 || y.dtype == DType::float16 || y.dtype == DType::bfloat16;
+    form = choose_cuda_form({n, n_gates, depth, c}, tensor_cores, estimate).form;
+  }
+  CudaProductPlan plan{form, gated_matmul_tiling(form, y.dtype, n, n_gates, c).splits, 0};
+  if (form == Form::reference) {
+    const ReferenceMemory memory = reference_memory(y.dtype, n_gates, depth, c);
+    ++plan.slices;
+    plan.reference_words = (forced ? memory.norms : memory.with_norms) / 4;
+  }
+  return plan;
+}
+
 }  // namespace glai

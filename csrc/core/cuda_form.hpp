@@ -2,6 +2,7 @@
 // gates: it affects speed alone, so an estimate will do, and no one looks at the gates themselves.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "core/args.hpp"
@@ -24,5 +25,17 @@ struct CudaFormChoice {
 // estimate: absent where nothing is known. tensor_cores: products of float16, bfloat16 and tf32.
 CudaFormChoice choose_cuda_form(const GatedShape& shape, bool tensor_cores,
                                 const std::optional<GateEstimate>& estimate);
+
+// What a product on CUDA is given besides its tensors.
+struct CudaProductPlan {
+  Form form;
+  std::int64_t slices;           // of partial sums, each as large as y; 1: no memory is needed
+  std::int64_t reference_words;  // int32, of the reference form's workspace
+};
+
+// y [N, C]: of a product that sums over P = n_gates paths and `depth` columns. form: the one that is
+// forced, and then nobody looks whether the reference is safe, or automatic.
+CudaProductPlan plan_cuda_product(const TensorView& y, std::int64_t n_gates, std::int64_t depth,
+                                  bool tf32, const std::optional<GateEstimate>& estimate, Form form);
 
 }  // namespace glai

@@ -3,11 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
-#include "core/check.hpp"
-
-#ifdef GLAI_CUDA_COMPILED
-#include "cuda/device.hpp"
-#endif
+#include "core/names.hpp"
 
 namespace glai {
 namespace {

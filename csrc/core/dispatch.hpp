@@ -36,6 +36,8 @@ extern const OpTable kCpuAvx512Bf16Dot;
 #endif
 #ifdef GLAI_CUDA_COMPILED
 extern const OpTable kCuda;
+// Empty when a device can be used, otherwise why not; never throws.
+std::string cuda_unavailable_reason();
 #endif
 
 // The instruction sets that this machine runs.

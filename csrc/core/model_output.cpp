@@ -3,8 +3,9 @@
 #include <cstddef>
 #include <memory>
 #include <utility>
+#include <vector>
 
-#include "core/check.hpp"
+#include "core/checks/check.hpp"
 #include "core/dispatch.hpp"
 #include "core/gates.hpp"
 
@@ -116,10 +117,11 @@ class Model {
     std::vector<Matrix> gates;
     Matrix activation;
     const TensorView* input = &z;
-    for (const SelectorLayer& layer : a_.layers) {
+    for (std::int64_t l = 0; l < a_.n_layers; ++l) {
+      const SelectorLayer& layer = a_.layers[l];
       gates.push_back(new_gates(n_, layer.weight.shape[0]));
       const TensorView& words = gates.back().view;
-      if (&layer == &a_.layers.back()) {
+      if (l + 1 == a_.n_layers) {
         const SelectorGatesArgs args{*input, layer.weight, layer.bias, words, a_.exec};
         check_selector_gates(args);
         ops_.selector_gates(args);

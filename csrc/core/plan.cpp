@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "core/check.hpp"
+#include "core/checks/check.hpp"
 #include "core/dispatch.hpp"
 
 namespace glai {

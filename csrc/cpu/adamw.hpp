@@ -6,7 +6,7 @@
 
 #include "core/args.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

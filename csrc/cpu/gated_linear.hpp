@@ -6,9 +6,9 @@
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
-#include "cpu/dense_product.hpp"
 #include "cpu/gates.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/dense_product.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

@@ -5,12 +5,12 @@
 #include "core/args.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
-#include "cpu/dense_product.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
-#include "cpu/weight_norms.hpp"
+#include "cpu/products/dense_product.hpp"
+#include "cpu/products/tiles.hpp"
+#include "cpu/products/weight_norms.hpp"
 
 namespace glai::GLAI_ISA {
 

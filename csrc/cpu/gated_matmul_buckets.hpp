@@ -11,10 +11,10 @@
 #include "core/gates.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
-#include "cpu/bucket_products.hpp"
-#include "cpu/buckets.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/bucket_products.hpp"
+#include "cpu/products/buckets.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

@@ -8,13 +8,13 @@
 #include "core/gates.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
-#include "cpu/buckets.hpp"
 #include "cpu/gated_matmul.hpp"
-#include "cpu/operands.hpp"
-#include "cpu/outer_products.hpp"
-#include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/buckets.hpp"
+#include "cpu/products/operands.hpp"
+#include "cpu/products/outer_products.hpp"
+#include "cpu/products/panel.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

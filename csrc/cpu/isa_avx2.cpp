@@ -2,7 +2,7 @@
 #define GLAI_ISA isa_avx2
 
 // The vocabulary before the loops that speak it.
-#include "cpu/simd_avx2.hpp"
+#include "cpu/simd/avx2.hpp"
 
 #include "cpu/op_table.hpp"
 

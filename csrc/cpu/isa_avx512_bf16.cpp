@@ -5,7 +5,7 @@
 #define GLAI_ISA isa_avx512_bf16
 
 // The vocabulary before the loops that speak it.
-#include "cpu/simd_avx512.hpp"
+#include "cpu/simd/avx512.hpp"
 
 #include "cpu/op_table.hpp"
 

@@ -2,7 +2,7 @@
 #define GLAI_ISA isa_generic
 
 // The vocabulary before the loops that speak it.
-#include "cpu/simd_generic.hpp"
+#include "cpu/simd/generic.hpp"
 
 #include "cpu/op_table.hpp"
 

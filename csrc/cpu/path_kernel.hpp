@@ -10,9 +10,9 @@
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
-#include "cpu/panel.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/panel.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

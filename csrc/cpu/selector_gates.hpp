@@ -7,9 +7,9 @@
 #include "core/args.hpp"
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
-#include "cpu/dense_product.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/tiles.hpp"
+#include "cpu/products/dense_product.hpp"
+#include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 

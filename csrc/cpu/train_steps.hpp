@@ -8,12 +8,12 @@
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
 #include "cpu/adamw.hpp"
-#include "cpu/dense_product.hpp"
 #include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
 #include "cpu/gated_matmul_weight_grad.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/losses.hpp"
+#include "cpu/products/dense_product.hpp"
 
 namespace glai::GLAI_ISA {
 

@@ -1,7 +1,7 @@
 // Is there a device?
-#include "cuda/device.hpp"
-
 #include <cuda_runtime.h>
+
+#include "core/dispatch.hpp"
 
 namespace glai {
 

@@ -1,6 +1,6 @@
 // gated_matmul's product: float32 as it is, on CUDA cores.
-#include "cuda/fma_tile.cuh"
 #include "cuda/gated_matmul_products.hpp"
+#include "cuda/tiles/fma_tile.cuh"
 
 namespace glai {
 

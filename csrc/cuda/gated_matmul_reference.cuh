@@ -8,9 +8,9 @@
 #pragma once
 
 #include "core/gates.hpp"
-#include "cuda/fma_tile.cuh"
-#include "cuda/gate_bits.cuh"
 #include "cuda/gated_product.cuh"
+#include "cuda/tiles/fma_tile.cuh"
+#include "cuda/tiles/gate_bits.cuh"
 
 namespace glai {
 

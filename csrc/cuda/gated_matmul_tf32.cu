@@ -1,6 +1,6 @@
 // gated_matmul's product: float32 rounded to tf32, on tensor cores.
 #include "cuda/gated_matmul_products.hpp"
-#include "cuda/mma_tile.cuh"
+#include "cuda/tiles/mma_tile.cuh"
 
 namespace glai {
 

@@ -3,9 +3,9 @@
 
 #include "core/args.hpp"
 #include "core/tiling.hpp"
-#include "cuda/fma_tile.cuh"
 #include "cuda/launchers.hpp"
-#include "cuda/mma_tile.cuh"
+#include "cuda/tiles/fma_tile.cuh"
+#include "cuda/tiles/mma_tile.cuh"
 
 namespace glai {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/gathered_product.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/tiles/launch.cuh"
 
 namespace glai {
 

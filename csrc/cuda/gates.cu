@@ -1,9 +1,9 @@
 // Gate bits on CUDA: packing, unpacking, counting, comparing, applying, and the path product.
 #include "core/args.hpp"
 #include "core/gates.hpp"
-#include "cuda/gate_bits.cuh"
-#include "cuda/launch.cuh"
 #include "cuda/launchers.hpp"
+#include "cuda/tiles/gate_bits.cuh"
+#include "cuda/tiles/launch.cuh"
 
 namespace glai {
 namespace {

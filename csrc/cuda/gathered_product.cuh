@@ -5,9 +5,9 @@
 #pragma once
 
 #include "core/gates.hpp"
-#include "cuda/gate_bits.cuh"
-#include "cuda/numbers.cuh"
-#include "cuda/pipeline.cuh"
+#include "cuda/tiles/gate_bits.cuh"
+#include "cuda/tiles/numbers.cuh"
+#include "cuda/tiles/pipeline.cuh"
 
 namespace glai {
 

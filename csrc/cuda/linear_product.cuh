@@ -3,9 +3,9 @@
 #pragma once
 
 #include "core/args.hpp"
-#include "cuda/launch.cuh"
-#include "cuda/numbers.cuh"
-#include "cuda/pipeline.cuh"
+#include "cuda/tiles/launch.cuh"
+#include "cuda/tiles/numbers.cuh"
+#include "cuda/tiles/pipeline.cuh"
 
 namespace glai {
 

@@ -5,11 +5,11 @@
 #include <cmath>
 
 #include "core/args.hpp"
-#include "cuda/fma_tile.cuh"
 #include "cuda/gathered_product.cuh"
-#include "cuda/launch.cuh"
 #include "cuda/launchers.hpp"
-#include "cuda/mma_tile.cuh"
+#include "cuda/tiles/fma_tile.cuh"
+#include "cuda/tiles/launch.cuh"
+#include "cuda/tiles/mma_tile.cuh"
 
 namespace glai {
 namespace {

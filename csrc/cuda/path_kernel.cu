@@ -2,9 +2,9 @@
 #include "cuda/path_kernel.cuh"
 
 #include "core/args.hpp"
-#include "cuda/fma_tile.cuh"
 #include "cuda/launchers.hpp"
-#include "cuda/mma_tile.cuh"
+#include "cuda/tiles/fma_tile.cuh"
+#include "cuda/tiles/mma_tile.cuh"
 
 namespace glai {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
-#include "cuda/launch.cuh"
-#include "cuda/numbers.cuh"
-#include "cuda/pipeline.cuh"
+#include "cuda/tiles/launch.cuh"
+#include "cuda/tiles/numbers.cuh"
+#include "cuda/tiles/pipeline.cuh"
 
 namespace glai {
 

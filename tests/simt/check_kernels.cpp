@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/check.hpp"
+#include "core/checks/check.hpp"
 #include "core/dispatch.hpp"
 #include "core/gates.hpp"
 #include "core/tiling.hpp"

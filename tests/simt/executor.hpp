@@ -1,5 +1,5 @@
 // Runs a CUDA kernel's source on the host: the threads of a block are fibers, blocks run one after
-// another. What a kernel asks of the machine (csrc/cuda/primitives.cuh) ends here.
+// another. What a kernel asks of the machine (csrc/cuda/tiles/primitives.cuh) ends here.
 //
 // A warp runs until all its threads wait: a schedule that a GPU may take, and the one that leaves the
 // other warps furthest behind, so that a missing barrier shows. Threads of a warp run in the order asked

@@ -29,13 +29,13 @@ class Mutation(NamedTuple):
 MUTATIONS = [
     Mutation(
         "no barrier between tiles landing and their use",
-        "pipeline.cuh",
+        "tiles/pipeline.cuh",
         "    sync_block();\n    const std::int64_t next",
         "    const std::int64_t next",
     ),
     Mutation(
         "tiles loaded before the barrier behind which their stage is free",
-        "pipeline.cuh",
+        "tiles/pipeline.cuh",
         "    sync_block();\n    const std::int64_t next = step + kDeep - 1;\n"
         "    if (next < steps) load(free_stage, next);\n",
         "    const std::int64_t next = step + kDeep - 1;\n"
@@ -43,11 +43,11 @@ MUTATIONS = [
     ),
     Mutation(
         "one group of copies too few waited for",
-        "pipeline.cuh",
+        "tiles/pipeline.cuh",
         "wait_copies<kDeep - 2>",
         "wait_copies<kDeep - 1>",
     ),
-    Mutation("no wait for copies", "pipeline.cuh", "    wait_copies<kDeep - 2>();\n", ""),
+    Mutation("no wait for copies", "tiles/pipeline.cuh", "    wait_copies<kDeep - 2>();\n", ""),
     Mutation(
         "no barrier between the warps' counts and their sum",
         "gathered_product.cuh",
@@ -111,11 +111,13 @@ MUTATIONS = [
     ),
     Mutation(
         "halves of a fragment's rows and depth exchanged",
-        "mma_tile.cuh",
+        "tiles/mma_tile.cuh",
         "A::at(row + matrix % 2 * 8 + r, depth + matrix / 2 * kChunk)",
         "A::at(row + matrix / 2 * 8 + r, depth + matrix % 2 * kChunk)",
     ),
-    Mutation("a fragment's second rows four too early", "mma_tile.cuh", "e % 4 / 2 * 8", "e % 4 / 2 * 4"),
+    Mutation(
+        "a fragment's second rows four too early", "tiles/mma_tile.cuh", "e % 4 / 2 * 8", "e % 4 / 2 * 4"
+    ),
     Mutation(
         "a row of x past the last one",
         "gated_matmul.cuh",
@@ -127,7 +129,7 @@ MUTATIONS = [
     ),
     Mutation(
         "tiles in shared memory without their padding",
-        "pipeline.cuh",
+        "tiles/pipeline.cuh",
         "kElements = kRows * kStride",
         "kElements = kRows * kWidth",
     ),

@@ -1,8 +1,8 @@
 // One kernel per group of primitives, each a warp that applies them to words given per lane: what the
 // device does is compared with what the executor does. Compiled for either; a shared library with one C
 // function.
-#include "cuda/launch.cuh"
-#include "cuda/numbers.cuh"
+#include "cuda/tiles/launch.cuh"
+#include "cuda/tiles/numbers.cuh"
 
 namespace glai {
 namespace {

@@ -49,11 +49,8 @@ def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None =
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
     require_gates("gated_linear", gates)
-    if is_compiling():
-        return _REGISTERED.gated_linear(x, gates.words, gates.n_gates, u, bias)
-    if needs_grad(x, u, bias):
-        return _EAGER.gated_linear(x, gates.words, gates.n_gates, u, bias)
-    return _gated_linear(x, gates.words, gates.n_gates, u, bias)
+    family = _REGISTERED if is_compiling() else _EAGER if needs_grad(x, u, bias) else _BARE
+    return family.gated_linear(x, gates.words, gates.n_gates, u, bias)
 
 
 # --- the bare kernels ---
@@ -85,6 +82,9 @@ class _Family(NamedTuple):
 
     gated_linear: Callable[[Tensor, Tensor, int, Tensor, Tensor | None], Tensor]
     apply_gates: Callable[[Tensor, Tensor, int], Tensor]
+
+
+_BARE = _Family(_gated_linear, _apply_gates)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -132,21 +132,15 @@ class _ApplyGates(torch.autograd.Function):
 _EAGER = _Family(_GatedLinear.apply, _ApplyGates.apply)
 
 
-@torch.library.custom_op("glai_native::gated_linear", mutates_args=())
-def _registered_gated_linear(
-    x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None
-) -> Tensor:
-    return _gated_linear(x, words, n_gates, u, bias)
+_registered_gated_linear = torch.library.custom_op(
+    "glai_native::gated_linear", _gated_linear, mutates_args=()
+)
+_registered_apply_gates = torch.library.custom_op("glai_native::apply_gates", _apply_gates, mutates_args=())
 
 
 @_registered_gated_linear.register_fake
 def _(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((x.shape[0], u.shape[0]))
-
-
-@torch.library.custom_op("glai_native::apply_gates", mutates_args=())
-def _registered_apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
-    return _apply_gates(values, words, n_gates)
 
 
 @_registered_apply_gates.register_fake

@@ -11,18 +11,12 @@ A call takes the shortest way that is right: a registered op under ``torch.compi
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.layouts import needs_grad
-from glai_native.ops.gated_matmul_autograd import (
-    EAGER,
-    REGISTERED,
-    bare_gated_matmul,
-    bare_input_grad,
-    bare_weight_grad,
-)
+from glai_native.ops.gated_matmul_autograd import products_for, write_weight_grad
 from glai_native.ops.operands import known_of, require_gates
 
 
@@ -71,13 +65,9 @@ def gated_matmul(
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
     require_gates("gated_matmul", gates)
-    if is_compiling():
-        return REGISTERED.forward(
-            x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision
-        )
-    if needs_grad(x, weight, bias):
-        return EAGER.forward(x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision)
-    return bare_gated_matmul(x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision)
+    return products_for(x, weight, bias).forward(
+        x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision
+    )
 
 
 def gated_matmul_weight_grad(
@@ -113,19 +103,15 @@ def gated_matmul_weight_grad(
     if out is None:
         if accumulate:
             raise ValueError(f"{op}: accumulate=True must come with out, the tensor [P, D, C] to add to")
-        if is_compiling():
-            return REGISTERED.weight_grad(
-                x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
-            )[0]
-        if needs_grad(x, dy):
-            return EAGER.weight_grad(
-                x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
-            )[0]
-    elif isinstance(out, Tensor) and needs_grad(x, dy, out):
+        return products_for(x, dy).weight_grad(
+            x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
+        )[0]
+    if isinstance(out, Tensor) and needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
-    return bare_weight_grad(
-        x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision, out, accumulate
-    )[0]
+    if isinstance(out, Tensor) and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    write_weight_grad(x, gates.words, gates.n_gates, dy, out, None, accumulate, form, precision)
+    return out
 
 
 def gated_matmul_input_grad(
@@ -144,8 +130,6 @@ def gated_matmul_input_grad(
         ``[N, D]``.
     """
     require_gates("gated_matmul_input_grad", gates)
-    if is_compiling():
-        return REGISTERED.input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)
-    if needs_grad(dy, weight):
-        return EAGER.input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)
-    return bare_input_grad(dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision)
+    return products_for(dy, weight).input_grad(
+        dy, gates.words, gates.n_gates, known_of(gates), weight, form, precision
+    )

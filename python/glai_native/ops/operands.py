@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Optional, Sequence  # noqa: UP035
 
 import torch
-from torch import Tensor, get_num_threads
+from torch import Tensor
 from torch.compiler import is_compiling
 
 import glai_native._native as _native
 from glai_native.gates.packed import PackedGates, words_per_row
 from glai_native.machine import backend
-from glai_native.machine.backend import execution
 from glai_native.machine.layouts import size
 
 
 def require_gates(op: str, gates: PackedGates) -> None:
-    """Refuses what are no packed gates."""
+    """Raise TypeError unless gates are PackedGates."""
     if not isinstance(gates, PackedGates):
         raise TypeError(
             f"{op}: gates must be PackedGates, got {type(gates).__name__}; pack_gates(bits) makes them"
@@ -35,7 +34,7 @@ def known_of(gates: PackedGates) -> Estimate:
     return [round(32 * share) / 32 for share in gates.estimate]
 
 
-def product_execution(
+def plan_product(
     op: str,
     y: Tensor,
     n_gates: int,
@@ -43,40 +42,52 @@ def product_execution(
     estimate: Estimate,
     form: str | None,
     precision: str | None,
-) -> tuple[str | None, str | None, bool, Tensor | None, Tensor | None, int, int]:
-    """Form and precision; of CUDA products whether tf32 will do, and their workspaces; threads, stream.
+) -> tuple[str | None, _native.CudaProduct | None]:
+    """The form that a product takes, and what CUDA is told besides; on the CPU ``form`` itself, and None.
 
     ``summed``: x ``[N, D]``, or dy ``[N, C]``, whose columns a product sums over.
     """
     if not backend.runs_cuda_kernels(y):
-        return form, precision, False, None, None, get_num_threads(), 0
-    tf32 = backend.allows_tf32() if precision is None else precision == "tf32"
+        return form, None
+    tf32 = _takes_tf32(precision)
     known = None if estimate is None else (estimate[0], estimate[1])
     form, slices, reference_words = _native.plan_cuda_product(
         op, y, n_gates, size(summed, 1), tf32 and y.dtype == torch.float32, known, form
     )
-    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
-    partial = y.new_empty((slices, *y.shape), dtype=dtype) if slices > 1 else None
+    partial = y.new_empty((slices, *y.shape), dtype=_sum_dtype(y)) if slices > 1 else None
     reference = y.new_empty(reference_words, dtype=torch.int32) if reference_words else None
-    return form, precision, tf32, partial, reference, *execution(y)
+    return form, _native.CudaProduct(tf32, partial=partial, reference=reference)
 
 
-def weight_grad_execution(
-    x: Tensor, words: Tensor, n_gates: int, dy: Tensor
-) -> tuple[bool, Tensor | None, Tensor | None]:
-    """Of a weight gradient on CUDA whether tf32 will do, memory for each split's sums, and for each path's gates."""
-    tf32, columns = gathered_execution(words, n_gates)
+def plan_weight_grad(
+    x: Tensor, words: Tensor, n_gates: int, dy: Tensor, precision: str | None
+) -> _native.CudaProduct | None:
+    """What a weight gradient is told on CUDA: memory for each split's sums, and for each path's gates."""
+    columns = _gate_columns(words, n_gates)
     if columns is None:
-        return tf32, None, None
+        return None
     splits = _native.plan_cuda_weight_grad(x, n_gates, size(dy, 1))
-    if splits == 1:
-        return tf32, None, columns
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return tf32, x.new_empty((splits, n_gates, size(x, 1) + 1, size(dy, 1)), dtype=dtype), columns
+    shape = splits, n_gates, size(x, 1) + 1, size(dy, 1)
+    partial = x.new_empty(shape, dtype=_sum_dtype(x)) if splits > 1 else None
+    return _native.CudaProduct(_takes_tf32(precision), partial=partial, gate_columns=columns)
 
 
-def gathered_execution(words: Tensor, n_gates: int) -> tuple[bool, Tensor | None]:
-    """The same for a product that goes path by path: memory for each path's gates, bits over samples."""
+def plan_gathered(words: Tensor, n_gates: int) -> _native.CudaProduct | None:
+    """What another product that goes path by path is told on CUDA: memory for each path's gates."""
+    columns = _gate_columns(words, n_gates)
+    return None if columns is None else _native.CudaProduct(backend.allows_tf32(), gate_columns=columns)
+
+
+def _takes_tf32(precision: str | None) -> bool:
+    return backend.allows_tf32() if precision is None else precision == "tf32"
+
+
+def _sum_dtype(t: Tensor) -> torch.dtype:
+    return torch.float64 if t.dtype == torch.float64 else torch.float32
+
+
+def _gate_columns(words: Tensor, n_gates: int) -> Tensor | None:
+    """Memory for the gates of each path, bits over samples; None on the CPU."""
     if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):
-        return False, None
-    return backend.allows_tf32(), words.new_empty((n_gates, words_per_row(words.shape[0])))
+        return None
+    return words.new_empty((n_gates, words_per_row(words.shape[0])))

@@ -16,7 +16,7 @@ from glai_native.gates.packed import PackedGates, common_structure
 from glai_native.machine import backend
 from glai_native.machine.backend import execution
 from glai_native.machine.layouts import new_empty, size, unit_stride
-from glai_native.ops.operands import gathered_execution, require_gates
+from glai_native.ops.operands import plan_gathered, require_gates
 
 CACHE_LINE_BYTES = 64
 
@@ -118,7 +118,7 @@ def path_gram(
         features,
         weighted,
         out,
-        *gathered_execution(gates.words, gates.n_gates),
+        plan_gathered(gates.words, gates.n_gates),
         *execution(features),
     )
     return out

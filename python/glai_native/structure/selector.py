@@ -174,7 +174,7 @@ class PathSelector(nn.Module):
         if z.dtype != dtype:
             names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
             raise ValueError(f"PathSelector: z must be {names[0]} like the network's weights, got {names[1]}")
-        # Of the last layer nobody reads the activation. Measured by bench/bench_selector.py (AVX-512, one and two
+        # Of the last layer nobody reads the activation. Measured by glai_bench.ops.selector_gates (AVX-512, one and two
         # threads), torch's product and packing after it take 0.9 to 1.7 times as long, and whether a
         # pre-activation near zero is positive may then depend on the rows beside it. The CPU's kernel takes no
         # 16-bit floats.

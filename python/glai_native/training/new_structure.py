@@ -16,7 +16,7 @@ from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import StructureMonitor, train_structure
 
-# Kept where the projection truncates: on MNIST 87 of 784 components (bench/bench_solvers.py).
+# Kept where the projection truncates: on MNIST 87 of 784 components (glai_bench.solvers).
 EXPLAINED_VARIANCE = 0.9
 # What training a structure holds: of each number, float32, itself, gradient, two moments and the monitor's copies, 8 in
 # all; of each unit, activation and gradient in a batch of 128. Measured: 3.4 kB of a unit between 64 features and 10.

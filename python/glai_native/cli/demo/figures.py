@@ -65,6 +65,77 @@ class Structure:
 
 
 @dataclass
+class Side:
+    """One way to a changed model.
+
+    Attributes:
+        seconds: of the change alone; sums and solving for GLAI, training for an MLP.
+        accuracy: on the test samples of all classes.
+        first_accuracy: on those of the first classes; None where no classes came later.
+        first_accuracy_before: the same before the later classes came.
+    """
+
+    seconds: float
+    accuracy: float
+    first_accuracy: float | None = None
+    first_accuracy_before: float | None = None
+
+
+@dataclass
+class Change:
+    """GLAI changed through its sums, the same summed and solved anew, and what an MLP does instead.
+
+    Attributes:
+        samples: learnt later, forgotten, or held by all parties together.
+        weight_difference: of ``glai`` and ``anew``, largest |difference| relative to the largest weight, in float64.
+        glai: sums added to, taken from, or added up.
+        anew: sums of the samples in question, from the start.
+        mlp: fine-tuned on the later classes; trained anew without the forgotten samples; the parties' averaged.
+        mlp_accuracy_by_rate: of the fine-tuned MLP, on all classes; ``mlp`` has the rate chosen without old samples.
+    """
+
+    samples: int
+    weight_difference: float
+    glai: Side
+    anew: Side
+    mlp: Side
+    mlp_accuracy_by_rate: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class LearnForgetMerge:
+    """What changes of the data cost, on one structure.
+
+    Attributes:
+        samples: for training; a part of them where there are many.
+        first_classes: labels of those that the structure was trained on; all where none come later.
+        later_classes: labels of those that come later.
+        left_out: why none come later.
+        units: of the structure.
+        features: D, the width of z.
+        unknowns: P·(D+1), the rows of the gram matrix.
+        structure_seconds: its training, projection included.
+        l2: of every solution.
+        learn: classes that come later, without the samples of the first; None where left out.
+        forget: a tenth of the samples taken out.
+        merge: five parties.
+    """
+
+    samples: int
+    first_classes: list[int | float | str]
+    later_classes: list[int | float | str]
+    left_out: str
+    units: int
+    features: int
+    unknowns: int
+    structure_seconds: float
+    l2: float
+    learn: Change | None
+    forget: Change
+    merge: Change
+
+
+@dataclass
 class DemoReport:
     """Everything that ``glai demo`` measured; ``--json`` prints it."""
 
@@ -77,6 +148,7 @@ class DemoReport:
     retraining: list[dict[str, Any]]
     merging: list[dict[str, Any]]
     folder: str
+    learn_forget_merge: LearnForgetMerge | None = None
     seconds: float = 0.0
 
     def to_json(self) -> str:

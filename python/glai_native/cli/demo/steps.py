@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +14,8 @@ from torch import Tensor, nn
 
 from glai_native.cli.demo.figures import DemoReport, DemoSettings, Structure, Training
 from glai_native.data.labelled import LabelledData
+from glai_native.demo.learn_forget_merge import learn_forget_merge, n_steps
+from glai_native.demo.trainer import Inputs, Trainer
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.parameters import glai_parameters, mlp_parameters, units_for
 from glai_native.gates.packed import PackedGates
@@ -34,8 +34,6 @@ MARKER = ".glai-demo"
 REPORT_FILE = "report.json"
 SCALES = {"equal parameters": 1, "4x parameters": 4}
 NEW_SHARE = 0.3  # of the training samples, held back as "new" for re-training
-CHOICE_SAMPLES = 8000  # at most, to choose a rate on
-CHOICE_SHARE = 0.2  # of those, for validation
 N_TRAININGS = 15  # what the bar counts: 2 controls, 5 a scale, 2 halves, the MLP again
 
 
@@ -53,13 +51,16 @@ def run_demo(
     started = time.perf_counter()
     _prepare(folder)
     with epoch_progress(progress) as bar:
-        demo = _Demo(data, settings, bar, bar.add_task("", total=N_TRAININGS))
+        demo = _Demo(data, settings, bar, bar.add_task("", total=N_TRAININGS + n_steps(settings)))
         report = demo.report
         report.folder = str(folder)
         mlp, mlp_training = demo.controls()
         for scale, factor in SCALES.items():
             demo.glai(scale, factor, folder if factor == 1 else folder / f"x{factor}")
         demo.retrain_mlp(mlp, mlp_training)
+        report.learn_forget_merge = learn_forget_merge(
+            data, demo.base, settings, demo.trainer, mlp_training.rate
+        )
     report.seconds = time.perf_counter() - started
     write_files({folder / REPORT_FILE: (report.to_json() + "\n").encode()})
     return report
@@ -79,35 +80,11 @@ def _prepare(folder: Path) -> None:
             shard.unlink()
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a model reads: z ``[N, D]``, and path gates where it is an estimator."""
-
-    z: Tensor
-    gates: PackedGates | None = None
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def __getitem__(self, ids: Tensor | slice) -> _Inputs:
-        return _Inputs(self.z[ids], None if self.gates is None else self.gates[ids])
-
-    def logits(self, model: nn.Module) -> Tensor:
-        return cast(Tensor, model(self.z) if self.gates is None else model(self.z, self.gates))
-
-    @torch.no_grad()
-    def test(self, model: nn.Module, y: Tensor) -> tuple[float, float]:
-        """Accuracy, and the negative of the cross-entropy."""
-        logits = self.logits(model)
-        accuracy = float((logits.argmax(1) == y).double().mean())
-        return accuracy, -float(nn.functional.cross_entropy(logits, y))
-
-
 class _Demo:
     """The data on both sides of the projection, and the steps that share it."""
 
     def __init__(self, data: LabelledData, settings: DemoSettings, bar: Progress, task: TaskID) -> None:
-        self.data, self.settings, self.bar, self.task = data, settings, bar, task
+        self.data, self.settings = data, settings
         order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(settings.seed))
         n_new = int(len(order) * NEW_SHARE)
         self.new, self.base = order[:n_new], order[n_new:]
@@ -117,9 +94,8 @@ class _Demo:
         self.z = self.projection(data.x_train)
         self.z_test = self.projection(data.x_test)
         self.y = data.y_train
-        self.epochs = settings.epochs_for(len(self.base))
-        self.batch_size = settings.batch_size_for(len(self.base))
-        self.retrain_epochs = max(1, self.epochs // 3)
+        self.trainer = Trainer(settings, len(self.base), bar, task)
+        self.retrain_epochs = max(1, self.trainer.epochs // 3)
         self.report = DemoReport(
             data={
                 "name": data.name,
@@ -129,7 +105,8 @@ class _Demo:
                 "features": data.x_train.shape[1],
                 "classes": data.n_classes,
             },
-            settings=asdict(settings) | {"epochs": self.epochs, "batch_size": self.batch_size},
+            settings=asdict(settings)
+            | {"epochs": self.trainer.epochs, "batch_size": self.trainer.batch_size},
             build=build_info(),
             models=[],
             structures=[],
@@ -149,7 +126,7 @@ class _Demo:
         for name, model in (("linear softmax", linear), (f"MLP, {hidden} units", mlp)):
             size = sum(p.numel() for p in model.parameters())
             training = Training(name, size, size)
-            self._fit(training, model, _Inputs(self.z[self.base]), _Inputs(self.z_test))
+            self._fit(training, model, Inputs(self.z[self.base]), Inputs(self.z_test))
             self.report.models.append(training)
         return mlp, training
 
@@ -161,8 +138,8 @@ class _Demo:
         selector, store = self._structure(scale, units, folder)
         estimator = self._convert(scale, selector)
 
-        inputs = _Inputs(self.z[self.base], store.batch(range(len(store))))  # of base, in its order
-        test = _Inputs(self.z_test, path_gates(selector.unit_gates_of(self.z_test)))
+        inputs = Inputs(self.z[self.base], store.batch(range(len(store))))  # of base, in its order
+        test = Inputs(self.z_test, path_gates(selector.unit_gates_of(self.z_test)))
         learned = self._estimator_training(f"GLAI, {units} units", units, scale)
         self._fit(learned, estimator, inputs, test)
         estimator.record(cast(PackedGates, inputs.gates), self.y[self.base])
@@ -172,7 +149,7 @@ class _Demo:
         torch.manual_seed(self.settings.seed + 1)
         random = PathSelector(self._network(units), self.projection)
         random_inputs, random_test = (
-            _Inputs(z, path_gates(random.unit_gates_of(z))) for z in (self.z[self.base], self.z_test)
+            Inputs(z, path_gates(random.unit_gates_of(z))) for z in (self.z[self.base], self.z_test)
         )
         control = self._estimator_training("  random gates, from zero", units, scale)
         self._fit(control, self._zeros(random), random_inputs, random_test)
@@ -207,11 +184,11 @@ class _Demo:
             self.y[self.base],
             self.projection,
             monitor,
-            batch_size=self.batch_size,
+            batch_size=self.trainer.batch_size,
             seed=self.settings.seed,
             progress=False,
-            on_epoch=lambda e: self.bar.update(
-                self.task, description=f"structure, {units} units: epoch {e.epoch}, {e.flip_rate:.1%} flips"
+            on_epoch=lambda e: self.trainer.show(
+                f"structure, {units} units: epoch {e.epoch}, {e.flip_rate:.1%} flips"
             ),
         )
         seconds = time.perf_counter() - start
@@ -234,7 +211,7 @@ class _Demo:
                 structure_id=selector.structure_id,
             )
         )
-        self.bar.update(self.task, advance=1)
+        self.trainer.advance()
         return selector, store
 
     # --- 3. the network as an estimator: the same function ---
@@ -255,60 +232,24 @@ class _Demo:
         self.report.conversion.append(row)
         return PathEstimator.from_selector(selector)
 
-    # --- 4. training: a plain PyTorch loop, over native kernels where the model is an estimator ---
+    # --- 4. training ---
 
-    def _fit(self, training: Training, model: nn.Module, inputs: _Inputs, test: _Inputs) -> None:
+    def _fit(self, training: Training, model: nn.Module, inputs: Inputs, test: Inputs) -> None:
         """Trains on base with the rate that did best on a part of it."""
-        self.bar.update(self.task, description=f"{training.name.strip()}: choosing its rate")
-        training.rate = self._choose_rate(model, inputs)
-        self._train(training, model, inputs, self.y[self.base], test, self.epochs)
-
-    def _choose_rate(self, model: nn.Module, inputs: _Inputs) -> float:
-        n = min(len(inputs), CHOICE_SAMPLES)
-        n_validation = max(1, int(n * CHOICE_SHARE))
-        fitted, held_back = slice(n_validation, n), slice(n_validation)
         y = self.y[self.base]
-        scores = {}
-        for rate in self.settings.rates:
-            candidate = copy.deepcopy(model)
-            for _ in self._epochs(candidate, inputs[fitted], y[fitted], self.epochs, rate):
-                pass
-            scores[rate] = inputs[held_back].test(candidate, y[held_back])
-        return max(scores, key=lambda rate: scores[rate])
+        training.rate = self.trainer.choose_rate(training.name, model, inputs, y)
+        self._train(training, model, inputs, y, test)
 
     def _train(
-        self, training: Training, model: nn.Module, inputs: _Inputs, y: Tensor, test: _Inputs, epochs: int
+        self,
+        training: Training,
+        model: nn.Module,
+        inputs: Inputs,
+        y: Tensor,
+        test: Inputs,
+        epochs: int | None = None,
     ) -> None:
-        accuracies, seconds = [test.test(model, self.data.y_test)[0]], []
-        for epoch, spent in enumerate(self._epochs(model, inputs, y, epochs, training.rate), start=1):
-            seconds.append(spent)
-            accuracies.append(test.test(model, self.data.y_test)[0])
-            self.bar.update(self.task, description=f"{training.name.strip()}: epoch {epoch}")
-        # The median epoch stands for all: whatever else ran on the machine in between is left out.
-        typical = statistics.median(seconds)
-        training.seconds = typical * epochs
-        training.disturbance = sum(seconds) / training.seconds
-        training.curve = [(typical * epoch, accuracy) for epoch, accuracy in enumerate(accuracies)]
-        training.accuracy = accuracies[-1]
-        self.bar.update(self.task, advance=1)
-
-    def _epochs(
-        self, model: nn.Module, inputs: _Inputs, y: Tensor, epochs: int, rate: float
-    ) -> Iterator[float]:
-        """Adam on cross-entropy, the rate falling to zero; yields the seconds of each epoch."""
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        n_steps = epochs * -(-len(y) // self.batch_size)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=n_steps)
-        for _ in range(epochs):
-            start = time.perf_counter()
-            for ids in torch.randperm(len(y), generator=generator).split(self.batch_size):
-                loss = nn.functional.cross_entropy(inputs[ids].logits(model), y[ids])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            yield time.perf_counter() - start
+        self.trainer.train(training, model, inputs, y, test, self.data.y_test, epochs)
 
     # --- 5. new samples: the structure stays, only numbers move ---
 
@@ -318,7 +259,7 @@ class _Demo:
         selector: PathSelector,
         estimator: PathEstimator,
         store: GateStore,
-        test: _Inputs,
+        test: Inputs,
     ) -> None:
         start = time.perf_counter()
         store.append(selector.unit_gates_of(self.z[self.new]))
@@ -326,7 +267,7 @@ class _Demo:
         samples = torch.cat([self.base, self.new])
         gates = store.batch(range(len(store)))
         training = Training(learned.name, 0, 0, learned.scale, learned.rate)
-        inputs = _Inputs(self.z[samples], gates)
+        inputs = Inputs(self.z[samples], gates)
         self._train(training, estimator, inputs, self.y[samples], test, self.retrain_epochs)
         estimator.record(gates[len(self.base) :], self.y[self.new])
         self.report.retraining.append(self._retraining_row(training, capture))
@@ -334,8 +275,8 @@ class _Demo:
     def retrain_mlp(self, mlp: nn.Module, first: Training) -> None:
         samples = torch.cat([self.base, self.new])
         training = Training(first.name, 0, 0, rate=first.rate)
-        test = _Inputs(self.z_test)
-        self._train(training, mlp, _Inputs(self.z[samples]), self.y[samples], test, self.retrain_epochs)
+        test = Inputs(self.z_test)
+        self._train(training, mlp, Inputs(self.z[samples]), self.y[samples], test, self.retrain_epochs)
         self.report.retraining.insert(0, self._retraining_row(training, 0.0))
 
     def _retraining_row(self, training: Training, capture_seconds: float) -> dict[str, Any]:
@@ -350,13 +291,13 @@ class _Demo:
 
     # --- 6. two halves, trained apart from zero, merged by samples ---
 
-    def _merge(self, selector: PathSelector, inputs: _Inputs, test: _Inputs, on_all: Training) -> None:
+    def _merge(self, selector: PathSelector, inputs: Inputs, test: Inputs, on_all: Training) -> None:
         halves, rows = [], self.report.merging
         middle = len(self.base) // 2
         for name, part in (("half A", slice(0, middle)), ("half B", slice(middle, None))):
             half = self._zeros(selector)
             training = Training(name, 0, 0, rate=on_all.rate)
-            self._train(training, half, inputs[part], self.y[self.base[part]], test, self.epochs)
+            self._train(training, half, inputs[part], self.y[self.base[part]], test)
             half.record(cast(PackedGates, inputs[part].gates), self.y[self.base[part]])
             halves.append(half)
             rows.append({"name": name, "samples": int(half.samples_seen), "accuracy": training.accuracy})

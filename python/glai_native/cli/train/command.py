@@ -185,7 +185,9 @@ def _require_options(
     if by_default and settings.increment:
         solver = "statistics"
     elif by_default:
-        solver = "sgd" if processes > 1 else choose_solver(*halves(kept), len(data.x_train), data.n_classes)[0]
+        solver = (
+            "sgd" if processes > 1 else choose_solver(*halves(kept), len(data.x_train), data.n_classes)[0]
+        )
     for name in settings.options:
         of = SOLVERS_OF[name]
         if solver in of:

@@ -204,7 +204,9 @@ def _train_mlp(selector: PathSelector, data: LabelledData, seed: int, progress: 
     z, y = selector.project(data.x_train), data.y_train
     train, held_out = train_test_split(torch.arange(len(z)), test_size=MLP_VALIDATION, random_state=seed)
     validation = z[held_out], y[held_out]
-    mlp = train_layers_mlp(selector, z[train], y[train], validation, data.n_classes, seed=seed, progress=progress)
+    mlp = train_layers_mlp(
+        selector, z[train], y[train], validation, data.n_classes, seed=seed, progress=progress
+    )
     return {
         "validation": mlp_accuracy(mlp, *validation),
         "test": mlp_accuracy(mlp, selector.project(data.x_test), data.y_test),

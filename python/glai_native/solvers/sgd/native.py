@@ -66,39 +66,38 @@ class NativeLoop:
     def __init__(self, estimator: PathEstimator, data: Samples, settings: SgdSettings) -> None:
         self._data, self._settings = data, settings
         self.step = 0
-        self._parameters = read_flat(estimator)
-        self._moments = torch.zeros_like(self._parameters), torch.zeros_like(self._parameters)
-        self._mean = torch.zeros_like(self._parameters)
+        parameters = read_flat(estimator)
+        zeros = {name: torch.zeros_like(parameters) for name in ("exp_avg", "exp_avg_sq", "mean")}
+        self._state = {"parameters": parameters, **zeros}
         self._directions = estimator.directions
         rows = min(settings.batch_size, len(data.z))
         p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
-        new = self._parameters.new_empty
-        hidden = []
+        new = parameters.new_empty
+        self._workspace = {
+            "batch_words": data.gates.words.new_empty(rows, data.gates.words.shape[1]),
+            "output": new(rows, c),
+            "gradient": new(len(parameters)),
+            "row_losses": torch.empty(rows, dtype=torch.float64),
+        }
         if self._directions is None:
-            batch_x = new(rows, d + 1)
+            self._workspace["batch_x"] = new(rows, d + 1)
         else:
-            features = new(rows, p + d + 1)  # g ⊙ (z·uᵀ + beta), z, 1: all that the outputs are products of
-            batch_x = features[:, p:]
-            hidden = [features, new(rows, p), new(p + d + 1, c)]
-        batch_words = data.gates.words.new_empty(rows, data.gates.words.shape[1])
-        row_losses = torch.empty(rows, dtype=torch.float64)
-        self._workspace = [
-            batch_x,
-            batch_words,
-            new(rows, c),
-            self._parameters.new_empty(len(self._parameters)),
-        ]
-        self._workspace += [row_losses, *hidden]
+            hidden = new(rows, p + d + 1)  # g ⊙ (z·uᵀ + beta), z, 1: all that the outputs are products of
+            self._workspace |= {
+                "hidden": hidden,
+                "batch_x": hidden[:, p:],
+                "hidden_grad": new(rows, p),
+                "output_weights": new(p + d + 1, c),
+            }
         self._span = FIRST_SPAN
 
     def state(self) -> dict[str, Tensor]:
         """What the next step depends on."""
-        first, second = self._moments
-        return {"parameters": self._parameters, "exp_avg": first, "exp_avg_sq": second, "mean": self._mean}
+        return self._state
 
     def result(self) -> Tensor:
         """The epoch's parameters: the mean of its iterates, or the last one."""
-        return self._mean if self._settings.average else self._parameters
+        return self._state["mean" if self._settings.average else "parameters"]
 
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
         """Steps over the samples of ``order``; returns the mean loss.
@@ -129,24 +128,28 @@ class NativeLoop:
 
     def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
         """float64: the loss of each batch of ``ids``; ``averaged`` of this epoch's iterates are in the mean."""
-        batch = len(self._workspace[2])
+        batch = len(self._workspace["output"])
         losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64)
         settings, data = self._settings, self._data
         _native.train_steps(
-            data.z,
-            data.gates.words,
-            data.gates.n_gates,
-            data.y,
-            data.weight,
-            ids,
-            self._directions,
-            [self._parameters, *self._moments, self._mean],
-            self.step,
-            averaged,
-            [settings.learning_rate, *BETAS, EPS, settings.weight_decay],
-            self._workspace,
-            losses,
-            torch.get_num_threads(),
+            x=data.z,
+            words=data.gates.words,
+            n_gates=data.gates.n_gates,
+            targets=data.y,
+            sample_weight=data.weight,
+            order=ids,
+            directions=self._directions,
+            **self._state,
+            step=self.step,
+            averaged=averaged,
+            learning_rate=settings.learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            eps=EPS,
+            weight_decay=settings.weight_decay,
+            **self._workspace,
+            losses=losses,
+            threads=torch.get_num_threads(),
         )
         failed = torch.isfinite(losses).logical_not().nonzero()
         if len(failed):

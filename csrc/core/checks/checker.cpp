@@ -1,0 +1,160 @@
+#include "core/checks/checker.hpp"
+
+#include <utility>
+
+#include "core/gates.hpp"
+#include "core/names.hpp"
+
+namespace glai {
+namespace {
+
+std::string describe(DTypes dtypes, Dims dims) {
+  std::string text;
+  std::size_t i = 0;
+  for (const DType dtype : dtypes) {
+    if (i > 0) text += i + 1 == dtypes.size() ? " or " : ", ";
+    text += dtype_name(dtype);
+    ++i;
+  }
+  text += " [";
+  i = 0;
+  for (const Dim& dim : dims) {
+    if (i++ > 0) text += ", ";
+    text += dim.name;
+    if (dim.size >= 0) text += "=" + std::to_string(dim.size);
+  }
+  return text + "]";
+}
+
+bool has_layout(const TensorView& v, Layout layout) {
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return true;
+  }
+  if (layout == Layout::either_unit_stride) {
+    for (int i = v.ndim - 2; i < v.ndim; ++i) {
+      if (v.shape[i] == 1 || v.stride[i] == 1) return true;
+    }
+    return false;
+  }
+  std::int64_t inner = 1;  // elements from one step of the dimension to the next, at least
+  for (int i = v.ndim - 1; i >= 0; --i) {
+    if (v.shape[i] != 1) {
+      const bool exact = layout != Layout::rows || i == v.ndim - 1;
+      if (exact ? v.stride[i] != inner : v.stride[i] < inner) return false;
+      inner = v.stride[i] * v.shape[i];
+    }
+    if (layout == Layout::unit_stride) return true;
+  }
+  return true;
+}
+
+const char* layout_demand(Layout layout) {
+  switch (layout) {
+    case Layout::unit_stride: return "have stride 1 in its last dimension";
+    case Layout::either_unit_stride: return "have stride 1 in one of its last two dimensions";
+    case Layout::rows: return "have stride 1 in its last dimension and rows that do not overlap";
+    case Layout::contiguous: break;
+  }
+  return "be contiguous";
+}
+
+std::int64_t item_size(DType dtype) {
+  switch (dtype) {
+    case DType::float64:
+    case DType::int64: return 8;
+    case DType::float16:
+    case DType::bfloat16:
+    case DType::int16: return 2;
+    case DType::boolean:
+    case DType::uint8:
+    case DType::int8: return 1;
+    default: return 4;
+  }
+}
+
+// From the first byte of a tensor to past its last one.
+std::pair<const char*, const char*> bytes(const TensorView& v) {
+  std::int64_t last = 0;
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return {nullptr, nullptr};
+    last += (v.shape[i] - 1) * v.stride[i];
+  }
+  const std::int64_t size = item_size(v.dtype);
+  const auto* begin = v.as<const char>();
+  return {begin, begin + (last + 1) * size};
+}
+
+const DTypes kCudaFloats = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
+
+}  // namespace
+
+const DTypes kFloats = {DType::float32, DType::float64};
+
+const DTypes& floats_of(const Device& device) {
+  return device.type == DeviceType::cuda ? kCudaFloats : kFloats;
+}
+
+std::string describe(const TensorView& v) {
+  std::string text = dtype_name(v.dtype) + " [";
+  for (int i = 0; i < v.ndim; ++i) {
+    if (i > 0) text += ", ";
+    text += std::to_string(v.shape[i]);
+  }
+  return text + "]";
+}
+
+Checker::Checker(const char* op, const char* first, const Device& device)
+    : op_(op), first_(first), device_(device) {
+  if (device.type == DeviceType::other) {
+    fail(std::string(op) + ": " + first + " must be on cpu or cuda, got another kind of device");
+  }
+}
+
+void Checker::tensor(const char* name, const TensorView& v, DTypes dtypes, Dims dims,
+                     Layout layout) const {
+  bool good = v.ndim == static_cast<int>(dims.size());
+  bool dtype_good = false;
+  for (const DType dtype : dtypes) dtype_good = dtype_good || v.dtype == dtype;
+  int i = 0;
+  for (const Dim& dim : dims) {
+    good = good && (dim.size < 0 || v.shape[i] == dim.size);
+    ++i;
+  }
+  if (!good || !dtype_good) {
+    fail(std::string(op_) + ": " + name + " must be " + describe(dtypes, dims) + ", got " + describe(v));
+  }
+  if (!(v.device == device_)) {
+    fail(std::string(op_) + ": " + name + " must be on " + device_name(device_) + " like " + first_ +
+         ", got " + device_name(v.device));
+  }
+  if (!has_layout(v, layout)) {
+    fail(std::string(op_) + ": " + name + " must " + layout_demand(layout) + ", pass a copy made with " +
+         name + ".contiguous()");
+  }
+}
+
+void Checker::apart(const char* name, const TensorView& out, const char* other_name,
+                    const TensorView& other) const {
+  const auto [begin, end] = bytes(out);
+  const auto [other_begin, other_end] = bytes(other);
+  if (begin < other_end && other_begin < end) {
+    fail(std::string(op_) + ": " + name + " must not share memory with " + other_name);
+  }
+}
+
+void Checker::words(const char* name, const TensorView& v, Dim n, const char* gate_letter,
+                    std::int64_t n_gates) const {
+  if (n_gates < 0) fail(std::string(op_) + ": n_gates must be >= 0, got " + std::to_string(n_gates));
+  const std::string w = std::string("ceil(") + gate_letter + "/32)";
+  tensor(name, v, {DType::int32}, {n, {w.c_str(), words_per_row(n_gates)}}, Layout::contiguous);
+}
+
+void check_gate_columns(const char* op, const Checker& check, const TensorView& words,
+                        std::int64_t n_gates, const CudaProduct& cuda) {
+  if (words.device.type != DeviceType::cuda) return;
+  if (!cuda.gate_columns) fail(std::string(op) + ": gate_columns must come with tensors on cuda");
+  check.tensor("gate_columns", *cuda.gate_columns, {DType::int32},
+               {{"P", n_gates}, {"ceil(N/32)", words_per_row(words.shape[0])}}, Layout::contiguous);
+}
+
+}  // namespace glai
