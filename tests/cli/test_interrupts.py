@@ -12,7 +12,7 @@ from glai_native.cli.interrupts import ends_at_once
 
 STUCK = """
 import signal, subprocess, sys, threading, time
-from glai_native.interrupts import ends_at_once
+from glai_native.cli.interrupts import ends_at_once
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = sys.argv[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from glai_native.ops import gated_matmul as ops
+from glai_native.gates import packing
 from glai_native.ops import oracle as ref
 from ops.oracle import check_gates
 from ops.oracle import draw_selector as draw
@@ -29,8 +29,8 @@ EDGES = [
 def test_matches_reference(isa, shape, dtype):
     x, weight, bias = draw(*shape, dtype)
     for w in (weight, weight.T.contiguous().T):
-        check_gates(ops.selector_gates(x, w, bias), x, w, bias)
-        check_gates(ops.selector_gates(x, w), x, w, None)
+        check_gates(packing.selector_gates(x, w, bias), x, w, bias)
+        check_gates(packing.selector_gates(x, w), x, w, None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -41,7 +41,9 @@ def test_sums_that_are_exact(isa, dtype):
         torch.randint(-2, 3, size, generator=generator).to(dtype) for size in ((100, 9), (70, 9), (70,))
     )
     assert (linear(x, weight, bias) == 0).any()
-    assert torch.equal(ops.selector_gates(x, weight, bias).unpack(), ref.selector_gates_ref(x, weight, bias))
+    assert torch.equal(
+        packing.selector_gates(x, weight, bias).unpack(), ref.selector_gates_ref(x, weight, bias)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -52,7 +54,7 @@ def test_special_values(isa, dtype):
     weight = torch.tensor([[nan], [infinity], [-infinity], [tiny], [-tiny], [0.0]], dtype=dtype)
     expected = [[False, True, False, True, False, False], [False, False, True, False, True, False]]
     expected += [[False, True, False, True, False, False], [False] * 6]
-    assert ops.selector_gates(x, weight).unpack().tolist() == expected
+    assert packing.selector_gates(x, weight).unpack().tolist() == expected
 
 
 def test_strided_inputs(isa):
@@ -66,7 +68,7 @@ def test_strided_inputs(isa):
         "one feature": (x[:, 3:4], weight[:, 3:4], bias),
     }
     for view in inputs.values():
-        check_gates(ops.selector_gates(*view), *view)
+        check_gates(packing.selector_gates(*view), *view)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -78,36 +80,39 @@ def test_same_bits_for_any_threads_and_any_batch(isa, threads, dtype):
     weight = torch.randn((130, 300), generator=generator, dtype=dtype)
     weight = torch.cat([weight, -weight.flip(1)], dim=1)
     threads(1)
-    whole = ops.selector_gates(x, weight).words
+    whole = packing.selector_gates(x, weight).words
     threads(2)
-    assert torch.equal(ops.selector_gates(x, weight).words, whole)
+    assert torch.equal(packing.selector_gates(x, weight).words, whole)
     for rows in (slice(0, 1), slice(3, 10), slice(255, 258), slice(1, 600)):
-        assert torch.equal(ops.selector_gates(x[rows], weight).words, whole[rows])
+        assert torch.equal(packing.selector_gates(x[rows], weight).words, whole[rows])
 
 
 def test_refusals():
     x, weight, bias = draw(3, 4, 5)
     for call, sentence in (
         (
-            lambda: ops.selector_gates(x, weight[:, :3]),
+            lambda: packing.selector_gates(x, weight[:, :3]),
             r"weight must be float32 \[H, D=4\], got float32 \[5, 3\]",
         ),
-        (lambda: ops.selector_gates(x, weight.double()), "weight must be float32"),
-        (lambda: ops.selector_gates(x, weight, bias[:4]), r"bias must be float32 \[H=5\], got float32 \[4\]"),
-        (lambda: ops.selector_gates(x.half(), weight), "x must be float32 or float64"),
+        (lambda: packing.selector_gates(x, weight.double()), "weight must be float32"),
         (
-            lambda: ops.selector_gates(x[0], weight),
+            lambda: packing.selector_gates(x, weight, bias[:4]),
+            r"bias must be float32 \[H=5\], got float32 \[4\]",
+        ),
+        (lambda: packing.selector_gates(x.half(), weight), "x must be float32 or float64"),
+        (
+            lambda: packing.selector_gates(x[0], weight),
             r"x must be float32 or float64 \[N, D\], got float32 \[4\]",
         ),
-        (lambda: ops.selector_gates(x, weight[0]), r"weight must be float32 \[H, D=4\]"),
+        (lambda: packing.selector_gates(x, weight[0]), r"weight must be float32 \[H, D=4\]"),
     ):
         with pytest.raises(ValueError, match=f"selector_gates: {sentence}"):
             call()
     for bad in ((x.tolist(), weight), (x, weight.tolist()), (x, weight, bias.tolist())):
         with pytest.raises(TypeError, match="selector_gates: .* must be a torch.Tensor"):
-            ops.selector_gates(*bad)
+            packing.selector_gates(*bad)
 
 
 def test_selectors_that_train_are_read_as_values():
     x, weight, bias = (t.requires_grad_() for t in draw(3, 4, 5))
-    check_gates(ops.selector_gates(x, weight, bias), x.detach(), weight.detach(), bias.detach())
+    check_gates(packing.selector_gates(x, weight, bias), x.detach(), weight.detach(), bias.detach())

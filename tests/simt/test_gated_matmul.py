@@ -7,7 +7,7 @@ import torch
 
 import glai_native as glai
 from executor import SCHEDULES, SHARED_KIB, on_executor
-from glai_native.ops import gated_matmul as ops
+from glai_native.gates import packing
 from glai_native.ops import operands
 from ops.oracle import (
     check_forward,
@@ -126,7 +126,7 @@ def test_odd_slices_of_wide_buffers(place, arithmetic, row):
     check_weight_grad(
         glai.gated_matmul_weight_grad(inside(x), gates, inside(dy)).cpu(), x, bits, dy, **rounding
     )
-    fired = ops.selector_gates(inside(x), inside(weight[:, :, 0]), None)
+    fired = packing.selector_gates(inside(x), inside(weight[:, :, 0]), None)
     check_gates(fired, x, weight[:, :, 0], None, **rounding)
 
 

@@ -5,7 +5,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.ops import gated_matmul as ops
+from glai_native.gates import packing
 from glai_native.ops import oracle as ref
 from ops.oracle import check_gates, draw_selector
 from simt.shapes import SELECTOR_SHAPES
@@ -39,8 +39,8 @@ def test_selector_gates(place, arithmetic, shape):
     x, weight, bias = draw_selector(*shape, dtype)
     views = [(x, weight, bias), (x, weight.T.contiguous().T, bias), (x[::3, 1:], weight[1:, 1:], bias[1:])]
     for x, weight, bias in views:
-        check_gates(ops.selector_gates(place(x), place(weight), place(bias)), x, weight, bias, **rounding)
-        check_gates(ops.selector_gates(place(x), place(weight)), x, weight, None, **rounding)
+        check_gates(packing.selector_gates(place(x), place(weight), place(bias)), x, weight, bias, **rounding)
+        check_gates(packing.selector_gates(place(x), place(weight)), x, weight, None, **rounding)
 
 
 def test_selector_gates_of_exact_sums(place, arithmetic):
@@ -53,8 +53,8 @@ def test_selector_gates_of_exact_sums(place, arithmetic):
     expected = ref.selector_gates_ref(x.double(), weight.double(), bias.double())
     x[5] = float("nan")
     expected[5] = False
-    assert torch.equal(ops.selector_gates(place(x), place(weight), place(bias)).unpack().cpu(), expected)
-    alone = ops.selector_gates(place(x[77:78]), place(weight), place(bias))
+    assert torch.equal(packing.selector_gates(place(x), place(weight), place(bias)).unpack().cpu(), expected)
+    alone = packing.selector_gates(place(x[77:78]), place(weight), place(bias))
     assert torch.equal(alone.unpack().cpu(), expected[77:78])
 
 

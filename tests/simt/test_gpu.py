@@ -9,7 +9,7 @@ import torch
 
 import glai_native as glai
 from executor import SOURCE, probe_of
-from glai_native.ops import gated_matmul as ops
+from glai_native.gates import packing
 from probe_words import MMA_TYPES, fragments, operands, random_floats, random_words
 
 pytestmark = pytest.mark.gpu
@@ -72,7 +72,7 @@ def run_all(x, weight, bias, dy, bits):
         ),
         glai.path_kernel(x, [gates]),
         gates.counts(),
-        ops.selector_gates(x, weight[..., 0]).words,
+        packing.selector_gates(x, weight[..., 0]).words,
         glai.gated_linear(x, gates, weight[..., 0], bias[:, 0]),
     )
 
