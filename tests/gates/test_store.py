@@ -155,7 +155,7 @@ def test_shards_without_densities_still_open(store, two_layers, samples):
 APPEND_AND_DIE = """
 import os, signal, sys
 import glai_native as glai
-from glai_native import files
+from glai_native.machine import files
 store = glai.GateStore.open(sys.argv[1])
 layers = store.unit_gates([0, 1])
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)

@@ -213,7 +213,7 @@ def test_missing_and_misshapen_tensors(tmp_path, model):
 SAVE_AND_DIE = """
 import os, signal, sys
 import glai_native as glai
-from glai_native import files
+from glai_native.machine import files
 model = glai.GLAI.load(sys.argv[1])
 model.estimator.weight.data.add_(1)
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)

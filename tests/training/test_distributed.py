@@ -17,7 +17,7 @@ TRAIN_TWICE = """
 import os, sys
 import torch.distributed as dist
 from torch.distributed import rendezvous
-from glai_native import train_run
+from glai_native.cli.train import run as train_run
 from glai_native.cli.main import main
 
 assert main([*sys.argv[1:], "--out", "model"]) == 0

@@ -1,4 +1,4 @@
-"""The command line: ``glai COMMAND``, as :mod:`glai_native.cli.main.commands` lists them."""
+"""The command line: ``glai COMMAND``, as :mod:`glai_native.cli.commands` lists them."""
 
 from __future__ import annotations
 
