@@ -24,6 +24,8 @@ def output_directions(
     the scale of V, but the steps of gradient descent do. (With one epoch's selector of 256 units on 20,000 samples of
     MNIST, Adam at 1e-3 for four epochs reached 95.7 % with them, 91.3 % with the output weights as they were.)
 
+    Source: this project's (DESIGN section 2, "Output directions"), beyond the papers.
+
     Args:
         selector: the frozen structure.
         out_features: C; None: as many as the selector's output layer has.
@@ -75,6 +77,8 @@ def _by_last_unit(selector: PathSelector, directions: Tensor) -> Tensor:
 
 def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
     """Directions with ``k`` more outputs: random columns of the mean square of those that are there.
+
+    Source: this project's (DESIGN section 2, "Output directions"), beyond the papers.
 
     Args:
         directions: V, ``[P, C]``.

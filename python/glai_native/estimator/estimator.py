@@ -38,6 +38,9 @@ class PathEstimator(nn.Module):
     is u_p times the frozen v_p, so that a path costs D + C instead of D·C, and the last path, which is always on,
     keeps weights of its own (DESIGN, "Output directions").
 
+    Source: the path estimator of arXiv 2312.09971; as a linear model over neural path features: Lakshminarayanan and
+    Singh, arXiv 2006.10529. Output directions are this project's (DESIGN section 2).
+
     Args:
         n_paths: P.
         in_features: D, the width of z.

@@ -33,6 +33,9 @@ class GateEstimate(NamedTuple):
 class PackedGates:
     """Gates of N samples over P units or paths, one bit each.
 
+    Source: activation patterns as in Raghu et al., arXiv 1606.05336; a bit each is this project's layout
+    (csrc/core/gates.hpp).
+
     Args:
         words: int32 ``[N, ceil(P/32)]``, contiguous. Gate p of a sample is bit ``p % 32`` (least
             significant first) of word ``p // 32``; padding bits are zero (checked on the CPU only: a look at

@@ -18,6 +18,8 @@ from glai_native.machine.layouts import either_unit_stride, size, unit_stride, w
 def pack_gates(bits: Tensor) -> PackedGates:
     """Packs gates into bits.
 
+    Source: the layout of :class:`PackedGates`.
+
     Args:
         bits: ``[N, P]``, bool, or a number that means on when it is > 0 (NaN is off).
     """
@@ -59,6 +61,8 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
 
     A path is one unit per layer and its gate the AND of their bits; every layer has, last, a unit that is
     always on. P = (h_1+1)·…·(h_L+1), j_1 slowest (DESIGN: "The mathematics").
+
+    Source: the gates of neural path features, Lakshminarayanan and Singh, arXiv 2006.10529.
     """
     if isinstance(layers, PackedGates):
         raise TypeError(

@@ -34,6 +34,8 @@ def allows_tf32() -> bool:
 def build_info() -> dict[str, Any]:
     """What this build of the package can do on this machine.
 
+    Source: CPUID, the CUDA driver, and torch.
+
     Returns:
         ``version``; ``cuda_compiled``: CUDA kernels are part of the build; ``cuda_available``: and a
         device, driver and torch to use them are here; ``cuda_reason``: why not (empty when available);

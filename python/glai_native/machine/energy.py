@@ -44,6 +44,8 @@ class EnergyPart:
 class PhaseEnergy:
     """What a phase cost.
 
+    Source: codecarbon.
+
     Attributes:
         phase: its name.
         seconds: of the wall clock.
@@ -96,6 +98,8 @@ class EnergyMeter:
 
     Nothing is written and nothing sent: codecarbon runs offline. Its other settings (``CODECARBON_*``,
     ``~/.codecarbon.config``) hold as its manual says.
+
+    Source: codecarbon, which reads RAPL and NVML counters or estimates.
 
     Args:
         phase: what the block is called in tables.
@@ -174,7 +178,10 @@ class EnergyMeter:
 
 
 def energy_table(phases: Sequence[PhaseEnergy]) -> Table:
-    """A table for ``rich`` of phases, one line each; below it, where the figures come from."""
+    """A table for ``rich`` of phases, one line each; below it, where the figures come from.
+
+    Source: :class:`EnergyMeter`.
+    """
     table = Table(title="energy", box=SIMPLE, caption_justify="left")
     table.add_column("phase")
     for column in ("seconds", "joules", "of them measured", "g CO2eq"):

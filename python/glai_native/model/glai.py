@@ -23,6 +23,9 @@ from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare
 class GLAI(nn.Module):
     """A selector and an estimator of the same structure; takes raw x.
 
+    Source: GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971): structural and quantitative
+    knowledge kept apart.
+
     Args:
         selector: the frozen structure.
         estimator: the linear model over its paths; one without a structure_id takes the selector's.

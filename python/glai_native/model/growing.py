@@ -23,6 +23,8 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
     them start with weight zero (and random output directions, where the model has any). Of a pruned structure, each
     kept path through the layer's always-on unit gets a twin through each new unit; of any other that means all paths.
 
+    Source: function-preserving widening, Net2Net, Chen, Goodfellow and Shlens, arXiv 1511.05641.
+
     Args:
         model: left as it is.
         layer: 0 for the first hidden layer.

@@ -32,6 +32,8 @@ class GLAIHead(GLAI):
     It computes, and returns, in the dtype of the MLP's weights, float32 or float64 (CUDA kernels: see
     :func:`gated_matmul`): inputs of another dtype, such as a backbone's bfloat16 under autocast, are converted, and
     autocast does not reach inside.
+
+    Source: the block form of GreenLightningAI, arXiv 2510.00883.
     """
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
@@ -76,6 +78,8 @@ def replace_mlp(
     An optimizer must be made after the replacement. A ``state_dict`` of the new module loads into one whose MLP had
     the same hidden layers when it was replaced, and is refused by name by others: load the MLP's weights first,
     replace, then load the head's; or keep the head in files of its own (``head.save``, ``GLAIHead.load``).
+
+    Source: the block form of GreenLightningAI, arXiv 2510.00883.
 
     Args:
         module: any module; changed in place. On any device.

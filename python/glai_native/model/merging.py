@@ -39,6 +39,9 @@ def merge(
     Counts and sums add up too, so that merging is free of order and grouping, to rounding. None of the methods knows
     which samples two models have both seen: they count twice.
 
+    Source: merging of linear models over one structure, arXiv 2312.09971; by samples as FedAvg, McMahan et al., arXiv
+    1602.05629; by sums as AFL, arXiv 2405.16240.
+
     Args:
         models: all :class:`GLAI`, all :class:`PathEstimator`, or all :class:`PathStatistics`, at least one.
         method: as above; statistics alone are always added, and not solved. None: ``"samples"``, or ``"statistics"``

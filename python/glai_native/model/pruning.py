@@ -40,6 +40,8 @@ def prune(
     else is needed. Those of earlier layers stay, since the next layer reads them; the structure then keeps the index
     of its paths (``selector.kept_paths``).
 
+    Source: this project's; exact where a path is never on or a unit always is.
+
     Args:
         model: left as it is.
         gates: of the samples that count: a store, or unit bits per hidden layer as ``selector.unit_gates`` returns.

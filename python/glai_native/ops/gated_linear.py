@@ -35,6 +35,8 @@ def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None =
     Differentiable in ``x``, ``u`` and ``bias``, to any order; the gradients are dense products of ``g ⊙ dh``. What a
     sample computes depends on no other sample, and has the same bits for any number of threads.
 
+    Source: the gated linear units of Fiat, Malach and Shalev-Shwartz, arXiv 1906.05032.
+
     Args:
         x: ``[N, D]``, any strides; float32 or float64, on CUDA float16 or bfloat16 too.
         gates: path gates, N samples of P.

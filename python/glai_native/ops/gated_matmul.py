@@ -33,6 +33,9 @@ def gated_matmul(
 
     Differentiable in ``x``, ``weight`` and ``bias``, to any order.
 
+    Source: the path estimator's product, arXiv 2312.09971; a gated linear network in Fiat, Malach and Shalev-Shwartz,
+    arXiv 1906.05032. Sums over subsets: Arlazarov, Dinic, Kronrod and Faradzhev (1970).
+
     Args:
         x: ``[N, D]``.
         gates: path gates, N samples of P.
@@ -82,6 +85,8 @@ def gated_matmul_weight_grad(
 ) -> Tensor:
     """Masked gradient accumulation: ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``.
 
+    Source: the gradient of :func:`gated_matmul` with respect to its weight.
+
     Args:
         x: ``[N, D]``.
         gates: path gates, N samples of P.
@@ -118,6 +123,8 @@ def gated_matmul_input_grad(
     dy: Tensor, gates: PackedGates, weight: Tensor, *, form: str | None = None, precision: str | None = None
 ) -> Tensor:
     """``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``.
+
+    Source: the gradient of :func:`gated_matmul` with respect to x.
 
     Args:
         dy: ``[N, C]``.

@@ -33,6 +33,8 @@ def path_kernel(
     The inner product of all path features of two samples, without the paths: a_l are the unit bits of hidden
     layer l, and the ones are the bias feature and the always-on unit of each layer.
 
+    Source: the neural path kernel, Lakshminarayanan and Singh, arXiv 2006.10529, with bias features.
+
     Args:
         xa: ``[Na, D]``.
         layers_a: unit bits of the Na samples, one :class:`PackedGates` per hidden layer, first layer first, the
@@ -84,6 +86,8 @@ def path_gram(
 
     The gram matrix of the path features, with x extended by a last feature, 1, whose weight is the bias. Rows and
     columns run over (p, d), d fastest: feature d of path p is row p·(D+1) + d, its bias row p·(D+1) + D.
+
+    Source: the normal equations of least squares over neural path features (arXiv 2006.10529).
 
     Args:
         x: ``[N, D]``.

@@ -42,6 +42,8 @@ class Split:
 class SgdEpoch:
     """What one epoch did.
 
+    Source: :func:`train_estimator`.
+
     Attributes:
         epoch: 1 for the first.
         loss: mean training loss of its batches, each before its step.

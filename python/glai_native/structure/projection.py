@@ -32,6 +32,9 @@ class InputProjection(nn.Module):
 
     Made by :meth:`identity` or :meth:`fit`.
 
+    Source: principal components; beyond 2,000 features by the randomised SVD of Halko, Martinsson and Tropp, arXiv
+    0909.4061.
+
     Args:
         in_features: columns of raw x.
         mean: ``[in_features]``, or None for the identity.

@@ -41,6 +41,9 @@ def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: 
 class PathSelector(nn.Module):
     """A frozen ReLU network whose units decide, for each sample, which paths are on.
 
+    Source: the path selector of GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971); activation
+    patterns: Raghu et al., arXiv 1606.05336.
+
     Args:
         mlp: ``nn.Sequential(Linear, ReLU, ..., Linear)`` with at least one hidden layer; it reads z. Copied.
         projection: raw x to z; None is the identity.

@@ -25,6 +25,8 @@ PROBE_SAMPLES = 2048
 class StructureEpoch:
     """What one epoch changed.
 
+    Source: arXiv 2312.09971, whose claim that structure settles before the weights it measures; OUI: arXiv 2504.17160.
+
     Attributes:
         epoch: 1 for the first.
         flip_rate: share of gates on the probe set that differ from the epoch before.
@@ -46,6 +48,9 @@ class StructureMonitor:
     Settled: the flip rate on a probe set was at most ``threshold`` times its maximum so far for ``patience``
     epochs in a row, after at least ``min_epochs``. A relative threshold, because an absolute one depends on
     the learning rate.
+
+    Source: arXiv 2312.09971 stops when patterns have settled and gives no rule; this one is this project's (DESIGN
+    section 11).
 
     Args:
         threshold: share of the largest flip rate so far, in (0, 1).
@@ -130,6 +135,8 @@ def train_structure(
     """Trains a small ReLU network until its pattern settles, and freezes it.
 
     Adam on softmax cross-entropy, or on squared error when ``y`` is floating.
+
+    Source: the brief training of the path selector in arXiv 2312.09971; Adam: Kingma and Ba, arXiv 1412.6980.
 
     Args:
         mlp: ``nn.Sequential(Linear, ReLU, ..., Linear)``, reads z; trained in place.

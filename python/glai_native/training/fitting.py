@@ -42,6 +42,8 @@ FEWEST_COMPARED = 20  # held-out samples
 class FitResult:
     """What :func:`fit` made, and why so.
 
+    Source: :func:`fit`.
+
     Attributes:
         model: the trained :class:`GLAI`; a :class:`PathKernelModel` where the dual's primal form does not fit.
         solver: the one that trained it.
@@ -83,6 +85,9 @@ def fit(
     Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
     closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
     beyond, and the sufficient statistics for a stream.
+
+    Source: the re-training of the estimator alone in arXiv 2312.09971; the comparison within one standard error is that
+    of Breiman et al., "Classification and Regression Trees" (1984).
 
     Args:
         model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a

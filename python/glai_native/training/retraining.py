@@ -49,6 +49,9 @@ def retrain(
     in, and its weights are then those of all data together (same l2), without any of the earlier samples and whatever
     the order in which classes come.
 
+    Source: incremental re-training with a frozen structure, arXiv 2312.09971; exact increments: recursive least squares
+    (Plackett, 1950).
+
     Args:
         model: what is re-trained.
         x: raw ``[N, in_features]``.

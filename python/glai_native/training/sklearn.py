@@ -181,6 +181,9 @@ class GLAIClassifier(ClassifierMixin, _Learner):
 
     ``partial_fit`` may bring new classes; nothing that earlier chunks taught is forgotten, since it accumulates
     sufficient statistics.
+
+    Source: GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971) behind scikit-learn's interface
+    (Buitinck et al., arXiv 1309.0238).
     """
 
     __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
@@ -279,7 +282,11 @@ class GLAIClassifier(ClassifierMixin, _Learner):
 
 
 class GLAIRegressor(RegressorMixin, _Learner):
-    """Least squares of one or more targets, which are centred and scaled for the training."""
+    """Least squares of one or more targets, which are centred and scaled for the training.
+
+    Source: GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971) behind scikit-learn's interface
+    (Buitinck et al., arXiv 1309.0238).
+    """
 
     __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
 

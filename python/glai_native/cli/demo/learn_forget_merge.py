@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.cli.demo.figures import Change, DemoSettings, LearnForgetMerge, Side, Training
-from glai_native.data.labelled import LabelledData
 from glai_native.cli.demo.trainer import Inputs, Trainer
+from glai_native.data.labelled import LabelledData
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.solvers.statistics.sums import PathStatistics

@@ -13,9 +13,9 @@ from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from glai_native.cli.demo.figures import DemoReport, DemoSettings, Structure, Training
-from glai_native.data.labelled import LabelledData
 from glai_native.cli.demo.learn_forget_merge import learn_forget_merge, n_steps
 from glai_native.cli.demo.trainer import Inputs, Trainer
+from glai_native.data.labelled import LabelledData
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.parameters import glai_parameters, mlp_parameters, units_for
 from glai_native.gates.packed import PackedGates

@@ -63,6 +63,9 @@ class PathKernelModel:
     indices are learnt as 0 and 1 per class. It reads all paths in full: output directions, which exist to make
     stored path weights smaller, have no part in it.
 
+    Source: kernel ridge regression (Saunders, Gammerman and Vovk, 1998) with the neural path kernel (arXiv 2006.10529);
+    Nyström preconditioning of conjugate gradients: Frangella, Tropp and Udell, arXiv 2110.02820.
+
     Args:
         selector: the frozen structure; the model works in its dtype and on its device.
 

@@ -66,6 +66,8 @@ def train_estimator(
     Averaged: after an epoch the estimator holds the mean of that epoch's iterates (Polyak and Ruppert), which
     validation sees; the steps go on from the last iterate. Results have the same bits for any number of threads.
 
+    Source: AdamW, Loshchilov and Hutter, arXiv 1711.05101; averaged iterates, Polyak and Juditsky (1992).
+
     Args:
         estimator: full paths or output directions, on the CPU or a GPU, float32 or float64.
         x: z ``[N, D]`` (projected, not raw x) of the estimator's dtype, finite.

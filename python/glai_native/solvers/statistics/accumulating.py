@@ -40,6 +40,8 @@ def accumulate(
     the same arguments, it goes on behind the last one saved and ends with the same bits. The file is one that
     :meth:`PathStatistics.load` reads. Of x only the first chunk is compared with that of the checkpoint.
 
+    Source: recursive least squares by blocks of samples (Plackett, 1950).
+
     Args:
         statistics: added to; as it was at the first call also where it goes on.
         x: z ``[N, D]``, a tensor or an array, memory-mapped or not; raw x with ``project``. Moved to the statistics'

@@ -33,6 +33,9 @@ class PathStatistics:
     statistics of two parts of the data add up to those of the whole, and samples can be taken out again. Selector
     and projection are not part of it: they have still seen what was taken out.
 
+    Source: the sufficient statistics of ridge regression, updated as in recursive least squares (Plackett, 1950); kept
+    over classes and parties: ACIL, arXiv 2205.14922, and AFL, arXiv 2405.16240.
+
     Args:
         n_paths: P.
         in_features: D, the width of z.
