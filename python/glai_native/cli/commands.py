@@ -6,7 +6,6 @@ point group :data:`GROUP`; each entry names a function that takes argparse's sub
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import NamedTuple
 
 GROUP = "glai_native.commands"
@@ -37,12 +36,3 @@ COMMANDS = {
         "glai_native.cli.federate:add",
     ),
 }
-
-
-def all_commands() -> dict[str, importlib.metadata.EntryPoint]:
-    """Our own commands, and those of other packages that are installed; ours win where names are equal."""
-    entries = importlib.metadata.entry_points(group=GROUP)
-    ours = {name: command.added_by for name, command in COMMANDS.items()}
-    return {name: importlib.metadata.EntryPoint(name, value, GROUP) for name, value in ours.items()} | {
-        entry.name: entry for entry in entries if entry.name not in ours
-    }

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from glai_native.cli.commands import COMMANDS, all_commands
+from glai_native.cli.commands import COMMANDS, GROUP
 
 # What commands raise where their input is at fault; anything else is our defect, and shows its traceback.
 REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
@@ -48,25 +48,28 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, entry in all_commands().items():
-        if name != chosen and name in COMMANDS:
-            subparsers.add_parser(name, help=COMMANDS[name].summary)
-            continue
-        try:
-            entry.load()(subparsers)
-        except (ImportError, AttributeError) as error:
-            if name in COMMANDS:
-                raise
-            reason = f"cannot be loaded from {entry.value} ({error})"
-            subparsers.add_parser(name, help=reason).set_defaults(run=_refusal(reason))
+    for name, command in COMMANDS.items():
+        if name == chosen:
+            importlib.metadata.EntryPoint(name, command.added_by, GROUP).load()(subparsers)
+        else:
+            subparsers.add_parser(name, help=command.summary)
+    if chosen not in COMMANDS:
+        _add_further(subparsers)
     return parser
 
 
-def _refusal(reason: str) -> object:
-    def run(arguments: argparse.Namespace) -> int:
-        raise ValueError(reason)
-
-    return run
+def _add_further(subparsers: object) -> None:
+    """Add the commands of other packages; one that is broken is named, and left out."""
+    for point in importlib.metadata.entry_points(group=GROUP):
+        try:
+            point.load()(subparsers)
+        except Exception as error:  # another package's, of any type
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(
+                f"glai: the command '{point.name}' is left out, {point.value} failed ({reason}): "
+                "reinstall or remove its package",
+                file=sys.stderr,
+            )
 
 
 class _Version(argparse.Action):
