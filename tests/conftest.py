@@ -1,3 +1,4 @@
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -11,7 +12,13 @@ from torch import nn
 import glai_native as glai
 import glai_native._native as _native
 from executor import library, load, probe_of
-from glai_native.cli.main import COMMANDS
+from glai_native.cli.commands import GROUP
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:  # they share the cores, and so do the programs that their tests start
+    THREADS = max(1, len(os.sched_getaffinity(0)) // WORKERS)
+    torch.set_num_threads(THREADS)
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 # It has the loops of avx512_bf16 but for products of precision "bf16".
 ONLY_BF16 = "avx512_bf16_dot"
@@ -108,8 +115,8 @@ def data_folder():
 def further_commands(monkeypatch):
     """The commands of ``glai`` that this project's other packages add, whatever is installed."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"][COMMANDS].items()
-    offer_commands(monkeypatch, [importlib.metadata.EntryPoint(*point, COMMANDS) for point in points])
+    points = project["entry-points"][GROUP].items()
+    offer_commands(monkeypatch, [importlib.metadata.EntryPoint(*point, GROUP) for point in points])
 
 
 def offer_commands(monkeypatch, points):
@@ -117,13 +124,18 @@ def offer_commands(monkeypatch, points):
     entry_points, asked = importlib.metadata.entry_points, []
 
     def offered(**selection):
-        if selection != {"group": COMMANDS}:
+        if selection != {"group": GROUP}:
             return entry_points(**selection)
         asked.append(selection)
         return points
 
     monkeypatch.setattr(importlib.metadata, "entry_points", offered)
     return asked
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector what lives until the end, thousands of tests: a sixth of the executor's time."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

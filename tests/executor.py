@@ -13,6 +13,7 @@ from unittest import mock
 
 import pybind11
 import torch
+from filelock import FileLock
 
 SOURCE = Path(__file__).parent / "simt"
 ORDERS = ("forward", "reverse", "shuffled")
@@ -21,17 +22,18 @@ SCHEDULES = list(itertools.product(ORDERS, (False, True)))  # order of a warp's 
 
 
 def build(folder, *options, target="all"):
-    """Configures and builds tests/simt in ``folder``, or what has changed of it."""
+    """Configures and builds tests/simt in ``folder``, or what has changed of it: one process at a time."""
     configure = ["cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", *options]
     jobs = str(min(2, os.cpu_count() or 1))
     # cmake and ninja may be this environment's, which need not be active.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for command in (configure, ["cmake", "--build", folder, "-j", jobs, "--target", target]):
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
-        )
-        if result.returncode:
-            raise RuntimeError(f"{command}\n{result.stdout}\n{result.stderr}")
+    with FileLock(f"{folder}.lock"):
+        for command in (configure, ["cmake", "--build", folder, "-j", jobs, "--target", target]):
+            result = subprocess.run(
+                command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+            )
+            if result.returncode:
+                raise RuntimeError(f"{command}\n{result.stdout}\n{result.stderr}")
 
 
 def library(folder):

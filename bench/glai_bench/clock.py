@@ -6,9 +6,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 import glai_native._native as _native
 from glai_native.gates.packing import pack_gates
@@ -31,10 +31,10 @@ SGEMM_REPEATS = 8
 
 
 def measure(
-    ours: Callable[[], Tensor],
-    baselines: dict[str, Callable[[], Tensor]],
+    ours: Callable[[], object],
+    baselines: Mapping[str, Callable[[], object]],
     seconds: float,
-    check: Callable[[str, Tensor], None] = lambda name, result: None,
+    check: Callable[[str, Any], None] = lambda name, result: None,
     clock: Clock | None = None,
 ) -> dict[str, float]:
     """Median seconds per call, the calls taking turns, each round starting with the next.
@@ -83,8 +83,8 @@ def _rounds(
     return times
 
 
-def _with_result(clock: Clock, call: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    results: list[Tensor] = []
+def _with_result(clock: Clock, call: Callable[[], object]) -> tuple[float, object]:
+    results: list[object] = []
     return clock(lambda: results.append(call())), results[0]
 
 

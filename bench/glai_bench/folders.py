@@ -26,5 +26,5 @@ def results_folder() -> Path:
         if (folder / RESULTS).is_dir():
             return folder / RESULTS
     raise FileNotFoundError(
-        f"there is no folder {RESULTS} in {here} or above it: run this in a checkout, or name the file to write"
+        f"there is no folder {RESULTS} in {here} or above it: run this in a checkout, or name the file"
     )

@@ -168,7 +168,7 @@ def _torch_rates(rows: list[Row], peak: float) -> Iterator[str]:
 
 
 def _is_dense(row: Row) -> bool:
-    return row["best"].startswith(("dense", "chunks"))
+    return bool(row["best"].startswith(("dense", "chunks")))
 
 
 def _cell(figure: Figure | None) -> str:
@@ -254,6 +254,10 @@ def _draw_line(panel: Any, rows: Sequence[Row], value: str, colour: str, style: 
     )
 
 
+def _rows_of(figure: str, value: Any) -> Callable[[Row], bool]:
+    return lambda row: bool(row[figure] == value)
+
+
 READING = (
     "The tables show the time of the **best** torch form over ours: over 1, ours is faster. Cells are geometric means "
     "over shapes and gates with the worst in brackets, then the target, where one is set; bold: missed."
@@ -273,9 +277,7 @@ CPU = Device(
         Plot("peak_fraction", "useful work / peak of sgemm", "peak"),
     ),
     markdown,
-    lambda results: [
-        (threads_name(n), lambda row, n=n: row["threads"] == n) for n in results["machine"]["threads"]
-    ],
+    lambda results: [(threads_name(n), _rows_of("threads", n)) for n in results["machine"]["threads"]],
 )
 CUDA = Device(
     "The gated products and the path kernel on a GPU",
@@ -290,9 +292,7 @@ CUDA = Device(
         Plot("matrix_fraction", "work of the dense product / matrix rate", "matrix"),
     ),
     cuda_markdown,
-    lambda results: [
-        (name, lambda row, name=name: row["precision"] == name) for name in results["settings"]["precisions"]
-    ],
+    lambda results: [(name, _rows_of("precision", name)) for name in results["settings"]["precisions"]],
 )
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import torch
 
 import glai_native as glai
 from conftest import offer_commands
-from glai_native.cli.main import COMMANDS, main
+from glai_native.cli.commands import GROUP
+from glai_native.cli.main import main
 from glai_native.estimator.parameters import glai_parameters, mlp_parameters, units_for
 
 
@@ -263,13 +264,13 @@ def test_commands_of_other_packages_are_listed(capsys):
 def test_a_broken_package_leaves_the_commands(monkeypatch, capsys):
     """Named in one sentence, where a command of its own may be meant, and not looked for by a command of ours."""
     broken = [("bench", "no_such_package.command:add"), ("two", "pathlib:Path")]
-    asked = offer_commands(monkeypatch, [EntryPoint(*point, COMMANDS) for point in broken])
+    asked = offer_commands(monkeypatch, [EntryPoint(*point, GROUP) for point in broken])
     assert main(["inspect", "--json"]) == 0
     assert asked == []
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):
         main(["bench"])
-    assert asked == [{"group": COMMANDS}]
+    assert asked == [{"group": GROUP}]
     first, second, *usage = capsys.readouterr().err.splitlines()
     assert first == (
         "glai: the command 'bench' is left out, no_such_package.command:add failed (ModuleNotFoundError: No module "

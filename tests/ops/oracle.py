@@ -35,17 +35,15 @@ def added(bits, form):
 
 
 def check_forward(y, x, bits, weight, bias, form="compaction", **rounding):
-    wide = [t.double() for t in (x, weight)]
-    wide_bias = None if bias is None else bias.double()
-    sizes = None if bias is None else bias.double().abs()
-    ones = None if bias is None else torch.ones_like(wide_bias)
-    assert_accurate(
-        y,
-        ref.gated_matmul_ref(wide[0], bits, wide[1], wide_bias),
-        ref.gated_matmul_ref(wide[0].abs(), added(bits, form), wide[1].abs(), sizes),
-        ref.gated_matmul_ref(torch.ones_like(wide[0]), added(bits, form), torch.ones_like(wide[1]), ones),
-        **rounding,
-    )
+    x, weight = x.double(), weight.double()
+    bias = None if bias is None else bias.double()
+    sizes = None if bias is None else bias.abs()
+    times = added(bits, form)
+    expected = ref.gated_matmul_ref(x, bits, weight, bias)
+    terms = ref.gated_matmul_ref(x.abs(), times, weight.abs(), sizes)
+    of_a_path = x.shape[1] + (bias is not None)
+    counts = (times.sum(1, keepdim=True) * of_a_path).expand(expected.shape)
+    assert_accurate(y, expected, terms, counts, **rounding)
 
 
 def check_weight_grad(dw, x, bits, dy, added_to=None, **rounding):
@@ -54,7 +52,7 @@ def check_weight_grad(dw, x, bits, dy, added_to=None, **rounding):
         ref.gated_matmul_weight_grad_ref(x, bits, dy),
         ref.gated_matmul_weight_grad_ref(x.abs(), bits, dy.abs()),
     )
-    counts = ref.gated_matmul_weight_grad_ref(torch.ones_like(x), bits, torch.ones_like(dy))
+    counts = bits.sum(0).view(-1, 1, 1).expand(expected.shape)
     if added_to is not None:
         expected, terms, counts = expected + added_to.double(), terms + added_to.double().abs(), counts + 1
     assert_accurate(dw, expected, terms, counts, **rounding)
@@ -73,13 +71,11 @@ def check_bias_grad(db, bits, dy, **rounding):
 
 def check_input_grad(dx, dy, bits, weight, form="compaction", **rounding):
     dy, weight = dy.double(), weight.double()
-    assert_accurate(
-        dx,
-        ref.gated_matmul_input_grad_ref(dy, bits, weight),
-        ref.gated_matmul_input_grad_ref(dy.abs(), added(bits, form), weight.abs()),
-        ref.gated_matmul_input_grad_ref(torch.ones_like(dy), added(bits, form), torch.ones_like(weight)),
-        **rounding,
-    )
+    times = added(bits, form)
+    expected = ref.gated_matmul_input_grad_ref(dy, bits, weight)
+    terms = ref.gated_matmul_input_grad_ref(dy.abs(), times, weight.abs())
+    counts = (times.sum(1, keepdim=True) * dy.shape[1]).expand(expected.shape)
+    assert_accurate(dx, expected, terms, counts, **rounding)
 
 
 def form_of(op, gates, weight):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from executor import SCHEDULES, SHARED_KIB, on_executor
+from simt.shapes import FORMS, SHAPES
 
 
 def name_of(machine):
@@ -41,3 +42,21 @@ def arithmetic(request):
     torch.backends.cuda.matmul.allow_tf32 = tf32
     yield DTYPES[request.param], {"tf32": tf32}
     torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(items):
+    """Of a test marked covering, each case always runs at two of the schedules, one of each landing; at all when slow
+    tests run.
+
+    Two neighbouring shapes, arithmetics or forms take others, so that all schedules meet all shapes, and all
+    arithmetics.
+    """
+    for item in items:
+        if item.get_closest_marker("covering"):
+            case = item.callspec.params
+            if case["place"] != "gpu":
+                place = SHAPES.index(case["shape"]) + ARITHMETICS.index(case["arithmetic"])
+                place += FORMS.index(case.get("form", FORMS[0]))
+                if (SCHEDULES.index(case["place"]) - place) % 3:
+                    item.add_marker(pytest.mark.slow)

@@ -1,4 +1,6 @@
-"""Sizes that the kernels run at."""
+"""Forms and sizes that the kernels run at."""
+
+FORMS = ("dense", "compaction", "reference")
 
 # (N, P, D, C): zero, one, around a word, odd, more than one tile of rows, of depth, of columns, of paths.
 SHAPES = [

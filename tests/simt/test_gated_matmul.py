@@ -17,11 +17,10 @@ from ops.oracle import (
     draw_as,
     draw_products,
 )
-from simt.shapes import SHAPES
-
-FORMS = ("dense", "compaction", "reference")
+from simt.shapes import FORMS, SHAPES
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gated_matmul(place, arithmetic, shape, form):

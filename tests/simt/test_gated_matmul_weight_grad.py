@@ -9,6 +9,7 @@ from ops.oracle import check_bias_grad, check_weight_grad, draw_as
 from simt.shapes import SHAPES
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gated_matmul_weight_grad(place, arithmetic, shape):
     dtype, rounding = arithmetic

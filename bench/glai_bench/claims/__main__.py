@@ -142,7 +142,7 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, Settings, dict[str, A
         parser.error(
             f"set {DATA_VARIABLE} to a folder with mnist/ and banking77_minilm.npz, or ask for --data-sets digits"
         )
-    head = {
+    head: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "glai_bench.claims", *argv]),
         "machine": {
             "processor": cpu_name(),

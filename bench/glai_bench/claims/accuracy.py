@@ -59,8 +59,8 @@ def _tune(split: Split, contender: Contender, settings: Settings) -> dict[str, A
     }
     baseline = result if contender.key == BASELINE else settings.result_of(tuning_key(split.name, BASELINE))
     seconds = [seconds_to(curve, target_of(baseline)) for curve in curves]
-    reached = [i for i, value in enumerate(seconds) if value is not None]
-    return result | {"quickest": min(reached, key=seconds.__getitem__, default=chosen)}
+    reached = {i: value for i, value in enumerate(seconds) if value is not None}
+    return result | {"quickest": min(reached, key=reached.__getitem__, default=chosen)}
 
 
 def target_of(tuned: dict[str, Any]) -> float:

@@ -135,7 +135,7 @@ def tables(results: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _joules(run: dict[str, Any], phase: str | None = None) -> float:
-    return sum(value["joules"] for name, value in run["phases"].items() if phase in (None, name))
+    return float(sum(value["joules"] for name, value in run["phases"].items() if phase in (None, name)))
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -73,7 +73,9 @@ def _tune_half(settings: Settings, name: str) -> dict[str, Any]:
     for side, ids in (("half", half), ("all", None)):
         part = split if ids is None else split.part(ids)
 
-        def curve(structure: StructureSchedule, schedule: Schedule, part=part, ids=ids) -> Curve:
+        def curve(
+            structure: StructureSchedule, schedule: Schedule, part: Split = part, ids: Tensor | None = ids
+        ) -> Curve:
             view = View(learn_structure(part, plan, structure, seed), split)
             return train_numbers(view.own_numbers(), view, ids, schedule, plan, seed)
 
@@ -286,11 +288,12 @@ def _by_gradient(regime: str) -> dict[str, _ByGradient]:
 def _with_outputs(mlp: nn.Sequential, n_classes: int) -> nn.Sequential:
     """A copy with more outputs, initialised as PyTorch does; the others compute what they did."""
     before = mlp[-1]
+    assert isinstance(before, nn.Linear)
     wider = nn.Linear(before.in_features, n_classes)
     with torch.no_grad():
         wider.weight[: before.out_features] = before.weight
         wider.bias[: before.out_features] = before.bias
-    return nn.Sequential(*copy.deepcopy(mlp[:-1]), wider)
+    return nn.Sequential(*copy.deepcopy(list(mlp)[:-1]), wider)
 
 
 def _by_statistics(sequence: _Sequence, view: View, share: float, after_each: bool = True) -> dict[str, Any]:

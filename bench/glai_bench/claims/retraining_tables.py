@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from typing import Any
 
 from glai_bench.claims.cell import DATA_SETS
 from glai_bench.claims.figures import Results, difference, percent, runs_of, sizes, spread, verdict, worse
@@ -165,7 +166,7 @@ def _gap(last: dict[str, list[float]], ours: str, goal: str) -> str:
     return difference(last[ours], last[goal]) + more
 
 
-def _forgotten(after: list[dict]) -> float:
+def _forgotten(after: list[dict[str, Any]]) -> float:
     """How much accuracy on an increment's classes fell from when it was learnt to the end, mean of all but the last."""
     final = after[-1]["by increment"]
-    return statistics.mean(after[k]["by increment"][k] - final[k] for k in range(len(final) - 1))
+    return float(statistics.mean(after[k]["by increment"][k] - final[k] for k in range(len(final) - 1)))

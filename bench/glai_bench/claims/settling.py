@@ -99,10 +99,11 @@ class _State:
 
 @torch.no_grad()
 def _state(mlp: nn.Sequential, probe: Tensor) -> _State:
-    weight, bias = mlp[0].weight, mlp[0].bias
-    units = torch.cat([weight, bias.unsqueeze(1)], dim=1)
+    first = mlp[0]
+    assert isinstance(first, nn.Linear)
+    units = torch.cat([first.weight, first.bias.unsqueeze(1)], dim=1)
     return _State(
-        glai.pack_gates(mlp[0](probe)),
+        glai.pack_gates(first(probe)),
         torch.cat([parameter.flatten() for parameter in mlp.parameters()]),
         nn.functional.normalize(units),
     )

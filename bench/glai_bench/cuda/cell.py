@@ -95,6 +95,7 @@ class CellRun:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the inputs."""
         return PRECISIONS[self.precision][0]
 
     def products(self, shape: Shape, source: str, gates_or_density: Tensor | float) -> None:
@@ -281,6 +282,7 @@ def _hold(what: str, result: Tensor, exact: Tensor, tolerance: float) -> None:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -100,7 +100,7 @@ def few_shots(data: LabelledData, shots: int, rates: Sequence[float], episodes: 
 
         tuning = range(10**6, 10**6 + TUNING_EPISODES)
         tried = rates if kind != "nearest centroid" else rates[:1]
-        rate = max(tried, key=lambda rate: row(trial(held, rate, tuning))["accuracy"])
+        rate = max(tried, key=lambda rate: statistics.mean(one.accuracy for one in trial(held, rate, tuning)))
         results = trial(new, rate, range(episodes))
         rows[kind] = row(results, rate if len(tried) > 1 else None)
         accuracies[kind] = [result.accuracy for result in results]

@@ -91,7 +91,7 @@ def classify(
 ) -> Result:
     torch.manual_seed(seed)
     features, classes = data.x_train.shape[1], data.n_classes
-    head = nn.Linear(features, classes) if kind == "linear" else mlp(features, hidden, classes)
+    head: nn.Module = nn.Linear(features, classes) if kind == "linear" else mlp(features, hidden, classes)
     batches = [ids for _ in range(epochs) for ids in torch.randperm(len(data.x_train)).split(batch)]
 
     def loss(outputs: Callable[[Tensor], Tensor], step: int) -> Tensor:
@@ -124,7 +124,7 @@ def project(
     """
     torch.manual_seed(seed)
     features = data.x_train.shape[1]
-    head = nn.Linear(features, width) if kind == "linear" else mlp(features, hidden, width)
+    head: nn.Module = nn.Linear(features, width) if kind == "linear" else mlp(features, hidden, width)
     members = [torch.nonzero(data.y_train == c).squeeze(1) for c in range(data.n_classes)]
     pairs = [torch.stack([ids[torch.randperm(len(ids))[:2]] for ids in members], dim=1) for _ in range(steps)]
 
@@ -198,13 +198,15 @@ def episode(
     if kind == "linear on base hidden units":
         with torch.no_grad():
             x, queries = base[:2](x), base[:2](queries)
-    head = (
+    first = base[0]
+    assert isinstance(first, nn.Linear)
+    head: nn.Module = (
         nn.Linear(x.shape[1], WAYS)
         if kind.startswith("linear")
-        else mlp(x.shape[1], base[0].out_features, WAYS)
+        else mlp(x.shape[1], first.out_features, WAYS)
     )
     if "base" in kind and isinstance(head, nn.Sequential):
-        head[0].load_state_dict(base[0].state_dict())
+        head[0].load_state_dict(first.state_dict())
     everyone = torch.arange(len(x))
 
     def loss(outputs: Callable[[Tensor], Tensor], step: int) -> Tensor:

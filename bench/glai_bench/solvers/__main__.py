@@ -214,7 +214,7 @@ def _race(
             for method in methods:
                 curves[method.name].append(method.run(split, chosen[method.name], seed))
                 bar.advance(task)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
         reached = [seconds_to(curve, target) for curve in curves[method.name]]
         done = [seconds for seconds in reached if seconds is not None]

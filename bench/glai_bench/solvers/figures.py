@@ -40,7 +40,7 @@ def dual(split: Split, quick: bool) -> dict[str, Any]:
         fits.append(_seconds(lambda: model.fit(x, y, progress=False)))  # noqa: B023
         kernel = glai.path_kernel(selector.project(x), selector.unit_gates(x))
         kernel.diagonal().add_(model.l2)
-        libraries.append(_seconds(lambda k=kernel: torch.cholesky_inverse(torch.linalg.cholesky(k))))
+        libraries.append(_seconds(lambda: torch.cholesky_inverse(torch.linalg.cholesky(kernel))))  # noqa: B023
     fit, library = statistics.median(fits), statistics.median(libraries)
     return {
         "units (random gates)": 2048,

@@ -82,7 +82,7 @@ def fit_projection(split: Split, components: int | None) -> glai.InputProjection
 def mlp_curve(split: Split, settings: MlpSettings, components: int | str | None, seed: int) -> Curve:
     """components: of the projection it reads; None: centring; "raw": the data as they are."""
     watch = Stopwatch()
-    project = None if components == "raw" else fit_projection(split, components)
+    project = None if isinstance(components, str) else fit_projection(split, components)
     x = split.x if project is None else project(split.x)
     mlp = make_mlp(x.shape[1], settings.hidden, split.n_classes, seed)
     curve: Curve = []

@@ -14,7 +14,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,12 @@ def torch_steps(z: Tensor, gates: Tensor, y: Tensor, batch: int, forms: dict[str
         optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0, fused=True)
         batches = itertools.cycle(torch.randperm(len(z)).split(batch))
 
-        def steps(run=run, weights=weights, optimizer=optimizer, batches=batches) -> Tensor:
+        def steps(
+            run: Callable[..., Tensor] = run,
+            weights: list[Tensor] = weights,
+            optimizer: torch.optim.Optimizer = optimizer,
+            batches: Iterator[Tensor] = batches,
+        ) -> Tensor:
             for ids in itertools.islice(batches, STEPS):
                 optimizer.zero_grad()
                 loss = cross_entropy(run(z[ids], gates[ids], *weights), y[ids])

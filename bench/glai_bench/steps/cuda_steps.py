@@ -209,5 +209,5 @@ def torch_steps(shape: StepShape, samples: StepSamples) -> dict[str, Callable[[]
         weights = [nn.init.normal_(w, std=START).to(z.device).requires_grad_() for w in weights]
         return TorchStep(lambda: cross_entropy(run(z, gates, *weights), y), weights)
 
-    mlps = {MLP: partial(mlp, False), COMPILED: partial(mlp, True)}
+    mlps: dict[str, Callable[[], TorchStep]] = {MLP: partial(mlp, False), COMPILED: partial(mlp, True)}
     return mlps | {name: partial(dense, form) for name, form in DENSE.items()}

@@ -1,5 +1,7 @@
 """GLAI beside three learners of scikit-learn on tables, every one at its defaults.
 
+Two more are not at defaults: GLAI's control, random gates, and GLAI with 512 units on all components of the inputs.
+
 Inputs are standardised by the training samples, and so are the values of a regression. Each data set has one split into
 training and test samples; the seeds change the learners alone. A figure is the test accuracy (R2 where values are
 predicted), and the processor seconds of `fit` with one thread. Both are medians over the seeds, and the learners take
@@ -38,6 +40,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
+from glai_bench.tables.random_gates import RandomGates
 from glai_bench.tables.report import markdown
 from glai_native import GLAIClassifier, GLAIRegressor
 from glai_native.machine.backend import build_info
@@ -75,6 +78,11 @@ LEARNERS: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
     "GLAI": (
         lambda seed: GLAIClassifier(random_state=seed),
         lambda seed: GLAIRegressor(random_state=seed),
+    ),
+    "GLAI, random gates": (partial(RandomGates, True), partial(RandomGates, False)),
+    "GLAI, 512 units": (
+        lambda seed: GLAIClassifier((512,), n_components=None, random_state=seed),
+        lambda seed: GLAIRegressor((512,), n_components=None, random_state=seed),
     ),
 }
 

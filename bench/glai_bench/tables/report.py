@@ -21,7 +21,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"torch {versions['torch']}.",
         "",
         "Each cell holds the test accuracy in % (R2 where the data are values), and the processor seconds of `fit`: "
-        "medians over the seeds. Inputs are standardised. The best score of a line is bold.",
+        "medians over the seeds. Inputs are standardised. The best score of a line is bold. Random gates are "
+        "the control of GLAI: the same learner over a selector that was never trained. The last column is not at its "
+        "defaults: `hidden_layer_sizes=(512,), n_components=None`.",
         "",
         f"| data: training samples x features | {' | '.join(learners)} |",
         f"|{'---|' * (1 + len(learners))}",
@@ -36,6 +38,6 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any], best: float) -> str:
-    score = f"{100 * row['score']:.1f}" if row["measure"] == "accuracy" else f"{row['score']:.3f}"
+    score = f"{100 * row['score']:.1f}" if row["measure"] == "accuracy" else f"{row['score']:z.3f}"
     score = f"**{score}**" if row["score"] == best else score
     return f"{score}; {row['seconds']:.2g} s" if row["seconds"] < 10 else f"{score}; {row['seconds']:.0f} s"

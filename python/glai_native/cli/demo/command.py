@@ -48,7 +48,8 @@ def add(commands: Any) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from glai_native.cli.demo.figures import DemoSettings
-    from glai_native.cli.demo.report import print_report, save_plot
+    from glai_native.cli.demo.picture import save_plot
+    from glai_native.cli.demo.report import print_report
     from glai_native.cli.demo.steps import run_demo
     from glai_native.data.labelled import load_data
 

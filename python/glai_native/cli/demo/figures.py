@@ -91,7 +91,8 @@ class Change:
         glai: sums added to, taken from, or added up.
         anew: sums of the samples in question, from the start.
         mlp: fine-tuned on the later classes; trained anew without the forgotten samples; the parties' averaged.
-        mlp_accuracy_by_rate: of the fine-tuned MLP, on all classes; ``mlp`` has the rate chosen without old samples.
+        mlp_in_hindsight: the best accuracy of the fine-tuned MLP at any rate after any epoch, seen on the test samples;
+            ``mlp`` has the rate that did best on later classes, as nothing else is there to choose it on.
     """
 
     samples: int
@@ -99,7 +100,7 @@ class Change:
     glai: Side
     anew: Side
     mlp: Side
-    mlp_accuracy_by_rate: dict[str, float] = field(default_factory=dict)
+    mlp_in_hindsight: float | None = None
 
 
 @dataclass
@@ -114,6 +115,7 @@ class LearnForgetMerge:
         units: of the structure.
         features: D, the width of z.
         unknowns: P·(D+1), the rows of the gram matrix.
+        dtype: of sums and solutions.
         structure_seconds: its training, projection included.
         l2: of every solution.
         learn: classes that come later, without the samples of the first; None where left out.
@@ -128,6 +130,7 @@ class LearnForgetMerge:
     units: int
     features: int
     unknowns: int
+    dtype: str
     structure_seconds: float
     l2: float
     learn: Change | None
@@ -150,6 +153,13 @@ class DemoReport:
     folder: str
     learn_forget_merge: LearnForgetMerge | None = None
     seconds: float = 0.0
+
+    def structure_seconds(self, model: Training) -> float:
+        """Sum up training and capture of the structure whose learned gates ``model`` reads; 0 where it reads none."""
+        learned = bool(model.scale) and "random" not in model.name
+        return sum(
+            s.seconds + s.capture_seconds for s in self.structures if learned and s.scale == model.scale
+        )
 
     def to_json(self) -> str:
         """The report as JSON."""

@@ -1,0 +1,55 @@
+"""GLAI's control on tables: its defaults, over a selector that was never trained."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
+
+import glai_native as glai
+from glai_native.solvers.choice import DUAL_SAMPLES
+from glai_native.training.new_structure import EXPLAINED_VARIANCE
+
+UNITS = 128  # of GLAIClassifier and GLAIRegressor
+
+
+class RandomGates:
+    """The projection, the sizes and the solver that GLAI's learners take at their defaults; the gates are random.
+
+    Args:
+        classify: y holds classes 0 to C-1, otherwise values.
+        seed: of the selector's start and of the solver.
+    """
+
+    def __init__(self, classify: bool, seed: int) -> None:
+        self.classify = classify
+        self.seed = seed
+
+    def fit(self, x: NDArray[np.float32], y: NDArray[Any]) -> Self:
+        """Fit the projection on x ``[N, D]``, and the linear model of random gates on y ``[N]``."""
+        samples, targets = torch.from_numpy(x), torch.from_numpy(y)
+        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
+        projection = glai.InputProjection.fit(samples, explained_variance=share, seed=self.seed)
+        outputs = int(y.max()) + 1 if self.classify else 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = torch.nn.Sequential(
+                torch.nn.Linear(projection.out_features, UNITS),
+                torch.nn.ReLU(),
+                torch.nn.Linear(UNITS, outputs),
+            )
+        selector = glai.PathSelector(network, projection)
+        targets = targets if self.classify else targets[:, None]
+        self.model = glai.fit(selector, samples, targets, seed=self.seed, progress=False).model
+        return self
+
+    def score(self, x: NDArray[np.float32], y: NDArray[Any]) -> float:
+        """Return the accuracy on x and y, or R2."""
+        with torch.no_grad():
+            output = self.model(torch.from_numpy(x))
+        if self.classify:
+            return float(accuracy_score(y, output.argmax(1)))
+        return float(r2_score(y, output[:, 0]))
