@@ -139,6 +139,7 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     info = glai.build_info()
     if info["cuda_available"]:
         return

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from executor import SCHEDULES, SHARED_KIB, on_executor
-from simt.shapes import FORMS, SHAPES
 
 
 def name_of(machine):
@@ -46,17 +45,16 @@ def arithmetic(request):
 
 @pytest.hookimpl(tryfirst=True)  # before slow tests are left out
 def pytest_collection_modifyitems(items):
-    """Of a test marked covering, each case always runs at two of the schedules, one of each landing; at all when slow
-    tests run.
+    """Of a test marked covering, leaves each case two of the six schedules, one of each landing: the others are slow.
 
-    Two neighbouring shapes, arithmetics or forms take others, so that all schedules meet all shapes, and all
-    arithmetics.
+    The next value of any parameter takes the next two, so that together its cases meet them all.
     """
     for item in items:
-        if item.get_closest_marker("covering"):
+        if item.get_closest_marker("covering") and item.callspec.params["place"] != "gpu":
             case = item.callspec.params
-            if case["place"] != "gpu":
-                place = SHAPES.index(case["shape"]) + ARITHMETICS.index(case["arithmetic"])
-                place += FORMS.index(case.get("form", FORMS[0]))
-                if (SCHEDULES.index(case["place"]) - place) % 3:
-                    item.add_marker(pytest.mark.slow)
+            others = ARITHMETICS.index(case["arithmetic"])
+            for mark in item.iter_markers("parametrize"):
+                name, values = mark.args
+                others += values.index(case[name])
+            if (SCHEDULES.index(case["place"]) - others) % 3:
+                item.add_marker(pytest.mark.slow)

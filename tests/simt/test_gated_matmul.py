@@ -37,6 +37,7 @@ def test_gated_matmul(place, arithmetic, shape, form):
         check_input_grad(dx.cpu(), dy, bits, w, form, **rounding)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", [(257, 180, 7, 20), (385, 9, 150, 270)], ids=str)
 def test_blocks_of_many_rows(place, arithmetic, shape):
     """More blocks than run at once, which own more rows each; several slices of depth."""

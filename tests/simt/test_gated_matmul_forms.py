@@ -48,6 +48,7 @@ def test_reference(place, arithmetic, n, splits):
         check_input_grad(dx.cpu(), dy, bits, w, "reference", **rounding)
 
 
+@pytest.mark.covering
 def test_reference_that_is_not_safe_is_dropped(place, arithmetic):
     """Where what a sample has off outweighs what it has on, sums are those of compaction, bit by bit."""
     dtype, _ = arithmetic

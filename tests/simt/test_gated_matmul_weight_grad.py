@@ -25,6 +25,7 @@ def test_gated_matmul_weight_grad(place, arithmetic, shape):
     check_bias_grad(leaf.grad.cpu(), bits, dy, **rounding)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("shape", [(4100, 3, 9, 5), (4200, 2, 70, 20), (4096, 1, 0, 3)], ids=str)
 def test_weight_grad_of_many_samples_and_few_paths(place, arithmetic, shape):
     """Samples are split among blocks; paths that are on for one split's samples alone, and for none."""

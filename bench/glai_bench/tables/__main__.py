@@ -28,8 +28,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import sklearn
 import torch
-from glai_native.benchmark import cpu_name
-from glai_native.real_gates import data_folder
 from numpy.typing import NDArray
 from rich.progress import Progress
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -40,6 +38,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
+from glai_bench.clock import cpu_name
+from glai_bench.folders import data_folder
 from glai_bench.tables.random_gates import RandomGates
 from glai_bench.tables.report import markdown
 from glai_native import GLAIClassifier, GLAIRegressor

@@ -63,6 +63,7 @@ def test_words_are_exchanged_and_rounded(probe):
         torch.testing.assert_close(widened, halves.view(dtype).float(), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.first
 @pytest.mark.parametrize(
     ("sanitizer", "schedules"),
     [
