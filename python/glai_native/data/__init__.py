@@ -1,4 +1,4 @@
-"""What comes in: arrays, labelled data, and the one check of samples and targets.
+"""This room holds what comes in: arrays, labelled data, and the one check of samples and targets.
 
-It must never import nothing of this package but the machine.
+It must import nothing else of this package.
 """

@@ -1,4 +1,4 @@
-"""NumPy's arrays and labels of any kind, as the tensors that training takes."""
+"""This module turns NumPy's arrays and labels of any kind into the tensors that training takes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 
 
 def array_tensor(array: ArrayLike) -> Tensor:
-    """The array's own memory where torch can share it, writable and in C's order; a copy of any other."""
+    """Return the array's own memory where torch can share it, writable and in C's order; copy any other."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def weight_tensor(sample_weight: ArrayLike | None, x: Tensor) -> Tensor | None:
-    """Weights ``[N]`` of samples x, float32."""
+    """Return the weights ``[N]`` of samples x as float32; None where there are none."""
     if sample_weight is None:
         return None
     return array_tensor(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
 
 
 def joined_labels(known: NDArray[Any], labels: ArrayLike) -> NDArray[Any]:
-    """The known labels and behind them, sorted, those that are new."""
+    """Return the known labels and behind them, sorted, those that are new."""
     return np.concatenate([known, np.setdiff1d(np.asarray(labels), known)])
 
 
 def label_indices(y: ArrayLike, classes: NDArray[Any]) -> Tensor:
-    """int64 ``[N]``: where among ``classes``, in whatever order, each label is."""
+    """Return as int64 ``[N]`` where among ``classes``, in whatever order, each label is."""
     order = np.argsort(classes, kind="stable")
     return torch.from_numpy(order[np.searchsorted(classes, np.asarray(y), sorter=order)])

@@ -1,4 +1,4 @@
-"""Samples and targets, checked here alone: x ``[N, D]``, classes ``[N]`` or values ``[N, C]``, weights ``[N]``."""
+"""Samples x ``[N, D]``, classes ``[N]`` or values ``[N, C]``, and weights ``[N]`` are checked here alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def require_samples(owner: str, x: Tensor, in_features: int) -> None:
-    """Refuses what is no float or integer tensor ``[N, D]`` of ``in_features`` columns."""
+    """Raise unless x is a tensor ``[N, D]`` of ``in_features`` columns whose values can be read as they are."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] != in_features:
@@ -18,7 +18,7 @@ def require_samples(owner: str, x: Tensor, in_features: int) -> None:
 
 
 def require_dense(owner: str, name: str, tensor: Tensor) -> None:
-    """Refuses tensors whose values nobody can read as they are: sparse ones, and those on the device ``meta``."""
+    """Raise if nobody can read the tensor's values as they are: it is sparse, or on the device ``meta``."""
     if tensor.layout is not torch.strided:
         raise ValueError(f"{owner}: {name} must be a dense tensor, pass {name}.to_dense()")
     if tensor.is_meta:
@@ -28,7 +28,7 @@ def require_dense(owner: str, name: str, tensor: Tensor) -> None:
 def require_targets(
     owner: str, targets: Tensor, n_samples: int, n_outputs: int, name: str = "targets"
 ) -> Tensor:
-    """Refuses what are neither class indices ``[N]`` in ``[0, C)`` nor finite values ``[N, C]``.
+    """Raise unless targets are class indices ``[N]`` in ``[0, C)`` or finite values ``[N, C]``.
 
     Args:
         owner: who is asked, named in the errors.
@@ -67,7 +67,7 @@ def require_targets(
 
 
 def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: int) -> Tensor | None:
-    """Refuses weights of samples that are not finite floating values >= 0 ``[N]``."""
+    """Raise unless weights of samples are finite floating values >= 0 ``[N]``, or None; return them."""
     if sample_weight is None:
         return None
     if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
@@ -83,7 +83,7 @@ def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: i
 
 
 def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
-    """Checked weights ``[N]`` scaled to mean 1, float64; the same bits for any number of threads."""
+    """Scale checked weights ``[N]`` to mean 1, float64; the bits are the same for any number of threads."""
     largest = sample_weight.detach().double().max()
     if not bool(largest > 0):
         raise ValueError(f"{owner}: sample_weight must have a sum > 0, got {float(largest)}")
@@ -92,19 +92,19 @@ def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
 
 
 def total(values: Tensor) -> float:
-    """The sum, in an order that does not depend on the number of threads, as torch's does."""
+    """Return the sum, in an order that does not depend on the number of threads, as torch's does."""
     return float(values.cpu().numpy().sum())
 
 
 def require_finite(owner: str, name: str, values: Tensor) -> None:
-    """Refuses NaN and infinite values."""
+    """Raise if any value is NaN or infinite."""
     # One pass that writes nothing: a tenth of the time of isfinite(values).all(). NaN is both ends where there is one.
     if values.numel() and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
         raise ValueError(f"{owner}: {name} must be finite, got NaN or infinite values")
 
 
 def magnitude(values: Tensor) -> float:
-    """The largest absolute value; 0 of none."""
+    """Return the largest absolute value; 0 of none."""
     if not values.numel():
         return 0.0
     least, most = values.aminmax()
@@ -112,7 +112,7 @@ def magnitude(values: Tensor) -> float:
 
 
 def as_values(targets: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-    """Values ``[N, C]``: class indices become 0 and 1."""
+    """Return targets as values ``[N, C]``: class indices become 0 and 1."""
     if targets.is_floating_point():
         return targets.to(dtype)
     return torch.nn.functional.one_hot(targets, n_outputs).to(dtype)

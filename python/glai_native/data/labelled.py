@@ -1,4 +1,4 @@
-"""Labelled data for the command line: the embedded digits, MNIST's IDX files, or an .npz."""
+"""This module loads labelled data for the command line: the embedded digits, MNIST's IDX files, or an .npz."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LabelledData:
 
 
 def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -> LabelledData:
-    """Loads a data set.
+    """Load a data set.
 
     Args:
         path: None, or ``digits`` where there is no such file: scikit-learn's digits (1,797 images of 8 x 8, a quarter

@@ -1,4 +1,4 @@
-"""What is trained: the linear model over paths, its output directions, and its weights moved between structures.
+"""This room holds what is trained: a linear model over paths, output directions, and weights moved between structures.
 
 It must never import a solver or a whole model.
 """

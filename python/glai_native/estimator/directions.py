@@ -1,6 +1,6 @@
-"""Output directions: V ``[P, C]``, the frozen vectors along which paths send what they carry (DESIGN, section 2).
+"""This module makes output directions V ``[P, C]``, frozen vectors along which paths send what they carry.
 
-The last row is zero: path P-1, always on, keeps weights of its own.
+The last row is zero: path P-1, always on, keeps weights of its own (DESIGN, section 2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from glai_native.structure.selector import PathSelector
 def output_directions(
     selector: PathSelector, out_features: int | None = None, seed: int = 0, *, random: bool = False
 ) -> Tensor:
-    """Directions for the paths of a structure: the selector's output weights of each path's last unit, scaled.
+    """Make directions for the paths of a structure: the selector's output weights of each path's last unit, scaled.
 
     Rows are standard normal instead where that unit is the always-on one, and all are where the selector has no output
     layer of ``out_features`` outputs (or one of zeros). The output weights are divided by their root mean square, so
@@ -57,7 +57,7 @@ def output_directions(
 
 
 def scale_of_own_directions(selector: PathSelector, directions: Tensor) -> Tensor | None:
-    """The factor from the output weights of each path's last unit to V, infinite if they are 0; None: there is none."""
+    """Return the factor from output weights of paths' last units to V, infinite if they are 0; None: there is none."""
     if selector.output is None:
         return None
     weight = selector.output[0].double().T
@@ -71,12 +71,12 @@ def scale_of_own_directions(selector: PathSelector, directions: Tensor) -> Tenso
 
 
 def _by_last_unit(selector: PathSelector, directions: Tensor) -> Tensor:
-    """A view of the rows of V whose last unit is not the always-on one: ``[units before, h_L, C]``."""
+    """Return a view of the rows of V whose last unit is not the always-on one: ``[units before, h_L, C]``."""
     return directions.view(-1, selector.widths[-1] + 1, directions.shape[1])[:, :-1]
 
 
 def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
-    """Directions with ``k`` more outputs: random columns of the mean square of those that are there.
+    """Extend directions by ``k`` outputs: random columns of the mean square of those that are there.
 
     Source: this project's (DESIGN section 2, "Output directions"), beyond the papers.
 
@@ -100,12 +100,12 @@ def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def directions_id(directions: Tensor) -> str:
-    """SHA-256 of shape and values, as float64, so that a wider copy has the same."""
+    """Return the SHA-256 of shape and values, as float64, so that a wider copy has the same."""
     return hash_values(["glai-directions", 1], [directions])
 
 
 def require_directions(owner: str, directions: Tensor, n_paths: int, out_features: int) -> None:
-    """Refuses what are no finite directions ``[P, C]`` with a last row of zeros."""
+    """Raise unless directions are finite, floating ``[P, C]``, with a last row of zeros."""
     if not isinstance(directions, Tensor):
         raise TypeError(f"{owner}: directions must be a torch.Tensor, got {type(directions).__name__}")
     if not directions.is_floating_point() or directions.shape != (n_paths, out_features):
@@ -123,6 +123,6 @@ def require_directions(owner: str, directions: Tensor, n_paths: int, out_feature
 
 
 def _normal(n_paths: int, outputs: range, seed: int) -> Tensor:
-    """A column for each output, of a generator of its own: columns that are added later differ from all before."""
+    """Draw a column for each output, of a generator of its own: columns that are added later differ from all before."""
     columns = [np.random.default_rng([seed, output]).standard_normal(n_paths) for output in outputs]
     return torch.from_numpy(np.stack(columns, axis=1))

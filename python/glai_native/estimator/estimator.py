@@ -1,4 +1,4 @@
-"""What is trained: the linear model over paths."""
+"""This module holds what is trained: the linear model over paths."""
 
 from __future__ import annotations
 
@@ -184,18 +184,18 @@ class PathEstimator(nn.Module):
         return 0 if self.directions is None else (self.n_paths - 1) * self.out_features
 
     def extra_repr(self) -> str:
-        """Sizes for ``repr``."""
+        """Return the sizes for ``repr``."""
         sizes = f"n_paths={self.n_paths}, in_features={self.in_features}, out_features={self.out_features}"
         return sizes if self.directions is None else f"{sizes}, directions"
 
     @classmethod
     def from_selector(cls, selector: PathSelector, directions: Tensor | None = None) -> PathEstimator:
-        """The estimator whose output equals the selector network's own.
+        """Make the estimator whose output equals the selector network's own.
 
         The weight of path (j_1..j_L) is the product of the network's weights along it; what flows out of an
         always-on unit is the next layer's bias, and nothing flows from a unit into an always-on one
-        (DESIGN, "Exact emulation"). Computed in float64, kept in the selector's dtype. A network of any depth can be
-        given along its own output directions, since a path's last factor is the output weights of its last unit.
+        (DESIGN, "Exact emulation"). It is computed in float64, kept in the selector's dtype. A network of any depth can
+        be given along its own output directions, since a path's last factor is the output weights of its last unit.
 
         Args:
             selector: a structure that still has its output layer.
@@ -244,7 +244,7 @@ class PathEstimator(nn.Module):
         return estimator
 
     def forward(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]`` to ``[N, C]``."""
+        """Compute ``[N, C]`` from z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]``."""
         if isinstance(gates, PackedGates):
             require_structure("PathEstimator", gates, self.structure_id)
         if self.directions is None:
@@ -254,7 +254,7 @@ class PathEstimator(nn.Module):
 
     @torch.no_grad()
     def add_outputs(self, k: int, seed: int = 0) -> None:
-        """Appends ``k`` outputs, in place; what the others compute does not change. Class labels are given anew.
+        """Append ``k`` outputs, in place; what the others compute does not change. Class labels are given anew.
 
         Full paths get zero columns. With directions, V gets random columns (:func:`extend_directions`), so that the new
         outputs are random functions of the paths until they are trained, and path P-1 zero columns. Parameters are
@@ -278,16 +278,16 @@ class PathEstimator(nn.Module):
         self.class_labels = None
 
     def get_extra_state(self) -> str:
-        """The structure_id, part of ``state_dict``."""
+        """Return the structure_id, part of ``state_dict``."""
         return self.structure_id or ""
 
     def set_extra_state(self, state: str) -> None:
-        """Takes the structure_id over; another one than its own was refused before."""
+        """Take the structure_id over; another one than its own was refused before."""
         self.structure_id = state or self.structure_id
 
     @torch.no_grad()
     def record(self, gates: PackedGates, targets: Tensor | None = None) -> None:
-        """Counts samples as trained on: once per sample, however many epochs follow.
+        """Count samples as trained on: once per sample, however many epochs follow.
 
         Args:
             gates: their path gates.
@@ -306,7 +306,7 @@ class PathEstimator(nn.Module):
         self.samples_seen += len(gates)
 
     def to_bytes(self) -> bytes:
-        """An estimator file's content: weights, and what merging needs."""
+        """Return an estimator file's content: weights, and what merging needs."""
         metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
         if self.provenance:
             metadata["provenance"] = json.dumps(self.provenance)
@@ -318,7 +318,7 @@ class PathEstimator(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PathEstimator:
-        """Reads an estimator file."""
+        """Read an estimator file."""
         file = TensorFile(Path(path), ESTIMATOR_FORMAT, newest=int(DIRECTIONS_VERSION))
         directions = None
         if file.metadata["version"] == DIRECTIONS_VERSION:
@@ -375,7 +375,7 @@ def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: tor
 
 
 def _into_last_units(selector: PathSelector) -> tuple[Tensor, Tensor]:
-    """What each path carries into its last unit, in float64: weights over z ``[P, D]``, and constants ``[P]``."""
+    """Compute what each path carries into its last unit, in float64: weights over z ``[P, D]``, constants ``[P]``."""
     first_weight, first_bias = (tensor.double() for tensor in selector.hidden[0])
     # Per path so far, [..., h_l + 1]; the always-on unit is last.
     weight = torch.cat([first_weight, torch.zeros_like(first_weight[:1])])
@@ -394,5 +394,5 @@ def _with_zero_columns(t: Tensor, k: int) -> Tensor:
 
 
 def _with_constants(weight: Tensor, bias: Tensor) -> Tensor:
-    """``[out, in + 1]``: what flows into each unit from the units before and from the always-on one."""
+    """Return as ``[out, in + 1]`` what flows into each unit from the units before and from the always-on one."""
     return torch.cat([weight, bias.unsqueeze(1)], dim=1)

@@ -1,4 +1,4 @@
-"""Weights of paths that change their numbers: folded into others, dropped, or put among new ones."""
+"""This module moves weights of paths that change their numbers: folded into others, dropped, put among new ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glai_native.estimator.estimator import PathEstimator
 def move_paths(
     estimator: PathEstimator, position: Tensor, n_paths: int, share: Tensor | None = None, seed: int = 0
 ) -> PathEstimator:
-    """An estimator of ``n_paths`` paths, each the sum of those that move there, zero where none does.
+    """Make an estimator of ``n_paths`` paths, each the sum of those that move there, zero where none does.
 
     With output directions, paths take theirs along: those that move to one place, the last excepted, must have equal
     ones. Where none moves they are random, of the mean square of the others.
@@ -62,7 +62,7 @@ def move_paths(
 
 @torch.no_grad()
 def path_norms(estimator: PathEstimator) -> Tensor:
-    """``(|w_p|² + |b_p|²)^½`` of each path: float64 ``[P]``; with directions that of the last path is 0."""
+    """Return ``(|w_p|² + |b_p|²)^½`` of each path: float64 ``[P]``; with directions that of the last path is 0."""
     if estimator.directions is None:
         weight, bias = estimator.weight.double(), estimator.bias.double()
         return (weight.square().sum((1, 2)) + bias.square().sum(1)).sqrt()

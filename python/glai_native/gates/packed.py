@@ -1,4 +1,4 @@
-"""Activation patterns as packed bits."""
+"""This module holds activation patterns as packed bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TELLING_SAMPLES = 64  # of a part, on average, whose deviation says something of
 
 
 def words_per_row(n_gates: int) -> int:
-    """int32 words that hold ``n_gates`` gates of one sample."""
+    """Return how many int32 words hold ``n_gates`` gates of one sample."""
     return -(-n_gates // WORD_BITS)
 
 
@@ -71,7 +71,7 @@ class PackedGates:
         structure_id: str | None = None,
         estimate: GateEstimate | None = None,
     ) -> PackedGates:
-        """Words that one of our own kernels has just written: nothing left to check."""
+        """Wrap words that one of our own kernels has just written, of which nothing is left to check."""
         gates = cls.__new__(cls)
         gates.words = words
         gates.n_gates = n_gates
@@ -81,7 +81,7 @@ class PackedGates:
 
     @classmethod
     def cat(cls, parts: Sequence[PackedGates]) -> PackedGates:
-        """The samples of all ``parts``, in order; they must have the same number of gates."""
+        """Join the samples of all ``parts``, in order; they must have the same number of gates."""
         if not parts:
             raise ValueError("PackedGates.cat: parts must not be empty")
         n_gates = parts[0].n_gates
@@ -109,11 +109,11 @@ class PackedGates:
         return self.words.numel() * 4
 
     def to(self, device: torch.device | str) -> PackedGates:
-        """The same gates on another device."""
+        """Return the same gates on another device."""
         return self._trusted(self.words.to(device), self.n_gates, self.structure_id, self.estimate)
 
     def __getitem__(self, index: Any) -> PackedGates:
-        """Samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
+        """Select samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
         if isinstance(index, int):
             n = len(self)
             if not -n <= index < n:
@@ -127,33 +127,36 @@ class PackedGates:
         return self._trusted(words.contiguous(), self.n_gates, self.structure_id, self.estimate)
 
     def unpack(self) -> Tensor:
-        """The gates as bool ``[N, P]``."""
+        """Return the gates as bool ``[N, P]``."""
         bits = torch.empty((len(self), self.n_gates), dtype=torch.bool, device=self.device)
         _native.unpack_gates(self.words, self.n_gates, bits, *execution(self.words))
         return bits
 
     def counts(self) -> Tensor:
-        """In how many samples each gate is on: int64 ``[P]``."""
+        """Count in how many samples each gate is on: int64 ``[P]``."""
         counts = torch.empty(self.n_gates, dtype=torch.int64, device=self.device)
         _native.gate_counts(self.words, self.n_gates, counts, *execution(self.words))
         return counts
 
     def counts_by_class(self, targets: Tensor, n_classes: int) -> Tensor:
-        """In how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``."""
+        """Count in how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``."""
         counts = torch.zeros((self.n_gates, n_classes), dtype=torch.int64, device=self.device)
         for c in targets.unique().tolist():
             counts[:, c] = self[targets == c].counts()
         return counts
 
     def density(self) -> float:
-        """Mean of the gates; NaN when there are none. Counts, waits for a GPU, and keeps :attr:`estimate`."""
+        """Return the mean of the gates; NaN when there are none.
+
+        The call counts, waits for a GPU, and keeps :attr:`estimate`.
+        """
         return self._measure().density
 
     def deviation(self) -> float:
-        """Mean over gates of ``min(pi, 1 - pi)``, pi = how often the gate is on; NaN when there are none.
+        """Return the mean over gates of ``min(pi, 1 - pi)``, pi = how often the gate is on; NaN when there are none.
 
-        What is left to compute once the majority gate is taken as the reference (0 to 0.5). Counts, waits for a GPU,
-        and keeps :attr:`estimate`.
+        This is what is left to compute once the majority gate is taken as the reference (0 to 0.5). The call counts,
+        waits for a GPU, and keeps :attr:`estimate`.
         """
         return self._measure().deviation
 
@@ -168,7 +171,7 @@ class PackedGates:
         return self.estimate
 
     def hamming(self, other: PackedGates) -> Tensor:
-        """In how many gates each sample differs from the same sample of ``other``: int64 ``[N]``.
+        """Count in how many gates each sample differs from the same sample of ``other``: int64 ``[N]``.
 
         Raises:
             ValueError: ``other`` has another number of samples or gates, or lies on another device.
@@ -182,14 +185,14 @@ class PackedGates:
         return distance
 
     def agreement(self, other: PackedGates) -> float:
-        """Share of gates that are equal in ``other``; NaN when there are none."""
+        """Return the share of gates that are equal in ``other``; NaN when there are none."""
         distance = int(self.hamming(other).sum())
         total = len(self) * self.n_gates
         return 1.0 - distance / total if total else float("nan")
 
 
 def mean_estimate(parts: Sequence[tuple[int, GateEstimate | None]]) -> GateEstimate | None:
-    """Of samples together, from how many each part has and what is known of it; None where one is not known.
+    """Estimate all samples together from how many each part has and what is known of it; None where one is not known.
 
     The density is theirs; the deviation is at least the parts', more where they differ in which gates are on: of parts
     too small to show it, the most that the density allows.
@@ -205,7 +208,7 @@ def mean_estimate(parts: Sequence[tuple[int, GateEstimate | None]]) -> GateEstim
 
 
 def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:
-    """The structure_id that ``gates`` state, None where none does; refuses different ones."""
+    """Return the structure_id that ``gates`` state, None where none does; raise if they state different ones."""
     ids = {part.structure_id for part in gates} - {None}
     if len(ids) > 1:
         short = " and ".join(f"{structure_id[:12]}…" for structure_id in sorted(i for i in ids if i))
@@ -216,7 +219,7 @@ def common_structure(owner: str, gates: Sequence[PackedGates]) -> str | None:
 def require_unit_gates(
     owner: str, layers: Sequence[PackedGates], widths: Sequence[int], structure_id: str | None
 ) -> None:
-    """Refuses what are no unit bits of the same samples, one :class:`PackedGates` per hidden layer of a structure."""
+    """Raise unless layers are unit bits of the same samples, a :class:`PackedGates` per hidden layer of a structure."""
     if isinstance(layers, PackedGates) or any(not isinstance(layer, PackedGates) for layer in layers):
         raise TypeError(f"{owner}: layers must be a sequence of PackedGates, one per hidden layer")
     found = [layer.n_gates for layer in layers]
@@ -231,7 +234,7 @@ def require_unit_gates(
 
 
 def require_structure(owner: str, gates: PackedGates, structure_id: str | None) -> None:
-    """Refuses gates that are known to be of another structure."""
+    """Raise if gates are known to be of another structure."""
     if structure_id is not None and gates.structure_id not in (None, structure_id):
         raise ValueError(
             f"{owner}: gates must be of structure_id {structure_id[:12]}…, got {(gates.structure_id or '')[:12]}…"

@@ -1,4 +1,4 @@
-"""Gates made: packed from bits, from a layer's pre-activations, of paths from those of units."""
+"""This module makes gates: packed from bits, from a layer's pre-activations, and those of paths from those of units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glai_native.machine.layouts import either_unit_stride, size, unit_stride, w
 
 
 def pack_gates(bits: Tensor) -> PackedGates:
-    """Packs gates into bits.
+    """Pack gates into bits.
 
     Source: the layout of :class:`PackedGates`.
 
@@ -37,7 +37,7 @@ def pack_gates(bits: Tensor) -> PackedGates:
 
 
 def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> PackedGates:
-    """Which units of a ReLU layer fire: gate h of sample n is ``x[n]·weight[h] + bias[h] > 0`` (NaN is off).
+    """Compute which units of a ReLU layer fire: gate h of sample n is ``x[n]·weight[h] + bias[h] > 0`` (NaN is off).
 
     Pre-activations are never written to memory, and a sample's gates depend on no other sample.
 
@@ -57,7 +57,7 @@ def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pac
 
 
 def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
-    """Path gates from the unit bits of each hidden layer, first layer first.
+    """Make path gates from the unit bits of each hidden layer, first layer first.
 
     A path is one unit per layer and its gate the AND of their bits; every layer has, last, a unit that is
     always on. P = (h_1+1)·…·(h_L+1), j_1 slowest (DESIGN: "The mathematics").
@@ -93,7 +93,7 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
 
 
 def _path_estimate(layers: Sequence[PackedGates]) -> GateEstimate | None:
-    """Of path gates, where it is known of the unit bits: exact for one layer.
+    """Return the estimate of path gates, exact for one layer; None where it is not known of all unit bits.
 
     For several, units of different layers count as independent, and of the deviation this is the most that the
     density allows.

@@ -1,4 +1,4 @@
-"""Paths by number: one unit per hidden layer, row-major, the always-on unit last in its layer."""
+"""This module numbers paths: one unit per hidden layer, row-major, the always-on unit last in its layer."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def structure_gates(owner: str, structure: Structure, layers: Sequence[PackedGat
 
 
 def count_paths(widths: Sequence[int]) -> int:
-    """P = (h_1+1)·…·(h_L+1)."""
+    """Return P = (h_1+1)·…·(h_L+1)."""
     return math.prod(width + 1 for width in widths)
 
 
 def all_paths(widths: Sequence[int]) -> Tensor:
-    """The numbers of all paths, int64 ``[P]``."""
+    """Return the numbers of all paths, int64 ``[P]``."""
     return torch.arange(count_paths(widths))
 
 
 def units_of_paths(paths: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """The units j_1 … j_L of paths: int64 numbers ``[K]`` to one int64 ``[K]`` per layer; unit h_l is always on."""
+    """Return paths' units j_1 … j_L: int64 numbers ``[K]`` to one int64 ``[K]`` per layer; unit h_l is always on."""
     units = []
     for width in reversed(widths):
         units.append(paths % (width + 1))
@@ -61,7 +61,7 @@ def units_of_paths(paths: Tensor, widths: Sequence[int]) -> list[Tensor]:
 
 
 def paths_of_units(units: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
-    """The inverse of :func:`units_of_paths`."""
+    """Return the numbers of paths from their units, the inverse of :func:`units_of_paths`."""
     paths = torch.zeros_like(units[0])
     for unit, width in zip(units, widths, strict=True):
         paths = paths * (width + 1) + unit
@@ -69,7 +69,7 @@ def paths_of_units(units: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
 
 
 def require_kept_paths(owner: str, kept_paths: Tensor, widths: Sequence[int]) -> None:
-    """Refuses what are no int64 path numbers ``[K >= 1]``, ascending, that end with the path that is always on."""
+    """Raise unless kept_paths are int64 numbers ``[K >= 1]``, ascending, that end with the path that is always on."""
     total = count_paths(widths)
     if kept_paths.dtype != torch.int64 or kept_paths.ndim != 1 or not len(kept_paths):
         raise ValueError(
@@ -85,10 +85,10 @@ def require_kept_paths(owner: str, kept_paths: Tensor, widths: Sequence[int]) ->
 
 
 def kept_path_gates(layers: Sequence[PackedGates], kept_paths: Tensor) -> PackedGates:
-    """Gates ``[N, K]`` of some paths from the unit bits of each hidden layer.
+    """Make gates ``[N, K]`` of some paths from the unit bits of each hidden layer.
 
-    Put together from the units of the kept paths alone, so that work and memory do not depend on how many paths the
-    layers make.
+    They are put together from the units of the kept paths alone, so that work and memory do not depend on how many
+    paths the layers make.
 
     Args:
         layers: unit bits per hidden layer, first layer first, of the same samples.

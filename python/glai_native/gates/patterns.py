@@ -1,4 +1,4 @@
-"""What activation patterns have in common, measured on packed bits."""
+"""This module measures on packed bits what activation patterns have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTED_GATES = 2**28
 
 
 def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
-    """The Overfitting-Underfitting Indicator of Fernández-Hernández et al., arXiv 2504.17160.
+    """Compute the Overfitting-Underfitting Indicator of Fernández-Hernández et al., arXiv 2504.17160.
 
         OUI = mean over layers l and pairs of samples {i, j} of  min(1, 2·d_l(i, j)),
         d_l(i, j) = Hamming distance of the patterns of i and j in layer l / units of layer l
@@ -54,7 +54,7 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
 
 
 def _in_an_order_of_their_own(layers: Sequence[PackedGates]) -> list[PackedGates]:
-    """The same samples in an order that hangs on their patterns alone, in which neighbours are unlike again."""
+    """Return the same samples in an order that hangs on their patterns alone, in which neighbours are unlike again."""
     order = torch.from_numpy(np.argsort(_patterns(layers), kind="stable"))
     order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
     return [layer[order.to(layer.device)] for layer in layers]
@@ -76,7 +76,7 @@ class GateCounts:
 
 
 def count_gates(structure: Structure, layers: Sequence[PackedGates]) -> GateCounts:
-    """Counts from the unit bits of ``structure``'s samples; path gates are made a block of samples at a time."""
+    """Count gates from the unit bits of ``structure``'s samples; path gates are made a block of samples at a time."""
     require_unit_gates("count_gates", layers, structure.widths, structure.structure_id)
     kept = structure.kept_paths
     n_paths = count_paths(structure.widths) if kept is None else len(kept)
@@ -89,13 +89,13 @@ def count_gates(structure: Structure, layers: Sequence[PackedGates]) -> GateCoun
 
 
 def pattern_sizes(layers: Iterable[PackedGates]) -> Tensor:
-    """How many samples share each unique pattern of all ``layers`` together: int64, largest first."""
+    """Count how many samples share each unique pattern of all ``layers`` together: int64, largest first."""
     _, sizes = np.unique(_patterns(layers), return_counts=True)
     return torch.from_numpy(np.sort(sizes)[::-1].copy())
 
 
 def _patterns(layers: Iterable[PackedGates]) -> NDArray[np.void]:
-    """``[N]``: each sample's words of all layers as one value that sorts."""
+    """Return as ``[N]`` each sample's words of all layers as one value that sorts."""
     words = torch.cat([layer.words for layer in layers], dim=1).cpu().contiguous().numpy()
     return words.view(np.dtype((np.void, words.dtype.itemsize * words.shape[1]))).reshape(-1)
 
@@ -120,9 +120,10 @@ class LayerAgreement:
 
 
 def layer_agreement(a: PackedGates, b: PackedGates) -> LayerAgreement:
-    """Agreement of two structures' layers on the same samples, units paired so that it is largest.
+    """Measure the agreement of two structures' layers on the same samples, units paired so that it is largest.
 
-    The Hungarian method on the Hamming distances between units, ``d[i,j] = |a_i| + |b_j| - 2·a_i·b_j`` over samples.
+    Units are paired by the Hungarian method on the Hamming distances between them,
+    ``d[i,j] = |a_i| + |b_j| - 2·a_i·b_j`` over samples.
     """
     if len(a) != len(b) or not len(a):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Activation patterns on disk: captured once, read as bits ever after."""
+"""This module keeps activation patterns on disk, captured once and read as bits ever after."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GateStore:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], structure: Structure) -> GateStore:
-        """An empty store for the gates of a structure, a selector's; refuses a folder that holds a store."""
+        """Make an empty store for the gates of a structure, a selector's; raise if the folder holds a store."""
         folder = make_folder("GateStore.create", folder)
         if _shard_paths(folder):
             raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
@@ -75,7 +75,7 @@ class GateStore:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> GateStore:
-        """Opens a store and validates all of it: formats, shapes, row numbers, checksums.
+        """Open a store and validate all of it: formats, shapes, row numbers, checksums.
 
         Raises:
             FileNotFoundError: the folder holds no store.
@@ -112,7 +112,7 @@ class GateStore:
         return 4 * sum(words_per_row(width) for width in self.widths)
 
     def append(self, layers: Sequence[PackedGates]) -> None:
-        """Adds samples: their unit bits per hidden layer, as ``selector.unit_gates`` returns them.
+        """Add samples: their unit bits per hidden layer, as ``selector.unit_gates`` returns them.
 
         Raises:
             ValueError: layers, widths or numbers of samples that do not fit; another process has appended.
@@ -138,7 +138,7 @@ class GateStore:
         self._shards.append(_read_shard(file, self.widths, len(self)))
 
     def unit_gates(self, ids: Tensor | Iterable[int] | slice) -> list[PackedGates]:
-        """Unit bits per hidden layer of the samples ``ids``, in that order."""
+        """Return the unit bits per hidden layer of the samples ``ids``, in that order."""
         rows = self._rows(ids)
         layers = []
         for i, width in enumerate(self.widths):
@@ -152,7 +152,7 @@ class GateStore:
         return layers
 
     def batch(self, ids: Tensor | Iterable[int] | slice) -> PackedGates:
-        """Path gates of the samples ``ids`` (integers in ``[0, len(store))``), always-on units included.
+        """Return the path gates of the samples ``ids`` (integers in ``[0, len(store))``), always-on units included.
 
         Those of a pruned structure are of its kept paths.
         """
@@ -199,7 +199,7 @@ class GateDataset(Dataset[Any]):
         return len(self.store)
 
     def __getitem__(self, ids: Sequence[int] | int) -> tuple[PackedGates | Tensor, ...]:
-        """``(path gates, *tensors)`` of the samples ``ids``."""
+        """Return ``(path gates, *tensors)`` of the samples ``ids``."""
         rows = torch.as_tensor([ids] if isinstance(ids, int) else ids)
         return (self.store.batch(rows), *(tensor[rows] for tensor in self.tensors))
 
@@ -212,7 +212,7 @@ class GateDataset(Dataset[Any]):
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> DataLoader[Any]:
-        """A DataLoader whose items are whole batches; ``options`` go to DataLoader (``num_workers``, ...)."""
+        """Make a DataLoader whose items are whole batches; ``options`` go to DataLoader (``num_workers``, ...)."""
         order = RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
         batches = BatchSampler(order, batch_size, drop_last)
         return DataLoader(self, sampler=batches, batch_size=None, **options)

@@ -1,4 +1,4 @@
-"""What is under us: the extension, devices, memory, files, processes, progress bars, energy.
+"""This room holds what is under us: the extension, devices, memory, files, processes, progress bars and energy.
 
-It must never import nothing of this package but the extension.
+It must import nothing of this package but the extension.
 """

@@ -1,4 +1,7 @@
-"""AdamW without ``torch.optim.Optimizer``, whose first use in a process imports torch's compiler: four seconds."""
+"""This module holds AdamW without ``torch.optim.Optimizer``.
+
+The first use of that in a process imports torch's compiler, which takes four seconds.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def take_adamw_step(
     learning_rate: float,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step of torch's fused AdamW, in place.
+    """Take one step of torch's fused AdamW, in place.
 
     Args:
         parameters: what moves.
@@ -60,12 +63,12 @@ class Adam:
         self._steps = 0
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Forget the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     def step(self) -> None:
-        """Moves the parameters that have a gradient."""
+        """Move the parameters that have a gradient."""
         moved = [i for i, parameter in enumerate(self._parameters) if parameter.grad is not None]
         take_adamw_step(
             [self._parameters[i] for i in moved],

@@ -1,4 +1,4 @@
-"""The compiled extension, and what is known of it."""
+"""This module loads the compiled extension and tells what is known of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import glai_native._native as _native
 
 
 def execution(tensor: torch.Tensor) -> tuple[int, int]:
-    """Threads and CUDA stream that an op on ``tensor`` runs with, as torch itself would."""
+    """Return the threads and the CUDA stream that an op on ``tensor`` runs with, as torch itself would."""
     if tensor.is_cuda:
         return 1, torch.cuda.current_stream(tensor.device).cuda_stream
     return torch.get_num_threads(), 0
 
 
 def runs_cuda_kernels(tensor: torch.Tensor) -> bool:
-    """Whether an op on ``tensor`` takes the CUDA kernels, which want a workspace from here."""
+    """Return whether an op on ``tensor`` takes the CUDA kernels, which want a workspace from here."""
     return tensor.is_cuda
 
 
 def allows_tf32() -> bool:
-    """Whether CUDA products of float32 may round their operands to tf32, as torch's own would."""
+    """Return whether CUDA products of float32 may round their operands to tf32, as torch's own would."""
     matmul = torch.backends.cuda.matmul
     try:
         return bool(matmul.allow_tf32)
@@ -32,7 +32,7 @@ def allows_tf32() -> bool:
 
 
 def build_info() -> dict[str, Any]:
-    """What this build of the package can do on this machine.
+    """Tell what this build of the package can do on this machine.
 
     Source: CPUID, the CUDA driver, and torch.
 

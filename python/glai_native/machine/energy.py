@@ -1,4 +1,4 @@
-"""Energy and CO2 of a phase of training, through codecarbon; what is estimated is called so."""
+"""This module measures energy and CO2 of a phase of training through codecarbon; what is estimated is called so."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PhaseEnergy:
         return "; ".join(ways)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: all fields, and the sums."""
+        """Return all fields and the sums, for JSON."""
         sums = {"joules": self.joules, "measured_joules": self.measured_joules, "how": self.how}
         return dataclasses.asdict(self) | sums
 
@@ -178,7 +178,7 @@ class EnergyMeter:
 
 
 def energy_table(phases: Sequence[PhaseEnergy]) -> Table:
-    """A table for ``rich`` of phases, one line each; below it, where the figures come from.
+    """Make a table for ``rich`` of phases, one line each; below it stands where the figures come from.
 
     Source: :class:`EnergyMeter`.
     """
@@ -223,7 +223,7 @@ def _require_country(country: str) -> str:
 
 
 def _parts(tracker: Any, emissions: Any) -> list[EnergyPart]:
-    """Joules per component; what is not known to be a counter is called an estimate."""
+    """List the joules per component; what is not known to be a counter is called an estimate."""
     from codecarbon.core.gpu import is_nvidia_system
 
     # No public attribute says which source was taken.

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: safetensors written aside, synced, renamed; validated when read."""
+"""This module keeps files whole or absent: safetensors are written aside, synced, renamed, and validated when read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def make_folder(owner: str, folder: str | os.PathLike[str]) -> Path:
-    """The folder, made with those above it where it is not there.
+    """Return the folder, made with those above it where it is not there.
 
     Raises:
         OSError: of the system's kind, with one sentence that names the folder: it is a file, or cannot be made.
@@ -35,7 +35,7 @@ def make_folder(owner: str, folder: str | os.PathLike[str]) -> Path:
 
 
 def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> None:
-    """Writes files of one folder so that each holds either what it held before or all of its new content.
+    """Write files of one folder so that each holds either what it held before or all of its new content.
 
     All are written aside and synced before the first takes its name: a full disk changes none of them, and a kill
     can only fall between two renames.
@@ -74,7 +74,7 @@ def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> N
 
 
 def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    """The content of a safetensors file from the tensors of a ``state_dict``; its extra state is left out.
+    """Return a safetensors file's content from the tensors of a ``state_dict``; its extra state is left out.
 
     The metadata gets ``crc32``, over the tensors' bytes in the order of their names.
     """
@@ -84,7 +84,7 @@ def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> b
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same file with its metadata sorted, so that equal models are equal bytes: the library shuffles them."""
+    """Sort the metadata of a safetensors file, so that equal models are equal bytes: the library shuffles them."""
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:begin])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -94,7 +94,7 @@ def _in_order(content: bytes) -> bytes:
 
 
 def hash_values(header: Any, tensors: Iterable[Tensor]) -> str:
-    """SHA-256 of a header and of the tensors' shapes and values, as float64."""
+    """Return the SHA-256 of a header and of the tensors' shapes and values, as float64."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for tensor in tensors:
         digest.update(json.dumps(list(tensor.shape)).encode())
@@ -103,7 +103,7 @@ def hash_values(header: Any, tensors: Iterable[Tensor]) -> str:
 
 
 def crc32(values: Tensor, before: int = 0) -> int:
-    """CRC-32 of a tensor's bytes, going on from that of what came before."""
+    """Return the CRC-32 of a tensor's bytes, going on from that of what came before."""
     return zlib.crc32(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, before)
 
 
@@ -151,7 +151,7 @@ class TensorFile:
         return name in self._names
 
     def entry(self, name: str, parse: Callable[[str], Any] = str) -> Any:
-        """A required metadata entry, parsed."""
+        """Return a required metadata entry, parsed."""
         try:
             return parse(self.metadata[name])
         except KeyError:
@@ -162,7 +162,7 @@ class TensorFile:
             ) from None
 
     def sizes(self, name: str) -> list[int]:
-        """A required metadata entry that lists sizes >= 1 as JSON."""
+        """Return a required metadata entry that lists sizes >= 1 as JSON."""
         sizes = self.entry(name, json.loads)
         if (
             not isinstance(sizes, list)
@@ -173,7 +173,7 @@ class TensorFile:
         return sizes
 
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
-        """A required tensor of one of ``dtypes``; None in ``shape`` is any size."""
+        """Return a required tensor of one of ``dtypes``; None in ``shape`` is any size."""
         if name not in self._names:
             raise ValueError(f"{self.path}: tensor '{name}' is missing")
         tensor: Tensor = self._file.get_tensor(name)

@@ -1,4 +1,4 @@
-"""Tensors made fit for kernels: layouts, sizes, outputs; what is no tensor is left to the native checks."""
+"""This module makes tensors fit for kernels: layouts, sizes, outputs; the native checks get what is no tensor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, is_grad_enabled
 
 
 def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
-    """Whether a gradient will be asked for."""
+    """Return whether a gradient will be asked for."""
     try:
         return is_grad_enabled() and (
             a.requires_grad or b.requires_grad or (c is not None and c.requires_grad)
@@ -17,7 +17,7 @@ def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
 
 
 def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
-    """Whether all are contiguous, the common case: one question each instead of four."""
+    """Return whether all are contiguous, the common case, with one question each instead of four."""
     try:
         return a.is_contiguous() and b.is_contiguous() and (c is None or c.is_contiguous())
     except (AttributeError, RuntimeError):  # no tensor, or no strides
@@ -25,7 +25,7 @@ def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
 
 
 def without_history(t: Tensor) -> Tensor:
-    """``t`` detached where that changes anything; what is no tensor is left to the checks."""
+    """Return ``t``, detached where that changes anything; what is no tensor is left to the checks."""
     return t.detach() if isinstance(t, Tensor) and t.requires_grad else t
 
 
@@ -34,26 +34,26 @@ def _is_strided(t: Tensor) -> bool:
 
 
 def unit_stride(t: Tensor) -> Tensor:
-    """``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
+    """Return ``t``, copied only when its last dimension is strided; what is no dense tensor is left to the checks."""
     if _is_strided(t) and t.ndim > 0 and t.stride(-1) != 1 and t.shape[-1] != 1:
         return t.contiguous()
     return t
 
 
 def either_unit_stride(t: Tensor) -> Tensor:
-    """``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
+    """Return ``t``, copied only when its last two dimensions are both strided: kernels read weights either way."""
     if _is_strided(t) and t.ndim > 1 and t.stride(-2) == 1:
         return t
     return unit_stride(t)
 
 
 def size(t: Tensor, dim: int) -> int:
-    """``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
+    """Return ``t.shape[dim]``, or 0 where there is none, which the native checks then refuse by name."""
     return t.shape[dim] if isinstance(t, Tensor) and t.ndim > dim else 0
 
 
 def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
-    """An output beside ``a``, ``[a.shape[rows], b.shape[columns]]``; where there are no such sizes any will do."""
+    """Make an output beside ``a``, ``[a.shape[rows], b.shape[columns]]``; where there are no such sizes any will do."""
     try:
         return a.new_empty(a.shape[rows], b.shape[columns])  # twice as fast as with a tuple
     except (AttributeError, IndexError):  # no tensor or no matrix: refused by name in the checks
@@ -61,5 +61,5 @@ def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
 
 
 def new_empty(like: Tensor, *shape: int) -> Tensor:
-    """An output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
+    """Make an output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
     return like.new_empty(shape, layout=torch.strided) if isinstance(like, Tensor) else torch.empty(shape)

@@ -1,4 +1,4 @@
-"""How much memory there is, asked before something large is made."""
+"""This module tells how much memory there is, which is asked before something large is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that ``device`` can still give; for the CPU without swapping, and within its control group."""
+    """Return the bytes that ``device`` can still give; for the CPU without swapping, and within its control group."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -31,7 +31,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def require_memory(owner: str, what: str, n_bytes: int, device: torch.device, advice: str) -> None:
-    """Refuses, before it is begun, what would take more bytes than there are."""
+    """Raise MemoryError, before work is begun, if it would take more bytes than there are."""
     available = free_memory(device)
     if n_bytes > available:
         raise MemoryError(

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, on terminals."""
+"""This module draws progress bars on standard error, on terminals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 def epoch_progress(enabled: bool) -> Progress:
-    """A progress bar on standard error that shows on terminals only."""
+    """Make a progress bar on standard error that shows on terminals only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,7 +35,7 @@ BAR_MULTIPLY_ADDS = 1e11
 
 @contextmanager
 def multiply_adds_bar(name: str, total: float, enabled: bool) -> Iterator[Callable[[float], object]]:
-    """A bar on standard error, on terminals, of work that is worth one; gives what to call with work done."""
+    """Show a bar on standard error, on terminals, of work that is worth one; give what to call with work done."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

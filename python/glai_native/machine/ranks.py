@@ -1,4 +1,4 @@
-"""The processes of a group that do one job together."""
+"""This module lets the processes of a group do one job together."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ class Ranks:
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """Which of n things are this rank's: the shares of all ranks are in order and differ by at most one."""
+        """Return which of n things are this rank's: the shares of all ranks are in order and differ by at most one."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def add_up(self, tensor: Tensor) -> Tensor:
-        """Sums a contiguous tensor over the ranks, in place; all get the same bits."""
+        """Sum a contiguous tensor over the ranks, in place; all get the same bits."""
         if self.size > 1:
             dist.all_reduce(tensor, group=self._group)
         return tensor
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """Gives rank 0's contiguous tensor to all, in place."""
+        """Give rank 0's contiguous tensor to all, in place."""
         if self.size > 1:
             assert self._group is not None
             dist.broadcast(tensor, dist.get_global_rank(self._group, 0), group=self._group)
         return tensor
 
     def broadcast_bytes(self, content: bytes) -> bytes:
-        """Rank 0's bytes."""
+        """Return rank 0's bytes."""
         if self.size == 1:
             return content
         length = int(self.broadcast(torch.tensor([len(content)], device=self._device)))
@@ -68,7 +68,7 @@ class Ranks:
         return self.broadcast(values.to(self._device)).cpu().numpy().tobytes()
 
     def gather(self, text: str) -> list[str]:
-        """The texts of all ranks, in their order."""
+        """Return the texts of all ranks, in their order."""
         if self.size == 1:
             return [text]
         content = torch.frombuffer(bytearray(text.encode() + b"\0"), dtype=torch.uint8).to(self._device)
@@ -83,7 +83,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What fails on one rank within fails on all, so that none waits for one that has gone.
+        """Make what fails on one rank within fail on all, so that none waits for one that has gone.
 
         Raises:
             RuntimeError: the first sentence of another rank that failed, where this one did not.
@@ -103,7 +103,7 @@ class Ranks:
                 raise RuntimeError(f"{sentence} (on rank {rank})")
 
     def require_alike(self, facts: Mapping[str, str]) -> dict[str, str]:
-        """Refuses, on all ranks alike, facts that differ between them; returns those that any rank stated."""
+        """Raise on all ranks alike if facts differ between them; return those that any rank stated."""
         known: dict[str, tuple[str, int]] = {}
         for rank, text in enumerate(self.gather(json.dumps(dict(facts)))):
             for name, value in json.loads(text).items():
@@ -124,5 +124,5 @@ class Ranks:
 
 
 def or_default(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """The group, or where that is None the default process group, which is None where there is none."""
+    """Return the group, or where that is None the default process group, which is None where there is none."""
     return dist.group.WORLD if group is None and dist.is_available() else group

@@ -1,7 +1,7 @@
-"""The op of output directions: one linear unit per path, read where its gate is on.
+"""This module holds the op of output directions: one linear unit per path, read where its gate is on.
 
-As in :mod:`glai_native.ops`, a call takes a registered op under ``torch.compile``, an ``autograd.Function`` where a
-gradient is needed, and the bare kernel otherwise.
+As in :mod:`glai_native.ops.gated_matmul`, a call takes a registered op under ``torch.compile``, an
+``autograd.Function`` where a gradient is needed, and the bare kernel otherwise.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from glai_native.ops.operands import require_gates
 
 
 def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``h[n,p] = g[n,p] · (bias[p] + sum_d x[n,d] · u[p,d])``: ``g ⊙ (x·uᵀ + bias)``.
+    """Compute ``h[n,p] = g[n,p] · (bias[p] + sum_d x[n,d] · u[p,d])``, which is ``g ⊙ (x·uᵀ + bias)``.
 
-    Differentiable in ``x``, ``u`` and ``bias``, to any order; the gradients are dense products of ``g ⊙ dh``. What a
-    sample computes depends on no other sample, and has the same bits for any number of threads.
+    It is differentiable in ``x``, ``u`` and ``bias``, to any order; the gradients are dense products of ``g ⊙ dh``.
+    What a sample computes depends on no other sample, and has the same bits for any number of threads.
 
     Source: the gated linear units of Fiat, Malach and Shalev-Shwartz, arXiv 1906.05032.
 
@@ -69,7 +69,7 @@ def _gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tenso
 
 
 def _apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
-    """``g ⊙ values``, ``[N, P]``; exactly 0 where a gate is off."""
+    """Compute ``g ⊙ values``, ``[N, P]``; exactly 0 where a gate is off."""
     values = unit_stride(values)
     out = new_empty(values, *values.shape)
     _native.apply_gates(values, words, n_gates, out, *execution(out))

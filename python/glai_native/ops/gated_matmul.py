@@ -1,4 +1,4 @@
-"""The ops: native kernels as torch functions.
+"""This module holds the gated product and its two gradients: native kernels as torch functions.
 
 Shapes are in N samples, P paths (gates), D features and C outputs. Floating tensors are float32 or float64, on CUDA
 float16 or bfloat16 too (summed in float32), all of one op alike, with any strides (a kernel that needs another layout
@@ -29,9 +29,9 @@ def gated_matmul(
     form: str | None = None,
     precision: str | None = None,
 ) -> Tensor:
-    """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``.
+    """Compute ``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``.
 
-    Differentiable in ``x``, ``weight`` and ``bias``, to any order.
+    It is differentiable in ``x``, ``weight`` and ``bias``, to any order.
 
     Source: the path estimator's product, arXiv 2312.09971; a gated linear network in Fiat, Malach and Shalev-Shwartz,
     arXiv 1906.05032. Sums over subsets: Arlazarov, Dinic, Kronrod and Faradzhev (1970).
@@ -83,7 +83,7 @@ def gated_matmul_weight_grad(
     form: str | None = None,
     precision: str | None = None,
 ) -> Tensor:
-    """Masked gradient accumulation: ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``.
+    """Compute the masked gradient accumulation ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``.
 
     Source: the gradient of :func:`gated_matmul` with respect to its weight.
 
@@ -122,7 +122,7 @@ def gated_matmul_weight_grad(
 def gated_matmul_input_grad(
     dy: Tensor, gates: PackedGates, weight: Tensor, *, form: str | None = None, precision: str | None = None
 ) -> Tensor:
-    """``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``.
+    """Compute ``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``.
 
     Source: the gradient of :func:`gated_matmul` with respect to x.
 

@@ -1,4 +1,6 @@
-"""The gated product and its two gradients on plain tensors: the bare kernels, and both ways to differentiate them.
+"""This module holds the gated product and its two gradients on plain tensors.
+
+It has the bare kernels, and both ways to differentiate them.
 
 The family is closed: each op's gradient is made of the other two. A form that is forced is that call's alone, its
 gradients choose theirs; a precision is theirs too. Gates are passed as ``words, n_gates, estimate``.
@@ -37,7 +39,7 @@ class GatedProducts(NamedTuple):
 
 
 def products_for(a: Tensor, b: Tensor, c: Tensor | None = None) -> GatedProducts:
-    """The shortest way that is right: registered for a compiler, autograd functions for a gradient, or bare."""
+    """Choose the shortest way that is right: registered for a compiler, autograd functions for a gradient, or bare."""
     return REGISTERED if is_compiling() else EAGER if needs_grad(a, b, c) else BARE
 
 
@@ -54,7 +56,7 @@ def _gated_matmul(
     form: str | None,
     precision: str | None,
 ) -> Tensor:
-    """``y [N, C]``."""
+    """Compute ``y [N, C]`` by the bare kernel."""
     if not all_contiguous(x, weight, bias):
         x, weight = unit_stride(x), either_unit_stride(weight)
         bias = None if bias is None else unit_stride(bias)
@@ -74,7 +76,7 @@ def _weight_grad(
     form: str | None,
     precision: str | None,
 ) -> tuple[Tensor, Tensor]:
-    """``dw`` and, ``with_bias``, ``db [P, C]``; otherwise ``[0, C]``."""
+    """Compute ``dw`` and, ``with_bias``, ``db [P, C]``, otherwise ``[0, C]``, by the bare kernel."""
     dw = new_empty(x, n_gates, size(x, 1), size(dy, 1))
     db = new_empty(dy, n_gates if with_bias else 0, size(dy, 1))
     write_weight_grad(x, words, n_gates, dy, dw, db if with_bias else None, False, form, precision)
@@ -92,7 +94,7 @@ def write_weight_grad(
     form: str | None,
     precision: str | None,
 ) -> None:
-    """Writes into ``dw`` and ``db``, or adds to them."""
+    """Write into ``dw`` and ``db``, or add to them."""
     x, dy = unit_stride(x), unit_stride(dy)
     cuda = plan_weight_grad(x, words, n_gates, dy, precision)
     _native.gated_matmul_weight_grad(
@@ -109,7 +111,7 @@ def _input_grad(
     form: str | None,
     precision: str | None,
 ) -> Tensor:
-    """``dx [N, D]``."""
+    """Compute ``dx [N, D]`` by the bare kernel."""
     dx = new_matrix(dy, 0, weight, 1)
     dy, weight = unit_stride(dy), either_unit_stride(weight)
     form, cuda = plan_product("gated_matmul_input_grad", dx, n_gates, dy, estimate, form, precision)

@@ -1,4 +1,4 @@
-"""What ops are given, made fit for kernels: layouts, sizes, outputs. Everything else is checked natively."""
+"""This module checks gates and plans what CUDA kernels are told; everything else is checked natively."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Estimate = Optional[Sequence[float]]  # noqa: UP045
 
 
 def known_of(gates: PackedGates) -> Estimate:
-    """What the host knows of gates; CUDA products choose their form by it."""
+    """Return what the host knows of gates, by which CUDA products choose their form."""
     if gates.estimate is None or not is_compiling():
         return gates.estimate
     # A graph is compiled anew for each value: few of them, where batches are counted one by one.
@@ -43,7 +43,7 @@ def plan_product(
     form: str | None,
     precision: str | None,
 ) -> tuple[str | None, _native.CudaProduct | None]:
-    """The form that a product takes, and what CUDA is told besides; on the CPU ``form`` itself, and None.
+    """Return the form that a product takes, and what CUDA is told besides; on the CPU ``form`` itself, and None.
 
     ``summed``: x ``[N, D]``, or dy ``[N, C]``, whose columns a product sums over.
     """
@@ -62,7 +62,7 @@ def plan_product(
 def plan_weight_grad(
     x: Tensor, words: Tensor, n_gates: int, dy: Tensor, precision: str | None
 ) -> _native.CudaProduct | None:
-    """What a weight gradient is told on CUDA: memory for each split's sums, and for each path's gates."""
+    """Make what a weight gradient is told on CUDA: memory for each split's sums, and for each path's gates."""
     columns = _gate_columns(words, n_gates)
     if columns is None:
         return None
@@ -73,7 +73,7 @@ def plan_weight_grad(
 
 
 def plan_gathered(words: Tensor, n_gates: int) -> _native.CudaProduct | None:
-    """What another product that goes path by path is told on CUDA: memory for each path's gates."""
+    """Make what another product that goes path by path is told on CUDA: memory for each path's gates."""
     columns = _gate_columns(words, n_gates)
     return None if columns is None else _native.CudaProduct(backend.allows_tf32(), gate_columns=columns)
 
@@ -87,7 +87,7 @@ def _sum_dtype(t: Tensor) -> torch.dtype:
 
 
 def _gate_columns(words: Tensor, n_gates: int) -> Tensor | None:
-    """Memory for the gates of each path, bits over samples; None on the CPU."""
+    """Make memory for the gates of each path, bits over samples; None on the CPU."""
     if not (isinstance(words, Tensor) and backend.runs_cuda_kernels(words)):
         return None
     return words.new_empty((n_gates, words_per_row(words.shape[0])))

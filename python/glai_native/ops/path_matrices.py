@@ -1,4 +1,4 @@
-"""The matrices of the closed forms: the path kernel over samples, and the gram matrix over path features.
+"""This module makes the closed forms' matrices: the path kernel over samples, the gram matrix over path features.
 
 Both are computed on values alone: what goes in is taken as detached, and no gradient comes out. Values are float32
 or float64; on CUDA the path kernel takes float16 and bfloat16 too, and tf32 is used where torch may use it.
@@ -28,9 +28,9 @@ def path_kernel(
     layers_b: Sequence[PackedGates] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``k[n,m] = (xa[n]·xb[m] + 1) · prod_l (a_l(n)·a_l(m) + 1)``.
+    """Compute ``k[n,m] = (xa[n]·xb[m] + 1) · prod_l (a_l(n)·a_l(m) + 1)``.
 
-    The inner product of all path features of two samples, without the paths: a_l are the unit bits of hidden
+    This is the inner product of all path features of two samples, without the paths: a_l are the unit bits of hidden
     layer l, and the ones are the bias feature and the always-on unit of each layer.
 
     Source: the neural path kernel, Lakshminarayanan and Singh, arXiv 2006.10529, with bias features.
@@ -82,10 +82,10 @@ def path_kernel(
 def path_gram(
     x: Tensor, gates: PackedGates, sample_weight: Tensor | None = None, out: Tensor | None = None
 ) -> Tensor:
-    """``gram[(p,d),(q,e)] = sum_n s[n] · g[n,p] · g[n,q] · x[n,d] · x[n,e]``, its upper triangle.
+    """Compute the upper triangle of ``gram[(p,d),(q,e)] = sum_n s[n] · g[n,p] · g[n,q] · x[n,d] · x[n,e]``.
 
-    The gram matrix of the path features, with x extended by a last feature, 1, whose weight is the bias. Rows and
-    columns run over (p, d), d fastest: feature d of path p is row p·(D+1) + d, its bias row p·(D+1) + D.
+    This is the gram matrix of the path features, with x extended by a last feature, 1, whose weight is the bias. Rows
+    and columns run over (p, d), d fastest: feature d of path p is row p·(D+1) + d, its bias row p·(D+1) + D.
 
     Source: the normal equations of least squares over neural path features (arXiv 2006.10529).
 
@@ -129,7 +129,7 @@ def path_gram(
 
 
 def pack_upper(gram: Tensor) -> Tensor:
-    """The upper triangle of ``gram [M, M]`` row by row, ``[M·(M+1)/2]``."""
+    """Return the upper triangle of ``gram [M, M]`` row by row, ``[M·(M+1)/2]``."""
     packed = gram.new_empty(len(gram) * (len(gram) + 1) // 2)
     for i, row in enumerate(packed.split(list(range(len(gram), 0, -1)))):
         row.copy_(gram[i, i:])
@@ -137,7 +137,7 @@ def pack_upper(gram: Tensor) -> Tensor:
 
 
 def unpack_upper(packed: Tensor, out: Tensor) -> None:
-    """Writes what :func:`pack_upper` gave into the upper triangle of ``out [M, M]``."""
+    """Write what :func:`pack_upper` gave into the upper triangle of ``out [M, M]``."""
     for i, row in enumerate(packed.split(list(range(len(out), 0, -1)))):
         out[i, i:] = row
 
@@ -150,6 +150,6 @@ def _require_layers(op: str, name: str, layers: Sequence[PackedGates]) -> None:
 
 
 def _feature_rows(like: Tensor, n: int, width: int) -> Tensor:
-    """Workspace ``[n, width]``; rows an odd number of cache lines apart do not collide in the cache."""
+    """Make workspace ``[n, width]``; rows an odd number of cache lines apart do not collide in the cache."""
     per_line = CACHE_LINE_BYTES // (like.element_size() if isinstance(like, Tensor) else 4)
     return new_empty(like, n, (-(-width // per_line) | 1) * per_line)[:, :width]

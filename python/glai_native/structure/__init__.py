@@ -1,4 +1,4 @@
-"""What is frozen: the input projection and the path selector, and how they are trained until the pattern settles.
+"""This room holds what is frozen: input projection and path selector, and their training until the pattern settles.
 
 It must never import ops or anything that reads gates to train numbers.
 """

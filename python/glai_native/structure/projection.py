@@ -1,4 +1,4 @@
-"""The input projection: raw x to z, what gates and numbers both read."""
+"""This module holds the input projection from raw x to z, what gates and numbers both read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InputProjection(nn.Module):
 
     @classmethod
     def identity(cls, in_features: int) -> InputProjection:
-        """z = x."""
+        """Make the projection z = x."""
         return cls(in_features)
 
     @classmethod
@@ -76,7 +76,7 @@ class InputProjection(nn.Module):
         explained_variance: float | None = None,
         seed: int = 0,
     ) -> InputProjection:
-        """Centres, scales all features by one number so that their mean variance is 1, and rotates where asked to.
+        """Centre, scale all features by one number so that their mean variance is 1, and rotate where asked to.
 
         Up to 2,000 features the axes are the eigenvectors of the covariance, taken in chunks of x: products are of
         x's dtype (float32 where x is of integers or 16 bits) and summed in float64, which leaves a float32 covariance
@@ -140,7 +140,7 @@ class InputProjection(nn.Module):
         return "centring" if self.rotation is None else "rotation"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raw x ``[N, in_features]`` to z ``[N, D]``."""
+        """Project raw x ``[N, in_features]`` to z ``[N, D]``."""
         require_samples("InputProjection", x, self.in_features)
         # Attributes of a module and conversions that change nothing are what a call for one sample feels.
         mean, scale, rotation = (self._buffers[name] for name in ("mean", "scale", "rotation"))
@@ -192,7 +192,7 @@ class _Moments:
 
     @classmethod
     def of(cls, x: Tensor, with_covariance: bool) -> _Moments:
-        """One pass in chunks, around the mean of the first, so that a large mean costs no digits."""
+        """Take one pass in chunks, around the mean of the first, so that a large mean costs no digits."""
         n, d = x.shape
         dtype = torch.promote_types(x.dtype, torch.float32)
         first = x[:COVARIANCE_ROWS]
@@ -225,7 +225,7 @@ class _Moments:
 
 
 def _upper_product(x: Tensor, out: Tensor) -> Tensor:
-    """``xᵀ·x`` on and above the diagonal of ``out``, in bands of rows."""
+    """Compute ``xᵀ·x`` on and above the diagonal of ``out``, in bands of rows."""
     height = -(-x.shape[1] // COVARIANCE_BANDS)
     for begin in range(0, x.shape[1], height):
         torch.mm(x[:, begin : begin + height].T, x[:, begin:], out=out[begin : begin + height, begin:])
@@ -240,14 +240,14 @@ class _Wanted:
     variance: float
 
     def of(self, variances: Tensor) -> int:
-        """How many of ``variances``, the largest first."""
+        """Return how many of ``variances``, the largest first, are wanted."""
         if self.count is not None:
             return self.count
         return min(int((variances.cumsum(0) < self.variance).sum()) + 1, len(variances))
 
 
 def _exact_axes(moments: _Moments, wanted: _Wanted) -> tuple[Tensor, Tensor]:
-    """Axes ``[D, k]`` and variances ``[k]``, the largest first."""
+    """Return axes ``[D, k]`` and variances ``[k]``, the largest first."""
     assert moments.covariance is not None
     variances, axes = torch.linalg.eigh(moments.covariance, UPLO="U")
     variances = variances.flip(0).clamp_(min=0)
@@ -256,7 +256,7 @@ def _exact_axes(moments: _Moments, wanted: _Wanted) -> tuple[Tensor, Tensor]:
 
 
 def _randomised_axes(x: Tensor, moments: _Moments, wanted: _Wanted, seed: int) -> tuple[Tensor, Tensor]:
-    """The same without ``[D, D]``; where a share is wanted, of twice as many components until they reach it."""
+    """Return the same without ``[D, D]``; where a share is wanted, try twice as many components until they reach it."""
     most = min(x.shape)
     centred = x - moments.mean.to(torch.promote_types(x.dtype, torch.float32))
     rank = wanted.count or min(FIRST_COMPONENTS, most)

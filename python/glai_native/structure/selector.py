@@ -1,4 +1,4 @@
-"""What is frozen: the input projection (`projection.py`) and the path selector's hidden layers, in one file."""
+"""This module keeps the frozen input projection (`projection.py`) and path selector's hidden layers in one file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAPTURE_ROWS = 16384
 
 
 def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state is loaded: refuses one that states another structure_id than the module has."""
+    """Raise, before a state is loaded, if it states another structure_id than the module has."""
     mine, theirs = getattr(module, "structure_id", None), state.get(f"{prefix}_extra_state") or None
     if mine is not None and theirs is not None and mine != theirs:
         raise ValueError(
@@ -109,18 +109,21 @@ class PathSelector(nn.Module):
         kept_paths: Tensor | None = None,
         parent_id: str | None = None,
     ) -> PathSelector:
-        """A selector without an output layer; hidden: weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` each, not copied."""
+        """Make a selector without an output layer.
+
+        ``hidden`` holds weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` of each hidden layer, which are not copied.
+        """
         selector = cls.__new__(cls)
         nn.Module.__init__(selector)
         selector._set(projection, list(hidden), None, kept_paths, parent_id)
         return selector
 
     def get_extra_state(self) -> str:
-        """The structure_id, part of ``state_dict``."""
+        """Return the structure_id, part of ``state_dict``."""
         return self.structure_id
 
     def set_extra_state(self, state: str) -> None:
-        """A state of the same structure_id brings nothing new; others were refused before."""
+        """Take nothing over: a state of the same structure_id brings nothing new, and others were refused before."""
 
     @property
     def in_features(self) -> int:
@@ -157,7 +160,7 @@ class PathSelector(nn.Module):
         return None
 
     def project(self, x: Tensor) -> Tensor:
-        """Raw x ``[N, in_features]`` of any real dtype to z ``[N, D]`` of the network's dtype."""
+        """Project raw x ``[N, in_features]`` of any real dtype to z ``[N, D]`` of the network's dtype."""
         require_samples("PathSelector", x, self.in_features)
         if x.is_complex():
             raise ValueError(f"PathSelector: x must be real numbers, got {x.dtype}")
@@ -171,7 +174,7 @@ class PathSelector(nn.Module):
 
     @torch.no_grad()
     def unit_gates_of(self, z: Tensor) -> list[PackedGates]:
-        """Unit bits per hidden layer from z ``[N, D]``, the always-on unit excluded."""
+        """Make the unit bits per hidden layer from z ``[N, D]``, the always-on unit excluded."""
         require_samples("PathSelector", z, self.z_features)
         dtype = self._dtype
         if z.dtype != dtype:
@@ -197,17 +200,17 @@ class PathSelector(nn.Module):
         return [block[0] if len(block) == 1 else PackedGates.cat(block) for block in blocks]
 
     def unit_gates(self, x: Tensor) -> list[PackedGates]:
-        """Unit bits per hidden layer from raw x, the always-on unit excluded; x must be finite."""
+        """Make the unit bits per hidden layer from raw x, the always-on unit excluded; x must be finite."""
         z = self.project(x)
         _require_finite(z)
         return self.unit_gates_of(z)
 
     def gates(self, x: Tensor) -> PackedGates:
-        """Path gates ``[N, n_paths]`` from raw x, always-on units included; x must be finite."""
+        """Make path gates ``[N, n_paths]`` from raw x, always-on units included; x must be finite."""
         return self.gates_of(self.project(x))
 
     def gates_of(self, z: Tensor) -> PackedGates:
-        """Path gates ``[N, n_paths]`` from z ``[N, D]`` as :meth:`project` gives it; z must be finite.
+        """Make path gates ``[N, n_paths]`` from z ``[N, D]`` as :meth:`project` gives it; z must be finite.
 
         Where z is needed too, this projects once: ``z = selector.project(x); gates = selector.gates_of(z)``.
         """
@@ -216,11 +219,11 @@ class PathSelector(nn.Module):
         return self.path_gates(self.unit_gates_of(z))
 
     def path_gates(self, layers: Sequence[PackedGates]) -> PackedGates:
-        """Path gates ``[N, n_paths]`` from the unit bits that :meth:`unit_gates` returns, or a store."""
+        """Make path gates ``[N, n_paths]`` from the unit bits that :meth:`unit_gates` returns, or a store."""
         return structure_gates("PathSelector.path_gates", self, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The original network's output ``[N, C]`` from raw x; needs its output layer."""
+        """Compute the original network's output ``[N, C]`` from raw x, which needs its output layer."""
         if self.output is None:
             raise ValueError(
                 "PathSelector: this selector has no output layer (it was loaded from a file, pruned or grown), "
@@ -232,7 +235,7 @@ class PathSelector(nn.Module):
         return nn.functional.linear(activation, *self.output)
 
     def to_bytes(self) -> bytes:
-        """A structure file's content: projection and hidden layers, not the output layer."""
+        """Return a structure file's content: projection and hidden layers, not the output layer."""
         if self._compute_id() != self.structure_id:
             raise ValueError(
                 "PathSelector: the structure was changed after it was frozen (its weights no longer match "
@@ -243,7 +246,7 @@ class PathSelector(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> PathSelector:
-        """Reads a structure file; its content must match the structure_id that it states."""
+        """Read a structure file; its content must match the structure_id that it states."""
         file = TensorFile(path, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION))
         widths = file.sizes("layer_widths")
         in_features = file.entry("in_features", int)
@@ -288,7 +291,7 @@ class PathSelector(nn.Module):
         }
 
     def _compute_id(self) -> str:
-        """SHA-256 of architecture and values, as float64, so that a wider copy is the same structure."""
+        """Return the SHA-256 of architecture and values, as float64, so that a wider copy is the same structure."""
         architecture = ["glai-structure", 1, self.projection.kind, self.in_features, list(self.widths)]
         tensors = [
             t
@@ -336,7 +339,7 @@ def _weight_and_bias(linear: nn.Linear) -> tuple[Tensor, Tensor]:
 
 
 def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:
-    """Makes the folder of a model; refuses one that holds a model of another structure unless told to overwrite."""
+    """Make the folder of a model; raise if it holds a model of another structure, unless told to overwrite."""
     folder = make_folder(owner, folder)
     structure = folder / STRUCTURE_FILE
     if structure.exists() and not overwrite:

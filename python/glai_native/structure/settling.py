@@ -1,4 +1,4 @@
-"""Training the structure, and knowing when it has settled."""
+"""This module trains the structure and knows when it has settled."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class StructureMonitor:
     def update(
         self, gates: Sequence[PackedGates], weights: Sequence[Tensor] = (), loss: float = float("nan")
     ) -> None:
-        """Takes the pattern after an epoch; the first call is the pattern before training.
+        """Take the pattern after an epoch; the first call takes the pattern before training.
 
         Args:
             gates: unit bits per hidden layer on the probe set, the same samples every time.
@@ -132,9 +132,9 @@ def train_structure(
     progress: bool = True,
     on_epoch: Callable[[StructureEpoch], None] | None = None,
 ) -> PathSelector:
-    """Trains a small ReLU network until its pattern settles, and freezes it.
+    """Train a small ReLU network until its pattern settles, and freeze it.
 
-    Adam on softmax cross-entropy, or on squared error when ``y`` is floating.
+    It runs Adam on softmax cross-entropy, or on squared error when ``y`` is floating.
 
     Source: the brief training of the path selector in arXiv 2312.09971; Adam: Kingma and Ba, arXiv 1412.6980.
 
