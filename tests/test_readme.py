@@ -83,7 +83,8 @@ def test_commands_are_taken(document):
     lines = [line.strip() for block in blocks(document, "sh") for line in block.splitlines()]
     for line in lines:
         if line.startswith("glai "):
-            _parser().parse_args(shlex.split(line, comments=True)[1:])
+            words = shlex.split(line, comments=True)[1:]
+            _parser(words[0]).parse_args(words)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
