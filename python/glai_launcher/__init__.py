@@ -1,6 +1,6 @@
-"""The program ``glai``, from its first line to its last: an interrupt is one sentence, whenever it comes.
+"""The program ``glai`` is here, from its first line to its last: an interrupt is one sentence, whenever it comes.
 
-A package of its own: importing anything of ``glai_native`` imports torch, seconds in which Python would answer an
+It is a package of its own: importing anything of ``glai_native`` imports torch, seconds in which Python would answer an
 interrupt with a traceback from somewhere inside.
 """
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 
 def main() -> int:
-    """Imports the command line and runs it; returns its exit status (130: interrupted)."""
+    """Import the command line and run it; return its exit status (130: interrupted)."""
     _on_interrupt(_leave)
     from glai_native.cli.main import main as run_command
 

@@ -1,4 +1,4 @@
-"""Types of the command line's arguments; their errors say what is allowed."""
+"""This file holds the types of the command line's arguments, whose errors say what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 
 def positive_integer(text: str) -> int:
-    """An argument >= 1."""
+    """Read an integer argument >= 1."""
     value = _parsed(text, int, "an integer >= 1")
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
@@ -15,7 +15,7 @@ def positive_integer(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """An argument that every library takes as a seed."""
+    """Read an argument that every library takes as a seed."""
     value = _parsed(text, int, "an integer in [0, 2^32)")
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"must be in [0, 2^32), got {value}")
@@ -23,7 +23,7 @@ def seed(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    """A finite argument > 0."""
+    """Read a finite argument > 0."""
     allowed = "a finite number > 0"
     value = _parsed(text, float, allowed)
     if not (math.isfinite(value) and value > 0):
@@ -32,17 +32,17 @@ def positive_number(text: str) -> float:
 
 
 def penalty(text: str) -> float:
-    """An l2: a finite number >= 0."""
+    """Read an l2: a finite number >= 0."""
     return _penalty(text, "a finite number >= 0")
 
 
 def penalty_or_gcv(text: str) -> float | str:
-    """An l2 of statistics, which can choose it themselves."""
+    """Read an l2 of statistics, which can choose it themselves."""
     return text if text == "gcv" else _penalty(text, "a finite number >= 0 or gcv")
 
 
 def components(text: str) -> int | str | None:
-    """How many principal components: a number >= 1, "all" or "auto"."""
+    """Read how many principal components there are: a number >= 1, "all" or "auto"."""
     if text in ("auto", "all"):
         return {"auto": "auto", "all": None}[text]
     allowed = "an integer >= 1, all or auto"

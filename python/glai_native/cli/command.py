@@ -1,4 +1,4 @@
-"""What the commands of ``glai`` share: a parser with examples, checks before the work, figures."""
+"""This file holds what the commands of ``glai`` share: a parser with examples, checks before the work, figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 def add_command(
     commands: Any, name: str, summary: str, examples: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    """Adds a command with ``--json``; ``examples`` end its help."""
+    """Add a command with ``--json``; ``examples`` end its help."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -28,14 +28,14 @@ def add_command(
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    """``--out``, the new folder of a model; :func:`require_new_folder` checks it."""
+    """Add ``--out``, the new folder of a model; :func:`require_new_folder` checks it."""
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result"
     )
 
 
 def require_new_folder(out: Path) -> None:
-    """Refuses, before the work, a folder that holds something, or that could not be written after it."""
+    """Raise, before the work, where a folder holds something, or could not be written after it."""
     there = next(path for path in (out, *out.parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"{out}: must be a new or an empty folder, {there} is a file")
@@ -46,7 +46,7 @@ def require_new_folder(out: Path) -> None:
 
 
 def require_plot(path: Path, made_later: Path | None = None) -> None:
-    """Refuses, before the work, a picture that could not be drawn after it."""
+    """Raise, before the work, where a picture could not be drawn after it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
     if path.suffix not in (".png", ".pdf", ".svg"):
@@ -56,7 +56,7 @@ def require_plot(path: Path, made_later: Path | None = None) -> None:
 
 
 def show(figures: dict[str, Any], as_json: bool) -> None:
-    """Prints figures, as JSON or as a table; figures that are dicts themselves become columns, side by side."""
+    """Print figures, as JSON or as a table; figures that are dicts themselves become columns, side by side."""
     if as_json:
         print(json.dumps(figures, indent=2))
         return

@@ -1,7 +1,7 @@
-"""The commands of ``glai`` by name: what each is for, and who adds its arguments.
+"""This file lists the commands of ``glai`` by name: what each is for, and who adds its arguments.
 
-Read before anything else is imported: ``glai --help`` must not wait for torch. Other packages add commands by the entry
-point group :data:`GROUP`; each entry names a function that takes argparse's subparsers.
+It is read before anything else is imported: ``glai --help`` must not wait for torch. Other packages add commands by
+the entry point group :data:`GROUP`; each entry names a function that takes argparse's subparsers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``glai federate``: many owners of data, simulated on one machine by Flower's engine."""
+"""``glai federate`` simulates many owners of data on one machine by Flower's engine."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def add(commands: Any) -> None:
 
 
 def require_flower() -> None:
-    """Refuses, before the work, where Flower, its engine or its partitioners are not installed."""
+    """Raise, before the work, where Flower, its engine or its partitioners are not installed."""
     for module in ("flwr", "ray", "flwr_datasets"):
         if importlib.util.find_spec(module) is None:
             raise ValueError(f"needs {module}, install it with: pip install 'glai-native[federated]'")
@@ -181,7 +181,7 @@ def _federate(arguments: argparse.Namespace) -> int:
 
 
 def _tidy(arguments: argparse.Namespace, rounds: list[int]) -> str:
-    """Leaves a folder that ``--resume`` goes on in, or none; says which."""
+    """Leave a folder that ``--resume`` goes on in, or none; say which."""
     if arguments.baseline:
         return ""
     if rounds or arguments.resume:
@@ -193,7 +193,7 @@ def _tidy(arguments: argparse.Namespace, rounds: list[int]) -> str:
 
 
 def print_federate_report(report: SimulationReport, console: Console) -> None:
-    """The report as tables."""
+    """Print the report as tables."""
     settings = report.settings
     what = f"FedAvg on an MLP of {report.parameters['mlp']:,}" if settings["baseline"] else settings["method"]
     split = report.split

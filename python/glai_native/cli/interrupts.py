@@ -1,4 +1,4 @@
-"""An end at once, for work whose libraries have threads and processes that would outlive an interrupt."""
+"""Work whose libraries have threads and processes that would outlive an interrupt is ended at once here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from types import FrameType
 
 @contextmanager
 def ends_at_once(owner: str, on_end: Callable[[], str]) -> Iterator[None]:
-    """Within, SIGINT and SIGTERM end this process and all that it has started: one sentence, status 128 + signal.
+    """End this process and all that it has started at a SIGINT or SIGTERM within: one sentence, status 128 + signal.
 
-    No exception is raised: a library may hold it up until threads are joined that never end. For the main thread of
-    a program; no ``finally`` of the caller runs.
+    No exception is raised: a library may hold it up until threads are joined that never end. It is for the main
+    thread of a program; no ``finally`` of the caller runs.
 
     Args:
         owner: begins the sentence.
@@ -52,7 +52,7 @@ def ends_at_once(owner: str, on_end: Callable[[], str]) -> Iterator[None]:
 
 
 def _descendants(process: int) -> list[int]:
-    """Processes that ``process`` has started, and theirs."""
+    """Return the processes that ``process`` has started, and theirs."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""The command line: ``glai COMMAND``, as :mod:`glai_native.cli.commands` lists them."""
+"""The command line is ``glai COMMAND``, with the commands that :mod:`glai_native.cli.commands` lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportErr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (2: bad input, one sentence on standard error)."""
+    """Run a command; return the exit status (2: bad input, one sentence on standard error)."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(_named(argv)).parse_args(argv)
     try:
@@ -37,12 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _named(argv: Sequence[str]) -> str | None:
-    """The command that the arguments name, where they name one."""
+    """Return the command that the arguments name, where they name one."""
     return next((argument for argument in argv if not argument.startswith("-")), None)
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    """With the arguments of the chosen command alone; of the others, whose modules are not imported, the summaries."""
+    """Make a parser with the arguments of the chosen command alone.
+
+    Of the others, whose modules are not imported, it has the summaries.
+    """
     parser = argparse.ArgumentParser(
         prog="glai", description="GreenLightningAI: frozen activation patterns, linear path weights."
     )

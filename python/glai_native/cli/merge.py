@@ -1,4 +1,4 @@
-"""``glai merge``."""
+"""This file holds the command ``glai merge``."""
 
 from __future__ import annotations
 

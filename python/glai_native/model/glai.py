@@ -1,4 +1,4 @@
-"""The whole model: a frozen structure and the linear model that reads it."""
+"""The whole model is a frozen structure and the linear model that reads it."""
 
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ class GLAI(nn.Module):
         return self._statistics is not None or self._statistics_file is not None
 
     def read_statistics(self) -> PathStatistics | None:
-        """:attr:`statistics`; those of a loaded model are read from its file and not kept, whoever takes them in turn
-        from many models needs memory for one.
+        """Return :attr:`statistics`; those of a loaded model are read from its file and not kept.
+
+        Whoever takes them in turn from many models needs memory for one.
         """
         if self._statistics_file is None:
             return self._statistics
@@ -119,7 +120,7 @@ class GLAI(nn.Module):
         return statistics
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
-        """Raw x ``[N, in_features]`` to ``[N, C]``; path gates computed earlier may be given.
+        """Compute ``[N, C]`` of raw x ``[N, in_features]``; path gates computed earlier may be given.
 
         NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
         solvers) refuses it, since a bit cannot show it.
@@ -138,14 +139,14 @@ class GLAI(nn.Module):
         return cast(Tensor, self.estimator(z, gates))
 
     def add_outputs(self, k: int, seed: int = 0) -> None:
-        """Appends ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
+        """Append ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
         statistics = self.statistics
         self.estimator.add_outputs(k, seed)
         if statistics is not None:
             statistics.add_outputs(k)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
+        """Write ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
 
         Each is whole or not at all.
 
@@ -182,7 +183,7 @@ class GLAI(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GLAI:
-        """Opens a folder that :meth:`save` wrote.
+        """Open a folder that :meth:`save` wrote.
 
         Raises:
             FileNotFoundError: the structure or the estimator is missing.
@@ -214,7 +215,7 @@ class ModelState:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts the model back; parameters and buffers are the same tensors again, whatever took their place."""
+        """Put the model back; parameters and buffers are the same tensors again, whatever took their place."""
         estimator = self._model.estimator
         for name, (tensor, values) in self._tensors.items():
             setattr(estimator, name, tensor.copy_(values))
@@ -224,7 +225,7 @@ class ModelState:
 
 @contextmanager
 def whole_or_unchanged(model: GLAI) -> Iterator[None]:
-    """A training within, which fails or is interrupted, leaves the model as it was."""
+    """Leave the model as it was where a training within fails or is interrupted."""
     before = ModelState(model)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Growing: units added to a structure without changing the model's output."""
+"""Growing adds units to a structure without changing the model's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glai_native.structure.selector import PathSelector
 
 
 def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
-    """Adds units to a hidden layer; the output stays, and the new paths are there to be trained.
+    """Add units to a hidden layer; the output stays, and the new paths are there to be trained.
 
     The new units read what their layer reads with random weights and biases, uniform within ±1/sqrt(fan-in) as
     ``nn.Linear`` starts. The next layer reads them with zeros, so that no other unit's bit changes, and paths through
@@ -52,7 +52,7 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
 
 
 def _require_memory(model: GLAI, layer: int, n_units: int) -> None:
-    """Refuses what cannot be held beside the model, before it is begun."""
+    """Raise where the larger model cannot be held beside the model, before it is begun."""
     selector, estimator = model.selector, model.estimator
     width, n_paths = selector.widths[layer], selector.n_paths
     if selector.kept_paths is None:
@@ -77,7 +77,7 @@ def _require_memory(model: GLAI, layer: int, n_units: int) -> None:
 
 
 def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tensor, Tensor]:
-    """The paths of the larger structure, by number, and where among them each path goes."""
+    """Return the paths of the larger structure, by number, and where among them each path goes."""
     width = selector.widths[layer]
     kept = all_paths(selector.widths) if selector.kept_paths is None else selector.kept_paths.cpu()
     units = units_of_paths(kept, selector.widths)

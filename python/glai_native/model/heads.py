@@ -1,4 +1,4 @@
-"""Heads and blocks: an MLP inside any PyTorch model becomes a GLAI model of the same function (arXiv 2510.00883)."""
+"""As head or block, an MLP inside any PyTorch model becomes a GLAI model of the same function (arXiv 2510.00883)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class GLAIHead(GLAI):
     """
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
-        """``[..., D]`` to ``[..., C]``.
+        """Compute ``[..., C]`` of x ``[..., D]``.
 
         Args:
             x: what the MLP took.
@@ -48,7 +48,7 @@ class GLAIHead(GLAI):
         return y.reshape(*x.shape[:-1], self.estimator.out_features)
 
     def gates(self, x: Tensor) -> PackedGates:
-        """Path gates ``[N, P]`` of x ``[..., D]``, its leading shape flattened to N samples."""
+        """Return path gates ``[N, P]`` of x ``[..., D]``, its leading shape flattened to N samples."""
         with torch.autocast(x.device.type, enabled=False):
             return self.selector.gates(self._rows(x))
 
@@ -66,7 +66,7 @@ def replace_mlp(
     projection: InputProjection | None = None,
     directions: bool | None = None,
 ) -> GLAIHead:
-    """Replaces an MLP inside ``module`` by a GLAI head of the same function, in place.
+    """Replace an MLP inside ``module`` by a GLAI head of the same function, in place.
 
     The MLP is the longest tail ``(Linear, ReLU, ..., Linear)`` of a ``nn.Sequential``; what comes before it there (a
     Flatten, convolutions) stays. Its hidden layers become the frozen selector, all its weights the estimator
@@ -132,7 +132,7 @@ def _estimator(name: str, selector: PathSelector, directions: bool | None) -> Pa
 
 @torch.no_grad()
 def _rewrite_for(projection: InputProjection, first: nn.Linear) -> None:
-    """Makes the MLP's first layer, which reads x, read z instead: W x + b = (W R / scale) z + (b + W mean)."""
+    """Make the MLP's first layer, which reads x, read z instead: W x + b = (W R / scale) z + (b + W mean)."""
     widths = (projection.in_features, projection.out_features)
     if widths != (first.in_features, first.in_features):
         raise ValueError(

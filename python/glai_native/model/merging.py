@@ -1,4 +1,4 @@
-"""Merging linear models of one structure."""
+"""Linear models of one structure are merged here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def merge(
     names: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Model:
-    """One model from several that were trained on different data with the same structure.
+    """Make one model from several that were trained on different data with the same structure.
 
     ==========================  =========================================================================
     ``"samples"``               weights averaged by the samples that each model has seen
@@ -134,7 +134,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
 
 
 def _share_of_activations(counts: Tensor, total: Tensor, share_of_samples: float) -> Tensor:
-    """``[P, C]``: of all samples of class c with path p on, how many are this model's."""
+    """Return the share ``[P, C]`` that this model has of all samples of class c with path p on."""
     return torch.where(total > 0, counts.double() / total.clamp(min=1), share_of_samples)
 
 
@@ -187,7 +187,7 @@ def _added(total: PathStatistics | None, part: PathStatistics, name: str) -> Pat
 
 
 def _common_share(estimators: Sequence[PathEstimator], names: Sequence[str]) -> float:
-    """l2 over the mean diagonal that all models were solved with."""
+    """Return l2 over the mean diagonal that all models were solved with."""
     shares = []
     for estimator, name in zip(estimators, names, strict=True):
         solved: dict[str, Any] = estimator.provenance

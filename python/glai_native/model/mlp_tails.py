@@ -1,4 +1,4 @@
-"""Finding the ReLU network that a ``nn.Sequential`` ends in, and reading it as plain Linear and ReLU layers."""
+"""This file finds the ReLU network that a ``nn.Sequential`` ends in, and reads it as plain Linear and ReLU layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MLPTail:
     keys: tuple[str, ...]
 
     def plain_mlp(self) -> nn.Sequential:
-        """What the layers compute in eval mode, as ``Sequential(Linear, ReLU, ..., Linear)``; a copy.
+        """Return what the layers compute in eval mode, as ``Sequential(Linear, ReLU, ..., Linear)``; it is a copy.
 
         BatchNorm1d is folded, with its running statistics, into the Linear before it.
         """
@@ -49,7 +49,7 @@ class MLPTail:
 
 
 def find_mlp(owner: str, module: nn.Module, name: str | None) -> MLPTail:
-    """The ReLU network at ``name``, or the only one in the module.
+    """Return the ReLU network at ``name``, or the only one in the module.
 
     Args:
         owner: who is asked, named in the errors.
@@ -118,7 +118,7 @@ def _tail_of(name: str, module: nn.Module) -> MLPTail | None:
 
 
 def _without_neutral(layers: list[nn.Module], end: int) -> int:
-    """How many layers are left once neutral ones are taken off the end."""
+    """Return how many layers are left once neutral ones are taken off the end."""
     while end and isinstance(layers[end - 1], NEUTRAL):
         end -= 1
     return end

@@ -1,4 +1,4 @@
-"""A whole model's output in one native call: of few samples, calls cost more than what they compute."""
+"""A whole model's output is one native call here: of few samples, calls cost more than what they compute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FEW_SAMPLES = 256
 
 
 def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> Tensor | None:
-    """What a model of these two modules would make of raw x ``[N, in_features]``; None where they must be asked.
+    """Return what a model of these two modules makes of raw x ``[N, in_features]``; None where they must be asked.
 
     They must be asked for many samples, for gradients, on CUDA, by a compiler, of a pruned structure, where x is
     not of the model's dtype, and where somebody replaced or watches one of them.
@@ -60,14 +60,14 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
 
 
 def _is_few(x: Tensor) -> bool:
-    """Whether x is a matrix of few samples that a kernel on the CPU reads as it is."""
+    """Return whether x is a matrix of few samples that a kernel on the CPU reads as it is."""
     if not isinstance(x, Tensor) or x.ndim != 2 or not 0 < x.shape[0] <= FEW_SAMPLES:
         return False
     return x.is_cpu and x.dtype in FLOATS and x.layout is torch.strided and x.is_contiguous()
 
 
 def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a call of the module is the forward of its class and nothing else."""
+    """Return whether a call of the module is the forward of its class and nothing else."""
     return (
         type(module) is kind
         and "forward" not in module.__dict__

@@ -1,4 +1,4 @@
-"""Pruning: a smaller structure with the same output on the samples whose gates were given."""
+"""Pruning makes a smaller structure with the same output on the samples whose gates were given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prune(
     min_norm: float | None = None,
     keep: float | None = None,
 ) -> GLAI:
-    """Drops the paths that are never on over some samples, and folds units that are always on into the constant one.
+    """Drop the paths that are never on over some samples, and fold units that are always on into the constant one.
 
     The weight of a path through a unit that is always on is added to the path with the always-on unit in its place,
     whose gate is the same. On these samples the output is unchanged to rounding; on others a dropped path might have
@@ -88,7 +88,7 @@ def _require_limits(min_norm: float | None, keep: float | None) -> None:
 
 
 def _fold(selector: PathSelector, counts: GateCounts, directions: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The paths that are left, by number, and where among them each path goes (-1: never on)."""
+    """Return the paths that are left, by number, and where among them each path goes (-1: never on)."""
     widths = selector.widths
     kept = all_paths(widths) if selector.kept_paths is None else selector.kept_paths.cpu()
     units = units_of_paths(kept, widths)
@@ -106,14 +106,14 @@ def _fold(selector: PathSelector, counts: GateCounts, directions: Tensor | None)
 
 
 def _can_fold(kept: Tensor, numbers: Tensor, directions: Tensor) -> Tensor:
-    """Whether each path's weights can be added to another's: to the constant one's, or along equal directions."""
+    """Tell whether each path's weights can be added to another's: the constant one's, or along equal directions."""
     index = torch.searchsorted(kept, numbers).clamp(max=len(kept) - 1)
     alike = (kept[index] == numbers) & (directions[index] == directions).all(1)
     return alike | (numbers == kept[-1])
 
 
 def _largest(score: Tensor, keep: float) -> Tensor:
-    """Which paths belong to the share ``keep`` of the largest score, the constant path, last, among them."""
+    """Return which paths belong to the share ``keep`` of the largest score, the constant path, last, among them."""
     score = score.clone()
     score[-1] = math.inf
     order = score.argsort(descending=True, stable=True)
@@ -123,7 +123,7 @@ def _largest(score: Tensor, keep: float) -> Tensor:
 
 
 def _smaller(selector: PathSelector, numbers: Tensor) -> PathSelector:
-    """The structure that keeps these paths, less the units of its last layer that none of them goes through."""
+    """Return the structure that keeps these paths, less the units of its last layer that none goes through."""
     *before, last = units_of_paths(numbers, selector.widths)
     width = selector.widths[-1]
     used = last.unique()[:-1]  # the always-on unit is last

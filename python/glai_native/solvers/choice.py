@@ -1,4 +1,4 @@
-"""The solvers by name, the choice between them, and the options that each takes."""
+"""This file holds the solvers by name, the choice between them, and the options that each takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The linear model without gates, the control beside every solver."""
+"""The linear model without gates is the control beside every solver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
 
 
 def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEstimator:
-    """One path that is always on: softmax regression; for values least squares, in closed form.
+    """Fit one path that is always on: by softmax regression; for values by least squares, in closed form.
 
     Args:
         train: samples with one path (:meth:`Samples.always_on`).

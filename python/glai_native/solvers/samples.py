@@ -1,4 +1,4 @@
-"""The samples that a solver trains on: checked here alone, whoever they come from."""
+"""The samples that a solver trains on are checked here alone, whoever they come from."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Samples:
         return len(self.z)
 
     def __getitem__(self, rows: Tensor | slice) -> Samples:
-        """Samples by slice, integer tensor or bool mask ``[N]``."""
+        """Return the samples that a slice, an integer tensor or a bool mask ``[N]`` selects."""
         return Samples(
             self.z[rows],
             self.y[rows],
@@ -142,12 +142,12 @@ class Samples:
         return self._gates
 
     def always_on(self) -> Samples:
-        """The same samples with one path, which is always on: those of the linear model without gates."""
+        """Return the same samples with one path, which is always on: those of the linear model without gates."""
         on = pack_gates(torch.ones((len(self), 1), dtype=torch.bool, device=self.z.device))
         return Samples(self.z, self.y, self.n_outputs, self.weight, gates=on)
 
     def of_positive_weight(self) -> Samples:
-        """Those whose weight is not 0.
+        """Return the samples whose weight is not 0.
 
         Cross-validation counts residuals: those that weigh nothing would make every fit look tested.
         """
@@ -176,7 +176,7 @@ class Samples:
     def chunks(
         self, height: int, dtype: torch.dtype
     ) -> Iterator[tuple[Tensor, PackedGates, Tensor, Tensor | None]]:
-        """z, gates, targets as values ``[n, C]`` and weights of ``height`` samples at a time, in ``dtype``."""
+        """Yield z, gates, targets as values ``[n, C]`` and weights of ``height`` samples at a time, in ``dtype``."""
         for begin in range(0, len(self), height):
             rows = slice(begin, begin + height)
             yield (

@@ -1,4 +1,4 @@
-"""What every solver is given and gives back: ``solve(selector, estimator, split, ...) -> Solution``.
+"""This file says what every solver is given and gives back: ``solve(selector, estimator, split, ...) -> Solution``.
 
 A solver reads samples, and writes into no model: :mod:`glai_native.training.fitting` alone does that.
 """
@@ -113,7 +113,7 @@ class Solve(Protocol):
 
 @torch.no_grad()
 def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
-    """float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
+    """Return each sample's score, float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
     output: Tensor = estimator(samples.z, samples.gates)
     if samples.has_values:
         return -(output.double() - samples.y).square().sum(1)
@@ -121,5 +121,5 @@ def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
 
 
 def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
-    """The mean of :func:`sample_scores`; NaN without samples."""
+    """Return the mean of :func:`sample_scores`, or NaN without samples."""
     return math.nan if held_out is None else float(sample_scores(estimator, held_out).mean())

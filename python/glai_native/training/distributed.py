@@ -1,4 +1,4 @@
-"""Many processes, GPUs or hosts under ``torch.distributed``: sums over ranks, one structure for all, torchrun.
+"""Many processes, GPUs or hosts train under ``torch.distributed``: sums over ranks, one structure for all, torchrun.
 
 Training takes its group as ``process_group=`` (:func:`glai_native.train_estimator`, :func:`glai_native.fit`). What it
 gains depends on the backend: every step waits for one sum of all gradients, while statistics are summed once. In a loop
@@ -36,7 +36,7 @@ STRUCTURE_WAIT = datetime.timedelta(days=7)
 
 
 def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
-    """Which of n rows are this rank's; the shares of all ranks are in order and differ by at most one row.
+    """Return which of n rows are this rank's; the shares of all ranks are in order and differ by at most one row.
 
     Args:
         n: how many there are in all.
@@ -48,7 +48,7 @@ def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
 def broadcast_selector(
     make: Callable[[], PathSelector], group: dist.ProcessGroup | None = None
 ) -> PathSelector:
-    """Calls ``make`` on the first rank alone, and gives its structure to all, the output layer included.
+    """Call ``make`` on the first rank alone, and give its structure to all, the output layer included.
 
     Args:
         make: trains or loads a selector.
@@ -83,7 +83,7 @@ def broadcast_selector(
 
 @contextmanager
 def torchrun_group() -> Iterator[dist.ProcessGroup | None]:
-    """The processes that torchrun has started, as a gloo group; None where it has not.
+    """Yield the processes that torchrun has started, as a gloo group; None where it has not.
 
     Where several of them fail, the first one's error goes on to the caller; the others exit with status 2 and without
     a word, so that who prints errors prints one.

@@ -1,4 +1,4 @@
-"""``glai.fit``: one call for every way to train the linear model of a frozen structure, and the choice between them."""
+"""``glai.fit`` is one call for every way to train the linear model of a frozen structure, and the choice among them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def fit(
     process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> FitResult:
-    """Trains the linear model of a frozen structure; the structure is not touched.
+    """Train the linear model of a frozen structure; the structure is not touched.
 
     Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
     closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
@@ -167,7 +167,7 @@ def fit_samples(
     process_group: dist.ProcessGroup | None,
     options: dict[str, Any],
 ) -> FitResult:
-    """As :func:`fit`, from samples that are checked and split already; says nothing on standard error."""
+    """Fit as :func:`fit` does, from samples that are checked and split already; say nothing on standard error."""
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
@@ -215,12 +215,12 @@ def fit_samples(
 
 
 def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, PathEstimator | None]:
-    """What is there of a model: its selector, and its estimator where it has one."""
+    """Return what is there of a model: its selector, and its estimator where it has one."""
     return (model.selector, model.estimator) if isinstance(model, GLAI) else (model, None)
 
 
 def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
-    """C: the model's, or for a selector that of the targets."""
+    """Return C: the model's, or for a selector that of the targets."""
     if isinstance(model, GLAI):
         return model.estimator.out_features
     if not isinstance(y, Tensor) or not y.numel():
@@ -265,7 +265,7 @@ def split_samples(
 
 
 def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
-    """With an estimator that starts from the selector's own output layer, where there is one of that size."""
+    """Make a model whose estimator starts from the selector's own output layer, where there is one of that size."""
     numbers = selector.n_paths * (selector.z_features + 1) * n_outputs
     directions = None
     if not full and numbers > FULL_PATH_NUMBERS:
@@ -284,7 +284,7 @@ def _fit_chunks(
     progress: bool,
     options: dict[str, Any],
 ) -> FitResult:
-    """Statistics of a stream; class indices not seen before add outputs."""
+    """Fit the statistics of a stream; class indices not seen before add outputs."""
     selector = model if isinstance(model, PathSelector) else model.selector
     statistics: PathStatistics | None = None
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
@@ -324,7 +324,10 @@ def _fit_chunks(
 
 
 def _standard_error(scores: Tensor, classes: bool) -> float:
-    """Of the mean; for classes two hits and two misses are added, so that none or all right has one too."""
+    """Return the standard error of the mean.
+
+    For classes two hits and two misses are added, so that none or all right has one too.
+    """
     if classes:
         scores = torch.cat([scores, scores.new_tensor([0, 0, 1, 1])])
     return float(scores.std(correction=0)) / math.sqrt(len(scores))
@@ -344,7 +347,7 @@ def _comparison(score: float, linear_score: float, error: float, n_held_out: int
 
 
 def announce(result: FitResult, progress: bool) -> FitResult:
-    """Says the reason on standard error, where progress is shown."""
+    """Say the reason on standard error, where progress is shown."""
     if progress:
         Console(stderr=True).print(result.reason, highlight=False, soft_wrap=True)
     return result

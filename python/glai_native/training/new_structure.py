@@ -1,4 +1,4 @@
-"""A new structure from data alone: a projection fitted, a network made, trained until its pattern settles, frozen."""
+"""A new structure needs data only: a projection fitted, a network trained until its pattern settles, and frozen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train_selector(
     seed: int = 0,
     progress: bool = True,
 ) -> PathSelector:
-    """A projection fitted on x, and a ReLU network trained on it until its pattern settles.
+    """Fit a projection on x, and train a ReLU network on it until its pattern settles.
 
     Args:
         x: raw ``[N, in_features]``.
@@ -79,7 +79,7 @@ def train_selector(
 
 
 def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
-    """Refuses a selector that cannot be trained on x, before it is made; widths: from z to the outputs."""
+    """Raise where a selector cannot be trained on x, before it is made; widths go from z to the outputs."""
     numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     units = widths[1:-1]
     require_memory(

@@ -1,4 +1,4 @@
-"""Re-training: new data, the same structure."""
+"""Re-training brings new data to the same structure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def retrain(
     process_group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> FitResult:
-    """Trains a model's numbers on new data, in place; its structure stays as it is, byte for byte.
+    """Train a model's numbers on new data, in place; its structure stays as it is, byte for byte.
 
     Classes that the model does not have yet add outputs. Without ``increment``, x and y are all the data that the
     model is to know (:func:`glai_native.fit`). With it they join what it has seen: the model's statistics take them
@@ -120,7 +120,7 @@ def retrain(
 
 
 def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict[str, Any]) -> FitResult:
-    """The samples join the statistics, which are solved again."""
+    """Join the samples to the statistics, and solve those again."""
     require_options("statistics", options)
     started = time.perf_counter()
     statistics = _joined(model, samples)
@@ -142,7 +142,7 @@ def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict
 
 
 def _joined(model: GLAI, samples: Samples) -> PathStatistics:
-    """The sums of what the model has seen and of the samples; those of the model stay as they are."""
+    """Return the sums of what the model has seen and of the samples; those of the model stay as they are."""
     before = model.read_statistics()
     if before is None:
         raise ValueError(
@@ -162,5 +162,5 @@ def _joined(model: GLAI, samples: Samples) -> PathStatistics:
 
 
 def _of_values(statistics: PathStatistics) -> bool:
-    """Whether the targets were values: nothing is counted per class."""
+    """Return whether the targets were values: then nothing is counted per class."""
     return not bool(statistics.on_counts.any())

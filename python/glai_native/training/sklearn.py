@@ -1,4 +1,4 @@
-"""GLAI as scikit-learn estimators: structure and numbers trained by one ``fit``."""
+"""GLAI comes as scikit-learn estimators: one ``fit`` trains structure and numbers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Learner(BaseEstimator):
 
     @contextmanager
     def _whole_or_unchanged(self) -> Iterator[None]:
-        """What fails within leaves every attribute as it was: classes and scales never part from their model."""
+        """Leave every attribute as it was if anything within fails: classes and scales never part from their model."""
         before = dict(self.__dict__)
         try:
             yield
@@ -142,7 +142,7 @@ class _Learner(BaseEstimator):
             )
 
     def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
-        """Adds a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
+        """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
         if getattr(self, "_statistics", None) is None:
             self._selector = self._train_selector(x, y, n_outputs)
             self._statistics = PathStatistics(
@@ -189,7 +189,7 @@ class GLAIClassifier(ClassifierMixin, _Learner):
     __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
+        """Fit to X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
             X, y = validate_data(self, X, y, dtype=np.float32)
             check_classification_targets(y)
@@ -209,7 +209,7 @@ class GLAIClassifier(ClassifierMixin, _Learner):
         *,
         increment: bool = False,
     ) -> Self:
-        """Trains the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+        """Train the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
 
         Labels that are new add outputs and join ``classes_`` at its end. With ``increment`` the samples join those
         seen before, exactly where the solver is ``"statistics"``; otherwise they take their place.
@@ -230,7 +230,7 @@ class GLAIClassifier(ClassifierMixin, _Learner):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """One more chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
+        """Add a chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
 
         ``classes_`` keeps the order in which classes were first seen.
         """
@@ -258,21 +258,21 @@ class GLAIClassifier(ClassifierMixin, _Learner):
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores ``[N, C]``: logits of the native loop, or estimates of 0/1 targets; two classes: ``[N]``."""
+        """Return scores ``[N, C]``: logits of the native loop, or estimates of 0/1 targets; two classes: ``[N]``."""
         output = self._output(X)
         return output[:, 1] - output[:, 0] if output.shape[1] == 2 else output
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The label of the highest score."""
+        """Return the label of the highest score."""
         best = self._output(X).argmax(1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Class probabilities ``[N, C]``.
+        """Return class probabilities ``[N, C]``.
 
-        Softmax of the native loop's logits. Ridge on 0/1 targets estimates probabilities themselves: clipped to
-        [0, 1] and divided by their sum.
+        They are the softmax of the native loop's logits. Ridge on 0/1 targets estimates probabilities themselves: they
+        are clipped to [0, 1] and divided by their sum.
         """
         output = self._output(X)
         if getattr(self, "_statistics", None) is None and self.result_.solver == "sgd":
@@ -291,7 +291,7 @@ class GLAIRegressor(RegressorMixin, _Learner):
     __doc__ += (_Learner.__doc__ or "").split("\n", 1)[1]
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
+        """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
             X, y = validate_data(
                 self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
@@ -308,7 +308,7 @@ class GLAIRegressor(RegressorMixin, _Learner):
         *,
         increment: bool = False,
     ) -> Self:
-        """Trains the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+        """Train the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
 
         So do centre and scale of y. With ``increment`` the samples join those seen before, exactly where the solver is
         ``"statistics"``; otherwise they take their place.
@@ -322,7 +322,7 @@ class GLAIRegressor(RegressorMixin, _Learner):
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """One more chunk; centre and scale of y are the first one's."""
+        """Add a chunk; centre and scale of y are the first one's."""
         self._require_no_fit()
         with self._whole_or_unchanged():
             first = getattr(self, "_statistics", None) is None
@@ -347,11 +347,11 @@ class GLAIRegressor(RegressorMixin, _Learner):
         return torch.from_numpy(((values - self._centre) / self._spread).astype(np.float32))
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Values ``[N]`` or ``[N, C]``, as y was."""
+        """Return values ``[N]`` or ``[N, C]``, as y was."""
         output = self._output(X) * self._spread + self._centre
         return output[:, 0] if self._one_target else output
 
 
 def _column(y: ArrayLike) -> ArrayLike:
-    """One target as ``[N]``; a column of it is taken with scikit-learn's warning."""
+    """Return one target as ``[N]``; a column of it is taken with scikit-learn's warning."""
     return column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1 else y

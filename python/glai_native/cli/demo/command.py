@@ -1,4 +1,4 @@
-"""``glai demo``: its arguments."""
+"""This file holds the arguments of ``glai demo``."""
 
 from __future__ import annotations
 

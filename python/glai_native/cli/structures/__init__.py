@@ -1,1 +1,1 @@
-"""glai inspect, prune and grow."""
+"""This folder holds the commands glai inspect, prune and grow."""

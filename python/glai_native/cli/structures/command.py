@@ -1,4 +1,4 @@
-"""``glai inspect | prune | grow``: looking at structures, and making others of them."""
+"""``glai inspect | prune | grow`` look at structures, and make others of them."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _load(path: Path | None) -> LabelledData | None:
 
 
 def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:
-    """Sizes before and after and, of labelled data, what happened to the output."""
+    """Return sizes before and after and, of labelled data, what happened to the output."""
     from glai_native.cli.structures.inspection import model_sizes
 
     models = {"before": before, "after": after}
@@ -181,7 +181,7 @@ def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None =
 
 
 def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
-    """Relative to the largest output."""
+    """Return the largest change of the output, relative to the largest output."""
     with torch.no_grad():
         expected = before(data.x_train)
         change = float((after(data.x_train) - expected).abs().max() / expected.abs().max())

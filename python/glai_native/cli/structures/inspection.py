@@ -1,4 +1,4 @@
-"""What lies in a folder that we wrote, and what two of them have in common."""
+"""This file tells what lies in a folder that we wrote, and what two of them have in common."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Opened = GLAI | PathKernelModel | GateStore
 
 
 def open_folder(folder: Path) -> Opened:
-    """Opens, and so validates, a model's or a gate store's folder.
+    """Open, and so validate, a model's or a gate store's folder.
 
     Raises:
         FileNotFoundError: the folder holds neither.
@@ -41,19 +41,19 @@ def open_folder(folder: Path) -> Opened:
 
 
 def structure_of(opened: Opened) -> PathSelector | GateStore:
-    """What states the structure: a model's selector, or the store."""
+    """Return what states the structure: a model's selector, or the store."""
     return opened if isinstance(opened, GateStore) else opened.selector
 
 
 def unit_gates_of(opened: Opened, x: Tensor | None = None) -> list[PackedGates] | None:
-    """Unit bits per hidden layer: a store's own, or a model's for raw x ``[N, in_features]``; None without x."""
+    """Return unit bits per hidden layer: a store's own, or a model's for raw x ``[N, in_features]``; None without x."""
     if isinstance(opened, GateStore):
         return opened.unit_gates(slice(None))
     return None if x is None else opened.selector.unit_gates(x)
 
 
 def describe(opened: Opened, layers: Sequence[PackedGates] | None = None) -> dict[str, Any]:
-    """Sizes and names and, where unit bits per hidden layer are given, what they show."""
+    """Return sizes and names and, where unit bits per hidden layer are given, what they show."""
     patterns = {} if layers is None else describe_patterns(structure_of(opened), layers)
     if isinstance(opened, GateStore):
         return _describe_store(opened) | patterns
@@ -88,7 +88,7 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
 
 
 def _made_by(provenance: dict[str, Any]) -> str | None:
-    """A solver or a merge, and what it was told."""
+    """Name the solver or the merge, and what it was told."""
     if not provenance:
         return None
     words = []
@@ -127,7 +127,7 @@ def _describe_selector(selector: PathSelector) -> dict[str, Any]:
 
 
 def model_sizes(model: GLAI) -> dict[str, Any]:
-    """Units, paths, parameters (all, and trained) and the bytes of the tensors that :meth:`GLAI.save` writes."""
+    """Count units, paths, parameters (all, and trained) and the bytes of the tensors that :meth:`GLAI.save` writes."""
     tensors = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -147,7 +147,7 @@ def model_sizes(model: GLAI) -> dict[str, Any]:
 
 
 def describe_patterns(structure: PathSelector | GateStore, layers: Sequence[PackedGates]) -> dict[str, Any]:
-    """Density, deviation, unique patterns, always-on and never-on units (per hidden layer) and paths.
+    """Return density, deviation, unique patterns, always-on and never-on units (per hidden layer) and paths.
 
     Args:
         structure: whose gates they are.
@@ -184,7 +184,7 @@ def compare(
     a: Sequence[PackedGates] | None = None,
     b: Sequence[PackedGates] | None = None,
 ) -> dict[str, Any]:
-    """How far two structures agree, per hidden layer.
+    """Return how far two structures agree, per hidden layer.
 
     Args:
         first: one structure.

@@ -1,4 +1,4 @@
-"""Activation patterns as a picture."""
+"""This file draws activation patterns as a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_SAMPLES = 256
 
 
 def save_pattern_plot(path: Path, structures: Sequence[tuple[str, Sequence[PackedGates] | None]]) -> None:
-    """Draws, for each structure, how often units are on, how patterns repeat, and the bits of the first samples.
+    """Draw, for each structure, how often units are on, how patterns repeat, and the bits of the first samples.
 
     Args:
         path: .png, .pdf or .svg.

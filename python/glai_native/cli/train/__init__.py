@@ -1,1 +1,1 @@
-"""glai train."""
+"""This folder holds the command glai train."""

@@ -1,4 +1,4 @@
-"""``glai train``: its arguments and tables."""
+"""This file holds the arguments and tables of ``glai train``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SOLVERS_OF = {"epochs": ("sgd",), "learning_rate": ("sgd",), "l2": ("dual", "sta
 
 
 def print_train_report(report: TrainReport, console: Console) -> None:
-    """The report as tables."""
+    """Print the report as tables."""
     scores = Table(title=f"{report.data['name']}: accuracy", box=SIMPLE)
     for heading in ("", "held out", "test"):
         scores.add_column(heading, justify="left" if not heading else "right")
@@ -175,7 +175,7 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
 def _require_options(
     settings: TrainSettings, kept: GLAI | PathSelector | None, data: LabelledData, processes: int
 ) -> None:
-    """Refuses, before the work, what the solver that will be used lacks."""
+    """Raise, before the work, where the settings ask for what the solver that will be used lacks."""
     solver, by_default = settings.solver, settings.solver == "auto"
     if settings.increment and solver != "sgd" and not (isinstance(kept, GLAI) and kept.has_statistics):
         raise ValueError(
@@ -202,14 +202,14 @@ def _require_options(
 
 
 def _load_kept(folder: Path) -> GLAI | PathSelector:
-    """The model in a folder; of a path kernel's model, or where there is no estimator, the structure."""
+    """Load the model in a folder; of a path kernel's model, or where there is no estimator, the structure."""
     if (folder / ESTIMATOR_FILE).exists():
         return GLAI.load(folder)
     return PathSelector.load(folder / STRUCTURE_FILE)
 
 
 def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
-    """Labels of a model's outputs, which data that it is re-trained on must be numbered by."""
+    """Return labels of a model's outputs, which data that it is re-trained on must be numbered by."""
     if not isinstance(kept, GLAI):
         return ()
     return kept.estimator.class_labels or list(range(kept.estimator.out_features))

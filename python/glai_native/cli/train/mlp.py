@@ -1,4 +1,4 @@
-"""The MLP that a GLAI replaces: the selector's own layers with all weights trained, on the same z."""
+"""The MLP that a GLAI replaces has the selector's own layers with all weights trained, on the same z."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train_layers_mlp(
     seed: int = 0,
     progress: bool = True,
 ) -> nn.Sequential:
-    """Trains it anew, by fused Adam on cross-entropy, and keeps the epoch that was best on validation.
+    """Train the MLP anew, by fused Adam on cross-entropy, and keep the epoch that was best on validation.
 
     An epoch is judged, and kept, by the mean of its iterates, as in GLAI's native loop.
 
@@ -75,5 +75,5 @@ def train_layers_mlp(
 
 @torch.no_grad()
 def mlp_accuracy(mlp: nn.Module, z: Tensor, y: Tensor) -> float:
-    """The share of classes that are right."""
+    """Return the share of classes that are right."""
     return float((mlp(z).argmax(1) == y).double().mean())

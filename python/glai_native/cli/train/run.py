@@ -1,4 +1,4 @@
-"""One run of ``glai train``: structure, numbers, test, files, and on request the energy of each, an MLP's beside it."""
+"""A run of ``glai train`` makes structure, numbers, test, files, and on request each one's energy and an MLP's."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TrainReport:
     energy: list[PhaseEnergy] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The report as JSON; null where nothing was held out."""
+        """Return the report as JSON; null where nothing was held out."""
         # NaN: nothing was held out.
         figures = {name: None if value != value else value for name, value in asdict(self).items()}
         figures["energy"] = [phase.to_dict() for phase in self.energy]
@@ -99,7 +99,7 @@ def run_train(
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
 ) -> TrainReport:
-    """Trains a model on the data's training part, tests it, and saves it.
+    """Train a model on the data's training part, test it, and save it.
 
     Args:
         data: what to learn; its classes are numbered as those of ``kept``.
@@ -200,7 +200,7 @@ class _Phases:
 
 
 def _train_mlp(selector: PathSelector, data: LabelledData, seed: int, progress: bool) -> dict[str, float]:
-    """Scores of the MLP of the selector's layers, trained from nothing on the same z."""
+    """Return scores of the MLP of the selector's layers, trained from nothing on the same z."""
     z, y = selector.project(data.x_train), data.y_train
     train, held_out = train_test_split(torch.arange(len(z)), test_size=MLP_VALIDATION, random_state=seed)
     validation = z[held_out], y[held_out]

@@ -1,4 +1,4 @@
-"""The closed form over samples: ridge regression by the path kernel.
+"""This room is the closed form over samples: ridge regression by the path kernel.
 
 It must never import another solver.
 """

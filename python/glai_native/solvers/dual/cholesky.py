@@ -1,4 +1,4 @@
-"""A Cholesky factor that takes the place of half of its matrix, block by block."""
+"""A Cholesky factor takes the place of half of its matrix, block by block."""
 
 from __future__ import annotations
 
@@ -54,25 +54,25 @@ class BlockCholesky:
             advance((len(matrix) - at.start) * at.stop * len(pivot))
 
     def solve(self, right: Tensor) -> Tensor:
-        """``(matrix + diag(ridge))⁻¹ · right`` for ``right [N, C]``."""
+        """Return ``(matrix + diag(ridge))⁻¹ · right`` for ``right [N, C]``."""
         return self.solve_transposed(self.solve_lower(right))
 
     def solve_lower(self, right: Tensor) -> Tensor:
-        """``L⁻¹ · right`` for ``right [N, C]``."""
+        """Return ``L⁻¹ · right`` for ``right [N, C]``."""
         solution = right.clone()
         for at, inverse in zip(self._blocks, self._inverses, strict=True):
             solution[at] = inverse @ (solution[at] - self.matrix[at, : at.start] @ solution[: at.start])
         return solution
 
     def solve_transposed(self, right: Tensor) -> Tensor:
-        """``L⁻ᵀ · right`` for ``right [N, C]``."""
+        """Return ``L⁻ᵀ · right`` for ``right [N, C]``."""
         solution = right.clone()
         for at, inverse in zip(reversed(self._blocks), reversed(self._inverses), strict=True):
             solution[at] = inverse.mT @ (solution[at] - self.matrix[at.stop :, at].mT @ solution[at.stop :])
         return solution
 
     def inverse_diagonal(self) -> Tensor:
-        """The diagonal of ``(matrix + diag(ridge))⁻¹``, ``[N]``: sums of squares of the columns of ``L⁻¹``."""
+        """Return the diagonal of ``(matrix + diag(ridge))⁻¹``, ``[N]``: sums of squares of the columns of ``L⁻¹``."""
         diagonal = self.matrix.new_empty(len(self.matrix))
         for first, at in enumerate(self._blocks):
             columns = self.matrix.new_empty(len(self.matrix) - at.start, at.stop - at.start)

@@ -1,4 +1,4 @@
-"""What the path kernel reads of samples, in place of their path features."""
+"""This file holds what the path kernel reads of samples, in place of their path features."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PathFeatures:
 
     @classmethod
     def of(cls, owner: str, selector: PathSelector, x: Tensor) -> PathFeatures:
-        """Of raw x ``[N, in_features]``, which must be finite; ``owner`` is named in the error."""
+        """Return features of raw x ``[N, in_features]``, which must be finite; ``owner`` is named in the error."""
         with torch.no_grad():
             z = selector.project(x)
             require_finite(owner, "x", z)
@@ -38,15 +38,15 @@ class PathFeatures:
         return len(self.z)
 
     def __getitem__(self, index: Any) -> PathFeatures:
-        """Samples by slice, integer tensor or bool mask ``[N]``."""
+        """Return the samples that a slice, an integer tensor or a bool mask ``[N]`` selects."""
         return PathFeatures(self.z[index], [layer[index] for layer in self.layers])
 
     def double(self) -> PathFeatures:
-        """The same samples in float64."""
+        """Return the same samples in float64."""
         return PathFeatures(self.z.double(), self.layers)
 
     def kernel(self, other: PathFeatures | None = None, out: Tensor | None = None) -> Tensor:
-        """Inner products of their path features with those of ``other``, or with their own: ``[N, M]``."""
+        """Return inner products of their path features with those of ``other``, or with their own: ``[N, M]``."""
         if other is None:
             return path_kernel(self.z, self.layers, out=out)
         return path_kernel(self.z, self.layers, other.z, other.layers, out=out)

@@ -1,4 +1,4 @@
-"""The dual closed form: ridge regression over all paths, whose number never enters."""
+"""The dual closed form is ridge regression over all paths, whose number never enters."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class PathKernelModel:
         seed: int = 0,
         progress: bool = True,
     ) -> PathKernelModel:
-        """Solves for the coefficients; what was fitted before is replaced when it is done, not earlier.
+        """Solve for the coefficients; what was fitted before is replaced when this is done, not earlier.
 
         Every sample becomes a centre, unless ``n_centres`` says how many. A kernel matrix that fits ``memory`` is
         factored; else the same model is found by conjugate gradients on blocks of it, preconditioned by Nyström's
@@ -169,7 +169,7 @@ class PathKernelModel:
         seed: int = 0,
         progress: bool = True,
     ) -> PathKernelModel:
-        """As :meth:`fit`, from samples of this structure that are checked and projected already."""
+        """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already."""
         owner = "PathKernelModel.fit"
         weight = samples.z.new_ones(len(samples)) if samples.weight is None else samples.weight.to(samples.z)
         keep = weight > 0
@@ -214,7 +214,7 @@ class PathKernelModel:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Scores ``[N, C]`` of raw x ``[N, in_features]``, in blocks of samples.
+        """Return scores ``[N, C]`` of raw x ``[N, in_features]``, in blocks of samples.
 
         The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
         six digits instead of four.
@@ -232,7 +232,7 @@ class PathKernelModel:
 
     @torch.no_grad()
     def to_estimator(self, memory: int | None = None) -> PathEstimator:
-        """The same function with its path weights written out, where there are not too many.
+        """Return the same function with its path weights written out, where there are not too many.
 
             w[p,d,c] = sum_m g_m[p]·z_m[d]·alpha[m,c]        b[p,c] = sum_m g_m[p]·alpha[m,c]
 
@@ -274,7 +274,7 @@ class PathKernelModel:
         return estimator
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
+        """Write ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
 
         Args:
             folder: made when it is not there. A model of the same structure in it is replaced.
@@ -312,7 +312,7 @@ class PathKernelModel:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PathKernelModel:
-        """Opens a folder that :meth:`save` wrote.
+        """Open a folder that :meth:`save` wrote.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -357,7 +357,7 @@ def _require_enough(owner: str, samples: Samples, keep: Tensor) -> None:
 
 
 def _count_outputs(owner: str, y: Tensor) -> int:
-    """The columns of values, or the largest class + 1; whether y is either is not asked here."""
+    """Return the number of columns of values, or the largest class + 1; whether y is either is not asked here."""
     if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
         return 1
     if y.is_floating_point():
@@ -385,7 +385,7 @@ def _solve(
     seed: int,
     progress: bool,
 ) -> KernelFit:
-    """By the method that fits the budget; what it takes is computed before it is taken."""
+    """Solve by the method that fits the budget; what it takes is computed before it is taken."""
     n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
     if n_centres is not None and n_centres < n:
         _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)

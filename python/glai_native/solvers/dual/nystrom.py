@@ -1,4 +1,4 @@
-"""Ridge regression over samples whose kernel matrix is too large to keep.
+"""This file holds ridge regression over samples whose kernel matrix is too large to keep.
 
 Some samples, the centres m, give Nyström's approximation of the kernel, ``K ≈ Φ·Φᵀ`` with ``Φ = K_nm·L⁻ᵀ`` and
 ``L·Lᵀ = K_mm``. The model on it is solved directly. The exact model over all samples is solved by conjugate gradients
@@ -70,18 +70,18 @@ class NystromRidge:
         self._factor = BlockCholesky(gram, gram.new_tensor(l2).expand(m), advance)
 
     def _kernel_rows(self) -> Iterator[tuple[slice, Tensor]]:
-        """K_nm, ``[ROWS, M]`` at a time."""
+        """Yield K_nm, ``[ROWS, M]`` at a time."""
         block = self.features.z.new_empty(min(ROWS, len(self.features)), len(self.centres))
         for at in _slices(len(self.features)):
             yield at, self.features[at].kernel(self.centres, out=block[: at.stop - at.start])
 
     def coefficients(self, targets: Tensor) -> Tensor:
-        """``alpha [M, C]`` over the centres, from targets ``[N, C]``."""
+        """Return ``alpha [M, C]`` over the centres, from targets ``[N, C]``."""
         total = self._against_centres(self.weight.unsqueeze(1) * targets)
         return self._root.solve_transposed(self._factor.solve(total))
 
     def residuals(self, targets: Tensor, alpha: Tensor, advance: Callable[[float], object]) -> Tensor:
-        """Leave-one-out ``[N, C]``, the centres staying as they are: ``(y_n - f(x_n)) / (1 - h_n)``.
+        """Return leave-one-out residuals ``[N, C]``, the centres staying as they are: ``(y_n - f(x_n)) / (1 - h_n)``.
 
         h_n, how much of its own target a sample gets back, is ``s_n·φ_nᵀ·(ΦᵀSΦ + l2·I)⁻¹·φ_n``.
         """
@@ -94,7 +94,7 @@ class NystromRidge:
         return residuals
 
     def precondition(self, right: Tensor) -> Tensor:
-        """``(Φ·Φᵀ + l2·diag(1/s))⁻¹ · right [N, C]``, by Woodbury's identity."""
+        """Return ``(Φ·Φᵀ + l2·diag(1/s))⁻¹ · right [N, C]``, by Woodbury's identity."""
         weighted = self.weight.unsqueeze(1) * right
         alpha = self._root.solve_transposed(self._factor.solve(self._against_centres(weighted)))
         for at, rows in self._kernel_rows():
@@ -102,7 +102,7 @@ class NystromRidge:
         return weighted / self.l2
 
     def _against_centres(self, values: Tensor) -> Tensor:
-        """``Φᵀ · values``, ``[M, C]``."""
+        """Return ``Φᵀ · values``, ``[M, C]``."""
         total = values.new_zeros(len(self.centres), values.shape[1])
         for at, rows in self._kernel_rows():
             total.addmm_(rows.mT, values[at])
@@ -110,7 +110,7 @@ class NystromRidge:
 
 
 def kernel_product(features: PathFeatures, values: Tensor) -> Tensor:
-    """``K · values``, ``[N, C]``, without K: each block above the diagonal is computed once and used twice."""
+    """Return ``K · values``, ``[N, C]``, without K: each block above the diagonal is computed once and used twice."""
     product = torch.zeros_like(values)
     block = values.new_empty(min(ROWS, len(features)) * len(features))
     for at in _slices(len(features)):
@@ -127,7 +127,7 @@ def conjugate_gradients(
     right: Tensor,
     advance: Callable[[], object],
 ) -> tuple[Tensor, float]:
-    """Solves ``apply(x) = right [N, C]``, every column by itself, products with the matrix in common.
+    """Solve ``apply(x) = right [N, C]``, every column by itself, products with the matrix in common.
 
     Args:
         apply: the product with a symmetric positive definite matrix.
@@ -166,7 +166,9 @@ def fit_by_nystrom(
     seed: int,
     progress: bool,
 ) -> KernelFit:
-    """The model whose centres are ``n_centres`` of the samples. Args as :func:`solve_kernel_ridge`.
+    """Fit the model whose centres are ``n_centres`` of the samples.
+
+    The arguments are as in :func:`solve_kernel_ridge`.
 
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
@@ -189,7 +191,9 @@ def fit_by_conjugate_gradients(
     seed: int,
     progress: bool,
 ) -> KernelFit:
-    """Every sample a centre, ``n_centres`` of them in the preconditioner. Args as :func:`solve_kernel_ridge`.
+    """Fit with every sample a centre, ``n_centres`` of them in the preconditioner.
+
+    The arguments are as in :func:`solve_kernel_ridge`.
 
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
@@ -212,13 +216,16 @@ def fit_by_conjugate_gradients(
 
 
 def nystrom_bytes(n: int, n_centres: int, n_outputs: int, itemsize: int) -> int:
-    """What a fit on so many centres holds at most: two matrices, rows of the kernel, arrays like the targets."""
+    """Return the bytes that a fit on so many centres holds at most.
+
+    Such a fit holds two matrices, rows of the kernel, and arrays like the targets.
+    """
     rows = ROWS * max(4 * n_centres, n) + 3 * BLOCK * n_centres
     return itemsize * (2 * n_centres**2 + rows + 8 * n * n_outputs)
 
 
 def _root(kernel: Tensor, advance: Callable[[float], object]) -> BlockCholesky:
-    """L of K_mm, with as little added to its diagonal as rounding asks for.
+    """Return L of K_mm, with as little added to its diagonal as rounding asks for.
 
     Where path features are fewer than centres, or samples equal, K_mm is singular and rounding makes it indefinite,
     more so over several blocks. What is added is noise beside any l2 that K itself allows.
@@ -245,7 +252,7 @@ def _slices(n: int) -> list[slice]:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """0 where nothing is left to divide: a column that is solved stands still."""
+    """Return the ratio, and 0 where nothing is left to divide: a column that is solved stands still."""
     return torch.where(denominator > 0, numerator / denominator, 0.0)
 
 

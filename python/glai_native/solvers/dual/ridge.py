@@ -1,4 +1,4 @@
-"""Ridge regression over samples: coefficients by Cholesky, l2 by leave-one-out."""
+"""Ridge regression over samples gets its coefficients by Cholesky, and its l2 by leave-one-out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class KernelFit:
 def fit_by_cholesky(
     features: PathFeatures, targets: Tensor, sample_weight: Tensor, l2: float, progress: bool
 ) -> KernelFit:
-    """Every sample a centre, the whole kernel matrix at once. Args as :func:`solve_kernel_ridge`.
+    """Fit with every sample a centre, from the whole kernel matrix at once.
+
+    The arguments are as in :func:`solve_kernel_ridge`.
 
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
@@ -54,7 +56,10 @@ def fit_by_cholesky(
 
 
 def cholesky_bytes(n: int, n_outputs: int, itemsize: int) -> int:
-    """What :func:`fit_by_cholesky` holds at most: the kernel matrix, block columns, arrays like the targets."""
+    """Return the bytes that :func:`fit_by_cholesky` holds at most.
+
+    It holds the kernel matrix, block columns, and arrays like the targets.
+    """
     return itemsize * (n * n + 3 * n * BLOCK + 4 * n * n_outputs)
 
 
@@ -65,7 +70,7 @@ def solve_kernel_ridge(
     l2: float,
     advance: Callable[[float], object] = float,
 ) -> tuple[Tensor, Tensor]:
-    """``alpha = (K + l2·diag(1/s))⁻¹·Y``: minimises ``sum_n s_n·|y_n - (K·alpha)_n|² + l2·alphaᵀ·K·alpha``.
+    """Find ``alpha = (K + l2·diag(1/s))⁻¹·Y``, which minimises ``sum_n s_n·|y_n - (K·alpha)_n|² + l2·alphaᵀ·K·alpha``.
 
     Args:
         kernel: ``[N, N]``; what lies below its diagonal is overwritten, and read by nobody.
@@ -87,19 +92,19 @@ def solve_kernel_ridge(
 
 
 def solve_cost(n: int) -> float:
-    """Multiply-adds of :func:`solve_kernel_ridge`: a factor, and half an inverse."""
+    """Return the multiply-adds of :func:`solve_kernel_ridge`: a factor, and half an inverse."""
     return n**3 / 3
 
 
 def mean_square(residuals: Tensor, sample_weight: Tensor) -> float:
-    """``sum_n s_n·|r_n|² / sum_n s_n``."""
+    """Return ``sum_n s_n·|r_n|² / sum_n s_n``."""
     return float((residuals.square().sum(1) * sample_weight).sum() / sample_weight.sum())
 
 
 def choose_kernel_l2(
     features: PathFeatures, targets: Tensor, sample_weight: Tensor, budget: int, seed: int, progress: bool
 ) -> float:
-    """The l2 of the grid with the least leave-one-out residual, on some of the samples where there are many.
+    """Choose the l2 of the grid with the least leave-one-out residual, on some of the samples where there are many.
 
     More samples want a larger l2, though less than in proportion (on BANKING77 a quarter of the samples chose
     one to five times less than all did, where the curve is flat), so the square root of the ratio is multiplied in.

@@ -1,4 +1,4 @@
-"""The dual as a solver: the closed form of the path kernel."""
+"""This file makes a solver of the dual, the closed form of the path kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def solve_dual(
     options: dict[str, Any],
     process_group: dist.ProcessGroup | None = None,
 ) -> Solution:
-    """Solve the path kernel's equations on all samples; scored by leave-one-out. A :class:`Solve`."""
+    """Solve the path kernel's equations on all samples, and score by leave-one-out. This is a :class:`Solve`."""
     samples = split.whole
     dual = PathKernelModel(selector)
     dual.fit_samples(samples, seed=seed, progress=progress, **options)

@@ -1,4 +1,4 @@
-"""The native loop: AdamW on mini-batches, no Python between the steps.
+"""This room is the native loop: AdamW on mini-batches, without Python between the steps.
 
 It must never import another solver.
 """

@@ -1,4 +1,4 @@
-"""The training loop's inner part on a GPU: the same step by the same ops, captured once in a CUDA graph."""
+"""The training loop's inner part on a GPU is the same step by the same ops, captured once in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPAN = 256  # steps between looks at the losses, where the host waits for the GP
 
 
 def captured(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
-    """The graph of a step, which is taken a few times before.
+    """Return the graph of a step, which is taken a few times before its capture.
 
     Args:
         step: launches the same work each time, and makes the gradients that it needs anew.
@@ -69,11 +69,11 @@ class CudaLoop:
         self._total.zero_()
 
     def hold(self, ids: Tensor) -> None:
-        """Has the steps that :meth:`replay` takes read these samples, int64, as many as a batch has."""
+        """Have the steps that :meth:`replay` takes read these samples, int64, as many as a batch has."""
         self._ids.copy_(ids)
 
     def replay(self) -> None:
-        """Takes the captured step."""
+        """Take the captured step."""
         self._graph.replay()
 
     @torch.inference_mode(False)
@@ -97,7 +97,7 @@ class CudaLoop:
                 mean.lerp_(parameter, self._share)
 
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """Return what the next step depends on."""
         state = {}
         for name, parameter in self._model.named_parameters():
             state[name] = parameter.data
@@ -105,11 +105,11 @@ class CudaLoop:
         return state | {f"mean.{name}": parameter.data for name, parameter in self._mean.named_parameters()}
 
     def result(self) -> Tensor:
-        """The epoch's parameters: the mean of its iterates, or the last one."""
+        """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return read_flat(self._mean if self._settings.average else self._model)
 
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """As :meth:`NativeLoop.run_epoch`."""
+        """Run an epoch as :meth:`NativeLoop.run_epoch` does."""
         total, begin = 0.0, 0
         for number, ids in enumerate(order.to(self._ids.device).split(len(self._ids))):
             self._share.fill_(1.0 / (number + 1))

@@ -1,4 +1,4 @@
-"""The training loop's inner part on many ranks: each takes its share of every batch, and gradients are summed."""
+"""In the training loop's inner part on many ranks, each takes its share of every batch, and gradients are summed."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class GroupLoop:
         self._mean = torch.zeros_like(self._parameters)
 
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """Return what the next step depends on."""
         first, second = self._moments
         parameters = self._parameters.detach()
         return {"parameters": parameters, "exp_avg": first, "exp_avg_sq": second, "mean": self._mean}
 
     def result(self) -> Tensor:
-        """The epoch's parameters: the mean of its iterates, or the last one."""
+        """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return self._mean if self._settings.average else self._parameters.detach()
 
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """As :meth:`NativeLoop.run_epoch`; ``order`` must be the same on all ranks."""
+        """Run an epoch as :meth:`NativeLoop.run_epoch` does; ``order`` must be the same on all ranks."""
         losses = torch.zeros((), dtype=torch.float64, device=self._mean.device)
         total, begin = 0.0, 0
         for number, ids in enumerate(order.to(losses.device).split(self._settings.batch_size), start=1):
@@ -61,7 +61,7 @@ class GroupLoop:
 
     @torch.inference_mode(False)
     def _add_gradients(self, batch: Tensor) -> Tensor:
-        """The gradient of the batch's mean loss, summed over the ranks; returns the sum of this rank's losses."""
+        """Sum the gradient of the batch's mean loss over the ranks; return the sum of this rank's losses."""
         data, ids = self._data, batch[self._ranks.share(len(batch))]
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
         output = self._output(data.z.index_select(0, ids), gates)
@@ -91,7 +91,7 @@ class GroupLoop:
         self.step += 1
 
     def _output(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """``PathEstimator.forward`` of the flat parameters, z with a last feature that is 1."""
+        """Compute ``PathEstimator.forward`` of the flat parameters, z with a last feature that is 1."""
         p, d, c = self._sizes
         x = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
         if self._directions is None:

@@ -1,4 +1,4 @@
-"""The training loop's inner part: all parameters in one flat vector, and the native steps on it."""
+"""The training loop's inner part has all parameters in one flat vector, and the native steps on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SgdSettings:
 
 
 def read_flat(estimator: PathEstimator) -> Tensor:
-    """The parameters as the native steps keep them, biases as the weights of a last feature that is 1.
+    """Return the parameters as the native steps keep them, biases as the weights of a last feature that is 1.
 
     Full paths: ``[P, D+1, C]``. Output directions: u and beta ``[D+1, P]``, then path P-1 ``[D+1, C]``.
     """
@@ -45,7 +45,7 @@ def read_flat(estimator: PathEstimator) -> Tensor:
 
 
 def write_flat(estimator: PathEstimator, flat: Tensor) -> None:
-    """Puts what :func:`read_flat` reads back."""
+    """Put back what :func:`read_flat` reads."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
     with torch.no_grad():
         if estimator.directions is None:
@@ -92,15 +92,15 @@ class NativeLoop:
         self._span = FIRST_SPAN
 
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """Return what the next step depends on."""
         return self._state
 
     def result(self) -> Tensor:
-        """The epoch's parameters: the mean of its iterates, or the last one."""
+        """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return self._state["mean" if self._settings.average else "parameters"]
 
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """Steps over the samples of ``order``; returns the mean loss.
+        """Take the steps over the samples of ``order``; return the mean loss.
 
         Args:
             order: int64 ``[N]``.
@@ -127,7 +127,10 @@ class NativeLoop:
         return math.fsum(parts)
 
     def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
-        """float64: the loss of each batch of ``ids``; ``averaged`` of this epoch's iterates are in the mean."""
+        """Take the steps of ``ids``; return the loss of each of their batches, float64.
+
+        ``averaged`` of this epoch's iterates are in the mean.
+        """
         batch = len(self._workspace["output"])
         losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64)
         settings, data = self._settings, self._data

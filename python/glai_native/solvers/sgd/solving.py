@@ -1,4 +1,4 @@
-"""The native loop as a solver: how long it runs, and what stops it."""
+"""This file makes a solver of the native loop: it says how long the loop runs, and what stops it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BATCH = 512
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:
-    """How many passes over the samples a training takes at most, where nothing else is said."""
+    """Return how many passes over the samples a training takes at most, where nothing else is said."""
     return max(EPOCHS, -(-STEPS // -(-n_samples // batch_size)))
 
 
 def default_patience(epochs: int) -> int:
-    """After how many epochs without a better one a training of so many stops."""
+    """Return after how many epochs without a better one a training of so many stops."""
     return max(PATIENCE, round(PATIENT_SHARE * epochs))
 
 
@@ -44,7 +44,7 @@ def solve_sgd(
     options: dict[str, Any],
     process_group: dist.ProcessGroup | None = None,
 ) -> Solution:
-    """Train the estimator in place by the native loop; stopped by the held-out samples. A :class:`Solve`."""
+    """Train the estimator in place by the native loop, which the held-out samples stop. This is a :class:`Solve`."""
     train, held_out = split.train, split.held_out
     batch_size = options.get("batch_size", BATCH)
     require_count("batch_size", batch_size)
@@ -76,7 +76,7 @@ def solve_sgd(
 
 
 def _no_better(history: list[SgdEpoch], start: float) -> str:
-    """A warning where no epoch's held-out loss is below that of the weights that the training began with."""
+    """Return a warning where no epoch's held-out loss is below that of the weights that the training began with."""
     least = min((epoch.validation_loss for epoch in history), default=math.nan)
     if not least >= start:
         return ""
@@ -88,7 +88,7 @@ def _no_better(history: list[SgdEpoch], start: float) -> str:
 
 @torch.no_grad()
 def _mean_loss(estimator: PathEstimator, samples: Samples, loss: str | None) -> float:
-    """As the native loop's ``validation_loss``."""
+    """Compute the mean loss as the native loop's ``validation_loss``."""
     output = estimator(samples.z, samples.gates).double()
     if loss == "squared" or samples.has_values:
         return float((output - as_values(samples.y, samples.n_outputs, output.dtype)).square().mean())

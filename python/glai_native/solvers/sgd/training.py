@@ -1,4 +1,4 @@
-"""The native training loop: AdamW on minibatches, without Python between the steps."""
+"""The native training loop is AdamW on minibatches, without Python between the steps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def train_estimator(
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
 ) -> list[SgdEpoch]:
-    """Trains an estimator in place, from the weights that it has, by AdamW (arXiv 1711.05101).
+    """Train an estimator in place, from the weights that it has, by AdamW (arXiv 1711.05101).
 
     Averaged: after an epoch the estimator holds the mean of that epoch's iterates (Polyak and Ruppert), which
     validation sees; the steps go on from the last iterate. Results have the same bits for any number of threads.
@@ -147,7 +147,7 @@ def train_estimator(
 
 
 def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> dict[str, str]:
-    """What ranks must have alike: all that the order of steps depends on, and that tells one data set from another."""
+    """Return what ranks must have alike: all that the order of steps depends on, and that tells data sets apart."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
     return {name: str(value) for name, value in asdict(settings).items()} | {
         "structure_id": str(estimator.structure_id),
@@ -160,7 +160,7 @@ def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> di
 
 
 def require_count(name: str, count: object) -> None:
-    """Refuses what is no int >= 1."""
+    """Raise unless ``count`` is an int >= 1."""
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
 
@@ -270,11 +270,11 @@ class _Training:
         self.best_epoch = 0  # 0: those that the estimator came with
 
     def exhausted(self, patience: int | None) -> bool:
-        """Whether the last epochs have brought nothing."""
+        """Return whether the last epochs have brought nothing."""
         return patience is not None and len(self.history) - self.best_epoch >= patience
 
     def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
-        """One pass over the samples, in an order that seed and epoch alone decide."""
+        """Run one pass over the samples, in an order that seed and epoch alone decide."""
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) % 2**63)
         order = torch.randperm(len(self.data.z), generator=generator)
@@ -325,7 +325,7 @@ class _Training:
         return loss, score
 
     def follow_first(self) -> None:
-        """All ranks take over the state of rank 0."""
+        """Make all ranks take over the state of rank 0."""
         if self.ranks.size == 1:
             return
         for tensor in (*self.loop.state().values(), self.best):
@@ -337,7 +337,7 @@ class _Training:
         write_flat(self.estimator, self.loop.result() if history else self.best)
 
     def finish(self) -> None:
-        """The estimator gets the best epoch's parameters."""
+        """Give the estimator the best epoch's parameters."""
         write_flat(self.estimator, self.best)
 
     @cached_property
@@ -355,7 +355,7 @@ class _Training:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """A checkpoint, written whole or not at all."""
+        """Write a checkpoint, whole or not at all."""
         metadata = {
             "format": CHECKPOINT_FORMAT,
             "version": "1",
@@ -367,7 +367,7 @@ class _Training:
         write_files({path: tensors_to_bytes(self.loop.state() | {"best": self.best}, metadata)})
 
     def restore(self, path: Path) -> None:
-        """Goes on from a checkpoint of the same training."""
+        """Go on from a checkpoint of the same training."""
         file = TensorFile(path, CHECKPOINT_FORMAT)
         if file.entry("training") != self._identity:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The closed form over unknowns: sums over samples that add up, are taken out again, and are solved.
+"""This room is the closed form over unknowns: sums over samples that add up, are taken out again, and are solved.
 
 It must never import another solver.
 """

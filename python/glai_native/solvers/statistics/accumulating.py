@@ -1,4 +1,4 @@
-"""Statistics of data that do not fit in memory, resumable after a kill."""
+"""Statistics of data that do not fit in memory are added up here, and go on after a kill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def accumulate(
     save_every: int = 8,
     progress: bool = True,
 ) -> PathStatistics:
-    """Adds samples chunk by chunk, so that x and gates may lie on disk.
+    """Add samples chunk by chunk, so that x and gates may lie on disk.
 
     With ``checkpoint`` the statistics are saved every few chunks, and when all is done. Called again after a kill, with
     the same arguments, it goes on behind the last one saved and ends with the same bits. The file is one that
@@ -105,12 +105,12 @@ def accumulate(
 
 
 def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:
-    """Rows of x, in memory."""
+    """Return rows of x, in memory."""
     return torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows]))
 
 
 def _resume(path: Path, statistics: PathStatistics, job: dict[str, str]) -> int:
-    """Makes ``statistics`` those of the checkpoint and returns the first row that is not in them."""
+    """Make ``statistics`` those of the checkpoint and return the first row that is not in them."""
     file = TensorFile(path, STATISTICS_FORMAT)
     for name, value in job.items():
         found = file.metadata.get(name)

@@ -1,4 +1,4 @@
-"""The ridge penalty chosen by generalised or exact leave-one-out cross-validation, from sufficient statistics.
+"""The ridge penalty is chosen by generalised or exact leave-one-out cross-validation, from sufficient statistics.
 
 Penalties are tried relative to the mean of the gram matrix's diagonal. Up to ``SPECTRUM_SIZE`` unknowns one
 eigendecomposition gives the score at every penalty of a fine grid. Beyond, each penalty costs a Cholesky factorisation
@@ -50,7 +50,7 @@ Passes = Callable[[], Iterable[SampleRows]]
 
 
 def choose_by_gcv(system: RidgeSystem, on_penalty: Callable[[], object] = lambda: None) -> float:
-    """The penalty with the least ``(|residuals|² / n·K) / (1 - tr(H) / n)²``, H = F·(gram + l2·I)⁻¹·Fᵀ.
+    """Choose the penalty with the least ``(|residuals|² / n·K) / (1 - tr(H) / n)²``, H = F·(gram + l2·I)⁻¹·Fᵀ.
 
     Golub, Heath and Wahba, "Generalized cross-validation as a method for choosing a good ridge parameter" (1979).
     ``on_penalty`` is called after each that takes a factorisation of its own.
@@ -68,7 +68,7 @@ def choose_by_gcv(system: RidgeSystem, on_penalty: Callable[[], object] = lambda
 
 
 def choose_by_loo(system: RidgeSystem, passes: Passes) -> float:
-    """The penalty with the least sum of squares over samples, each predicted by the solution without it.
+    """Choose the penalty with the least sum of squares over samples, each predicted by the solution without it.
 
     ``e = (I - H_n)⁻¹·r`` gives them without another fit: r are the residuals of a sample's rows, H_n its block of the
     hat matrix. One pass over the samples up to ``SPECTRUM_SIZE`` unknowns, one for each penalty tried beyond.
@@ -95,14 +95,14 @@ class Spectrum:
         self.system = system
 
     def gcv(self, penalties: Tensor) -> Tensor:
-        """The generalised cross-validation score at each of ``penalties [L]``."""
+        """Return the generalised cross-validation score at each of ``penalties [L]``."""
         shifted = self.values.unsqueeze(1) + penalties
         energies = self.rhs.square().sum(1)
         explained = energies @ ((shifted + penalties) / shifted.square())
         return _gcv(self.system, self.system.squares - explained, (self.values.unsqueeze(1) / shifted).sum(0))
 
     def loo(self, rows: SampleRows, penalties: Tensor) -> Tensor:
-        """The sum of squared leave-one-out errors of ``rows`` at each of ``penalties [L]``."""
+        """Return the sum of squared leave-one-out errors of ``rows`` at each of ``penalties [L]``."""
         rotated = rows.features @ self.axes
         shrinking = 1 / (self.values.unsqueeze(1) + penalties)
         alone = rotated.square() @ shrinking if rotated.shape[1] == 1 else None
@@ -115,12 +115,12 @@ class Spectrum:
 
 
 def _least(penalties: Tensor, scores: Tensor) -> float:
-    """The penalty of the least score; one without a score (0 / 0, infinite) is not taken."""
+    """Return the penalty of the least score; one without a score (0 / 0, infinite) is not taken."""
     return float(penalties[scores.nan_to_num(math.inf, math.inf).argmin()])
 
 
 def _grid(system: RidgeSystem) -> Tensor:
-    """Penalties ``[L]``; none so weak that rounding alone could make the system singular."""
+    """Return penalties ``[L]``, none so weak that rounding alone could make the system singular."""
     steps = torch.arange(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
     grid = torch.stack(
         [system.gram.new_tensor(_penalty(system, step / STEPS_PER_DECADE)) for step in steps.tolist()]
@@ -133,7 +133,7 @@ def _penalty(system: RidgeSystem, power: float) -> float:
 
 
 def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
-    """Downhill by decades from the middle, then half a decade to either side."""
+    """Walk downhill by decades from the middle, then half a decade to either side."""
     scores: dict[float, float] = {}
 
     def tried(power: float) -> float:
@@ -154,7 +154,7 @@ def _walk(system: RidgeSystem, score: Callable[[float], float]) -> float:
 
 
 def _gcv(system: RidgeSystem, squares: Tensor, degrees: Tensor) -> Tensor:
-    """From the residuals' sum of squares and the trace of the hat matrix."""
+    """Compute the score from the residuals' sum of squares and the trace of the hat matrix."""
     left = 1 - degrees / system.n_rows
     # As many degrees of freedom as residuals, or residuals that are a difference of equal sums: both are rounding.
     rounding = torch.finfo(system.gram.dtype).eps * system.size
@@ -186,7 +186,7 @@ def _loo_by_cholesky(system: RidgeSystem, passes: Passes, l2: float) -> float:
 
 
 def _left_out(residuals: Tensor, hat: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of squares of ``(I - H)⁻¹·residuals``, hat ``[n, r, r]`` before the samples' weights."""
+    """Return the sum of squares of ``(I - H)⁻¹·residuals``, hat ``[n, r, r]`` before the samples' weights."""
     if weight is not None:
         hat = hat * weight.view(-1, 1, 1)
     if hat.shape[1] == 1:

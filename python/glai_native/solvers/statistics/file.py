@@ -1,4 +1,4 @@
-"""The file of statistics: sums and counts as tensors, of the gram matrix its upper triangle; sizes as metadata."""
+"""The file of statistics holds sums and counts as tensors, of the gram matrix its upper triangle; sizes as metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def statistics_to_bytes(
     structure_id: str | None,
     entries: Mapping[str, str],
 ) -> bytes:
-    """The file's content.
+    """Return the file's content.
 
     Args:
         sums: as :meth:`PathStatistics.sums` gives them.
@@ -43,7 +43,7 @@ def statistics_to_bytes(
 
 
 def read_statistics(path: Path, structure_id: str | None) -> tuple[dict[str, Tensor], int, str | None]:
-    """Sums, N and structure_id of a file; ``structure_id`` is what it must be of, None: any."""
+    """Return sums, N and structure_id of a file; ``structure_id`` is what it must be of, None: any."""
     file = TensorFile(path, STATISTICS_FORMAT)
     found = file.entry("structure_id") or None
     if structure_id is not None and found != structure_id:

@@ -1,4 +1,4 @@
-"""The path estimator solved from sums over samples, and the penalty chosen by cross-validation."""
+"""The path estimator is solved from sums over samples, and the penalty is chosen by cross-validation."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _unknowns(sums: PathSums, n_samples: int, directions: Tensor | None) -> Full
 
 
 def _rows(samples: Samples, paths: FullPaths | DirectedPaths, dtype: torch.dtype) -> Iterator[SampleRows]:
-    """The samples' rows of the unknowns' features, a block at a time."""
+    """Yield the samples' rows of the unknowns' features, a block at a time."""
     height = max(1, ROWS_BYTES // (paths.row_size * dtype.itemsize))
     for z, gates, values, weight in samples.chunks(height, dtype):
         yield SampleRows(paths.features(z, gates), paths.targets(values), weight)

@@ -1,4 +1,4 @@
-"""Statistics summed over the ranks of a process group."""
+"""Statistics are summed here over the ranks of a process group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECE_BYTES = 1 << 26
 
 @torch.no_grad()
 def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = None) -> PathStatistics:
-    """Sums the statistics of all ranks, in place: each then holds those of all samples, with equal bits.
+    """Sum the statistics of all ranks, in place: each then holds those of all samples, with equal bits.
 
     Each rank has taken in samples of its own before (``update``, or ``accumulate`` over its :func:`rank_rows`); calling
     it twice would count them twice. The gram matrix goes in pieces of its upper triangle, 64 MB of memory more than
@@ -52,7 +52,7 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
 
 
 def _triangle_pieces(size: int, elements: int) -> list[range]:
-    """Rows of an upper triangle in runs of about so many elements; a run has at least one row."""
+    """Return the rows of an upper triangle in runs of about so many elements; a run has at least one row."""
     pieces, begin = [], 0
     while begin < size:
         end = min(size, begin + max(1, elements // (size - begin)))

@@ -1,4 +1,4 @@
-"""Ridge regression solved from its sufficient statistics."""
+"""Ridge regression is solved here from its sufficient statistics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RidgeSystem:
 
 
 def solve_ridge(system: RidgeSystem, l2: float) -> Tensor:
-    """``(gram + l2·I)⁻¹·rhs``, ``[M, K]``, by Cholesky; a feature that is always zero gets exactly zero.
+    """Return ``(gram + l2·I)⁻¹·rhs``, ``[M, K]``, by Cholesky; a feature that is always zero gets exactly zero.
 
     Raises:
         SingularSystem: a ValueError that asks for a larger penalty.
@@ -47,12 +47,15 @@ def solve_ridge(system: RidgeSystem, l2: float) -> Tensor:
 
 
 def relative_rounding(system: RidgeSystem) -> float:
-    """Of a pivot, relative to its diagonal element."""
+    """Return the rounding of a pivot, relative to its diagonal element."""
     return torch.finfo(system.gram.dtype).eps * math.sqrt(system.size)
 
 
 def factorise(system: RidgeSystem, l2: float) -> Tensor:
-    """L ``[M, M]``, lower triangular, ``L·Lᵀ = gram + l2·I``: M³/6 multiply-adds, one copy of the gram matrix."""
+    """Return L ``[M, M]``, lower triangular, ``L·Lᵀ = gram + l2·I``.
+
+    It takes M³/6 multiply-adds, and one copy of the gram matrix.
+    """
     gram = system.gram
     require_memory(
         "solve",

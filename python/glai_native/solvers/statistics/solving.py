@@ -1,4 +1,4 @@
-"""Sufficient statistics as a solver: sums over the samples, and the penalty that suits them."""
+"""This file makes a solver of sufficient statistics: sums over the samples, and the penalty that suits them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def solve_statistics(
     options: dict[str, Any],
     process_group: dist.ProcessGroup | None = None,
 ) -> Solution:
-    """Solve the sums and score them without the held-out samples, then take those in too. A :class:`Solve`."""
+    """Solve the sums and score them without the held-out samples, then take those in too. This is a :class:`Solve`."""
     train, held_out = split.train, split.held_out
     ranks = Ranks("fit", process_group)
     part = train[ranks.share(len(train))]

@@ -1,4 +1,4 @@
-"""Sufficient statistics of the path estimator: exact under merging, increments, removals and new classes."""
+"""Sufficient statistics of the path estimator are exact under merging, increments, removals and new classes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class PathStatistics:
     def update(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
-        """Adds samples; thousands at a time, since every call reads and writes the whole gram matrix.
+        """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
         An interrupt within leaves sums that hold a part of them: :func:`accumulate` with a checkpoint outlives it.
 
@@ -138,7 +138,7 @@ class PathStatistics:
     def downdate(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
-        """Takes samples out again, given as they were to :meth:`update`.
+        """Take samples out again, given as they were to :meth:`update`.
 
         The solution is then that of the samples that are left. The selector and the projection have still seen the
         others.
@@ -204,7 +204,7 @@ class PathStatistics:
         return samples
 
     def merge(self, other: PathStatistics) -> PathStatistics:
-        """Adds the samples of ``other``; returns itself.
+        """Add the samples of ``other``; return self.
 
         Raises:
             ValueError: another structure, size or dtype.
@@ -216,7 +216,7 @@ class PathStatistics:
         return self
 
     def restore(self, other: PathStatistics) -> None:
-        """Takes the sums of ``other`` over, for its own; on its own device.
+        """Take the sums of ``other`` over for its own, on its own device.
 
         Raises:
             ValueError: another structure, size or dtype.
@@ -232,8 +232,7 @@ class PathStatistics:
         return PathSums(self._gram, self._rhs, self._squares, self.on_counts)
 
     def sums(self) -> dict[str, Tensor]:
-        """All that adds up over samples but their number: ``gram`` (its upper triangle ``[M·(M+1)/2]``), ``rhs``,
-        ``squares``, ``on_counts``."""
+        """Return all sums but N: ``gram`` (upper triangle ``[M·(M+1)/2]``), ``rhs``, ``squares``, ``on_counts``."""
         return {
             "gram": pack_upper(self._gram),
             "rhs": self._rhs,
@@ -245,7 +244,7 @@ class PathStatistics:
     def from_sums(
         cls, sums: Mapping[str, Tensor], n_samples: int, structure_id: str | None = None
     ) -> PathStatistics:
-        """Statistics from what :meth:`sums` gave, of one part of the data or added up over several.
+        """Make statistics from what :meth:`sums` gave, of one part of the data or added up over several.
 
         Raises:
             ValueError: sums that do not fit each other, are not finite, or negative counts.
@@ -295,11 +294,11 @@ class PathStatistics:
         return self.copy().merge(other)
 
     def copy(self, device: torch.device | str | None = None) -> PathStatistics:
-        """The same sums, to go on separately, or on another device."""
+        """Return the same sums, to go on separately, or on another device."""
         return PathStatistics(*self._sizes, self.dtype, self.structure_id, device or self.device).merge(self)
 
     def add_outputs(self, k: int) -> None:
-        """Adds k classes: the samples so far have target 0 there."""
+        """Add k classes: the samples so far have target 0 there."""
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"add_outputs: k must be an int >= 1, got {k!r}")
         self._rhs, self._squares, self.on_counts = (
@@ -317,7 +316,7 @@ class PathStatistics:
         dtype: torch.dtype | None = None,
         progress: bool = True,
     ) -> PathEstimator:
-        """The estimator that minimises ``sum_n s[n]·|t[n] - y(z[n])|² + l2·(|w|² + |b|²)``.
+        """Return the estimator that minimises ``sum_n s[n]·|t[n] - y(z[n])|² + l2·(|w|² + |b|²)``.
 
         M unknowns cost M³/6 multiply-adds and a second copy of the gram matrix: M = P·(D+1) for full paths (whatever
         C is), and (P-1)·(D+1) + (D+1)·C along directions, in a matrix of their own. w and b are the weights of full
@@ -352,7 +351,7 @@ class PathStatistics:
         *,
         progress: bool = True,
     ) -> float:
-        """The penalty with the least cross-validation error, from 1e-6 to 100 times the mean diagonal of the gram.
+        """Choose the penalty of least cross-validation error, from 1e-6 to 100 times the mean diagonal of the gram.
 
         Up to 2,048 unknowns an eigendecomposition (four times the gram's memory; 0.6 s at most on two cores) scores a
         grid of four penalties in a decade, ``"loo"`` in one pass over the data. Beyond, decades are walked downhill:
@@ -370,7 +369,7 @@ class PathStatistics:
         return choose_penalty(self._sums(), self.n_samples, method, directions, passes, progress)
 
     def _passes(self, data: Iterable[SampleTuple]) -> Passes:
-        """What gives the samples of ``data`` anew at each call, checked; they must be as many as these hold."""
+        """Return what gives the samples of ``data`` anew at each call, checked; they must be as many as these hold."""
         if isinstance(data, Iterator):
             raise ValueError(
                 "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
@@ -391,16 +390,16 @@ class PathStatistics:
         return samples
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one file, whole or not at all; of the gram matrix its upper triangle."""
+        """Write one file, whole or not at all; of the gram matrix its upper triangle."""
         write_files({Path(path): self.to_bytes()})
 
     def to_bytes(self, **entries: str) -> bytes:
-        """A statistics file's content; ``entries`` join its metadata."""
+        """Return a statistics file's content; ``entries`` join its metadata."""
         return statistics_to_bytes(self.sums(), self._sizes, self.n_samples, self.structure_id, entries)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], structure_id: str | None = None) -> PathStatistics:
-        """Reads a statistics file, onto the CPU.
+        """Read a statistics file, onto the CPU.
 
         Args:
             path: the file.

@@ -1,6 +1,6 @@
-"""The ridge problem of a path estimator: its unknowns, its features, and the estimator they make.
+"""The ridge problem of a path estimator has its unknowns, its features, and the estimator they make.
 
-Two kinds, with the same members: :class:`FullPaths`, and :class:`DirectedPaths` for output directions.
+There are two kinds, with the same members: :class:`FullPaths`, and :class:`DirectedPaths` for output directions.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ class FullPaths:
         return self.gram.shape[0]
 
     def system(self) -> RidgeSystem:
-        """Normal equations."""
+        """Return the normal equations."""
         return RidgeSystem(self.gram, self.rhs.flatten(0, 1), self.squares, self.n_samples)
 
     def features(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """``g[n,p]·[z[n],1][d]``, one row for each sample: ``[N, 1, P·(D+1)]``."""
+        """Return ``g[n,p]·[z[n],1][d]``, one row for each sample: ``[N, 1, P·(D+1)]``."""
         return (gates.unpack().unsqueeze(2) * _with_bias(z).unsqueeze(1)).view(len(z), 1, -1)
 
     def targets(self, values: Tensor) -> Tensor:
-        """Values ``[N, C]`` as the rows of :meth:`features` should give them."""
+        """Return values ``[N, C]`` as the rows of :meth:`features` should give them."""
         return values.unsqueeze(1)
 
     def estimator(self, solution: Tensor, dtype: torch.dtype) -> PathEstimator:
-        """From the solution of :meth:`system`."""
+        """Make the estimator from the solution of :meth:`system`."""
         n_paths, width, n_outputs = self.rhs.shape
         estimator = PathEstimator(n_paths, width - 1, n_outputs, dtype=dtype).to(solution.device)
         weight = solution.view(self.rhs.shape)
@@ -122,7 +122,7 @@ class DirectedPaths:
         return n_outputs * width * (len(self._kept) + n_outputs)
 
     def system(self) -> RidgeSystem:
-        """Normal equations of N·C residuals; a matrix of its own beside the statistics' gram."""
+        """Return the normal equations of N·C residuals, in a matrix of their own beside the statistics' gram."""
         gram, rhs = self.full.gram, self.full.rhs
         n_paths, width, n_outputs = rhs.shape
         constant = len(self._kept) * width  # where the unknowns of path o begin
@@ -152,7 +152,7 @@ class DirectedPaths:
         )
 
     def features(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """A row for each output of each sample: ``[N, C, unknowns]``."""
+        """Return a row for each output of each sample: ``[N, C, unknowns]``."""
         with_bias, n_outputs = _with_bias(z), self.directions.shape[1]
         on = gates.unpack()[:, self._kept].unsqueeze(2) * with_bias.unsqueeze(1)
         along = (on.unsqueeze(1) * self._units.T.unsqueeze(2)).flatten(2)
@@ -161,11 +161,11 @@ class DirectedPaths:
         return torch.cat([along, constant.flatten(2)], dim=2)
 
     def targets(self, values: Tensor) -> Tensor:
-        """Values ``[N, C]`` as the rows of :meth:`features` should give them."""
+        """Return values ``[N, C]`` as the rows of :meth:`features` should give them."""
         return values.unsqueeze(2)
 
     def estimator(self, solution: Tensor, dtype: torch.dtype) -> PathEstimator:
-        """From the solution of :meth:`system`."""
+        """Make the estimator from the solution of :meth:`system`."""
         n_paths, width, n_outputs = self.full.rhs.shape
         estimator = PathEstimator(n_paths, width - 1, n_outputs, self.directions, dtype=dtype).to(
             solution.device
@@ -182,5 +182,5 @@ class DirectedPaths:
 
 
 def _with_bias(z: Tensor) -> Tensor:
-    """z and a last feature, 1."""
+    """Return z and a last feature, 1."""
     return torch.cat([z, z.new_ones((len(z), 1))], dim=1)
