@@ -17,11 +17,11 @@ class DemoSettings:
     seed: int = 0
 
     def epochs_for(self, n_samples: int) -> int:
-        """Passes over ``n_samples``: 30 where data is small, at least 8 where it is large."""
+        """Return the passes over ``n_samples``: 30 where data is small, at least 8 where it is large."""
         return self.epochs or max(8, min(30, 120_000 // max(n_samples, 1)))
 
     def batch_size_for(self, n_samples: int) -> int:
-        """Samples per step."""
+        """Return the samples of a step."""
         return 64 if n_samples < 10_000 else 256
 
 
@@ -162,7 +162,7 @@ class DemoReport:
         )
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 

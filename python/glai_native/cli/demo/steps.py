@@ -40,7 +40,7 @@ N_TRAININGS = 15  # what the bar counts: 2 controls, 5 a scale, 2 halves, the ML
 def run_demo(
     data: LabelledData, folder: Path, settings: DemoSettings, *, progress: bool = True
 ) -> DemoReport:
-    """Runs everything and leaves model, gates and report in ``folder``.
+    """Run everything, and leave model, gates and report in ``folder``.
 
     Args:
         data: what to learn.
