@@ -48,8 +48,13 @@ class RandomGates:
 
     def score(self, x: NDArray[np.float32], y: NDArray[Any]) -> float:
         """Return the accuracy on x and y, or R2."""
+        samples = torch.from_numpy(x)
         with torch.no_grad():
-            output = self.model(torch.from_numpy(x))
+            output = (
+                self.model.predict(samples)
+                if isinstance(self.model, glai.PathKernelModel)
+                else self.model(samples)
+            )
         if self.classify:
             return float(accuracy_score(y, output.argmax(1)))
         return float(r2_score(y, output[:, 0]))

@@ -21,7 +21,7 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult, fit
-from glai_native.training.new_structure import train_selector as train_selector
+from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
 
