@@ -48,8 +48,8 @@ run_build() {
 
 run_tests() {
   # Without --strict-config: the option of a plugin that may be missing here is then only warned of.
-  "$python" -m pytest -o addopts=-ra -m gpu tests/test_gpu.py tests/test_cuda.py \
-    tests/test_sgd_cuda.py tests/test_cuda_steps.py --junitxml="$out/tests.xml"
+  "$python" -m pytest -o addopts="-ra --import-mode=importlib" -m gpu tests/simt \
+    tests/solvers/sgd/test_sgd_cuda.py tests/bench/test_cuda_steps.py --junitxml="$out/tests.xml"
 }
 
 # Each tensor in memory of its own: in torch's pools a row too many reads a neighbour, which is no error.
@@ -58,7 +58,7 @@ run_tests() {
 sanitize() {
   local command
   for command in "-m glai_bench.launch_kernels --shape 529,33,65,17 129,33,65,17 5,3,2,1" \
-    "-m pytest -o addopts=-q -m gpu tests/test_cuda.py -k test_reference_that"; do
+    "-m pytest -o addopts=--import-mode=importlib -q -m gpu tests/simt/test_gated_matmul_forms.py -k test_reference_that"; do
     # shellcheck disable=SC2086
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$@" \
       "$python" $command || return

@@ -62,7 +62,8 @@ def _gated_matmul(
         bias = None if bias is None else unit_stride(bias)
     y = new_matrix(x, 0, weight, 2)
     form, cuda = plan_product("gated_matmul", y, n_gates, x, estimate, form, precision)
-    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, precision, cuda, *execution(y))
+    threads, stream = execution(y)
+    _native.gated_matmul(x, words, n_gates, weight, bias, y, form, precision, cuda, threads, stream)
     return y
 
 
@@ -97,8 +98,9 @@ def write_weight_grad(
     """Write into ``dw`` and ``db``, or add to them."""
     x, dy = unit_stride(x), unit_stride(dy)
     cuda = plan_weight_grad(x, words, n_gates, dy, precision)
+    threads, stream = execution(words)
     _native.gated_matmul_weight_grad(
-        x, words, n_gates, dy, dw, db, accumulate, form, precision, cuda, *execution(words)
+        x, words, n_gates, dy, dw, db, accumulate, form, precision, cuda, threads, stream
     )
 
 
@@ -115,7 +117,8 @@ def _input_grad(
     dx = new_matrix(dy, 0, weight, 1)
     dy, weight = unit_stride(dy), either_unit_stride(weight)
     form, cuda = plan_product("gated_matmul_input_grad", dx, n_gates, dy, estimate, form, precision)
-    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, precision, cuda, *execution(dx))
+    threads, stream = execution(dx)
+    _native.gated_matmul_input_grad(dy, words, n_gates, weight, dx, form, precision, cuda, threads, stream)
     return dx
 
 
