@@ -18,6 +18,15 @@ from filelock import FileLock
 SOURCE = Path(__file__).parent / "simt"
 ORDERS = ("forward", "reverse", "shuffled")
 SHARED_KIB = (99, 227)  # of a block: on the smallest GPU that is built for, and on an H100
+# Modules that call kernels which also run on CUDA.
+OWNERS = (
+    "gates.packed",
+    "gates.packing",
+    "ops.gated_linear",
+    "ops.gated_matmul_autograd",
+    "ops.operands",
+    "ops.path_matrices",
+)
 SCHEDULES = list(itertools.product(ORDERS, (False, True)))  # order of a warp's lanes; copies land at once
 
 
@@ -85,8 +94,7 @@ def probe_of(path):
 def on_executor(module):
     """Within, glai's ops take tensors of the CPU to the CUDA kernels on the executor."""
     with ExitStack() as stack:
-        for owner in ("gates", "gated_linear", "gated_products", "operands", "ops", "path_matrices"):
-            # By its module: a function of the same name may stand before it in the package.
+        for owner in OWNERS:
             owner = importlib.import_module(f"glai_native.{owner}")
             stack.enter_context(mock.patch.object(owner, "_native", module))
         stack.enter_context(mock.patch("glai_native.machine.backend.runs_cuda_kernels", return_value=True))
