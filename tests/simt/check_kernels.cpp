@@ -13,6 +13,7 @@
 #include "core/checks/check.hpp"
 #include "core/dispatch.hpp"
 #include "core/gates.hpp"
+#include "core/names.hpp"
 #include "core/tiling.hpp"
 #include "simt/executor.hpp"
 
