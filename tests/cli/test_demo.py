@@ -7,11 +7,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from glai_native.demo.picture import save_plot
 from rich.console import Console
 
 from glai_native.cli.demo import learn_forget_merge as step
 from glai_native.cli.demo.figures import DemoSettings
+from glai_native.cli.demo.picture import save_plot
 from glai_native.cli.demo.report import print_report
 from glai_native.cli.demo.steps import run_demo
 from glai_native.cli.demo.trainer import Trainer
