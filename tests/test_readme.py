@@ -78,13 +78,14 @@ def test_modules_that_are_run_exist(document):
     assert not missing, f"{document} runs what is not there: {missing}"
 
 
+@pytest.mark.usefixtures("further_commands")
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_are_taken(document):
     lines = [line.strip() for block in blocks(document, "sh") for line in block.splitlines()]
     for line in lines:
         if line.startswith("glai "):
             words = shlex.split(line, comments=True)[1:]
-            _parser(words[0]).parse_args(words)
+            _parser(words).parse_args(words)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

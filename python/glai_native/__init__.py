@@ -9,7 +9,8 @@ for torch.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glai_native.estimator.directions import extend_directions as extend_directions
@@ -85,21 +86,66 @@ _NAMES_OF = {
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-__all__ = sorted([*_HOME, "distributed"])
+__all__ = [
+    "GLAI",
+    "EnergyMeter",
+    "FitResult",
+    "GLAIClassifier",
+    "GLAIHead",
+    "GLAIRegressor",
+    "GateDataset",
+    "GateStore",
+    "InputProjection",
+    "PackedGates",
+    "PathEstimator",
+    "PathKernelModel",
+    "PathSelector",
+    "PathStatistics",
+    "PhaseEnergy",
+    "SgdEpoch",
+    "StructureEpoch",
+    "StructureMonitor",
+    "accumulate",
+    "build_info",
+    "distributed",
+    "energy_table",
+    "extend_directions",
+    "fit",
+    "gated_linear",
+    "gated_matmul",
+    "gated_matmul_input_grad",
+    "gated_matmul_weight_grad",
+    "grow",
+    "merge",
+    "output_directions",
+    "pack_gates",
+    "path_gates",
+    "path_gram",
+    "path_kernel",
+    "prune",
+    "replace_mlp",
+    "retrain",
+    "train_estimator",
+    "train_structure",
+]
 
+if not TYPE_CHECKING:  # or a misspelt name would pass as anything
+    _LOADING = threading.RLock()  # torch is not imported by several threads at once without harm
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"glai_native.{_HOME[name]}"), name)
-    elif name == "distributed":
-        value = importlib.import_module("glai_native.training.distributed")
-    elif name == "__version__":
-        value = importlib.import_module("glai_native.machine.backend").build_info()["version"]
-    else:
-        raise AttributeError(f"module 'glai_native' has no attribute '{name}'")
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        """Load a public name, and keep it."""
+        with _LOADING:
+            if name in _HOME:
+                value = getattr(importlib.import_module(f"glai_native.{_HOME[name]}"), name)
+            elif name == "distributed":
+                value = importlib.import_module("glai_native.training.distributed")
+            elif name == "__version__":
+                value = importlib.import_module("glai_native.machine.backend").build_info()["version"]
+            else:
+                raise AttributeError(f"module 'glai_native' has no attribute '{name}'")
+            globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    def __dir__():
+        """List public names, loaded or not, beside what a module has."""
+        return sorted({*globals(), *__all__, "__version__"})

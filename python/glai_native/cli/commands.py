@@ -30,9 +30,9 @@ COMMANDS = {
         "glai_native.cli.structures.command:add_prune",
     ),
     "grow": Command("add units without changing the output", "glai_native.cli.structures.command:add_grow"),
-    "merge": Command("merge models of one structure", "glai_native.cli.merge:add"),
     "federate": Command(
         "train one model on data that several owners keep, simulated with Flower",
         "glai_native.cli.federate:add",
     ),
+    "merge": Command("merge models of one structure", "glai_native.cli.merge:add"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -16,8 +17,17 @@ REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportErr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status (2: bad input, one sentence on standard error)."""
+    return run(parse(argv))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the program; it ends here where they are wrong, or ask for help or the version."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser(_named(argv)).parse_args(argv)
+    return _parser(argv).parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command of :func:`parse`; return the exit status (2: bad input, one sentence on standard error)."""
     try:
         code = int(arguments.run(arguments))
         sys.stdout.flush()
@@ -36,27 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _named(argv: Sequence[str]) -> str | None:
-    """Return the command that the arguments name, where they name one."""
-    return next((argument for argument in argv if not argument.startswith("-")), None)
-
-
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    """Make a parser with the arguments of the chosen command alone.
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Make a parser with the arguments of the command that ``argv`` names.
 
     Of the others, whose modules are not imported, it has the summaries.
     """
     parser = argparse.ArgumentParser(
         prog="glai", description="GreenLightningAI: frozen activation patterns, linear path weights."
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and leave")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    named = next((argument for argument in argv if not argument.startswith("-")), None)
     for name, command in COMMANDS.items():
-        if name == chosen:
+        if name == named:
             importlib.metadata.EntryPoint(name, command.added_by, GROUP).load()(subparsers)
         else:
             subparsers.add_parser(name, help=command.summary)
-    if chosen not in COMMANDS:
+    if not argv or argv[0] not in COMMANDS:
         _add_further(subparsers)
     return parser
 
@@ -64,20 +70,29 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def _add_further(subparsers: object) -> None:
     """Add the commands of other packages; one that is broken is named, and left out."""
     for point in importlib.metadata.entry_points(group=GROUP):
+        trial = argparse.ArgumentParser()
         try:
-            point.load()(subparsers)
-        except Exception as error:  # another package's, of any type
+            add = point.load()
+            add(trial.add_subparsers())  # a failure must not leave half a command
+            trial.format_help()
+        except (Exception, SystemExit) as error:  # another package's, of any type
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(
                 f"glai: the command '{point.name}' is left out, {point.value} failed ({reason}): "
                 "reinstall or remove its package",
                 file=sys.stderr,
             )
+        else:
+            add(subparsers)
 
 
 class _Version(argparse.Action):
-    """Looked up when it is asked for."""
+    """The version of the installed package, looked up when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"glai_native {importlib.metadata.version('glai-native')}")
+        try:
+            version = importlib.metadata.version("glai-native")
+        except importlib.metadata.PackageNotFoundError:  # run from its sources
+            version = importlib.import_module("glai_native.machine.backend").build_info()["version"]
+        print(f"glai_native {version}")
         parser.exit()

@@ -8,13 +8,15 @@ from torch import Tensor
 FLOATS = (torch.float32, torch.float64)
 
 
-def require_samples(owner: str, x: Tensor, in_features: int) -> None:
-    """Raise unless x is a tensor ``[N, D]`` of ``in_features`` columns whose values can be read as they are."""
+def require_samples(owner: str, x: Tensor, in_features: int, name: str = "x") -> None:
+    """Raise unless x, called ``name``, is a tensor ``[N, D=in_features]`` whose values can be read as they are."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{owner}: x must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}")
+        raise TypeError(
+            f"{owner}: {name} must be a torch.Tensor [N, D={in_features}], got {type(x).__name__}"
+        )
     if x.ndim != 2 or x.shape[1] != in_features:
-        raise ValueError(f"{owner}: x must be [N, D={in_features}], got {list(x.shape)}")
-    require_dense(owner, "x", x)
+        raise ValueError(f"{owner}: {name} must be [N, D={in_features}], got {list(x.shape)}")
+    require_dense(owner, name, x)
 
 
 def require_dense(owner: str, name: str, tensor: Tensor) -> None:

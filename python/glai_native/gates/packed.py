@@ -247,9 +247,9 @@ def require_path_gates(
     """Raise unless gates are the path gates ``[N, P]`` of a structure; a structure_id of None is any."""
     if not isinstance(gates, PackedGates):
         raise TypeError(f"{owner}: gates must be PackedGates, got {type(gates).__name__}")
+    require_structure(owner, gates, structure_id)
     if (len(gates), gates.n_gates) != (n_samples, n_paths):
         raise ValueError(
             f"{owner}: gates must be of N={n_samples} samples and P={n_paths} paths, "
             f"got N={len(gates)} and P={gates.n_gates}"
         )
-    require_structure(owner, gates, structure_id)

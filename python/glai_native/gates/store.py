@@ -62,12 +62,12 @@ class GateStore:
         self._shards: list[_Shard] = []
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], structure: Structure) -> GateStore:
+    def create(cls, folder: str | os.PathLike[str], selector: Structure) -> GateStore:
         """Make an empty store for the gates of a structure, a selector's; raise if the folder holds a store."""
         folder = make_folder("GateStore.create", folder)
         if _shard_paths(folder):
             raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
-        store = cls(folder, structure.structure_id, structure.widths, structure.kept_paths)
+        store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
         # A shard of no rows, so that an empty store states its structure as any other does.
         empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
         store.append([PackedGates(words, width) for words, width in zip(empty, store.widths, strict=True)])

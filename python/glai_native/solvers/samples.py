@@ -69,6 +69,7 @@ class Samples:
         require_finite(owner, "x", z)
         y = require_targets(owner, y, len(z), n_outputs, "y").to(z.device)
         weight = require_sample_weight(owner, weight, len(z))
+        weight = None if weight is None else weight.to(z.device)
         layers = None
         if gates is None:
             layers = selector.unit_gates_of(z)

@@ -202,20 +202,20 @@ class PathSelector(nn.Module):
     def unit_gates(self, x: Tensor) -> list[PackedGates]:
         """Make the unit bits per hidden layer from raw x, the always-on unit excluded; x must be finite."""
         z = self.project(x)
-        _require_finite(z)
+        _require_finite("x", z)
         return self.unit_gates_of(z)
 
     def gates(self, x: Tensor) -> PackedGates:
         """Make path gates ``[N, n_paths]`` from raw x, always-on units included; x must be finite."""
-        return self.gates_of(self.project(x))
+        return self.path_gates(self.unit_gates(x))
 
     def gates_of(self, z: Tensor) -> PackedGates:
         """Make path gates ``[N, n_paths]`` from z ``[N, D]`` as :meth:`project` gives it; z must be finite.
 
         Where z is needed too, this projects once: ``z = selector.project(x); gates = selector.gates_of(z)``.
         """
-        require_samples("PathSelector", z, self.z_features)
-        _require_finite(z)
+        require_samples("PathSelector", z, self.z_features, "z")
+        _require_finite("z", z)
         return self.path_gates(self.unit_gates_of(z))
 
     def path_gates(self, layers: Sequence[PackedGates]) -> PackedGates:
@@ -305,10 +305,10 @@ class PathSelector(nn.Module):
         return hash_values(architecture, tensors)
 
 
-def _require_finite(z: Tensor) -> None:
+def _require_finite(name: str, z: Tensor) -> None:
     """Raise where a bit could not show what x was."""
     if not bool(torch.isfinite(z).all()):
-        raise ValueError("PathSelector: x must be finite, got NaN or infinite values")
+        raise ValueError(f"PathSelector: {name} must be finite, got NaN or infinite values")
 
 
 def _linear_layers(mlp: nn.Sequential) -> list[nn.Linear]:

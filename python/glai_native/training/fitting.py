@@ -105,7 +105,7 @@ def fit(
         process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
             same structure (``distributed.broadcast_selector``), takes its share, and ends with the same model. For
             ``"sgd"``, which ``"auto"`` then is, and ``"statistics"``.
-        **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit`` or
+        **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit_samples`` or
             ``PathStatistics.solve``.
 
     Raises:

@@ -27,7 +27,7 @@ WEAKEST, STRONGEST, FIRST = -6, 2, -2
 STEPS_PER_DECADE = 4
 # A sum of squared residuals counts from so many roundings of the targets' squares on. At 1.3 of them, in float32, 36
 # samples of as many unknowns chose a penalty of twice the least score, with one thread and not with two.
-ROUNDINGS = 16
+ROUNDINGS = 2
 
 
 @dataclass(frozen=True)

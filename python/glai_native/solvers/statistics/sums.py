@@ -365,7 +365,7 @@ class PathStatistics:
             data: as for :meth:`solve`.
             progress: show how many penalties were tried, or samples left out.
         """
-        passes = self._passes(data) if method == "loo" and data is not None else None
+        passes = self._passes(data) if method == "loo" and data is not None and self.n_samples else None
         return choose_penalty(self._sums(), self.n_samples, method, directions, passes, progress)
 
     def _passes(self, data: Iterable[SampleTuple]) -> Passes:
