@@ -121,9 +121,9 @@ def class_incremental(split: Split, quick: bool) -> dict[str, Any]:
         scores[l2] = accuracy_of(glai.GLAI(selector, estimator), split.x_val, split.y_val)
     l2 = max(scores, key=lambda value: scores[value])
     # Chosen: what it was chosen by is one more increment.
-    x, y = split.x_val, split.y_val
+    z = selector.project(split.x_val)
     for sums in (grown, joint):
-        sums.update(selector.project(x), selector.gates(x), y)
+        sums.update(z, selector.gates_of(z), split.y_val)
     ours = grown.solve(l2, progress=False)
     together = joint.solve(l2, progress=False)
     difference = float(

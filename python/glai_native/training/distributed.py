@@ -10,7 +10,8 @@ are counts that no step changes, so they need not be broadcast::
     estimator = glai.PathEstimator.from_selector(selector)
     model = torch.nn.parallel.DistributedDataParallel(estimator, broadcast_buffers=False)
     rows = glai.distributed.rank_rows(len(x))
-    z, gates, y = selector.project(x[rows]), selector.gates(x[rows]), y[rows]
+    z, y = selector.project(x[rows]), y[rows]
+    gates = selector.gates_of(z)
     ...  # the usual steps: model(z[ids], gates[ids]); gradients are means over ranks
 
 With NCCL all tensors lie on the rank's own GPU, ``torch.cuda.set_device(local_rank)``.

@@ -91,9 +91,10 @@ class _Changes:
         start = time.perf_counter()
         selector = self.selector = self._structure(x[self.first], self.y[self.first])
         self.structure_seconds = time.perf_counter() - start
-        self.z, self.gates = selector.project(x), selector.gates(x)
+        self.z = selector.project(x)
+        self.gates = selector.gates_of(self.z)
         self.test = Inputs(selector.project(data.x_test))
-        self.glai_test = Inputs(self.test.z.double(), selector.gates(data.x_test))
+        self.glai_test = Inputs(self.test.z.double(), selector.gates_of(self.test.z))
 
         trainer.show("all samples in one sum")
         self.held = self._sum(self.first, n_first)
