@@ -212,6 +212,10 @@ class PathEstimator(nn.Module):
                 "file, pruned or grown), make one from the network itself"
             )
         output_weight, output_bias = selector.output
+        if directions is None:  # all that it takes, before any of it is taken
+            sizes = {"P": selector.n_paths, "D": selector.z_features, "C": output_weight.shape[0]}
+            itemsize = 8 + output_weight.dtype.itemsize
+            _require_memory("weight, computed in float64,", sizes, itemsize, output_weight.device)
         estimator = cls(
             selector.n_paths,
             selector.z_features,
@@ -220,10 +224,6 @@ class PathEstimator(nn.Module):
             structure_id=selector.structure_id,
             dtype=output_weight.dtype,
         ).to(output_weight.device)
-        if estimator.directions is None:
-            sizes = {"P": estimator.n_paths, "D": estimator.in_features, "C": estimator.out_features}
-            itemsize = 8 + estimator.dtype.itemsize
-            _require_memory("weight, computed in float64,", sizes, itemsize, output_weight.device)
         weight, constant = _into_last_units(selector)
         with torch.no_grad():
             if estimator.directions is None:

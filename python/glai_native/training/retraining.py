@@ -77,6 +77,11 @@ def retrain(
         ValueError: an increment to a model without statistics, a solver that has no increments, or data that do not
             fit the model.
     """
+    if not isinstance(model, GLAI):
+        raise TypeError(
+            f"retrain: model must be a GLAI, got {type(model).__name__}; a learner has a retrain of its own, and its "
+            "GLAI is .model_"
+        )
     ranks = Ranks("retrain", process_group)
     progress = progress and ranks.is_first
     known = n_outputs = model.estimator.out_features

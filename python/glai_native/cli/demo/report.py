@@ -204,10 +204,10 @@ def _small_print(report: DemoReport, figures: LearnForgetMerge) -> str:
     """Say what the figures are, and what all this costs."""
     best = max(model.accuracy for model in report.models if model.name.startswith("GLAI"))
     of = "the first classes alone" if figures.learn is not None else "all samples"
-    reached = f"here {100 * figures.merge.anew.accuracy:.2f}, above {100 * best:.2f}"
     return (
         f"weights: GLAI's largest difference between the two ways, of the largest weight, in {figures.dtype}. s: of "
         f"the change alone. GLAI's structure was trained on {of} ({figures.structure_seconds:.2f} s) and stays: it has "
-        "seen what is forgotten. The price: squared error, usually 0.5 to 1 point below cross-entropy "
-        f"({reached}), and {figures.unknowns:,}² numbers to keep."
+        f"seen what is forgotten. The price on these data: {100 * figures.merge.anew.accuracy:.2f}% against "
+        f"{100 * best:.2f}% in the table Models (squared error, a structure of {of}), and {figures.unknowns:,}² "
+        "numbers to keep."
     )
