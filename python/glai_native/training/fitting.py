@@ -353,6 +353,17 @@ def announce(result: FitResult, progress: bool) -> FitResult:
     return result
 
 
+def begin_training(model: GLAI, n_outputs: int, seed: int, *, anew: bool) -> None:
+    """Ready a model for weights that replace its own: the outputs that it lacks, no statistics, ``anew`` no counts."""
+    model.statistics = None
+    added = n_outputs - model.estimator.out_features
+    if added:
+        model.add_outputs(added, seed)
+    if anew:
+        model.estimator.samples_seen.zero_()
+        model.estimator.on_counts.zero_()
+
+
 def take_over(model: GLAI, estimator: PathEstimator) -> None:
     """Make the model's estimator ``estimator``, in place and whatever its dtype; both may be one."""
     if estimator is model.estimator:

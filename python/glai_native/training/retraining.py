@@ -19,6 +19,7 @@ from glai_native.training.fitting import (
     VALIDATION_SHARE,
     FitResult,
     announce,
+    begin_training,
     count_outputs,
     fit_samples,
     require_fit_arguments,
@@ -84,9 +85,9 @@ def retrain(
         )
     ranks = Ranks("retrain", process_group)
     progress = progress and ranks.is_first
-    known = n_outputs = model.estimator.out_features
+    n_outputs = model.estimator.out_features
     if not isinstance(y, Tensor) or not y.is_floating_point():
-        n_outputs = max(known, count_outputs(model.selector, y))
+        n_outputs = max(n_outputs, count_outputs(model.selector, y))
     with ranks.together():
         samples = Samples.of_raw("fit", model.selector, x, y, n_outputs, gates, sample_weight)
     if increment and solver in ("auto", "statistics"):
@@ -96,12 +97,7 @@ def retrain(
     require_fit_arguments(model, solver, seed, ranks.size)
     before = ModelState(model)
     try:
-        model.statistics = None  # of the weights that are replaced
-        if samples.n_outputs > known:
-            model.add_outputs(samples.n_outputs - known, seed)
-        if not increment:
-            model.estimator.samples_seen.zero_()
-            model.estimator.on_counts.zero_()
+        begin_training(model, samples.n_outputs, seed, anew=not increment)
         with ranks.together():
             split = split_samples(model.selector, samples, options.pop("validation", VALIDATION_SHARE), seed)
         result = announce(
