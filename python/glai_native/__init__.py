@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from glai_native.training import distributed as distributed
     from glai_native.training.fitting import FitResult as FitResult
     from glai_native.training.fitting import fit as fit
+    from glai_native.training.learners.classifier import GLAIClassifier as GLAIClassifier
+    from glai_native.training.learners.regressor import GLAIRegressor as GLAIRegressor
     from glai_native.training.retraining import retrain as retrain
-    from glai_native.training.sklearn import GLAIClassifier as GLAIClassifier
-    from glai_native.training.sklearn import GLAIRegressor as GLAIRegressor
 
     __version__: str
 
@@ -82,7 +82,8 @@ _NAMES_OF = {
     "structure.settling": ("StructureEpoch", "StructureMonitor", "train_structure"),
     "training.fitting": ("FitResult", "fit"),
     "training.retraining": ("retrain",),
-    "training.sklearn": ("GLAIClassifier", "GLAIRegressor"),
+    "training.learners.classifier": ("GLAIClassifier",),
+    "training.learners.regressor": ("GLAIRegressor",),
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -1,0 +1,120 @@
+"""Classification comes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from glai_native.data.arrays import array_tensor, joined_labels, label_indices
+from glai_native.training.learners.learner import Learner
+
+
+class GLAIClassifier(ClassifierMixin, Learner):
+    """Classification: softmax by the native loop, or ridge on 0/1 targets by the closed forms.
+
+    ``partial_fit`` may bring new classes; nothing that earlier chunks taught is forgotten, since it accumulates
+    sufficient statistics.
+
+    Source: GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971) behind scikit-learn's interface
+    (Buitinck et al., arXiv 1309.0238).
+    """
+
+    __doc__ += (Learner.__doc__ or "").split("\n", 1)[1]
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
+        with self._whole_or_unchanged():
+            X, y = validate_data(self, X, y, dtype=np.float32)
+            check_classification_targets(y)
+            self.classes_, indices = np.unique(y, return_inverse=True)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
+                )
+            self._fit(array_tensor(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+        return self
+
+    def retrain(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        increment: bool = False,
+    ) -> Self:
+        """Train the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+
+        Labels that are new add outputs and join ``classes_`` at its end. With ``increment`` the samples join those
+        seen before, exactly where the solver is ``"statistics"``; otherwise they take their place.
+        """
+        self._require_retrainable()
+        with self._whole_or_unchanged():
+            X, y = validate_data(self, X, y, dtype=np.float32, reset=False)
+            check_classification_targets(y)
+            known = joined_labels(self.classes_, y)
+            self._retrain(array_tensor(X), label_indices(y, known), sample_weight, increment)
+            self.classes_ = known
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Add a chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
+
+        ``classes_`` keeps the order in which classes were first seen.
+        """
+        self._require_no_fit()
+        with self._whole_or_unchanged():
+            first = getattr(self, "_statistics", None) is None
+            X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
+            check_classification_targets(y)
+            known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
+            if classes is not None:
+                known = joined_labels(known, np.asarray(classes))
+                unknown = np.setdiff1d(y, known)
+                if len(unknown):
+                    raise ValueError(
+                        f"GLAIClassifier: y must hold labels that classes= or an earlier chunk names, "
+                        f"{known.tolist()}, got {unknown.tolist()}"
+                    )
+            known = joined_labels(known, y)
+            if len(known) < 2:
+                raise ValueError(
+                    "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
+                )
+            self._partial_fit(array_tensor(X), label_indices(y, known), len(known), sample_weight)
+            self.classes_ = known
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return scores ``[N, C]``: logits of the native loop, or estimates of 0/1 targets; two classes: ``[N]``."""
+        output = self._output(X)
+        return output[:, 1] - output[:, 0] if output.shape[1] == 2 else output
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the label of the highest score."""
+        best = self._output(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return class probabilities ``[N, C]``.
+
+        They are the softmax of the native loop's logits. Ridge on 0/1 targets estimates probabilities themselves: they
+        are clipped to [0, 1] and divided by their sum.
+        """
+        output = self._output(X)
+        if getattr(self, "_statistics", None) is None and self.result_.solver == "sgd":
+            return torch.from_numpy(output).softmax(1).numpy()
+        clipped = output.clip(1e-12, 1.0)
+        return clipped / clipped.sum(1, keepdims=True)

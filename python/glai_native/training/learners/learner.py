@@ -1,0 +1,175 @@
+"""What classifier and regressor share stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from glai_native.data.arrays import array_tensor, weight_tensor
+from glai_native.model.glai import GLAI
+from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.selector import PathSelector
+from glai_native.training.fitting import FitResult, fit
+from glai_native.training.new_structure import train_selector
+from glai_native.training.retraining import retrain
+
+
+class Learner(BaseEstimator):
+    """What classifier and regressor share.
+
+    Args:
+        hidden_layer_sizes: units of the selector's hidden layers; the number of paths is the product of (units + 1).
+        n_components: as :func:`train_selector`.
+        solver: as :func:`glai_native.fit`.
+        structure_epochs: of the selector, at most.
+        validation_fraction: of the samples, held out by :func:`glai_native.fit`.
+        solver_options: of the solver, a dict.
+        random_state: seed, an int.
+        verbose: progress bars, and which solver was taken and why.
+
+    Attributes:
+        result_: the :class:`FitResult` of ``fit``, or of the latest ``retrain``.
+        model_: its model; after ``partial_fit`` the model of all chunks so far.
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        *,
+        n_components: int | str | None = "auto",
+        solver: str = "auto",
+        structure_epochs: int = 20,
+        validation_fraction: float = 0.1,
+        solver_options: dict[str, Any] | None = None,
+        random_state: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.n_components = n_components
+        self.solver = solver
+        self.structure_epochs = structure_epochs
+        self.validation_fraction = validation_fraction
+        self.solver_options = solver_options
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @contextmanager
+    def _whole_or_unchanged(self) -> Iterator[None]:
+        """Leave every attribute as it was if anything within fails: classes and scales never part from their model."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+        weight = weight_tensor(sample_weight, x)
+        selector = self._train_selector(x, y, n_outputs)
+        self._statistics: PathStatistics | None = None
+        self.result_: FitResult = fit(
+            selector,
+            x,
+            y,
+            solver=self.solver,
+            sample_weight=weight,
+            validation=self.validation_fraction,
+            seed=self.random_state,
+            progress=self.verbose,
+            **(self.solver_options or {}),
+        )
+        self.model_: GLAI | PathKernelModel = self.result_.model
+
+    def _require_retrainable(self) -> GLAI:
+        if getattr(self, "_statistics", None) is not None:
+            raise ValueError(
+                f"{type(self).__name__}: retrain goes on from fit, and this was fitted by partial_fit, which takes more"
+            )
+        check_is_fitted(self, "result_")
+        if not isinstance(self.model_, GLAI):
+            raise ValueError(
+                f"{type(self).__name__}: retrain needs path weights, and those of this model did not fit in memory; "
+                "fit it again, with fewer units or solver='sgd'"
+            )
+        return self.model_
+
+    def _retrain(self, x: Tensor, y: Tensor, sample_weight: ArrayLike | None, increment: bool) -> None:
+        options = dict(self.solver_options or {})
+        if not increment or self.solver == "sgd":  # an exact increment holds nothing out
+            options["validation"] = self.validation_fraction
+        self.result_ = retrain(
+            self._require_retrainable(),
+            x,
+            y,
+            increment=increment,
+            solver=self.solver,
+            sample_weight=weight_tensor(sample_weight, x),
+            seed=self.random_state,
+            progress=self.verbose,
+            **options,
+        )
+        self.model_ = self.result_.model
+
+    def _train_selector(self, x: Tensor, y: Tensor, n_outputs: int) -> PathSelector:
+        return train_selector(
+            x,
+            y,
+            n_outputs,
+            self.hidden_layer_sizes,
+            self.n_components,
+            epochs=self.structure_epochs,
+            seed=self.random_state,
+            progress=self.verbose,
+        )
+
+    def _require_no_fit(self) -> None:
+        if hasattr(self, "model_") and getattr(self, "_statistics", None) is None:
+            raise ValueError(
+                f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
+                "make a new one and give it all data by partial_fit"
+            )
+
+    def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+        """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
+        if getattr(self, "_statistics", None) is None:
+            self._selector = self._train_selector(x, y, n_outputs)
+            self._statistics = PathStatistics(
+                self._selector.n_paths,
+                self._selector.z_features,
+                n_outputs,
+                structure_id=self._selector.structure_id,
+            )
+        assert self._statistics is not None
+        weight = weight_tensor(sample_weight, x)
+        if n_outputs > self._statistics.out_features:
+            self._statistics = copy(self._statistics)  # the same gram: added outputs are tensors of its own
+            self._statistics.add_outputs(n_outputs - self._statistics.out_features)
+        z = self._selector.project(x)
+        self._statistics.update(z, self._selector.gates_of(z), y, weight)
+        self._solved = False
+
+    def _output(self, X: ArrayLike) -> NDArray[np.float64]:
+        if getattr(self, "_statistics", None) is not None and not self._solved:
+            assert self._statistics is not None
+            options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | (self.solver_options or {})
+            estimator = self._statistics.solve(**options, progress=self.verbose)
+            self.model_, self._solved = GLAI(self._selector, estimator), True
+        check_is_fitted(self, "model_")
+        x = array_tensor(validate_data(self, X, dtype=np.float32, reset=False))
+        if isinstance(self.model_, PathKernelModel):
+            output = self.model_.predict(x)
+        else:
+            with torch.no_grad():
+                output = self.model_(x)
+        return output.double().numpy()

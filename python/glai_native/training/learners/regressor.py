@@ -1,0 +1,91 @@
+"""Regression comes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import column_or_1d, validate_data
+from torch import Tensor
+
+from glai_native.data.arrays import array_tensor
+from glai_native.training.learners.learner import Learner
+
+
+class GLAIRegressor(RegressorMixin, Learner):
+    """Least squares of one or more targets, which are centred and scaled for the training.
+
+    Source: GreenLightningAI (Duato, Mestre, Dolz, Quintana-Ortí, arXiv 2312.09971) behind scikit-learn's interface
+    (Buitinck et al., arXiv 1309.0238).
+    """
+
+    __doc__ += (Learner.__doc__ or "").split("\n", 1)[1]
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
+        with self._whole_or_unchanged():
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
+            )
+            targets = self._scaled(y, fitting=True)
+            self._fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+        return self
+
+    def retrain(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        increment: bool = False,
+    ) -> Self:
+        """Train the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
+
+        So do centre and scale of y. With ``increment`` the samples join those seen before, exactly where the solver is
+        ``"statistics"``; otherwise they take their place.
+        """
+        self._require_retrainable()
+        with self._whole_or_unchanged():
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=False
+            )
+            self._retrain(array_tensor(X), self._scaled(y, fitting=False), sample_weight, increment)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Add a chunk; centre and scale of y are the first one's."""
+        self._require_no_fit()
+        with self._whole_or_unchanged():
+            first = getattr(self, "_statistics", None) is None
+            X, y = validate_data(
+                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
+            )
+            targets = self._scaled(y, fitting=first)
+            self._partial_fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+        return self
+
+    def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
+        values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
+        if fitting:
+            self._one_target = np.ndim(y) == 1
+            self._centre, spread = values.mean(0), values.std(0)
+            self._spread = np.where(spread > 0, spread, 1.0)
+        if values.shape[1] != len(self._centre):
+            raise ValueError(
+                f"GLAIRegressor: y must have as many targets as the first samples, {len(self._centre)}, "
+                f"got {values.shape[1]}"
+            )
+        return torch.from_numpy(((values - self._centre) / self._spread).astype(np.float32))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return values ``[N]`` or ``[N, C]``, as y was."""
+        output = self._output(X) * self._spread + self._centre
+        return output[:, 0] if self._one_target else output
+
+
+def _column(y: ArrayLike) -> ArrayLike:
+    """Return one target as ``[N]``; a column of it is taken with scikit-learn's warning."""
+    return column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1 else y
