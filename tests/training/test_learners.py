@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
@@ -191,3 +192,24 @@ def test_what_cannot_be_retrained():
         model.retrain(x, y + 1, -np.ones(len(x)))
     np.testing.assert_array_equal(model.predict_proba(x), before)
     assert model.classes_.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("solver", ["dual", "sgd", "statistics"])
+def test_probabilities_are_those_of_the_saved_model(solver, tmp_path):
+    x, y = load_iris(return_X_y=True)
+    model = glai.GLAIClassifier(**SMALL, solver=solver).fit(x, y)
+    found, logs = model.predict_proba(x), model.predict_log_proba(x)
+    assert model.model_.estimator.temperature != 1.0
+    np.testing.assert_allclose(np.exp(logs), found, rtol=1e-12)
+    assert (model.classes_[found.argmax(1)] == model.predict(x)).all()
+    assert (model.classes_[logs.argmax(1)] == model.predict(x)).all()
+    model.model_.save(tmp_path / "model")
+    loaded = glai.GLAI.load(tmp_path / "model")
+    inputs = torch.from_numpy(x.astype(np.float32))
+    np.testing.assert_array_equal(loaded.predict_proba(inputs).numpy(), found)
+    np.testing.assert_array_equal(loaded.predict_log_proba(inputs).numpy(), logs)
+    assert model.score(x, y) > 0.9
+    # Far away, where probabilities round to 0 and scores clip
+    far = x * np.logspace(0, 6, len(x))[:, None]
+    assert (model.predict_proba(far).argmax(1) == model.predict(far)).all()
+    assert np.isfinite(model.predict_log_proba(far)).all()

@@ -19,6 +19,7 @@ from glai_native.estimator.directions import (
     require_directions,
     scale_of_own_directions,
 )
+from glai_native.estimator.temperature import require_temperature
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
 from glai_native.machine.memory import require_memory
@@ -98,6 +99,7 @@ class PathEstimator(nn.Module):
         self.structure_id = structure_id
         self.provenance = {}
         self.class_labels = None
+        self.temperature = 1.0
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:
@@ -170,6 +172,19 @@ class PathEstimator(nn.Module):
                 )
             labels = tuple(labels)
         self._class_labels = labels
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before softmax makes probabilities of them; 1 until a solver fits it.
+
+        Raises:
+            ValueError: set to what is no finite number > 0.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._temperature = require_temperature("PathEstimator", temperature)
 
     @property
     def trained_parameters(self) -> int:
@@ -310,6 +325,8 @@ class PathEstimator(nn.Module):
         metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
         if self.provenance:
             metadata["provenance"] = json.dumps(self.provenance)
+        if self.temperature != 1.0:
+            metadata["temperature"] = repr(self.temperature)
         if self.class_labels is not None:
             metadata["class_labels"] = json.dumps(self.class_labels)
         if self.directions is not None:
@@ -358,6 +375,8 @@ class PathEstimator(nn.Module):
             if not isinstance(labels, list) or len(labels) != out_features:
                 raise ValueError(f"{path}: metadata entry 'class_labels' must list C={out_features} labels")
             estimator.class_labels = labels
+        if "temperature" in file.metadata:
+            estimator.temperature = require_temperature(str(path), file.entry("temperature", float))
         if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
             raise ValueError(f"{path}: counts of samples must be >= 0")
         return estimator

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import write_files
 from glai_native.model.output import model_output
@@ -138,6 +139,20 @@ class GLAI(nn.Module):
             gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))
 
+    @torch.no_grad()
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Return class probabilities ``[N, C]``, float64, of raw x: softmax of the outputs over the temperature.
+
+        The temperature (``estimator.temperature``) is the solver's, fitted on samples that the numbers were not trained
+        on; the most probable class is the highest output.
+        """
+        return probabilities(self(x), self.estimator.temperature)
+
+    @torch.no_grad()
+    def predict_log_proba(self, x: Tensor) -> Tensor:
+        """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
+        return log_probabilities(self(x), self.estimator.temperature)
+
     def add_outputs(self, k: int, seed: int = 0) -> None:
         """Append ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
         statistics = self.statistics
@@ -211,6 +226,7 @@ class ModelState:
         tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
         self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
         self._provenance, self._labels = estimator.provenance, estimator.class_labels
+        self._temperature = estimator.temperature
         self._statistics = model._statistics, model._statistics_file
 
     @torch.no_grad()
@@ -220,6 +236,7 @@ class ModelState:
         for name, (tensor, values) in self._tensors.items():
             setattr(estimator, name, tensor.copy_(values))
         estimator.provenance, estimator.class_labels = self._provenance, self._labels
+        estimator.temperature = self._temperature
         self._model._statistics, self._model._statistics_file = self._statistics
 
 

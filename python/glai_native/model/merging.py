@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ def merge(
     ``"statistics"``            sums added and solved again: the model of all samples together, exactly
     ==========================  =========================================================================
 
+    The temperature of probabilities is the geometric mean of the models', by samples.
     Counts and sums add up too, so that merging is free of order and grouping, to rounding. None of the methods knows
     which samples two models have both seen: they count twice.
 
@@ -129,6 +131,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
         parameter.copy_(average)
     merged.samples_seen.fill_(total)
     merged.class_labels = first.class_labels
+    merged.temperature = _temperature(estimators, seen)
     merged.provenance = _provenance(method, names, seen)
     return merged
 
@@ -164,8 +167,15 @@ def _merge_statistics(
     first = estimators[0]
     estimator = total.solve(l2, first.directions, dtype=first.dtype, progress=progress)
     estimator.class_labels = first.class_labels
+    estimator.temperature = _temperature(estimators, seen)
     estimator.provenance |= _provenance("statistics", names, seen)
     return GLAI(models[0].selector, estimator, total)
+
+
+def _temperature(estimators: Sequence[PathEstimator], seen: Sequence[int]) -> float:
+    """Return the geometric mean of the models' temperatures, by samples: none of theirs is there to fit one on."""
+    logs = [math.log(estimator.temperature) * n for estimator, n in zip(estimators, seen, strict=True)]
+    return math.exp(math.fsum(logs) / (sum(seen) or 1))
 
 
 def _add_up(parts: Sequence[PathStatistics], names: Sequence[str], progress: bool) -> PathStatistics:

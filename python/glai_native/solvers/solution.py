@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.temperature import fit_temperature
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import PathSelector
 
@@ -123,3 +124,12 @@ def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
 def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
     """Return the mean of :func:`sample_scores`, or NaN without samples."""
     return math.nan if held_out is None else float(sample_scores(estimator, held_out).mean())
+
+
+@torch.no_grad()
+def held_out_temperature(estimator: PathEstimator, held_out: Samples | None) -> float:
+    """Fit the temperature of its probabilities on the held-out samples; without any, or for values, return its own."""
+    if held_out is None or held_out.classes is None:
+        return estimator.temperature
+    scores = estimator(held_out.z, held_out.gates)
+    return fit_temperature(scores, held_out.classes, held_out.weight)

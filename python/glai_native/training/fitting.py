@@ -375,6 +375,7 @@ def take_over(model: GLAI, estimator: PathEstimator) -> None:
         raise ValueError(f"fit: the model has {kinds[0]} and can only be trained along those, got {kinds[1]}")
     model.estimator.load_state_dict(estimator.state_dict())
     model.estimator.provenance = estimator.provenance
+    model.estimator.temperature = estimator.temperature
 
 
 def wider_directions(model: GLAI, n_outputs: int, seed: int) -> Tensor | None:

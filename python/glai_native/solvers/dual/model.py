@@ -19,6 +19,13 @@ from glai_native.data.checks import (
     require_dense,
 )
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.temperature import (
+    RIDGE_TEMPERATURE,
+    fit_temperature,
+    log_probabilities,
+    probabilities,
+    require_temperature,
+)
 from glai_native.gates.packed import PackedGates, words_per_row
 from glai_native.gates.packing import path_gates
 from glai_native.machine.files import TensorFile, tensors_to_bytes, write_files
@@ -26,20 +33,8 @@ from glai_native.machine.memory import GB, free_memory
 from glai_native.ops.gated_matmul import gated_matmul_weight_grad
 from glai_native.solvers.dual.cholesky import NotPositiveDefiniteError
 from glai_native.solvers.dual.features import PathFeatures
-from glai_native.solvers.dual.nystrom import (
-    LEAST_CENTRES,
-    PRECONDITIONER_CENTRES,
-    fit_by_conjugate_gradients,
-    fit_by_nystrom,
-    nystrom_bytes,
-)
-from glai_native.solvers.dual.ridge import (
-    KernelFit,
-    cholesky_bytes,
-    choose_kernel_l2,
-    fit_by_cholesky,
-    mean_square,
-)
+from glai_native.solvers.dual.ridge import choose_kernel_l2, mean_square
+from glai_native.solvers.dual.within_memory import solve_within
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
 
@@ -76,6 +71,7 @@ class PathKernelModel:
         loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
         loo_accuracy: share of samples whose class the others predict; None for values.
         n_samples: N of the fit.
+        temperature: of its probabilities, fitted on leave-one-out scores where those are known.
         unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
     """
 
@@ -98,6 +94,7 @@ class PathKernelModel:
         self.l2 = float("nan")
         self.n_samples = 0
         self.unsolved = 0.0
+        self.temperature = 1.0
         self.loo_error: float | None = None
         self.loo_accuracy: float | None = None
         self.centres: PathFeatures | None = None
@@ -187,7 +184,7 @@ class PathKernelModel:
         try:
             if isinstance(l2, str):
                 l2 = choose_kernel_l2(features, targets, weight, budget, seed, progress)
-            fit = _solve(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
+            fit = solve_within(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
         except NotPositiveDefiniteError:
             dtype = str(features.z.dtype).removeprefix("torch.")
             sizes = [magnitude(values) for values in (features.z, targets, weight)]
@@ -204,11 +201,14 @@ class PathKernelModel:
             ) from None
         self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
         self.unsolved = fit.unsolved
+        self.temperature = 1.0 if samples.has_values else RIDGE_TEMPERATURE
         self.loo_error = self.loo_accuracy = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
             if not samples.has_values:
-                right = (targets - fit.residuals).argmax(1) == targets.argmax(1)
+                left_out = targets - fit.residuals
+                right = left_out.argmax(1) == targets.argmax(1)
+                self.temperature = fit_temperature(left_out, samples.y, weight)
                 self.loo_accuracy = float((right * weight).sum() / weight.sum())
         return self
 
@@ -229,6 +229,14 @@ class PathKernelModel:
             at = slice(start, min(start + rows, len(samples)))
             scores[at] = samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide
         return scores
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Return class probabilities ``[N, C]``, float64: softmax of the scores over :attr:`temperature`."""
+        return probabilities(self.predict(x), self.temperature)
+
+    def predict_log_proba(self, x: Tensor) -> Tensor:
+        """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
+        return log_probabilities(self.predict(x), self.temperature)
 
     @torch.no_grad()
     def to_estimator(self, memory: int | None = None) -> PathEstimator:
@@ -271,6 +279,7 @@ class PathKernelModel:
         estimator.weight.copy_(weight)
         estimator.bias.copy_(bias.squeeze(1))
         estimator.samples_seen.fill_(self.n_samples)
+        estimator.temperature = self.temperature
         return estimator
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -297,6 +306,7 @@ class PathKernelModel:
             "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
             "n_samples": str(self.n_samples),
             "l2": repr(self.l2),
+            "temperature": repr(self.temperature),
             "loo_error": json.dumps(self.loo_error),
             "loo_accuracy": json.dumps(self.loo_accuracy),
             "contains_training_data": "true",
@@ -336,6 +346,8 @@ class PathKernelModel:
         model.alpha = file.tensor("alpha", (z.dtype,), (len(z), None)).clone()
         model.n_samples = file.entry("n_samples", int)
         model.l2 = file.entry("l2", float)
+        if "temperature" in file.metadata:
+            model.temperature = require_temperature(str(file.path), file.entry("temperature", float))
         model.loo_error = file.entry("loo_error", json.loads)
         model.loo_accuracy = file.entry("loo_accuracy", json.loads)
         return model
@@ -372,36 +384,3 @@ def _require_l2(owner: str, l2: float | str, n: int) -> None:
             raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
     elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
         raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')
-
-
-def _solve(
-    owner: str,
-    features: PathFeatures,
-    targets: Tensor,
-    weight: Tensor,
-    l2: float,
-    n_centres: int | None,
-    budget: int,
-    seed: int,
-    progress: bool,
-) -> KernelFit:
-    """Solve by the method that fits the budget; what it takes is computed before it is taken."""
-    n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
-    if n_centres is not None and n_centres < n:
-        _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)
-        return fit_by_nystrom(features, targets, weight, l2, n_centres, seed, progress)
-    if cholesky_bytes(n, n_outputs, itemsize) <= budget:
-        return fit_by_cholesky(features, targets, weight, l2, progress)
-    m = min(n, PRECONDITIONER_CENTRES)
-    while m > LEAST_CENTRES and nystrom_bytes(n, m, n_outputs, itemsize) > budget:
-        m //= 2
-    _require_memory(owner, nystrom_bytes(n, m, n_outputs, itemsize), budget)
-    return fit_by_conjugate_gradients(features, targets, weight, l2, m, seed, progress)
-
-
-def _require_memory(owner: str, needed: int, budget: int) -> None:
-    if needed > budget:
-        raise MemoryError(
-            f"{owner}: at least {needed / GB:.3f} GB are needed and memory allows {budget / GB:.3f}; "
-            "give more memory, fewer centres or fewer samples"
-        )

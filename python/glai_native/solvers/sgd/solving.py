@@ -13,7 +13,7 @@ from glai_native.data.checks import as_values
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.training import require_count, train_estimator
-from glai_native.solvers.solution import SgdEpoch, Solution, Split, mean_score
+from glai_native.solvers.solution import SgdEpoch, Solution, Split, held_out_temperature, mean_score
 from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
@@ -71,6 +71,7 @@ def solve_sgd(
     )
     estimator.record(train.gates, train.classes)
     estimator.provenance = {"solver": "sgd"}
+    estimator.temperature = held_out_temperature(estimator, held_out)
     warning = "" if held_out is None else _no_better(history, start)
     return Solution(estimator, mean_score(estimator, held_out), history=history, warning=warning)
 

@@ -25,6 +25,7 @@ from glai_native.data.checks import (
     total,
 )
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import TensorFile, crc32, tensors_to_bytes, write_files
 from glai_native.machine.layouts import unit_stride
@@ -123,6 +124,7 @@ def train_estimator(
     if ranks.size > 1:
         ranks.require_alike(_facts(estimator, data, settings) | {k: str(v) for k, v in stops.items()})
     training = _Training(estimator, data, held_out, settings, ranks)
+    training.of_values = targets.is_floating_point()
     with ranks.together():
         if path is not None and ranks.is_first and path.exists():
             training.restore(path)
@@ -260,6 +262,7 @@ class _Training:
     ) -> None:
         self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
         self.ranks = ranks
+        self.of_values = False
         self.loop: NativeLoop | CudaLoop | GroupLoop
         if ranks.size > 1:
             self.loop = GroupLoop(estimator, data, settings, ranks)
@@ -339,6 +342,9 @@ class _Training:
     def finish(self) -> None:
         """Give the estimator the best epoch's parameters."""
         write_flat(self.estimator, self.best)
+        if self.history:  # what was fitted to the weights before is not for these
+            logits = self.settings.loss == "cross_entropy" or self.of_values
+            self.estimator.temperature = 1.0 if logits else RIDGE_TEMPERATURE
 
     @cached_property
     def _identity(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.machine.progress import epoch_progress
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.cross_validation import SampleRows, choose_by_gcv, choose_by_loo
@@ -36,6 +37,8 @@ def solve_sums(
     estimator = paths.estimator(solve_ridge(paths.system(), l2), dtype)
     estimator.samples_seen.fill_(n_samples)
     estimator.on_counts.copy_(sums.on_counts)
+    if bool(sums.on_counts.any()):  # of classes, whose probabilities nothing here can calibrate
+        estimator.temperature = RIDGE_TEMPERATURE
     estimator.provenance = {
         "solver": "statistics",
         "l2": float(l2),

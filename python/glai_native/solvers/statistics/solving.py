@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.ranks import Ranks
-from glai_native.solvers.solution import Solution, Split, mean_score
+from glai_native.solvers.solution import Solution, Split, held_out_temperature, mean_score
 from glai_native.solvers.statistics.reducing import all_reduce
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
@@ -57,8 +57,9 @@ def solve_statistics(
             scores[solve["l2"]] = mean_score(solved(), held_out)
         solve["l2"] = max(scores, key=lambda l2: scores[l2])
     solution = solved()
-    score = mean_score(solution, held_out)
+    score, temperature = mean_score(solution, held_out), held_out_temperature(solution, held_out)
     if held_out is not None and split.held_out_of_whole:
         statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
         solution = solved()
+    solution.temperature = temperature
     return Solution(solution, score, statistics)

@@ -12,6 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from glai_native.data.arrays import array_tensor, joined_labels, label_indices
+from glai_native.estimator.temperature import log_probabilities, probabilities
+from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
 
 
@@ -108,13 +110,17 @@ class GLAIClassifier(ClassifierMixin, Learner):
         return labels
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return class probabilities ``[N, C]``.
+        """Return class probabilities ``[N, C]``: softmax of the scores over the model's temperature.
 
-        They are the softmax of the native loop's logits. Ridge on 0/1 targets estimates probabilities themselves: they
-        are clipped to [0, 1] and divided by their sum.
+        The solver fits the temperature on held-out samples, or on leave-one-out scores, by the least log loss
+        (:func:`~glai_native.estimator.temperature.fit_temperature`). The most probable class is what ``predict`` gives.
         """
-        output = self._output(X)
-        if getattr(self, "_statistics", None) is None and self.result_.solver == "sgd":
-            return torch.from_numpy(output).softmax(1).numpy()
-        clipped = output.clip(1e-12, 1.0)
-        return clipped / clipped.sum(1, keepdims=True)
+        return probabilities(torch.from_numpy(self._output(X)), self._temperature()).numpy()
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the logarithms of ``predict_proba``, computed as such: none is that of a number rounded to 0."""
+        return log_probabilities(torch.from_numpy(self._output(X)), self._temperature()).numpy()
+
+    def _temperature(self) -> float:
+        model = self.model_
+        return model.estimator.temperature if isinstance(model, GLAI) else model.temperature
