@@ -3,6 +3,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 from glai_native.data.labelled import load_data
 
@@ -73,9 +74,23 @@ def arrays(**changes):
     [
         (arrays(y_train=np.arange(5) % 2), r"train must be x \[N >= 1, ...\] and labels y \[N\]"),
         (arrays(x_train=np.zeros((0, 3)), y_train=np.zeros(0)), "train must be x"),
-        (arrays(x_test=np.full((6, 3), np.nan)), "test x must be finite numbers"),
-        (arrays(x_test=np.full((6, 3), 1e200)), "test x must be finite numbers in float32"),
-        (arrays(x_train=np.full((6, 3), "a")), "train x must be finite numbers"),
+        (
+            arrays(x_test=np.full((6, 3), np.nan)),
+            "bad.npz: x_test must be finite numbers in float32, got NaN in row 0",
+        ),
+        (
+            arrays(x_test=np.full((6, 3), 1e200)),
+            "x_test must be finite numbers in float32, got 1e.200, too large",
+        ),
+        (arrays(x_train=np.full((6, 3), "a")), "bad.npz: x_train must be numbers, got .*'a'.* of dtype <U1"),
+        (
+            {"x": np.eye(9) * [*[1] * 8, np.nan], "y": np.arange(9) % 2},
+            "x must be .* got NaN in row 0, column 8",
+        ),
+        (
+            {"x": np.eye(9), "y": np.arange(9)},
+            "bad.npz: y must have a class of at least 2 samples to test on",
+        ),
         (arrays(y_test=np.arange(6)), "every test label must occur in train, got .*2"),
         (arrays(y_train=np.zeros(6), y_test=np.zeros(6)), "at least 2 classes, got 1"),
         (arrays(x_test=np.zeros((6, 4))), "same features, got 3 and 4"),
@@ -117,3 +132,24 @@ def test_other_files(tmp_path, idx_folder):
     compressed.write_bytes(compressed.read_bytes()[:-9])
     with pytest.raises(ValueError, match="truncated or not a gzip file"):
         load_data(idx_folder)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_class_of_one_sample_is_trained_on(tmp_path, seed):
+    y = np.array([*"ab" * 20, "c"])
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(41, 3)), y=y)
+    data = load_data(tmp_path / "a.npz", seed)
+    assert data.classes == ["a", "b", "c"]
+    assert data.y_test.bincount().tolist() in ([5, 6], [6, 5])  # in proportion: the singleton changes nothing
+
+
+def test_what_float32_would_lose_comes_as_float64(tmp_path):
+    second = np.arange(60)
+    np.savez(tmp_path / "a.npz", x=1.7e9 + second[:, None], y=second > 30)
+    data = load_data(tmp_path / "a.npz")
+    assert data.x_train.dtype == data.x_test.dtype == torch.float64
+    assert set(data.x_train.flatten().tolist()) <= set((1.7e9 + second).tolist())
+    np.savez(tmp_path / "b.npz", x=np.full((60, 1), 1.7e9 + 1), y=second > 30)
+    assert load_data(tmp_path / "b.npz").x_train.dtype == torch.float32
+    again = load_data(tmp_path / "b.npz", centred_in=torch.float64)
+    assert float(again.x_train[0, 0]) == 1.7e9 + 1

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
+
+from glai_native.data.features import float_features
+from glai_native.data.splitting import split_rows
 
 Label = int | float | str
 
@@ -23,7 +25,7 @@ IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Features float32 ``[N, D]`` and class indices int64 ``[N]``, split into train and test.
+    """Features ``[N, D]``, float32 or float64 (``features.py``), and class indices int64 ``[N]``, in train and test.
 
     Attributes:
         classes: the label of each class index.
@@ -42,7 +44,12 @@ class LabelledData:
         return len(self.classes)
 
 
-def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -> LabelledData:
+def load_data(
+    path: Path | None,
+    seed: int = 0,
+    classes: Sequence[Label] = (),
+    centred_in: torch.dtype | None = None,
+) -> LabelledData:
     """Load a data set.
 
     Args:
@@ -51,10 +58,13 @@ def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -
             or ``x, y`` (a quarter for test).
         seed: of the split, where we make it.
         classes: labels that have an index already, a model's; others are numbered after them.
+        centred_in: what the projection of a model that is to read them centres in; None: as the data need it.
     """
     if path is None or (path == Path("digits") and not path.exists()):
         digits = load_digits()
-        return _from_arrays("digits", *_split(digits.data, digits.target, seed), classes)
+        return _from_arrays(
+            "digits", "digits", *_split(digits.data, digits.target, seed), classes, centred_in
+        )
     if path.is_dir():
         parts = [
             _read_idx(path, f"{part}-{kind}", magic)
@@ -63,24 +73,21 @@ def load_data(path: Path | None, seed: int = 0, classes: Sequence[Label] = ()) -
         ]
         x_train, y_train, x_test, y_test = parts
         x_train, x_test = (x / np.float32(255) for x in (x_train, x_test))
-        return _from_arrays(path.name, x_train, y_train, x_test, y_test, classes)
+        return _from_arrays(str(path), path.name, x_train, y_train, x_test, y_test, classes, centred_in)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.suffix != ".npz":
         raise ValueError(f"{path}: data must be a folder of MNIST IDX files or an .npz file")
-    return _from_arrays(path.stem, *_read_npz(path, seed), classes)
+    return _from_arrays(str(path), path.stem, *_read_npz(path, seed, centred_in), classes, centred_in)
 
 
 def _split(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     if len(x) != len(y) or len(x) < 4:
         raise ValueError(f"x and y must be equally long, at least 4 samples, got {len(x)} and {len(y)}")
-    counts = np.unique(y, return_counts=True)[1]
-    # A class on both sides where that can be.
-    stratify = y if counts.min() >= 2 and len(x) // 4 >= len(counts) else None
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.25, random_state=seed, stratify=stratify
-    )
-    return x_train, y_train, x_test, y_test
+    train, test = split_rows(y, len(y), -(-len(y) // 4), seed)
+    if not len(test):
+        raise ValueError(f"y must have a class of at least 2 samples to test on, got one of each of {len(y)}")
+    return x[train], y[train], x[test], y[test]
 
 
 def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
@@ -105,15 +112,20 @@ def _read_idx(folder: Path, stem: str, magic: int) -> np.ndarray:
     raise FileNotFoundError(f"{folder}: must hold {stem} or {stem}.gz (MNIST's IDX files)")
 
 
-def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _read_npz(
+    path: Path, seed: int, centred_in: torch.dtype | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: is no .npz archive (numpy.savez writes one), or truncated")
+    arrays: dict[str, np.ndarray] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            for name in archive.files:
+                arrays[name] = archive[name]
     except ValueError as error:
+        name = next((name for name in archive.files if name not in arrays), "it")
         raise ValueError(
-            f"{path}: cannot be read ({error}); text labels want a str dtype, not object"
+            f"{path}: {name} cannot be read ({error}); text wants a str dtype, not object"
         ) from None
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: truncated or damaged ({error})") from None
@@ -130,6 +142,12 @@ def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
             raise ValueError(f"{path}: {name} must be class labels, numbers or text, got {labels.dtype}")
         if labels.dtype.kind == "f" and (broken := labels[labels != labels.round()]).size:
             raise ValueError(f"{path}: {name} must be class labels, got numbers like {broken.flat[0]:g}")
+    for name in (
+        ("x_train", "x_test") if set(parts) <= arrays.keys() else ("x",)
+    ):  # rows are those of the file here
+        x = arrays[name]
+        if x.ndim >= 2 and len(x):
+            arrays[name] = float_features(str(path), x.reshape(len(x), -1), name, centred_in=centred_in)
     if set(parts) <= arrays.keys():
         return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
     try:
@@ -139,43 +157,39 @@ def _read_npz(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _from_arrays(
+    source: str,
     name: str,
     x_train: np.ndarray,
     y_train: np.ndarray,
     x_test: np.ndarray,
     y_test: np.ndarray,
     known: Sequence[Label],
+    centred_in: torch.dtype | None,
 ) -> LabelledData:
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not len(x):
             raise ValueError(
-                f"{name}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
-            )
-        if np.iscomplexobj(x):
-            raise ValueError(f"{name}: {part} x must be real numbers, got {x.dtype}")
-        with np.errstate(over="ignore"):
-            finite = np.issubdtype(x.dtype, np.number) and np.isfinite(x.astype(np.float32)).all()
-        if not finite:
-            raise ValueError(
-                f"{name}: {part} x must be finite numbers in float32, got NaN, infinite, too large or other values"
+                f"{source}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
             )
     found = np.unique(y_train).tolist()
     if known and isinstance(known[0], str) != isinstance(found[0], str):
-        raise ValueError(f"{name}: labels must be like the model's, {known[0]!r}, got {found[0]!r}")
+        raise ValueError(f"{source}: labels must be like the model's, {known[0]!r}, got {found[0]!r}")
     classes = [*known, *(label for label in found if label not in known)]
     index = {label: i for i, label in enumerate(classes)}
     unseen = [label for label in np.unique(y_test).tolist() if label not in index]
     if unseen:
-        raise ValueError(f"{name}: every test label must occur in train, got {unseen[0]!r} in test only")
+        raise ValueError(f"{source}: every test label must occur in train, got {unseen[0]!r} in test only")
     if len(classes) < 2:
-        raise ValueError(f"{name}: train must have at least 2 classes, got {len(classes)}")
+        raise ValueError(f"{source}: train must have at least 2 classes, got {len(classes)}")
     x_train, x_test = (
-        np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32) for x in (x_train, x_test)
+        float_features(source, x.reshape(len(x), -1), centred_in=centred_in) for x in (x_train, x_test)
     )
     if x_train.shape[1] != x_test.shape[1]:
         raise ValueError(
-            f"{name}: train and test must have the same features, got {x_train.shape[1]} and {x_test.shape[1]}"
+            f"{source}: train and test must have the same features, got {x_train.shape[1]} and {x_test.shape[1]}"
         )
+    dtype = np.result_type(x_train, x_test)  # float64 where either needs it
+    x_train, x_test = (x.astype(dtype, copy=False) for x in (x_train, x_test))
     train, test = (
         (torch.from_numpy(x), torch.tensor([index[label] for label in y.tolist()]))
         for x, y in ((x_train, y_train), (x_test, y_test))

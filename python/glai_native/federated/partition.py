@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import warnings
 import zipfile
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import Context
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from glai_native.data.labelled import LabelledData, load_data
+from glai_native.data.splitting import split_rows
 
 PARTITIONS = ("iid", "dirichlet")
 # Of a Dirichlet part, so that no party has next to nothing.
@@ -102,9 +103,12 @@ def _ids(split: Split) -> list[Tensor]:
     labels = split.load().y_train.numpy()
     rows, server = np.arange(len(labels)), np.empty(0, dtype=np.int64)
     if split.server_share:
-        rows, server = train_test_split(
-            rows, test_size=split.server_share, random_state=split.seed, stratify=labels
-        )
+        n_server = math.ceil(len(rows) * split.server_share)
+        if n_server >= len(rows):
+            raise ValueError(
+                f"federate: server-share must leave samples to the clients, got {split.server_share:g} of {len(rows)}"
+            )
+        rows, server = split_rows(labels, len(rows), n_server, split.seed)
     partitioner: Partitioner = IidPartitioner(split.n_parties)
     if split.partition == "dirichlet":
         partitioner = DirichletPartitioner(

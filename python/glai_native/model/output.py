@@ -42,6 +42,8 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     hidden = [tensor for layer in selector.hidden for tensor in layer]
     if not hidden[0].dtype == parameters[weight].dtype == x.dtype:
         return None
+    if mean is not None and mean.dtype != x.dtype:  # centred in another dtype, before the network's
+        return None
     along = []
     if directions is not None:
         along = [directions, parameters["constant_weight"], parameters["constant_bias"]]

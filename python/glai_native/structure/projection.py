@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glai_native.data.checks import FLOATS, require_dense, require_finite, require_samples
+from glai_native.data.checks import FLOATS, magnitude, require_dense, require_finite, require_samples
 
 # Rows that are centred at a time: large enough for the product, small enough to stay in cache (measured on MNIST:
 # 4,096 for the covariance, 512 for the projection).
@@ -23,6 +23,8 @@ OVERSAMPLING = 10
 POWER_ITERATIONS = 4
 # Rounding errors of a sum of variances, in units of the type's last place.
 ROUNDINGS = 8
+# Integers up to here are float32 numbers.
+EXACT_INTEGERS = 1 << 24
 # Components it tries first where a share of the variance is asked for.
 FIRST_COMPONENTS = 64
 
@@ -79,10 +81,10 @@ class InputProjection(nn.Module):
         """Centre, scale all features by one number so that their mean variance is 1, and rotate where asked to.
 
         Up to 2,000 features the axes are the eigenvectors of the covariance, taken in chunks of x: products are of
-        x's dtype (float32 where x is of integers or 16 bits) and summed in float64, which leaves a float32 covariance
-        a relative error of about 1e-6. Beyond, they are those of ``torch.svd_lowrank``, a randomised SVD with four
-        power iterations: it never forms ``[D, D]`` and runs where x lies; variances come out a little low where they
-        fall off slowly.
+        x's dtype (float32 where x is of 16 bits or of integers up to 2^24, float64 beyond) and summed in float64, which
+        leaves a float32 covariance a relative error of about 1e-6. Beyond, they are those of ``torch.svd_lowrank``, a
+        randomised SVD with four power iterations: it never forms ``[D, D]`` and runs where x lies; variances come out a
+        little low where they fall off slowly.
 
         Args:
             x: ``[N, in_features]``, float or integer, N >= 1, finite.
@@ -106,7 +108,7 @@ class InputProjection(nn.Module):
         _require_choice(x, n_components, explained_variance)
         require_dense("InputProjection.fit", "x", x)
         require_finite("InputProjection.fit", "x", x)
-        dtype = x.dtype if x.dtype in FLOATS else torch.float32
+        dtype = _float_of(x)
         rotation = None
         if n_components is None and explained_variance is None:
             moments = _Moments.of(x, with_covariance=False)
@@ -139,6 +141,11 @@ class InputProjection(nn.Module):
             return "identity"
         return "centring" if self.rotation is None else "rotation"
 
+    @property
+    def centred_in(self) -> torch.dtype:
+        """The dtype in which the mean is taken from x, float64 where x was when it was fitted; identity: float32."""
+        return torch.float32 if self.mean is None else self.mean.dtype
+
     def forward(self, x: Tensor) -> Tensor:
         """Project raw x ``[N, in_features]`` to z ``[N, D]``."""
         require_samples("InputProjection", x, self.in_features)
@@ -159,6 +166,14 @@ class InputProjection(nn.Module):
             rows = slice(begin, begin + PROJECT_ROWS)
             torch.mm(x[rows] - mean, rotation, out=z[rows]).mul_(scale)
         return z
+
+
+def _float_of(x: Tensor) -> torch.dtype:
+    """Return the dtype of sums over x: its own, or that which holds its integers."""
+    if x.dtype in FLOATS:
+        return x.dtype
+    wide = not x.is_floating_point() and x.numel() and magnitude(x) > EXACT_INTEGERS
+    return torch.float64 if wide else torch.float32
 
 
 def _require_choice(x: Tensor, n_components: int | None, explained_variance: float | None) -> None:
@@ -194,7 +209,7 @@ class _Moments:
     def of(cls, x: Tensor, with_covariance: bool) -> _Moments:
         """Take one pass in chunks, around the mean of the first, so that a large mean costs no digits."""
         n, d = x.shape
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = _float_of(x)
         first = x[:COVARIANCE_ROWS]
         around = first.to(dtype).mean(0)
         buffer = torch.empty_like(first, dtype=dtype)
@@ -204,7 +219,7 @@ class _Moments:
             product = around.new_zeros((d, d))
             covariance = torch.zeros_like(product, dtype=torch.float64)
         for chunk in x.split(COVARIANCE_ROWS):
-            centred = torch.sub(chunk, around, out=buffer[: len(chunk)])
+            centred = torch.sub(chunk.to(dtype), around, out=buffer[: len(chunk)])
             total += centred.sum(0)
             if product is not None and covariance is not None:
                 covariance += _upper_product(centred, out=product)
@@ -258,7 +273,8 @@ def _exact_axes(moments: _Moments, wanted: _Wanted) -> tuple[Tensor, Tensor]:
 def _randomised_axes(x: Tensor, moments: _Moments, wanted: _Wanted, seed: int) -> tuple[Tensor, Tensor]:
     """Return the same without ``[D, D]``; where a share is wanted, try twice as many components until they reach it."""
     most = min(x.shape)
-    centred = x - moments.mean.to(torch.promote_types(x.dtype, torch.float32))
+    dtype = _float_of(x)
+    centred = x.to(dtype) - moments.mean.to(dtype)
     rank = wanted.count or min(FIRST_COMPONENTS, most)
     while True:
         with torch.random.fork_rng([x.device] if x.is_cuda else []):

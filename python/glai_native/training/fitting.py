@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from glai_native.data.checks import require_dense
+from glai_native.data.splitting import split_rows
 from glai_native.estimator.directions import extend_directions, output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
@@ -251,16 +252,11 @@ def split_samples(
         raise ValueError(
             f"fit: validation must leave a sample to train on, got {validation} of N={len(samples)}"
         )
-    classes = None if samples.has_values else samples.y.cpu()
-    if classes is not None:
-        counts = classes.bincount()
-        n_classes = int((counts > 0).sum())
-        if int(counts[counts > 0].min()) < 2 or min(n_held_out, len(samples) - n_held_out) < n_classes:
-            classes = None  # too few to have every class on both sides
-    train, held_out = train_test_split(
-        torch.arange(len(samples)), test_size=n_held_out, random_state=seed, stratify=classes
-    )
-    train, held_out = (rows.sort().values.to(samples.z.device) for rows in (train, held_out))
+    classes = None if samples.has_values else samples.y.cpu().numpy()
+    parts = split_rows(classes, len(samples), n_held_out, seed)
+    train, held_out = (torch.from_numpy(np.sort(rows)).to(samples.z.device) for rows in parts)
+    if not len(held_out):
+        return Split(samples, samples, None)
     return Split(samples, samples[train], samples[held_out])
 
 

@@ -91,8 +91,8 @@ class _Demo:
         if len(order) < 10:
             raise ValueError(f"{data.name}: the demo needs at least 10 training samples, got {len(order)}")
         self.projection = InputProjection.fit(data.x_train[self.base])
-        self.z = self.projection(data.x_train)
-        self.z_test = self.projection(data.x_test)
+        self.z = self.projection(data.x_train).float()
+        self.z_test = self.projection(data.x_test).float()
         self.y = data.y_train
         self.trainer = Trainer(settings, len(self.base), bar, task)
         self.retrain_epochs = max(1, self.trainer.epochs // 3)

@@ -17,6 +17,7 @@ from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
 from glai_native.model.growing import grow
 from glai_native.model.pruning import prune
+from glai_native.structure.selector import PathSelector
 
 if TYPE_CHECKING:
     from glai_native.data.labelled import LabelledData
@@ -110,13 +111,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         require_plot(arguments.plot)
     opened = [open_folder(folder) for folder in folders]
-    data = _load(arguments.data)
+    structures = [structure_of(one) for one in opened]
+    data = _load(arguments.data, *(one for one in structures if isinstance(one, PathSelector)))
     gates = [unit_gates_of(one, None if data is None else data.x_train) for one in opened]
     described = [describe(one, layers) for one, layers in zip(opened, gates, strict=True)]
     if len(opened) == 1:
         show(described[0], arguments.json)
     else:
-        comparison = compare(structure_of(opened[0]), structure_of(opened[1]), *gates)
+        comparison = compare(structures[0], structures[1], *gates)
         show({"first": described[0], "second": described[1]} | comparison, arguments.json)
     if arguments.plot is not None:
         from glai_native.cli.structures.plot import save_pattern_plot
@@ -129,7 +131,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _prune(arguments: argparse.Namespace) -> int:
     require_new_folder(arguments.out)
     model = GLAI.load(arguments.model)
-    data = _load(arguments.data)
+    data = _load(arguments.data, model.selector)
     if data is not None and data.n_classes > model.estimator.out_features:
         raise ValueError(
             f"{arguments.data}: must have at most C={model.estimator.out_features} classes like the model's outputs, "
@@ -157,10 +159,12 @@ def _grow(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _load(path: Path | None) -> LabelledData | None:
+def _load(path: Path | None, *selectors: PathSelector) -> LabelledData | None:
+    """Load data that the structures are to read, in the widest dtype that one of them centres in."""
     from glai_native.data.labelled import load_data
 
-    return None if path is None else load_data(path)
+    wide = any(selector.projection.centred_in == torch.float64 for selector in selectors)
+    return None if path is None else load_data(path, centred_in=torch.float64 if wide else None)
 
 
 def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from rich.box import SIMPLE
 from rich.console import Console
@@ -160,7 +161,7 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         energy=arguments.energy,
         country=arguments.country,
     )
-    data = load_data(arguments.data, arguments.seed, _known_classes(kept))
+    data = load_data(arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept))
     _require_options(settings, kept, data, Ranks("train", group).size)
     report = run_train(data, arguments.out, settings, kept, process_group=group)
     if not Ranks("train", group).is_first:
@@ -206,6 +207,11 @@ def _load_kept(folder: Path) -> GLAI | PathSelector:
     if (folder / ESTIMATOR_FILE).exists():
         return GLAI.load(folder)
     return PathSelector.load(folder / STRUCTURE_FILE)
+
+
+def _centred_in(kept: GLAI | PathSelector | None) -> torch.dtype | None:
+    selector = halves(kept)[0]
+    return None if selector is None else selector.projection.centred_in
 
 
 def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from sklearn.model_selection import train_test_split
 
 from glai_native.cli.command import require_new_folder
 from glai_native.cli.train.mlp import mlp_accuracy, train_layers_mlp
 from glai_native.data.labelled import LabelledData
+from glai_native.data.splitting import split_rows
 from glai_native.machine.energy import EnergyMeter, PhaseEnergy
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
@@ -202,7 +202,9 @@ class _Phases:
 def _train_mlp(selector: PathSelector, data: LabelledData, seed: int, progress: bool) -> dict[str, float]:
     """Return scores of the MLP of the selector's layers, trained from nothing on the same z."""
     z, y = selector.project(data.x_train), data.y_train
-    train, held_out = train_test_split(torch.arange(len(z)), test_size=MLP_VALIDATION, random_state=seed)
+    train, held_out = split_rows(y.numpy(), len(y), max(1, round(len(y) * MLP_VALIDATION)), seed)
+    if not len(held_out):  # each sample is the only one of its class
+        held_out = train
     validation = z[held_out], y[held_out]
     mlp = train_layers_mlp(
         selector, z[train], y[train], validation, data.n_classes, seed=seed, progress=progress

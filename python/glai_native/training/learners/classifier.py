@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from glai_native.data.arrays import array_tensor, joined_labels, label_indices
 from glai_native.estimator.temperature import log_probabilities, probabilities
@@ -32,7 +31,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
-            X, y = validate_data(self, X, y, dtype=np.float32)
+            X, y = self._validated(X, y)
             check_classification_targets(y)
             self.classes_, indices = np.unique(y, return_inverse=True)
             if len(self.classes_) < 2:
@@ -57,7 +56,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
         """
         self._require_retrainable()
         with self._whole_or_unchanged():
-            X, y = validate_data(self, X, y, dtype=np.float32, reset=False)
+            X, y = self._validated(X, y, reset=False)
             check_classification_targets(y)
             known = joined_labels(self.classes_, y)
             self._retrain(array_tensor(X), label_indices(y, known), sample_weight, increment)
@@ -78,7 +77,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
         self._require_no_fit()
         with self._whole_or_unchanged():
             first = getattr(self, "_statistics", None) is None
-            X, y = validate_data(self, X, y, dtype=np.float32, reset=first)
+            X, y = self._validated(X, y, reset=first)
             check_classification_targets(y)
             known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
             if classes is not None:

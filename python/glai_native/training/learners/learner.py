@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor, weight_tensor
+from glai_native.data.features import float_features
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -73,6 +74,23 @@ class Learner(BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+
+    def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
+        """Return what scikit-learn's ``validate_data`` makes of X, and y where given; X as :func:`float_features`."""
+        found = validate_data(self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, **options)
+        centred_in = None if reset else self._known_selector().projection.centred_in
+        x = float_features(
+            type(self).__name__,
+            found[0] if y else found,
+            "X",
+            getattr(self, "feature_names_in_", None),
+            centred_in=centred_in,
+        )
+        return (x, *found[1:]) if y else x
+
+    def _known_selector(self) -> PathSelector:
+        selector: PathSelector = self.model_.selector if hasattr(self, "model_") else self._selector
+        return selector
 
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         weight = weight_tensor(sample_weight, x)
@@ -166,7 +184,7 @@ class Learner(BaseEstimator):
             estimator = self._statistics.solve(**options, progress=self.verbose)
             self.model_, self._solved = GLAI(self._selector, estimator), True
         check_is_fitted(self, "model_")
-        x = array_tensor(validate_data(self, X, dtype=np.float32, reset=False))
+        x = array_tensor(self._validated(X, reset=False))
         if isinstance(self.model_, PathKernelModel):
             output = self.model_.predict(x)
         else:

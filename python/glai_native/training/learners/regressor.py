@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
@@ -27,9 +27,7 @@ class GLAIRegressor(RegressorMixin, Learner):
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
-            X, y = validate_data(
-                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, ensure_min_samples=2
-            )
+            X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, ensure_min_samples=2)
             targets = self._scaled(y, fitting=True)
             self._fit(array_tensor(X), targets, targets.shape[1], sample_weight)
         return self
@@ -49,9 +47,7 @@ class GLAIRegressor(RegressorMixin, Learner):
         """
         self._require_retrainable()
         with self._whole_or_unchanged():
-            X, y = validate_data(
-                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=False
-            )
+            X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=False)
             self._retrain(array_tensor(X), self._scaled(y, fitting=False), sample_weight, increment)
         return self
 
@@ -60,9 +56,7 @@ class GLAIRegressor(RegressorMixin, Learner):
         self._require_no_fit()
         with self._whole_or_unchanged():
             first = getattr(self, "_statistics", None) is None
-            X, y = validate_data(
-                self, X, _column(y), dtype=np.float32, multi_output=True, y_numeric=True, reset=first
-            )
+            X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=first)
             targets = self._scaled(y, fitting=first)
             self._partial_fit(array_tensor(X), targets, targets.shape[1], sample_weight)
         return self
