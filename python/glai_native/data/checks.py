@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,15 +103,27 @@ def total(values: Tensor) -> float:
 
 def require_finite(owner: str, name: str, values: Tensor) -> None:
     """Raise if any value is NaN or infinite."""
-    # One pass that writes nothing: a tenth of the time of isfinite(values).all(). NaN is both ends where there is one.
-    if values.numel() and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
+    if values.numel() and not _all_finite(values):
         raise ValueError(f"{owner}: {name} must be finite, got NaN or infinite values")
+
+
+def _all_finite(values: Tensor) -> bool:
+    # NumPy where it can: its one thread waits for nobody, where torch's would for a core that others have taken.
+    if values.device.type == "cpu" and values.dtype in FLOATS:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(values.detach().numpy().sum()):
+                return True
+    # One pass that writes nothing: a tenth of the time of isfinite(values).all(). NaN is both ends where there is one.
+    return bool(torch.isfinite(torch.stack(values.aminmax())).all())
 
 
 def magnitude(values: Tensor) -> float:
     """Return the largest absolute value; 0 of none."""
     if not values.numel():
         return 0.0
+    if values.device.type == "cpu" and values.dtype in FLOATS:
+        array = values.detach().numpy()
+        return max(-float(array.min()), float(array.max()))
     least, most = values.aminmax()
     return max(-float(least), float(most))
 

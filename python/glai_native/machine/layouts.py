@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, is_grad_enabled
 
@@ -63,3 +64,14 @@ def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
 def new_empty(like: Tensor, *shape: int) -> Tensor:
     """Make an output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
     return like.new_empty(shape, layout=torch.strided) if isinstance(like, Tensor) else torch.empty(shape)
+
+
+def new_zeros(like: Tensor, *shape: int) -> Tensor:
+    """Make zeros beside ``like``, an output that is added to.
+
+    On the CPU their memory comes as zeros from the system, and the threads that add to it touch it first; torch's would
+    be written by its own threads, which wait for each other.
+    """
+    if isinstance(like, Tensor) and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.zeros(shape, np.float32 if like.dtype == torch.float32 else np.float64))
+    return new_empty(like, *shape).zero_()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -26,6 +27,7 @@ from glai_native.machine.layouts import (
     new_matrix,
     unit_stride,
 )
+from glai_native.ops.gated_matmul_autograd import EAGER
 from glai_native.ops.operands import require_gates
 
 
@@ -76,17 +78,47 @@ def _apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
     return out
 
 
-# --- gradients: with dh masked, they are products of torch's; masking is its own gradient ---
+# --- gradients: with dh masked, they are dense products; masking is its own gradient ---
+
+# Of dh, x and u, which are wanted: the gradients of x, of u and of the bias.
+Wanted = tuple[bool, bool, bool]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+def _torch_gradients(dh: Tensor, x: Tensor, u: Tensor, wanted: Wanted) -> Gradients:
+    want_x, want_u, want_bias = wanted
+    return dh @ u if want_x else None, dh.T @ x if want_u else None, dh.sum(0) if want_bias else None
+
+
+def _own_gradients(dh: Tensor, x: Tensor, u: Tensor, wanted: Wanted) -> Gradients:
+    """Compute them by gated products of one path that is always on.
+
+    So they have the same bits for any number of threads, and wait for none that has no core.
+    """
+    if dh.is_cuda:
+        return _torch_gradients(dh, x, u, wanted)
+    want_x, want_u, want_bias = wanted
+    on = torch.from_numpy(np.ones((len(dh), 1), dtype=np.int32))
+    dx = du = dbias = None
+    if want_x:
+        dx = EAGER.forward(dh, on, 1, None, u.unsqueeze(0), None, None, None)
+    if want_u:
+        du = EAGER.weight_grad(dh, on, 1, None, x, False, None, None)[0].squeeze(0)
+    if want_bias:
+        no_features = dh[:, :0]
+        dbias = EAGER.weight_grad(no_features, on, 1, None, dh, True, None, None)[1].squeeze(0)
+    return dx, du, dbias
 
 
 class _Family(NamedTuple):
-    """Both ops as differentiable calls on plain tensors."""
+    """Both ops as differentiable calls on plain tensors, and the gradients of one of them."""
 
     gated_linear: Callable[[Tensor, Tensor, int, Tensor, Tensor | None], Tensor]
     apply_gates: Callable[[Tensor, Tensor, int], Tensor]
+    gradients: Callable[[Tensor, Tensor, Tensor, Wanted], Gradients]
 
 
-_BARE = _Family(_gated_linear, _apply_gates)
+_BARE = _Family(_gated_linear, _apply_gates, _own_gradients)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -98,9 +130,8 @@ def _linear_backward(family: _Family, ctx: Any, dh: Tensor) -> Any:
     x, words, u = ctx.saved_tensors
     need_x, _, _, need_u, need_bias = ctx.needs_input_grad
     dh = family.apply_gates(dh, words, ctx.n_gates)
-    dx = dh @ u if need_x else None
-    du = dh.T @ x if need_u else None
-    return dx, None, None, du, dh.sum(0) if need_bias else None
+    dx, du, dbias = family.gradients(dh, x, u, (need_x, need_u, need_bias))
+    return dx, None, None, du, dbias
 
 
 def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -131,7 +162,7 @@ class _ApplyGates(torch.autograd.Function):
         return _gates_backward(_EAGER, ctx, dout)
 
 
-_EAGER = _Family(_GatedLinear.apply, _ApplyGates.apply)
+_EAGER = _Family(_GatedLinear.apply, _ApplyGates.apply, _own_gradients)
 
 
 _registered_gated_linear = torch.library.custom_op(
@@ -150,7 +181,8 @@ def _(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
     return values.new_empty(values.shape)
 
 
-_REGISTERED = _Family(_registered_gated_linear, _registered_apply_gates)
+# A compiler knows best how to compute dense products.
+_REGISTERED = _Family(_registered_gated_linear, _registered_apply_gates, _torch_gradients)
 
 _registered_gated_linear.register_autograd(partial(_linear_backward, _REGISTERED), setup_context=_save_linear)
 _registered_apply_gates.register_autograd(partial(_gates_backward, _REGISTERED), setup_context=_save_gates)

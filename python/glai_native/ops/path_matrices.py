@@ -15,7 +15,7 @@ import glai_native._native as _native
 from glai_native.gates.packed import PackedGates, common_structure
 from glai_native.machine import backend
 from glai_native.machine.backend import execution
-from glai_native.machine.layouts import new_empty, size, unit_stride
+from glai_native.machine.layouts import new_empty, new_zeros, size, unit_stride
 from glai_native.ops.operands import plan_gathered, require_gates
 
 CACHE_LINE_BYTES = 64
@@ -107,7 +107,7 @@ def path_gram(
     require_gates("path_gram", gates)
     n, width = size(x, 0), size(x, 1) + 1
     if out is None:
-        out = new_empty(x, gates.n_gates * width, gates.n_gates * width).zero_()
+        out = new_zeros(x, gates.n_gates * width, gates.n_gates * width)
     elif isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     features = _feature_rows(x, n, width)
