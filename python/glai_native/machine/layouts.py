@@ -72,6 +72,10 @@ def new_zeros(like: Tensor, *shape: int) -> Tensor:
     On the CPU their memory comes as zeros from the system, and the threads that add to it touch it first; torch's would
     be written by its own threads, which wait for each other.
     """
-    if isinstance(like, Tensor) and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64):
+    if (
+        isinstance(like, Tensor)
+        and like.device.type == "cpu"
+        and like.dtype in (torch.float32, torch.float64)
+    ):
         return torch.from_numpy(np.zeros(shape, np.float32 if like.dtype == torch.float32 else np.float64))
     return new_empty(like, *shape).zero_()
