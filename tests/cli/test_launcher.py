@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import glai_launcher
+from glai_native.cli.commands import COMMANDS
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 MODULE, FUNCTION = PROJECT["project"]["scripts"]["glai"].split(":")
@@ -93,3 +94,70 @@ def test_a_job_in_the_background_goes_on(keyboard, monkeypatch):
     with pytest.raises(AttributeError):  # reached: there is no parser
         run(monkeypatch)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["--help"], 0),
+        (["--version"], 0),
+        (["trian"], 2),
+        *(([command, "--help"], 0) for command in COMMANDS),
+        *(([command, "--no-such-option"], 2) for command in ("train", "prune", "merge", "federate")),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_help_and_refusals_wait_for_no_import(arguments, code):
+    """They take a tenth of a second where torch takes seconds."""
+    program = f"""if True:
+        import sys
+        sys.path[:0] = {sys.path!r}
+        import glai_launcher
+        sys.argv = ["glai", *{arguments!r}]
+        try:
+            glai_launcher.main()
+        finally:
+            slow = {{"torch", "numpy", "sklearn", "rich", "safetensors"}} & set(sys.modules)
+            assert not slow, slow
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert "glai" in (done.stderr if code else done.stdout)
+
+
+def test_without_arguments_it_shows_its_help(keyboard, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch)
+    output, errors = capsys.readouterr()
+    assert output == ""
+    for command, (summary, _) in COMMANDS.items():
+        assert command in errors
+        assert summary.split(",")[0] in errors
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("trian", "'train'"), ("inspct", "'inspect'"), ("marge", "'merge'"), ("help", "'--help'")],
+)
+def test_a_command_that_is_none_is_asked_back(keyboard, monkeypatch, capsys, typed, meant):
+    for further in ([], ["--help"], ["data.npz", "--out", "model"]):
+        with pytest.raises(SystemExit, match="2"):
+            run(monkeypatch, typed, *further)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error == f"glai: error: argument COMMAND: invalid choice: {typed!r}, did you mean {meant}?"
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "xyz")
+    assert "(choose from 'demo', 'train'" in capsys.readouterr().err
+
+
+def test_help_that_nobody_reads_is_no_error():
+    program = f"import sys; sys.path[:0] = {sys.path!r}; sys.argv = ['glai', '--help']; import time; time.sleep(0.3)"
+    program += "; import glai_launcher; sys.exit(glai_launcher.main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as glai:
+        glai.stdout.close()
+        assert glai.stderr.read() == ""

@@ -53,9 +53,12 @@ def test_nothing_held_out_is_null(tmp_path, capsys):
         ({"y": np.linspace(0, 1, 240)}, "y must be class labels, got numbers like 0.00418"),
         ({"y": np.array([b"a", b"b"] * 120)}, "y must be class labels, numbers or text, got |S1"),
         ({"x": np.zeros((200, 5))}, "x and y must be equally long, at least 4 samples, got 200 and 240"),
-        ({"x": np.ones((240, 5)) * 1j}, "d: train x must be real numbers, got complex128"),
+        ({"x": np.ones((240, 5)) * 1j}, "d.npz: x must be real numbers, got complex128"),
         ({"y": np.zeros(240)}, "at least 2 classes"),
-        ({"y": np.array([None] * 240)}, "text labels want a str dtype"),
+        (
+            {"y": np.array([None] * 240)},
+            "d.npz: y cannot be read (Object arrays cannot be loaded when allow_pickle=False); text wants a str dtype",
+        ),
     ],
 )
 def test_bad_data(archive, change, sentence, capsys):

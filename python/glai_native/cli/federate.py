@@ -10,18 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-
 from glai_native.cli.arguments import positive_integer, seed
 from glai_native.cli.command import add_command, require_new_folder
 from glai_native.cli.commands import COMMANDS
 from glai_native.cli.interrupts import ends_at_once
-from glai_native.estimator.estimator import ESTIMATOR_FILE
-from glai_native.machine.progress import epoch_progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from glai_native.federated.rounds import FederatedRound
     from glai_native.federated.simulation import SimulationReport
 
@@ -115,6 +111,11 @@ def require_flower() -> None:
 
 
 def _federate(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from glai_native.estimator.estimator import ESTIMATOR_FILE
+    from glai_native.machine.progress import epoch_progress
+
     require_flower()
     if arguments.resume:
         if not (arguments.out / ESTIMATOR_FILE).exists():
@@ -194,6 +195,9 @@ def _tidy(arguments: argparse.Namespace, rounds: list[int]) -> str:
 
 def print_federate_report(report: SimulationReport, console: Console) -> None:
     """Print the report as tables."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
     settings = report.settings
     what = f"FedAvg on an MLP of {report.parameters['mlp']:,}" if settings["baseline"] else settings["method"]
     split = report.split

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from glai_native.cli.commands import COMMANDS, GROUP
 
@@ -21,9 +22,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the arguments of the program; it ends here where they are wrong, or ask for help or the version."""
+    """Parse the arguments of the program; it ends here where they are wrong, or ask for help or the version.
+
+    Without any, it shows its help on standard error, and ends as where they are wrong.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    return _parser(argv).parse_args(argv)
+    parser = _parser(argv)
+    if not argv:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _say_no_more()
+        raise
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads our output has had enough; nor may Python say so when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _say_no_more()
         return 1
     except REFUSALS as error:
         sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
@@ -44,6 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"glai {arguments.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _say_no_more() -> None:
+    """Let who reads our output, and has had enough, in peace: nor may Python complain when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -64,7 +84,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             subparsers.add_parser(name, help=command.summary)
     if not argv or argv[0] not in COMMANDS:
         _add_further(subparsers)
+    if named is not None and named == argv[0] and named not in subparsers.choices:
+        parser.error(f"argument COMMAND: invalid choice: {named!r}{_meant(named, subparsers.choices)}")
     return parser
+
+
+def _meant(named: str, commands: Iterable[str]) -> str:
+    """Say which command may have been meant, or which there are."""
+    close = difflib.get_close_matches(named, [*commands, "--help", "--version"], n=1)
+    return f", did you mean {close[0]!r}?" if close else f" (choose from {', '.join(map(repr, commands))})"
 
 
 def _add_further(subparsers: object) -> None:

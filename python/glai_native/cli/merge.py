@@ -9,8 +9,7 @@ from typing import Any
 from glai_native.cli.arguments import penalty_or_gcv
 from glai_native.cli.command import add_command, add_out, require_new_folder, show
 from glai_native.cli.commands import COMMANDS
-from glai_native.model.glai import GLAI
-from glai_native.model.merging import METHODS, merge
+from glai_native.model.names import METHODS
 
 MERGE_EXAMPLES = """\
 examples:
@@ -40,6 +39,9 @@ def add(commands: Any) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    from glai_native.model.glai import GLAI
+    from glai_native.model.merging import merge
+
     require_new_folder(arguments.out)
     models = [GLAI.load(folder) for folder in arguments.models]
     names = [str(folder) for folder in arguments.models]

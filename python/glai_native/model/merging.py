@@ -12,11 +12,11 @@ from torch import Tensor
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.progress import epoch_progress
 from glai_native.model.glai import GLAI
+from glai_native.model.names import METHODS
 from glai_native.solvers.statistics.sums import PathStatistics
 
 Model = TypeVar("Model", GLAI, PathEstimator, PathStatistics)
 
-METHODS = ("samples", "activations_classes", "statistics")
 SAME_SHARE = 1e-6  # relative, of l2 over the mean diagonal
 
 

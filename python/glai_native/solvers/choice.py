@@ -21,7 +21,6 @@ from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 
 SOLVE: dict[str, Solve] = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
-SOLVERS = ("auto", *SOLVE)
 
 # Up to here the dual is the most accurate of all solvers (python -m glai_bench.solvers), and takes a minute at most.
 DUAL_SAMPLES = 20_000

@@ -23,9 +23,10 @@ from glai_native.gates.packed import PackedGates
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI, whole_or_unchanged
-from glai_native.solvers.choice import SOLVE, SOLVERS, choose_solver, require_options
+from glai_native.solvers.choice import SOLVE, choose_solver, require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear
+from glai_native.solvers.names import SOLVERS
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from glai_native.cli.arguments import positive_integer, seed
 from glai_native.cli.command import add_command, require_plot
 from glai_native.cli.commands import COMMANDS
@@ -47,6 +45,8 @@ def add(commands: Any) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from glai_native.cli.demo.figures import DemoSettings
     from glai_native.cli.demo.picture import save_plot
     from glai_native.cli.demo.report import print_report

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from glai_native.cli.arguments import positive_integer, seed
-from glai_native.cli.command import add_command, add_out, require_new_folder, require_plot, show
+from glai_native.cli.command import add_command, add_out
 from glai_native.cli.commands import COMMANDS
-from glai_native.gates.packed import PackedGates
-from glai_native.gates.store import GateStore
-from glai_native.model.glai import GLAI
-from glai_native.model.growing import grow
-from glai_native.model.pruning import prune
-from glai_native.structure.selector import PathSelector
-
-if TYPE_CHECKING:
-    from glai_native.data.labelled import LabelledData
 
 INSPECT_EXAMPLES = """\
 examples:
@@ -93,105 +81,18 @@ def _add_data(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from glai_native.cli.structures.inspection import (
-        compare,
-        describe,
-        open_folder,
-        structure_of,
-        unit_gates_of,
-    )
-    from glai_native.machine.backend import build_info
+    from glai_native.cli.structures.session import inspect
 
-    folders = [folder for folder in (arguments.folder, arguments.other) if folder is not None]
-    if not folders:
-        if arguments.data is not None or arguments.plot is not None:
-            raise ValueError("--data and --plot must come with the folder of a model or a gate store")
-        show(build_info(), arguments.json)
-        return 0
-    if arguments.plot is not None:
-        require_plot(arguments.plot)
-    opened = [open_folder(folder) for folder in folders]
-    structures = [structure_of(one) for one in opened]
-    data = _load(arguments.data, *(one for one in structures if isinstance(one, PathSelector)))
-    gates = [unit_gates_of(one, None if data is None else data.x_train) for one in opened]
-    described = [describe(one, layers) for one, layers in zip(opened, gates, strict=True)]
-    if len(opened) == 1:
-        show(described[0], arguments.json)
-    else:
-        comparison = compare(structures[0], structures[1], *gates)
-        show({"first": described[0], "second": described[1]} | comparison, arguments.json)
-    if arguments.plot is not None:
-        from glai_native.cli.structures.plot import save_pattern_plot
-
-        save_pattern_plot(arguments.plot, list(zip(map(str, folders), gates, strict=True)))
-        print(f"Drawn: {arguments.plot}", file=sys.stderr)
-    return 0
+    return inspect(arguments)
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    require_new_folder(arguments.out)
-    model = GLAI.load(arguments.model)
-    data = _load(arguments.data, model.selector)
-    if data is not None and data.n_classes > model.estimator.out_features:
-        raise ValueError(
-            f"{arguments.data}: must have at most C={model.estimator.out_features} classes like the model's outputs, "
-            f"got {data.n_classes}"
-        )
-    gates: GateStore | list[PackedGates] | None = None
-    if arguments.store is not None:
-        gates = GateStore.open(arguments.store)
-    elif data is not None:
-        gates = model.selector.unit_gates(data.x_train)
-    if gates is None:
-        raise ValueError("--store or --data must say over which samples paths are never or always on")
-    pruned = prune(model, gates, min_norm=arguments.min_norm, keep=arguments.keep)
-    pruned.save(arguments.out)
-    show(_change(model, pruned, arguments.out, data), arguments.json)
-    return 0
+    from glai_native.cli.structures.session import prune_model
+
+    return prune_model(arguments)
 
 
 def _grow(arguments: argparse.Namespace) -> int:
-    require_new_folder(arguments.out)
-    model = GLAI.load(arguments.model)
-    grown = grow(model, arguments.layer, arguments.units, arguments.seed)
-    grown.save(arguments.out)
-    show(_change(model, grown, arguments.out), arguments.json)
-    return 0
+    from glai_native.cli.structures.session import grow_model
 
-
-def _load(path: Path | None, *selectors: PathSelector) -> LabelledData | None:
-    """Load data that the structures are to read, in the widest dtype that one of them centres in."""
-    from glai_native.data.labelled import load_data
-
-    wide = any(selector.projection.centred_in == torch.float64 for selector in selectors)
-    return None if path is None else load_data(path, centred_in=torch.float64 if wide else None)
-
-
-def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:
-    """Return sizes before and after and, of labelled data, what happened to the output."""
-    from glai_native.cli.structures.inspection import model_sizes
-
-    models = {"before": before, "after": after}
-    figures: dict[str, Any] = {name: model_sizes(model) for name, model in models.items()}
-    if data is not None:
-        for name, model in models.items():
-            figures[name]["accuracy_test"] = _accuracy(model, data)
-        figures["largest_change_of_output_train"] = _largest_change(before, after, data)
-    return figures | {
-        "structure_id": after.structure_id,
-        "parent_id": after.selector.parent_id,
-        "folder": str(folder),
-    }
-
-
-def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
-    """Return the largest change of the output, relative to the largest output."""
-    with torch.no_grad():
-        expected = before(data.x_train)
-        change = float((after(data.x_train) - expected).abs().max() / expected.abs().max())
-    return float(f"{change:.2g}")
-
-
-def _accuracy(model: GLAI, data: LabelledData) -> float:
-    with torch.no_grad():
-        return round(float((model(data.x_test).argmax(1) == data.y_test).double().mean()), 4)
+    return grow_model(arguments)

@@ -1,0 +1,151 @@
+"""What ``glai train`` is told is checked here before the work, and what came of it is printed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from glai_native.cli.command import require_new_folder
+from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
+from glai_native.data.labelled import Label, LabelledData, load_data
+from glai_native.estimator.estimator import ESTIMATOR_FILE
+from glai_native.machine.energy import energy_table
+from glai_native.machine.ranks import Ranks
+from glai_native.model.glai import GLAI
+from glai_native.solvers.choice import choose_solver
+from glai_native.solvers.names import SOLVERS_OF
+from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
+from glai_native.training.distributed import torchrun_group
+from glai_native.training.fitting import halves
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Run ``glai train`` on all processes of torchrun, or on this one alone; return the exit status."""
+    try:
+        with torchrun_group() as group:
+            return _train_in(group, arguments)
+    except FloatingPointError as error:
+        raise ValueError(str(error).replace("learning_rate", "--learning-rate")) from None
+
+
+def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) -> int:
+    if arguments.increment and arguments.structure is None:
+        raise ValueError("--increment needs --structure FOLDER, the model that the data are added to")
+    shape = {
+        "hidden": arguments.hidden,
+        "n_components": arguments.components,
+        "structure_epochs": arguments.structure_epochs,
+    }
+    shape = {name: value for name, value in shape.items() if value is not None}
+    if arguments.country is not None and not arguments.energy:
+        raise ValueError("--country needs --energy")
+    if arguments.structure is not None and shape:
+        raise ValueError(
+            "--hidden, --components and --structure-epochs are of a new structure, not of --structure"
+        )
+    require_new_folder(arguments.out)
+    kept = None if arguments.structure is None else _load_kept(arguments.structure)
+    options = {name: getattr(arguments, name) for name in ("epochs", "learning_rate", "l2")}
+    settings = TrainSettings(
+        **shape,
+        solver=arguments.solver,
+        options={name: value for name, value in options.items() if value is not None},
+        seed=arguments.seed,
+        structure=None if kept is None else str(arguments.structure),
+        increment=arguments.increment,
+        energy=arguments.energy,
+        country=arguments.country,
+    )
+    data = load_data(arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept))
+    _require_options(settings, kept, data, Ranks("train", group).size)
+    report = run_train(data, arguments.out, settings, kept, process_group=group)
+    if not Ranks("train", group).is_first:
+        return 0
+    if arguments.json:
+        print(report.to_json())
+    else:
+        print_train_report(report, Console())
+    return 0
+
+
+def _require_options(
+    settings: TrainSettings, kept: GLAI | PathSelector | None, data: LabelledData, processes: int
+) -> None:
+    """Raise, before the work, where the settings ask for what the solver that will be used lacks."""
+    solver, by_default = settings.solver, settings.solver == "auto"
+    if settings.increment and solver != "sgd" and not (isinstance(kept, GLAI) and kept.has_statistics):
+        raise ValueError(
+            f"--increment needs a model with statistics, which {settings.structure} has not: train it with "
+            "--solver statistics, or pass --solver sgd here, which forgets the samples before"
+        )
+    if by_default and settings.increment:
+        solver = "statistics"
+    elif by_default:
+        solver = (
+            "sgd" if processes > 1 else choose_solver(*halves(kept), len(data.x_train), data.n_classes)[0]
+        )
+    for name in settings.options:
+        of = SOLVERS_OF[name]
+        if solver in of:
+            continue
+        flag, instead = "--" + name.replace("_", "-"), " or ".join(f"--solver {other}" for other in of)
+        chosen = f"solver {solver}"
+        if by_default and settings.increment:
+            chosen = "an exact increment"
+        elif by_default:
+            chosen += f", the default for {len(data.x_train):,} samples"
+        raise ValueError(f"{flag} is not an option of {chosen}: pass {instead}")
+
+
+def _load_kept(folder: Path) -> GLAI | PathSelector:
+    """Load the model in a folder; of a path kernel's model, or where there is no estimator, the structure."""
+    if (folder / ESTIMATOR_FILE).exists():
+        return GLAI.load(folder)
+    return PathSelector.load(folder / STRUCTURE_FILE)
+
+
+def _centred_in(kept: GLAI | PathSelector | None) -> torch.dtype | None:
+    selector = halves(kept)[0]
+    return None if selector is None else selector.projection.centred_in
+
+
+def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
+    """Return labels of a model's outputs, which data that it is re-trained on must be numbered by."""
+    if not isinstance(kept, GLAI):
+        return ()
+    return kept.estimator.class_labels or list(range(kept.estimator.out_features))
+
+
+def print_train_report(report: TrainReport, console: Console) -> None:
+    """Print the report as tables."""
+    scores = Table(title=f"{report.data['name']}: accuracy", box=SIMPLE)
+    for heading in ("", "held out", "test"):
+        scores.add_column(heading, justify="left" if not heading else "right")
+    scores.add_row("linear softmax", _share(report.linear_validation), "")
+    scores.add_row(f"GLAI ({report.solver})", _share(report.validation), _share(report.test))
+    if report.mlp is not None:
+        scores.add_row("MLP, same layers", _share(report.mlp["validation"]), _share(report.mlp["test"]))
+    console.print(scores)
+    facts = Table(show_header=False, box=SIMPLE)
+    structure = f"{report.structure['layer_widths']} units, {report.structure['paths']} paths"
+    if report.structure["kept_from"]:
+        structure += f", kept from {report.structure['kept_from']}"
+    facts.add_row("structure", structure)
+    facts.add_row("parameters", ", ".join(f"{name} {count:,}" for name, count in report.parameters.items()))
+    facts.add_row("seconds", ", ".join(f"{name} {value:.2f}" for name, value in report.seconds.items()))
+    facts.add_row("solver", report.reason)
+    facts.add_row("saved in", report.folder)
+    console.print(facts)
+    if report.energy:
+        console.print(energy_table(report.energy))
+
+
+def _share(score: float) -> str:
+    return "-" if score != score else f"{score:.2%}"
