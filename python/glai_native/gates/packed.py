@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +57,10 @@ class PackedGates:
     __slots__ = ("estimate", "n_gates", "structure_id", "words")
 
     def __init__(self, words: Tensor, n_gates: int, structure_id: str | None = None) -> None:
-        if not isinstance(n_gates, int):
-            raise TypeError(f"PackedGates: n_gates must be an int, got {type(n_gates).__name__}")
+        try:
+            n_gates = operator.index(n_gates)
+        except TypeError:
+            raise TypeError(f"PackedGates: n_gates must be an int, got {type(n_gates).__name__}") from None
         _native.check_words(words, n_gates)
         self.words = words
         self.n_gates = n_gates
@@ -114,8 +118,8 @@ class PackedGates:
 
     def __getitem__(self, index: Any) -> PackedGates:
         """Select samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
-        if isinstance(index, int):
-            n = len(self)
+        if isinstance(index, (int, np.integer)):
+            n, index = len(self), int(index)
             if not -n <= index < n:
                 raise IndexError(f"PackedGates: index must be in [-{n}, {n}), got {index}")
             index = slice(index % n, index % n + 1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -200,7 +201,7 @@ class GateDataset(Dataset[Any]):
 
     def __getitem__(self, ids: Sequence[int] | int) -> tuple[PackedGates | Tensor, ...]:
         """Return ``(path gates, *tensors)`` of the samples ``ids``."""
-        rows = torch.as_tensor([ids] if isinstance(ids, int) else ids)
+        rows = torch.as_tensor([int(ids)] if isinstance(ids, (int, np.integer)) else ids)
         return (self.store.batch(rows), *(tensor[rows] for tensor in self.tensors))
 
     def loader(

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from glai_native.data.counts import require_integer
 from glai_native.estimator.path_weights import move_paths
 from glai_native.gates.paths import all_paths, paths_of_units, units_of_paths
 from glai_native.machine.memory import require_memory
@@ -39,6 +40,10 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         ValueError: there is no such layer, or no unit to add.
         MemoryError: the larger model takes more memory than there is.
     """
+    layer, n_units, seed = (
+        require_integer("grow", name, value)
+        for name, value in (("layer", layer), ("n_units", n_units), ("seed", seed))
+    )
     selector = model.selector
     n_layers = len(selector.widths)
     if not 0 <= layer < n_layers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -183,7 +184,8 @@ def _require_choice(x: Tensor, n_components: int | None, explained_variance: flo
             f"got {n_components} and {explained_variance}"
         )
     most = min(x.shape)
-    if n_components is not None and not (type(n_components) is int and 1 <= n_components <= most):
+    is_count = isinstance(n_components, Integral) and not isinstance(n_components, bool)
+    if n_components is not None and not (is_count and 1 <= n_components <= most):
         raise ValueError(
             f"InputProjection.fit: n_components must be an int in [1, min(N={x.shape[0]}, D={x.shape[1]})], "
             f"got {n_components!r}"
@@ -278,7 +280,7 @@ def _randomised_axes(x: Tensor, moments: _Moments, wanted: _Wanted, seed: int) -
     rank = wanted.count or min(FIRST_COMPONENTS, most)
     while True:
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
             _, values, axes = torch.svd_lowrank(centred, min(rank + OVERSAMPLING, most), POWER_ITERATIONS)
         variances = values.double().square() / len(x)
         count = wanted.of(variances)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from glai_native.data.checks import require_finite, require_targets
+from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.patterns import oui
 from glai_native.machine.adam import Adam
@@ -168,12 +169,10 @@ def train_structure(
             "train_structure: x must be a tensor [N >= 1, D] and y a tensor [N] or [N, C], "
             f"got {shapes[0]} and {shapes[1]}"
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"train_structure: batch_size must be an int >= 1, got {batch_size!r}")
+    batch_size = require_count("train_structure", "batch_size", batch_size)
+    seed = require_integer("train_structure", "seed", seed)
     if not (isinstance(learning_rate, Real) and math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"train_structure: learning_rate must be > 0, got {learning_rate!r}")
-    if not isinstance(seed, Integral):
-        raise ValueError(f"train_structure: seed must be an int, got {seed!r}")
     monitor = monitor or StructureMonitor()
     if monitor.history:
         raise ValueError(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from glai_native.data.checks import require_dense
+from glai_native.data.counts import require_seed
 from glai_native.data.splitting import split_rows
 from glai_native.estimator.directions import extend_directions, output_directions
 from glai_native.estimator.estimator import PathEstimator
@@ -86,7 +87,8 @@ def fit(
 
     Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
     closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
-    beyond, and the sufficient statistics for a stream.
+    beyond, and the sufficient statistics for a stream; where the one taken lacks an option that is given, one that has
+    it.
 
     Source: the re-training of the estimator alone in arXiv 2312.09971; the comparison within one standard error is that
     of Breiman et al., "Classification and Regression Trees" (1984).
@@ -115,7 +117,7 @@ def fit(
             Whatever fails, or is interrupted, leaves a :class:`GLAI` as it was.
     """
     ranks = Ranks("fit", process_group)
-    require_fit_arguments(model, solver, seed, ranks.size)
+    seed = require_fit_arguments(model, solver, seed, ranks.size)
     progress = progress and ranks.is_first
     if y is None:
         if ranks.size > 1:
@@ -140,17 +142,16 @@ def fit(
     return announce(result, progress)
 
 
-def require_fit_arguments(model: GLAI | PathSelector, solver: str, seed: int, n_ranks: int) -> None:
-    """Raise unless :func:`fit` takes such a model, solver and seed on so many ranks."""
+def require_fit_arguments(model: GLAI | PathSelector, solver: str, seed: int, n_ranks: int) -> int:
+    """Raise unless :func:`fit` takes such a model, solver and seed on so many ranks; return the seed."""
     if solver not in SOLVERS:
         raise ValueError(f"fit: solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     if not isinstance(model, (GLAI, PathSelector)):
         raise TypeError(f"fit: model must be a GLAI or a PathSelector, got {type(model).__name__}")
-    if not (isinstance(seed, Integral) and 0 <= seed < 1 << 32):
-        raise ValueError(f"fit: seed must be an int in [0, 2**32), got {seed!r}")
-
+    seed = require_seed("fit", seed)
     if n_ranks > 1 and solver == "dual":
         raise _not_by_many("the dual is solved")
+    return seed
 
 
 def _not_by_many(what: str) -> ValueError:
@@ -180,7 +181,7 @@ def fit_samples(
     if solver == "auto" and n_ranks > 1:
         solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
     elif solver == "auto":
-        solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs)
+        solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs, options)
     if isinstance(model, PathSelector):
         model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.paths import count_paths
 from glai_native.machine.memory import require_memory
 from glai_native.solvers.choice import DUAL_SAMPLES
@@ -27,7 +30,7 @@ def train_selector(
     x: Tensor,
     y: Tensor,
     n_outputs: int,
-    hidden: Sequence[int],
+    hidden: Sequence[int] | int,
     n_components: int | str | None = "auto",
     *,
     epochs: int = 100,
@@ -40,7 +43,7 @@ def train_selector(
         x: raw ``[N, in_features]``.
         y: class indices ``[N]``, or values ``[N, C]``.
         n_outputs: C.
-        hidden: units of each hidden layer.
+        hidden: units of each hidden layer; one number is one layer.
         n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
             20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
         epochs: at most.
@@ -51,21 +54,27 @@ def train_selector(
         ValueError: sizes, components or a seed that are none.
         MemoryError: the network, or the gates of its paths on x, take more memory than there is.
     """
+    with suppress(TypeError):  # of what is no number, but several
+        hidden = [operator.index(hidden)]  # type: ignore[arg-type]
     if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
         raise ValueError(
-            f"train_selector: hidden layer sizes must be a sequence of ints >= 1, got {hidden!r}"
+            f"train_selector: hidden layer sizes must be a sequence of ints >= 1, or one, got {hidden!r}"
         )
     if any(not isinstance(units, int | np.integer) or units < 1 for units in hidden):
         raise ValueError(f"train_selector: hidden layer sizes must be ints >= 1, got {hidden!r}")
-    if not isinstance(seed, int | np.integer):
-        raise ValueError(f"train_selector: the seed (random_state) must be an int, got {seed!r}")
-    if n_components == "auto":
+    seed = require_integer("train_selector", "seed", seed)
+    epochs = require_count("train_selector", "epochs", epochs)
+    if isinstance(n_components, str) and n_components == "auto":
         share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
         projection = InputProjection.fit(x, explained_variance=share, seed=seed)
-    elif n_components is None or isinstance(n_components, (int, np.integer)):
-        projection = InputProjection.fit(x, n_components, seed=seed)
     else:
-        raise ValueError(f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}")
+        try:
+            count = None if n_components is None else operator.index(n_components)  # type: ignore[arg-type]
+        except TypeError:
+            raise ValueError(
+                f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}"
+            ) from None
+        projection = InputProjection.fit(x, count, seed=seed)
     widths = [projection.out_features, *map(int, hidden)]
     _require_memory(x, [*widths, n_outputs])
     with torch.random.fork_rng(devices=[]):

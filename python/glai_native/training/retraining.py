@@ -94,7 +94,7 @@ def retrain(
         return announce(_add(model, samples, seed, progress, options), progress)
     if increment and solver != "sgd":
         raise ValueError(f"retrain: an increment's solver must be 'statistics' or 'sgd', got {solver!r}")
-    require_fit_arguments(model, solver, seed, ranks.size)
+    seed = require_fit_arguments(model, solver, seed, ranks.size)
     before = ModelState(model)
     try:
         begin_training(model, samples.n_outputs, seed, anew=not increment)

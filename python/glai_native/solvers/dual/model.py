@@ -18,6 +18,7 @@ from glai_native.data.checks import (
     magnitude,
     require_dense,
 )
+from glai_native.data.counts import require_count, require_integer
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import (
     RIDGE_TEMPERATURE,
@@ -172,9 +173,11 @@ class PathKernelModel:
         keep = weight > 0
         _require_enough(owner, samples, keep)
         _require_l2(owner, l2, int(keep.sum()))
-        for name, size in (("n_centres", n_centres), ("memory", memory)):
-            if size is not None and (not isinstance(size, int) or size < 1):
-                raise ValueError(f"{owner}: {name} must be an int >= 1, got {size!r}")
+        n_centres, memory = (
+            None if size is None else require_count(owner, name, size)
+            for name, size in (("n_centres", n_centres), ("memory", memory))
+        )
+        seed = require_integer(owner, "seed", seed)
         if not bool(keep.all()):
             samples, weight = samples[keep], weight[keep]
         features = PathFeatures(samples.z, samples.layers)

@@ -163,7 +163,7 @@ def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> di
 
 def require_count(name: str, count: object) -> None:
     """Raise unless ``count`` is an int >= 1."""
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, Integral) or count < 1:
         raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
 
 
@@ -279,7 +279,7 @@ class _Training:
     def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
         """Run one pass over the samples, in an order that seed and epoch alone decide."""
         number = len(self.history) + 1
-        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + number) % 2**63)
+        generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
         order = torch.randperm(len(self.data.z), generator=generator)
         started = time.perf_counter()
         try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glai_native.data.checks import require_sample_weight, require_targets
+from glai_native.data.counts import require_count
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
 from glai_native.machine.files import TensorFile, crc32, write_files
@@ -66,9 +67,10 @@ def accumulate(
     n = len(x)
     if len(gates) != n:
         raise ValueError(f"accumulate: gates must be of N={n} samples like x, got N={len(gates)}")
-    for name, value in (("chunk", chunk), ("save_every", save_every)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"accumulate: {name} must be an int >= 1, got {value!r}")
+    chunk, save_every = (
+        require_count("accumulate", name, value)
+        for name, value in (("chunk", chunk), ("save_every", save_every))
+    )
     targets = require_targets("accumulate", targets, n, statistics.out_features)
     sample_weight = require_sample_weight("accumulate", sample_weight, n)
     start, stop, step = (rows or slice(None)).indices(n)

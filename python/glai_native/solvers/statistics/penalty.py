@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def solve_sums(
     sums: PathSums, n_samples: int, l2: float, directions: Tensor | None, dtype: torch.dtype
 ) -> PathEstimator:
     """Solve for the estimator at a penalty that is known: :meth:`PathStatistics.solve`."""
-    if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
+    if isinstance(l2, bool) or not isinstance(l2, Real) or not 0 <= l2 < math.inf:
         raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {l2!r}")
     paths = _unknowns(sums, n_samples, directions)
     estimator = paths.estimator(solve_ridge(paths.system(), l2), dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glai_native.data.checks import FLOATS, require_finite, require_samples
+from glai_native.data.counts import require_count
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import write_files
@@ -62,9 +63,9 @@ class PathStatistics:
         device: torch.device | str = "cpu",
     ) -> None:
         sizes = {"n_paths": n_paths, "in_features": in_features, "out_features": out_features}
-        for name, size in sizes.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"PathStatistics: {name} must be an int >= 1, got {size!r}")
+        n_paths, in_features, out_features = (
+            require_count("PathStatistics", name, size) for name, size in sizes.items()
+        )
         if dtype not in FLOATS:
             raise ValueError(f"PathStatistics: dtype must be torch.float32 or torch.float64, got {dtype}")
         device = torch.device(device)
@@ -299,8 +300,7 @@ class PathStatistics:
 
     def add_outputs(self, k: int) -> None:
         """Add k classes: the samples so far have target 0 there."""
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"add_outputs: k must be an int >= 1, got {k!r}")
+        k = require_count("add_outputs", "k", k)
         self._rhs, self._squares, self.on_counts = (
             torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1)
             for sums in (self._rhs, self._squares, self.on_counts)

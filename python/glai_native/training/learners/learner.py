@@ -17,10 +17,12 @@ from torch import Tensor
 from glai_native.data.arrays import array_tensor, weight_tensor
 from glai_native.data.features import float_features
 from glai_native.model.glai import GLAI
+from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult, fit
+from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
@@ -29,30 +31,43 @@ class Learner(BaseEstimator):
     """What classifier and regressor share.
 
     Args:
-        hidden_layer_sizes: units of the selector's hidden layers; the number of paths is the product of (units + 1).
+        hidden_layer_sizes: units of the selector's hidden layers, or of the one that there is; the number of paths is
+            the product of (units + 1).
         n_components: as :func:`train_selector`.
         solver: as :func:`glai_native.fit`.
         structure_epochs: of the selector, at most.
         validation_fraction: of the samples, held out by :func:`glai_native.fit`.
-        solver_options: of the solver, a dict.
-        random_state: seed, an int.
+        l2: penalty of the closed forms, a number or "loo" (dual), "gcv" (statistics); None, as for the next three: the
+            solver's own choice (:func:`glai_native.fit`). One that the solver does not have is refused; of
+            ``solver="auto"`` it takes a solver that has it.
+        learning_rate: of the native loop.
+        epochs: of the native loop, at most.
+        batch_size: of the native loop, samples per step.
+        solver_options: further options of the solver, a dict.
+        random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
         verbose: progress bars, and which solver was taken and why.
 
     Attributes:
         result_: the :class:`FitResult` of ``fit``, or of the latest ``retrain``.
         model_: its model; after ``partial_fit`` the model of all chunks so far.
+        loss_curve_: mean training loss of each epoch of ``fit``, or of the latest ``retrain``; closed forms: none.
+        n_iter_: how many epochs these are.
     """
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (128,),
+        hidden_layer_sizes: Sequence[int] | int = (128,),
         *,
         n_components: int | str | None = "auto",
         solver: str = "auto",
         structure_epochs: int = 20,
         validation_fraction: float = 0.1,
+        l2: float | str | None = None,
+        learning_rate: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         solver_options: dict[str, Any] | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -60,6 +75,10 @@ class Learner(BaseEstimator):
         self.solver = solver
         self.structure_epochs = structure_epochs
         self.validation_fraction = validation_fraction
+        self.l2 = l2
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
         self.solver_options = solver_options
         self.random_state = random_state
         self.verbose = verbose
@@ -94,7 +113,8 @@ class Learner(BaseEstimator):
 
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         weight = weight_tensor(sample_weight, x)
-        selector = self._train_selector(x, y, n_outputs)
+        options, seed = self._options(), seed_of(self.random_state)
+        selector = self._train_selector(x, y, n_outputs, seed)
         self._statistics: PathStatistics | None = None
         self.result_: FitResult = fit(
             selector,
@@ -103,11 +123,20 @@ class Learner(BaseEstimator):
             solver=self.solver,
             sample_weight=weight,
             validation=self.validation_fraction,
-            seed=self.random_state,
+            seed=seed,
             progress=self.verbose,
-            **(self.solver_options or {}),
+            **options,
         )
         self.model_: GLAI | PathKernelModel = self.result_.model
+        self._take_history()
+
+    def _options(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("l2", "learning_rate", "epochs", "batch_size")}
+        return solver_options(type(self).__name__, self.solver_options, own)
+
+    def _take_history(self) -> None:
+        self.loss_curve_ = [epoch.loss for epoch in self.result_.history]
+        self.n_iter_ = len(self.loss_curve_)
 
     def _require_retrainable(self) -> GLAI:
         if getattr(self, "_statistics", None) is not None:
@@ -123,7 +152,7 @@ class Learner(BaseEstimator):
         return self.model_
 
     def _retrain(self, x: Tensor, y: Tensor, sample_weight: ArrayLike | None, increment: bool) -> None:
-        options = dict(self.solver_options or {})
+        options = self._options()
         if not increment or self.solver == "sgd":  # an exact increment holds nothing out
             options["validation"] = self.validation_fraction
         self.result_ = retrain(
@@ -133,13 +162,14 @@ class Learner(BaseEstimator):
             increment=increment,
             solver=self.solver,
             sample_weight=weight_tensor(sample_weight, x),
-            seed=self.random_state,
+            seed=seed_of(self.random_state),
             progress=self.verbose,
             **options,
         )
         self.model_ = self.result_.model
+        self._take_history()
 
-    def _train_selector(self, x: Tensor, y: Tensor, n_outputs: int) -> PathSelector:
+    def _train_selector(self, x: Tensor, y: Tensor, n_outputs: int, seed: int) -> PathSelector:
         return train_selector(
             x,
             y,
@@ -147,7 +177,7 @@ class Learner(BaseEstimator):
             self.hidden_layer_sizes,
             self.n_components,
             epochs=self.structure_epochs,
-            seed=self.random_state,
+            seed=seed,
             progress=self.verbose,
         )
 
@@ -161,7 +191,8 @@ class Learner(BaseEstimator):
     def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
         if getattr(self, "_statistics", None) is None:
-            self._selector = self._train_selector(x, y, n_outputs)
+            require_options("statistics", self._options())
+            self._selector = self._train_selector(x, y, n_outputs, seed_of(self.random_state))
             self._statistics = PathStatistics(
                 self._selector.n_paths,
                 self._selector.z_features,
@@ -180,7 +211,7 @@ class Learner(BaseEstimator):
     def _output(self, X: ArrayLike) -> NDArray[np.float64]:
         if getattr(self, "_statistics", None) is not None and not self._solved:
             assert self._statistics is not None
-            options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | (self.solver_options or {})
+            options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()
             estimator = self._statistics.solve(**options, progress=self.verbose)
             self.model_, self._solved = GLAI(self._selector, estimator), True
         check_is_fitted(self, "model_")
