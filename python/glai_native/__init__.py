@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from glai_native.estimator.directions import extend_directions as extend_directions
     from glai_native.estimator.directions import output_directions as output_directions
     from glai_native.estimator.estimator import PathEstimator as PathEstimator
+    from glai_native.gates.dataset import GateDataset as GateDataset
     from glai_native.gates.packed import PackedGates as PackedGates
     from glai_native.gates.packing import pack_gates as pack_gates
     from glai_native.gates.packing import path_gates as path_gates
-    from glai_native.gates.store import GateDataset as GateDataset
     from glai_native.gates.store import GateStore as GateStore
     from glai_native.machine.backend import build_info as build_info
     from glai_native.machine.energy import EnergyMeter as EnergyMeter
@@ -59,9 +59,10 @@ if TYPE_CHECKING:
 _NAMES_OF = {
     "estimator.directions": ("extend_directions", "output_directions"),
     "estimator.estimator": ("PathEstimator",),
+    "gates.dataset": ("GateDataset",),
     "gates.packed": ("PackedGates",),
     "gates.packing": ("pack_gates", "path_gates"),
-    "gates.store": ("GateDataset", "GateStore"),
+    "gates.store": ("GateStore",),
     "machine.backend": ("build_info",),
     "machine.energy": ("EnergyMeter", "PhaseEnergy", "energy_table"),
     "model.glai": ("GLAI",),

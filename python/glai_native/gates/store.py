@@ -8,12 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from glai_native.gates.packed import (
     GateEstimate,
@@ -175,48 +172,6 @@ class GateStore:
                 f"GateStore: ids must be in [0, {len(self)}), got {int(rows.min())} to {int(rows.max())}"
             )
         return rows.to(torch.int64)
-
-
-class GateDataset(Dataset[Any]):
-    """Samples with their stored gates, fetched a batch at a time; :meth:`loader` makes the DataLoader.
-
-    Source: a map-style ``torch.utils.data.Dataset`` over a :class:`GateStore`.
-
-    Args:
-        store: gates of N samples.
-        *tensors: what goes with them, each ``[N, ...]`` in the same order (features, targets).
-    """
-
-    def __init__(self, store: GateStore, *tensors: Tensor) -> None:
-        for i, tensor in enumerate(tensors):
-            if len(tensor) != len(store):
-                raise ValueError(
-                    f"GateDataset: tensor {i} must have N={len(store)} samples like the store, got {len(tensor)}"
-                )
-        self.store = store
-        self.tensors = tensors
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, ids: Sequence[int] | int) -> tuple[PackedGates | Tensor, ...]:
-        """Return ``(path gates, *tensors)`` of the samples ``ids``."""
-        rows = torch.as_tensor([int(ids)] if isinstance(ids, (int, np.integer)) else ids)
-        return (self.store.batch(rows), *(tensor[rows] for tensor in self.tensors))
-
-    def loader(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        generator: torch.Generator | None = None,
-        **options: Any,
-    ) -> DataLoader[Any]:
-        """Make a DataLoader whose items are whole batches; ``options`` go to DataLoader (``num_workers``, ...)."""
-        order = RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
-        batches = BatchSampler(order, batch_size, drop_last)
-        return DataLoader(self, sampler=batches, batch_size=None, **options)
 
 
 def _shard_name(i: int) -> str:
