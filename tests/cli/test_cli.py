@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -219,7 +221,21 @@ def test_out_of_memory_is_one_sentence(tmp_path, capsys):
 def test_federate_without_flower(monkeypatch, capsys):
     monkeypatch.setattr("glai_native.cli.federate.importlib.util.find_spec", lambda name: None)
     assert main(["federate"]) == 2
-    assert "needs flwr, install it with: pip install 'glai-native[federated]'" in capsys.readouterr().err
+    sentence = "needs flwr, install it with: pip install 'flwr[simulation]>=1.41' 'flwr-datasets>=0.6'"
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_messages_say_to_install_is_what_the_extras_ask_for():
+    """By names that an index has: this project's own is on none."""
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = {requirement for name in ("plot", "energy", "federated") for requirement in extras[name]}
+    said = []
+    for file in (root / "python").rglob("*.py"):
+        said += re.findall(r"pip install ([^\"\n{]+)", file.read_text())
+        said += re.findall(r'^FLOWER = "(.*)"$', file.read_text(), re.MULTILINE)
+    found = {requirement for words in said for requirement in shlex.split(words)}
+    assert found == asked
 
 
 def test_output_that_nobody_reads_is_no_error():

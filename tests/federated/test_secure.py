@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest.importorskip("flwr", reason="Flower is not installed: pip install 'glai-native[federated]'")
+pytest.importorskip("flwr", reason="Flower is not installed: pip install '.[federated]'")
 
 from flwr.app import Context, RecordDict
 

@@ -9,7 +9,7 @@ import torch
 
 import glai_native as glai
 
-pytest.importorskip("flwr", reason="Flower is not installed: pip install 'glai-native[federated]'")
+pytest.importorskip("flwr", reason="Flower is not installed: pip install '.[federated]'")
 
 from flwr.app import Context, RecordDict
 from flwr.supercore.object_ref import load_app

@@ -12,7 +12,7 @@ import torch
 import glai_native as glai
 from glai_native.cli.main import main
 
-pytest.importorskip("flwr", reason="Flower is not installed: pip install 'glai-native[federated]'")
+pytest.importorskip("flwr", reason="Flower is not installed: pip install '.[federated]'")
 
 from glai_native.federated.partition import Split
 

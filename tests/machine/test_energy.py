@@ -122,7 +122,5 @@ def test_without_codecarbon(monkeypatch):
         return plain(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        ImportError, match=r"codecarbon must be installed: pip install 'glai-native\[energy\]'"
-    ):
+    with pytest.raises(ImportError, match=r"codecarbon must be installed: pip install 'codecarbon>=3.3'"):
         glai.EnergyMeter("selector")

@@ -48,7 +48,7 @@ def require_new_folder(out: Path) -> None:
 def require_plot(path: Path, made_later: Path | None = None) -> None:
     """Raise, before the work, where a picture could not be drawn after it."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib, install it with: pip install 'glai-native[plot]'")
+        raise ValueError("--plot needs matplotlib, install it with: pip install matplotlib")
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
     if path.parent != made_later and not path.parent.is_dir():

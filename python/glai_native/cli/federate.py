@@ -30,6 +30,8 @@ examples:
   glai federate --secure --secure-clip 1e6                               Flower's SecAgg+: totals only
   glai federate --baseline fedavg --rounds 10                            Flower's FedAvg on an MLP as large
 """
+# What the extra `federated` of pyproject.toml asks for.
+FLOWER = "'flwr[simulation]>=1.41' 'flwr-datasets>=0.6'"
 # Told with --structure server alone.
 SERVER_SHARE = 0.1
 
@@ -107,7 +109,7 @@ def require_flower() -> None:
     """Raise, before the work, where Flower, its engine or its partitioners are not installed."""
     for module in ("flwr", "ray", "flwr_datasets"):
         if importlib.util.find_spec(module) is None:
-            raise ValueError(f"needs {module}, install it with: pip install 'glai-native[federated]'")
+            raise ValueError(f"needs {module}, install it with: pip install {FLOWER}")
 
 
 def _federate(arguments: argparse.Namespace) -> int:

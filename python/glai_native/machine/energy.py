@@ -203,7 +203,7 @@ def _import_codecarbon() -> ModuleType:
         import codecarbon
     except ImportError:
         raise ImportError(
-            "EnergyMeter: codecarbon must be installed: pip install 'glai-native[energy]'"
+            "EnergyMeter: codecarbon must be installed: pip install 'codecarbon>=3.3'"
         ) from None
     # It logs every step at its import's level until a tracker sets another.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
