@@ -196,16 +196,13 @@ def test_files(tmp_path, selector, samples, dtype, capsys):
     assert loaded.estimator.directions_id == model.estimator.directions_id
     assert loaded.estimator.dtype == dtype
     assert torch.equal(loaded.estimator.on_counts, model.estimator.on_counts)
-    assert (
-        TensorFile(tmp_path / "estimator.safetensors", "glai-estimator", newest=2).metadata["version"] == "2"
-    )
     assert main(["inspect", str(tmp_path), "--json"]) == 0
     assert f'"directions": "{loaded.estimator.directions_id}"' in capsys.readouterr().out
 
 
-def test_full_paths_stay_version_1(tmp_path):
+def test_full_paths_have_none(tmp_path):
     (tmp_path / "e").write_bytes(glai.PathEstimator(3, 2, 2).to_bytes())
-    assert TensorFile(tmp_path / "e", "glai-estimator").metadata["version"] == "1"
+    assert TensorFile(tmp_path / "e", "glai-estimator", newest=3).metadata["version"] == "3"
     assert glai.PathEstimator.load(tmp_path / "e").directions_id is None
 
 
@@ -215,14 +212,14 @@ def test_damaged_files(tmp_path, selector):
     for name, value, sentence in (
         ("directions_id", "0" * 64, "directions_id must be 000000000000… as the file states"),
         ("directions_id", None, "metadata entry 'directions_id' is missing"),
-        ("version", "1", "tensor 'weight' is missing"),
-        ("version", "3", "format version must be 1 or 2, got '3'"),
+        ("version", "1", "metadata entry 'crc32' is missing"),
+        ("version", "4", "format version must be 1 or 2 or 3, got '4'"),
     ):
         path.write_bytes(estimator.to_bytes())
         rewrite_header(path, set_metadata(name, value))
         with pytest.raises(ValueError, match=sentence):
             glai.PathEstimator.load(path)
-    metadata = {"format": "glai-estimator", "version": "2", "structure_id": ""}
+    metadata = {"format": "glai-estimator", "version": "3", "structure_id": ""}
     metadata["directions_id"] = estimator.directions_id
     state = estimator.state_dict()
     path.write_bytes(tensors_to_bytes(state | {"u": state["u"][1:]}, metadata))

@@ -79,10 +79,14 @@ def test_words_are_memory_maps(store):
 GOLDEN_WORDS = {"layer_0": [[-1, 0xFF], [5, 0]], "layer_1": [[0b10101], [0]]}
 
 
-def golden_shards():
+# CRC-32 of metadata, names, types and shapes as JSON, then of the words.
+GOLDEN_CHECKSUMS = ["2645891266", "1664342106"]
+
+
+def golden_shards(version):
     """A store of widths 40 and 5 with two samples, written byte by byte as DESIGN section 8 says."""
     shards = []
-    for rows in ([], [0, 1]):
+    for number, rows in enumerate(([], [0, 1])):
         words = {name: [row for i, row in enumerate(w) if i in rows] for name, w in GOLDEN_WORDS.items()}
         payload, header = b"", {}
         for name, width in (("layer_0", 2), ("layer_1", 1)):
@@ -92,20 +96,23 @@ def golden_shards():
             payload += data
         header["__metadata__"] = {
             "format": "glai-gates",
-            "version": "1",
+            "version": version,
             "structure_id": "ab" * 32,
             "layer_widths": "[40, 5]",
             "first_row": "0",
-            "crc32": str(zlib.crc32(payload)),
         }
+        if version == "3":
+            header["__metadata__"]["checksum"] = GOLDEN_CHECKSUMS[number]
+        else:
+            header["__metadata__"]["crc32"] = str(zlib.crc32(payload))
         if rows:
             header["__metadata__"] |= {"densities": "[0.525, 0.3]", "deviations": "[0.475, 0.3]"}
         shards.append((header, payload))
     return shards
 
 
-def test_golden_bytes_are_read(tmp_path):
-    for i, (header, payload) in enumerate(golden_shards()):
+def test_golden_bytes_of_version_1_are_read(tmp_path):
+    for i, (header, payload) in enumerate(golden_shards("1")):
         text = json.dumps(header).encode()
         (tmp_path / f"shard-{i:08d}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + payload)
     store = glai.GateStore.open(tmp_path)
@@ -123,7 +130,7 @@ def test_golden_bytes_are_written(tmp_path):
             assert name in ("layer_0", "layer_1")
             layers.append(glai.PackedGates(torch.tensor(words, dtype=torch.int32)[rows], width))
         store.append(layers)
-    for i, (header, payload) in enumerate(golden_shards()):
+    for i, (header, payload) in enumerate(golden_shards("3")):
         data = (tmp_path / f"shard-{i:08d}.safetensors").read_bytes()
         size = struct.unpack("<Q", data[:8])[0]
         assert json.loads(data[8 : 8 + size]) == header
@@ -240,7 +247,7 @@ def test_damage_is_found(store):
     shard = store.folder / "shard-00000001.safetensors"
     good = shard.read_bytes()
     damage(shard, -1)
-    with pytest.raises(ValueError, match="checksum of the tensors does not match"):
+    with pytest.raises(ValueError, match="checksum of tensors and metadata does not match"):
         glai.GateStore.open(store.folder)
     shard.write_bytes(good[:-4])
     with pytest.raises(ValueError, match="truncated"):
@@ -258,15 +265,17 @@ def test_damage_is_found(store):
         ("layer_widths", "[40, 0]", "layer_widths"),
         ("layer_widths", "7", "layer_widths"),
         ("first_row", "3", "first_row must be 15, got 3"),
-        ("crc32", "x", "'crc32' cannot be read"),
+        ("checksum", "x", "the checksum of tensors and metadata does not match"),
         ("format", "other", "format must be 'glai-gates'"),
         ("densities", "[0.5]", "'densities' must list 2 numbers from 0 to 1, got"),
         ("densities", "7", "'densities' must list 2 numbers"),
-        ("deviations", "[0.5, NaN]", "'deviations' must list 2 numbers"),
+        ("deviations", "[0.5, NaN]", r"'deviations' cannot be read, got '\[0.5, NaN\]'"),
     ],
 )
 def test_wrong_metadata(store, name, value, sentence):
-    rewrite_header(store.folder / "shard-00000002.safetensors", set_metadata(name, value))
+    rewrite_header(
+        store.folder / "shard-00000002.safetensors", set_metadata(name, value), signed=name != "checksum"
+    )
     with pytest.raises(ValueError, match=sentence):
         glai.GateStore.open(store.folder)
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import safetensors
 import torch
 
 import glai_native as glai
 from conftest import make_mlp
+from glai_native.machine import files
 from glai_native.machine.files import TensorFile, tensors_to_bytes
 
 
@@ -103,13 +105,23 @@ def test_changed_structure_is_not_saved(tmp_path, model):
     assert list(tmp_path.iterdir()) == []
 
 
-def rewrite_header(path, change):
+def rewrite_header(path, change, *, signed=True):
+    """Changes a file's header as if it had been written so; without ``signed`` its checksum stays."""
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     change(header)
+    _write(path, header, data[8 + size :])
+    if signed and "checksum" in header["__metadata__"]:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header["__metadata__"]["checksum"] = files._checksum(header["__metadata__"], tensors)
+        _write(path, header, data[8 + size :])
+
+
+def _write(path, header, payload):
     text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+    path.write_bytes(struct.pack("<Q", len(text)) + text + payload)
 
 
 def set_metadata(name, value):
@@ -126,7 +138,7 @@ def set_metadata(name, value):
     ("file", "name", "value", "sentence"),
     [
         ("structure", "format", "other", "format must be 'glai-structure', got 'other'"),
-        ("structure", "version", "3", "format version must be 1 or 2, got '3'"),
+        ("structure", "version", "4", "format version must be 1 or 2 or 3, got '4'"),
         ("structure", "structure_id", None, "metadata entry 'structure_id' is missing"),
         ("structure", "structure_id", "0" * 64, "the file is damaged"),
         ("structure", "projection", "magic", "projection must be"),
@@ -198,7 +210,7 @@ def test_missing_files(tmp_path, model):
 
 def test_missing_and_misshapen_tensors(tmp_path, model):
     state = model.estimator.state_dict()
-    metadata = {"format": "glai-estimator", "version": "1", "structure_id": ""}
+    metadata = {"format": "glai-estimator", "version": "3", "structure_id": ""}
     (tmp_path / "a").write_bytes(tensors_to_bytes({k: v for k, v in state.items() if k != "bias"}, metadata))
     with pytest.raises(ValueError, match="tensor 'bias' is missing"):
         glai.PathEstimator.load(tmp_path / "a")
@@ -207,7 +219,7 @@ def test_missing_and_misshapen_tensors(tmp_path, model):
         glai.PathEstimator.load(tmp_path / "b")
     (tmp_path / "c").write_bytes(tensors_to_bytes(state, metadata))
     assert glai.PathEstimator.load(tmp_path / "c").structure_id is None
-    assert "weight" in TensorFile(tmp_path / "c", "glai-estimator")
+    assert "weight" in TensorFile(tmp_path / "c", "glai-estimator", newest=3)
 
 
 SAVE_AND_DIE = """

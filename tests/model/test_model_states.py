@@ -141,12 +141,19 @@ def test_class_ids_are_no_indices(model, data):
     assert state(model) == before
 
 
-def test_a_new_folder_holds_no_model_without_its_statistics(model, tmp_path, monkeypatch):
-    """Files appear in this order, so that a kill leaves none that loads without what increments need."""
-    order = []
-    monkeypatch.setattr("glai_native.model.glai.write_files", lambda contents: order.extend(contents))
+def test_the_same_counts_do_not_make_the_same_statistics(model, data, tmp_path):
+    """The estimator's file states which statistics it was saved with."""
     model.save(tmp_path)
-    assert [path.name.split(".")[0] for path in order] == ["structure", "statistics", "estimator"]
+    loaded, other = glai.GLAI.load(tmp_path), glai.GLAI.load(tmp_path)
+    other.statistics._squares += 1
+    other.save(tmp_path)
+    with pytest.raises(ValueError, match="the folder was written to since the model was loaded"):
+        _ = loaded.statistics
+    with pytest.raises(ValueError, match="the folder was written to since the model was loaded"):
+        loaded.save(tmp_path)
+    (tmp_path / "statistics.safetensors").write_bytes(model.statistics.to_bytes())
+    with pytest.raises(ValueError, match="the folder was written to since"):
+        _ = glai.GLAI.load(tmp_path).statistics
 
 
 def test_what_merge_takes(model):

@@ -214,4 +214,4 @@ def test_the_id_covers_the_kept_paths_and_an_older_reader_refuses_them(tmp_path,
     glai.prune(model, model.selector.unit_gates(x)).save(tmp_path)
     data = (tmp_path / "structure.safetensors").read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
-    assert json.loads(data[8 : 8 + size])["__metadata__"]["version"] == "2"
+    assert json.loads(data[8 : 8 + size])["__metadata__"]["version"] == "3"

@@ -35,7 +35,7 @@ from glai_bench.claims.cell import DATA_SETS, Cell, Settings
 from glai_bench.clock import cpu_name
 from glai_bench.folders import DATA_VARIABLE, data_folder, results_folder
 from glai_native.machine.backend import build_info
-from glai_native.machine.files import write_files
+from glai_native.machine.writing import write_files
 
 OUTPUT, QUICK_OUTPUT = "reproduction.json", "reproduction-quick.json"  # the latter is not kept: not evidence
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "codecarbon")

@@ -44,7 +44,7 @@ from glai_bench.solvers.runs import (
 )
 from glai_native.estimator.parameters import mlp_parameters
 from glai_native.machine.backend import build_info
-from glai_native.machine.files import write_files
+from glai_native.machine.writing import write_files
 
 SECTIONS = ("mnist", "banking", "dual", "large", "incremental", "more-data", "removal", "inference")
 

@@ -44,7 +44,7 @@ from glai_bench.tables.random_gates import RandomGates
 from glai_bench.tables.report import markdown
 from glai_native import GLAIClassifier, GLAIRegressor
 from glai_native.machine.backend import build_info
-from glai_native.machine.files import write_files
+from glai_native.machine.writing import write_files
 
 
 class Table(NamedTuple):

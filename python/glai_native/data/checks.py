@@ -87,6 +87,18 @@ def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: i
     return sample_weight
 
 
+def require_counts(owner: str, n_samples: int, on_counts: Tensor) -> None:
+    """Raise unless N samples, each of one class, can have had paths on so often: ``on_counts`` int64 ``[P, C]``."""
+    if n_samples < 0 or bool((on_counts < 0).any()):
+        raise ValueError(f"{owner}: counts of samples must be >= 0")
+    # As float64, whose sums of absurd counts do not turn negative.
+    if on_counts.numel() and float(on_counts.double().sum(1).max()) > n_samples:
+        raise ValueError(
+            f"{owner}: counts of samples must fit each other, got {n_samples:,} samples and a path that was on in "
+            f"{int(on_counts.double().sum(1).max()):,}"
+        )
+
+
 def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
     """Scale checked weights ``[N]`` to mean 1, float64; the bits are the same for any number of threads."""
     largest = sample_weight.detach().double().max()

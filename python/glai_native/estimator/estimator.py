@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glai_native.data.checks import FLOATS, require_targets
+from glai_native.data.checks import FLOATS, require_counts, require_targets
 from glai_native.estimator.directions import (
     directions_id,
     extend_directions,
     require_directions,
     scale_of_own_directions,
 )
+from glai_native.estimator.emulation import into_last_units, with_constants
+from glai_native.estimator.provenance import provenance_to_json, read_provenance
 from glai_native.estimator.temperature import require_temperature
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
@@ -29,7 +31,7 @@ from glai_native.structure.selector import PathSelector, require_same_structure
 
 ESTIMATOR_FILE = "estimator.safetensors"
 ESTIMATOR_FORMAT = "glai-estimator"
-DIRECTIONS_VERSION = "2"  # of files that carry directions; those of full paths stay version 1
+ESTIMATOR_VERSION = 3  # 1 and 2, of files with directions, have a checksum over their tensors alone
 
 
 class PathEstimator(nn.Module):
@@ -239,10 +241,10 @@ class PathEstimator(nn.Module):
             structure_id=selector.structure_id,
             dtype=output_weight.dtype,
         ).to(output_weight.device)
-        weight, constant = _into_last_units(selector)
+        weight, constant = into_last_units(selector)
         with torch.no_grad():
             if estimator.directions is None:
-                step = _with_constants(output_weight.double(), output_bias.double())  # [C, h_L + 1]
+                step = with_constants(output_weight.double(), output_bias.double())  # [C, h_L + 1]
                 step = step.T.repeat(selector.n_paths // step.shape[1], 1)  # [P, C]
                 estimator.weight.copy_(weight.unsqueeze(2) * step.unsqueeze(1))
                 estimator.bias.copy_(constant.unsqueeze(1) * step)
@@ -320,25 +322,31 @@ class PathEstimator(nn.Module):
             self.on_counts += gates.counts_by_class(targets, self.out_features)
         self.samples_seen += len(gates)
 
-    def to_bytes(self) -> bytes:
-        """Return an estimator file's content: weights, and what merging needs."""
-        metadata = {"format": ESTIMATOR_FORMAT, "version": "1", "structure_id": self.structure_id or ""}
+    def to_bytes(self, **entries: str) -> bytes:
+        """Return an estimator file's content: weights, and what merging needs; ``entries`` join its metadata."""
+        metadata = {"format": ESTIMATOR_FORMAT, "version": str(ESTIMATOR_VERSION)}
+        metadata |= {"structure_id": self.structure_id or ""} | entries
         if self.provenance:
-            metadata["provenance"] = json.dumps(self.provenance)
+            metadata["provenance"] = provenance_to_json(self.provenance)
         if self.temperature != 1.0:
             metadata["temperature"] = repr(self.temperature)
         if self.class_labels is not None:
             metadata["class_labels"] = json.dumps(self.class_labels)
         if self.directions is not None:
-            metadata |= {"version": DIRECTIONS_VERSION, "directions_id": directions_id(self.directions)}
+            metadata["directions_id"] = directions_id(self.directions)
         return tensors_to_bytes(self.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PathEstimator:
         """Read an estimator file."""
-        file = TensorFile(Path(path), ESTIMATOR_FORMAT, newest=int(DIRECTIONS_VERSION))
+        return cls.from_file(open_estimator(Path(path)))
+
+    @classmethod
+    def from_file(cls, file: TensorFile) -> PathEstimator:
+        """Read an estimator file that is open."""
+        path = file.path
         directions = None
-        if file.metadata["version"] == DIRECTIONS_VERSION:
+        if "directions" in file:
             directions = file.tensor("directions", FLOATS, (None, None))
             stated = file.entry("directions_id")
             if directions_id(directions) != stated:
@@ -366,20 +374,21 @@ class PathEstimator(nn.Module):
                 parameter.copy_(file.tensor(name, (dtype,), tuple(parameter.shape)))
             estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
             estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
-        if "provenance" in file.metadata:
-            estimator.provenance = file.entry("provenance", json.loads)
-            if not isinstance(estimator.provenance, dict):
-                raise ValueError(f"{path}: metadata entry 'provenance' must be a JSON object")
+        estimator.provenance = read_provenance(file)
         if "class_labels" in file.metadata:
-            labels = file.entry("class_labels", json.loads)
+            labels = file.json("class_labels")
             if not isinstance(labels, list) or len(labels) != out_features:
                 raise ValueError(f"{path}: metadata entry 'class_labels' must list C={out_features} labels")
             estimator.class_labels = labels
         if "temperature" in file.metadata:
             estimator.temperature = require_temperature(str(path), file.entry("temperature", float))
-        if int(estimator.samples_seen) < 0 or bool((estimator.on_counts < 0).any()):
-            raise ValueError(f"{path}: counts of samples must be >= 0")
+        require_counts(str(path), int(estimator.samples_seen), estimator.on_counts)
         return estimator
+
+
+def open_estimator(path: Path) -> TensorFile:
+    """Open an estimator file and check it; of its content only that it is as it was written."""
+    return TensorFile(path, ESTIMATOR_FORMAT, newest=ESTIMATOR_VERSION)
 
 
 def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: torch.device) -> None:
@@ -393,25 +402,5 @@ def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: tor
     )
 
 
-def _into_last_units(selector: PathSelector) -> tuple[Tensor, Tensor]:
-    """Compute what each path carries into its last unit, in float64: weights over z ``[P, D]``, constants ``[P]``."""
-    first_weight, first_bias = (tensor.double() for tensor in selector.hidden[0])
-    # Per path so far, [..., h_l + 1]; the always-on unit is last.
-    weight = torch.cat([first_weight, torch.zeros_like(first_weight[:1])])
-    constant = torch.cat([first_bias, torch.ones_like(first_bias[:1])])
-    for layer_weight, layer_bias in selector.hidden[1:]:
-        step = _with_constants(layer_weight.double(), layer_bias.double())
-        step = torch.cat([step, torch.zeros_like(step[:1])])
-        step[-1, -1] = 1.0  # always-on to always-on
-        weight = weight.unsqueeze(-2) * step.T.unsqueeze(-1)
-        constant = constant.unsqueeze(-1) * step.T
-    return weight.flatten(0, -2), constant.flatten()
-
-
 def _with_zero_columns(t: Tensor, k: int) -> Tensor:
     return torch.cat([t, t.new_zeros((*t.shape[:-1], k))], dim=-1)
-
-
-def _with_constants(weight: Tensor, bias: Tensor) -> Tensor:
-    """Return as ``[out, in + 1]`` what flows into each unit from the units before and from the always-on one."""
-    return torch.cat([weight, bias.unsqueeze(1)], dim=1)

@@ -10,9 +10,10 @@ from typing import Any, Self
 from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
-from glai_native.machine.files import TensorFile, write_files
-from glai_native.model.glai import GLAI
-from glai_native.solvers.statistics.file import STATISTICS_FILE, STATISTICS_FORMAT
+from glai_native.machine.files import is_integer, is_number, parse_json, stated_checksum
+from glai_native.machine.writing import find_file, remove_leftovers, write_files
+from glai_native.model.glai import GLAI, STATISTICS_CHECKSUM
+from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
@@ -24,7 +25,7 @@ class Progress:
     """What a federation has come to.
 
     The rounds, and which parties are in the sums, are in the metadata of the one file that holds the sums (with the
-    statistics), or the averaged weights: a server that is killed between two files counts no party twice.
+    statistics), or the averaged weights: no party is counted twice.
 
     Attributes:
         folder: a model's, as :meth:`GLAI.save` writes it; None: kept in memory only.
@@ -51,7 +52,7 @@ class Progress:
         return GLAI(self.selector, self.estimator, self.statistics)
 
     def save(self) -> None:
-        """Writes the folder; each file is whole or as it was before."""
+        """Writes the folder, in one step: it is whole, or as it was before."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,10 +65,13 @@ class Progress:
             }
         )
         contents = {self.folder / STRUCTURE_FILE: self.selector.to_bytes()}
+        entries = {}
         if self.statistics is not None:
-            contents[self.folder / STATISTICS_FILE] = self.statistics.to_bytes(**{FEDERATION: text})
+            sums = self.statistics.to_bytes(**{FEDERATION: text})
+            contents[self.folder / STATISTICS_FILE] = sums
+            entries[STATISTICS_CHECKSUM] = stated_checksum(sums)
         self.estimator.provenance = self.estimator.provenance | {FEDERATION: json.loads(text)}
-        write_files(contents | {self.folder / ESTIMATOR_FILE: self.estimator.to_bytes()})
+        write_files(contents | {self.folder / ESTIMATOR_FILE: self.estimator.to_bytes(**entries)})
 
     @classmethod
     def load(cls, folder: Path, settings: FederationSettings) -> Self | None:
@@ -76,25 +80,55 @@ class Progress:
         Raises:
             ValueError: it is of a federation with other settings, or of none.
         """
-        if not (folder / ESTIMATOR_FILE).exists():
+        remove_leftovers(folder)
+        if find_file(folder / ESTIMATOR_FILE) is None:
             return None
         selector = PathSelector.load(folder / STRUCTURE_FILE)
         estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
         kept, statistics = estimator.provenance.get(FEDERATION), None
-        if (folder / STATISTICS_FILE).exists():
-            statistics = PathStatistics.load(folder / STATISTICS_FILE, selector.structure_id)
-            kept = TensorFile(folder / STATISTICS_FILE, STATISTICS_FORMAT).entry(FEDERATION, json.loads)
-        if not isinstance(kept, dict):
+        if find_file(folder / STATISTICS_FILE) is not None:
+            file = open_statistics(folder / STATISTICS_FILE)
+            kept = file.json(FEDERATION) if FEDERATION in file.metadata else None
+            statistics = PathStatistics.load(file.path, selector.structure_id)
+        if kept is None:
             raise ValueError(f"{folder}: holds a model of no federation, name a new folder")
+        rounds = _require_kept(folder, kept)
         if kept["settings"] != settings.identity():
             before, now = json.loads(kept["settings"]), json.loads(settings.identity())
-            name = next(name for name in now if before.get(name) != now[name])
+            name = next((name for name in now if before.get(name) != now[name]), "settings")
             raise ValueError(
-                f"{folder}: holds a federation with {name} {before.get(name)!r}, got {now[name]!r}; "
+                f"{folder}: holds a federation with {name} {before.get(name)!r}, got {now.get(name)!r}; "
                 "go on with the same settings, or name a new folder"
             )
-        rounds = [FederatedRound(**done) for done in kept["rounds"]]
         progress = cls(
             folder, settings, selector, estimator, kept["stated"], statistics, kept["contributed"], rounds
         )
         return progress
+
+
+def _require_kept(folder: Path, kept: Any) -> list[FederatedRound]:
+    """Raise unless what a federation's file says of it is what :meth:`Progress.save` writes; return the rounds."""
+    try:
+        settings = parse_json(kept["settings"])
+        rounds = [FederatedRound(**done) for done in kept["rounds"]]
+        sound = isinstance(settings, dict) and isinstance(kept["stated"], dict)
+        parties = kept["contributed"]
+        sound = sound and all(isinstance(name, str) for name in parties) and len(set(parties)) == len(parties)
+    except (TypeError, KeyError, ValueError):
+        sound = False
+    if not sound or not all(_is_round(done, number) for number, done in enumerate(rounds, start=1)):
+        raise ValueError(f"{folder}: what its files say of the federation's rounds must be as it was written")
+    return rounds
+
+
+def _is_round(done: FederatedRound, number: int) -> bool:
+    counts = done.samples, done.bytes_down, done.bytes_up
+    return (
+        is_integer(done.round, number, number)
+        and is_integer(done.asked)
+        and is_integer(done.replied, 0, done.asked)
+        and all(is_integer(count) for count in counts)
+        and (done.accuracy is None or is_number(done.accuracy, 0, 1))
+        and isinstance(done.dropped, list)
+        and all(isinstance(reason, str) for reason in done.dropped)
+    )

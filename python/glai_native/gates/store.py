@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glai_native.gates.manifest import MANIFEST_FILE, Manifest, read_manifest
 from glai_native.gates.packed import (
     GateEstimate,
     PackedGates,
@@ -20,10 +21,11 @@ from glai_native.gates.packed import (
     words_per_row,
 )
 from glai_native.gates.paths import Structure, require_kept_paths, structure_gates
-from glai_native.machine.files import TensorFile, make_folder, tensors_to_bytes, write_files
+from glai_native.machine.files import TensorFile, is_number, tensors_to_bytes
+from glai_native.machine.writing import make_folder, remove_leftovers, write_files
 
 STORE_FORMAT = "glai-gates"
-KEPT_PATHS_VERSION = "2"  # of a first shard that states kept paths; all others stay version 1
+STORE_VERSION = 3  # 1 and 2, of a first shard with kept paths, have a checksum over their tensors alone
 _SHARD = re.compile(r"shard-(\d{8})\.safetensors")
 
 
@@ -38,9 +40,10 @@ class _Shard:
 
 
 class GateStore:
-    """A folder of unit bits per hidden layer, one safetensors shard per append.
+    """A folder of unit bits per hidden layer, one safetensors shard per append, and a manifest that counts them.
 
-    Made by :meth:`create` or :meth:`open`. A kill while a shard is written leaves the store as it was before.
+    Made by :meth:`create` or :meth:`open`. A kill while a shard is written leaves the store as it was before. Of a
+    store that has lost shards the manifest (``gates/manifest.py``) knows.
 
     Source: the structural knowledge that arXiv 2312.09971 keeps between trainings; files are safetensors.
 
@@ -61,10 +64,19 @@ class GateStore:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], selector: Structure) -> GateStore:
-        """Make an empty store for the gates of a structure, a selector's; raise if the folder holds a store."""
+        """Make an empty store for the gates of a structure, a selector's.
+
+        Raises:
+            ValueError: the folder holds a store, or a model.
+        """
         folder = make_folder("GateStore.create", folder)
         if _shard_paths(folder):
             raise ValueError(f"GateStore.create: {folder} already holds a store, GateStore.open opens it")
+        others = sorted(path.name for path in folder.glob("*.safetensors") if path.name != MANIFEST_FILE)
+        if others:
+            raise ValueError(
+                f"GateStore.create: {folder} holds {others[0]}, make the store in a folder of its own"
+            )
         store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
         # A shard of no rows, so that an empty store states its structure as any other does.
         empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
@@ -77,9 +89,11 @@ class GateStore:
 
         Raises:
             FileNotFoundError: the folder holds no store.
-            ValueError: a shard is damaged, missing, or of another structure.
+            ValueError: a shard is damaged, missing, or of another structure; the manifest is.
         """
         folder = Path(folder)
+        remove_leftovers(folder)
+        manifest = read_manifest(folder)  # first: who appends meanwhile adds a shard before it counts it
         paths = _shard_paths(folder)
         if not paths:
             raise FileNotFoundError(f"GateStore.open: {folder} holds no store (no shard-*.safetensors)")
@@ -87,7 +101,11 @@ class GateStore:
         for i, path in enumerate(paths):
             if path.name != _shard_name(i):
                 raise ValueError(f"GateStore.open: {folder / _shard_name(i)} is missing")
-            file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
+            file = _open_shard(path)
+            if manifest is None and file.metadata["version"] == str(STORE_VERSION):
+                raise ValueError(
+                    f"{folder / MANIFEST_FILE}: is missing, so that nobody knows how many samples were"
+                )
             structure_id = file.entry("structure_id")
             widths = tuple(file.sizes("layer_widths"))
             if store is None:
@@ -99,10 +117,16 @@ class GateStore:
                 )
             store._shards.append(_read_shard(file, widths, len(store)))
         assert store is not None
+        if manifest is not None:
+            manifest.require_of(store.structure_id, [shard.rows for shard in store._shards])
         return store
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self._shards)
+
+    @property
+    def _manifest(self) -> Manifest:
+        return Manifest(self.structure_id, len(self._shards), len(self))
 
     @property
     def bytes_per_sample(self) -> int:
@@ -118,7 +142,7 @@ class GateStore:
         require_unit_gates("GateStore.append", layers, self.widths, self.structure_id)
         metadata = {
             "format": STORE_FORMAT,
-            "version": "1",
+            "version": str(STORE_VERSION),
             "structure_id": self.structure_id,
             "layer_widths": json.dumps(self.widths),
             "first_row": str(len(self)),
@@ -129,11 +153,12 @@ class GateStore:
         path = self.folder / _shard_name(len(self._shards))
         tensors = {f"layer_{i}": layer.words.clone() for i, layer in enumerate(layers)}
         if self.kept_paths is not None and not self._shards:  # the first shard states them for all
-            metadata["version"] = KEPT_PATHS_VERSION
             tensors["kept_paths"] = self.kept_paths
+        # Before and after: at no moment may a shard be there without a manifest, nor be counted and not there.
+        self._manifest.write(self.folder)
         write_files({path: tensors_to_bytes(tensors, metadata)}, exclusive=True)
-        file = TensorFile(path, STORE_FORMAT, newest=int(KEPT_PATHS_VERSION))
-        self._shards.append(_read_shard(file, self.widths, len(self)))
+        self._shards.append(_read_shard(_open_shard(path), self.widths, len(self)))
+        self._manifest.write(self.folder)
 
     def unit_gates(self, ids: Tensor | Iterable[int] | slice) -> list[PackedGates]:
         """Return the unit bits per hidden layer of the samples ``ids``, in that order."""
@@ -184,8 +209,17 @@ def _shard_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
 
 
+def holds_store(folder: Path) -> bool:
+    """Return whether a folder holds a store, or what is left of one."""
+    return bool(_shard_paths(folder)) or (folder / MANIFEST_FILE).exists()
+
+
+def _open_shard(path: Path) -> TensorFile:
+    return TensorFile(path, STORE_FORMAT, newest=STORE_VERSION)
+
+
 def _read_kept_paths(file: TensorFile, widths: tuple[int, ...]) -> Tensor | None:
-    if file.metadata["version"] != KEPT_PATHS_VERSION:
+    if "kept_paths" not in file:
         return None
     kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
     require_kept_paths(str(file.path), kept_paths, widths)
@@ -199,8 +233,9 @@ def _read_shard(file: TensorFile, widths: tuple[int, ...], first_row: int) -> _S
         layer = file.tensor(f"layer_{i}", (torch.int32,), (rows, words_per_row(width)))
         rows = len(layer)
         words.append(layer)
-    if file.entry("first_row", int) != first_row:
-        raise ValueError(f"{file.path}: first_row must be {first_row}, got {file.entry('first_row')}")
+    found = file.integer("first_row")
+    if found != first_row:
+        raise ValueError(f"{file.path}: first_row must be {first_row}, got {found}")
     layers = [PackedGates(layer, width) for layer, width in zip(words, widths, strict=True)]
     if "densities" in file.metadata:  # shards of earlier versions have none
         figures = zip(
@@ -212,13 +247,13 @@ def _read_shard(file: TensorFile, widths: tuple[int, ...], first_row: int) -> _S
 
 
 def _shares(file: TensorFile, name: str, count: int) -> list[float]:
-    shares = file.entry(name, json.loads)
-    if (
-        not isinstance(shares, list)
-        or len(shares) != count
-        or any(type(share) not in (int, float) or not 0 <= share <= 1 for share in shares)
-    ):
+    shares = file.json(name)
+    sound = (
+        isinstance(shares, list) and len(shares) == count and all(is_number(share, 0, 1) for share in shares)
+    )
+    if not sound:
         raise ValueError(
-            f"{file.path}: metadata entry '{name}' must list {count} numbers from 0 to 1, got {shares!r}"
+            f"{file.path}: metadata entry '{name}' must list {count} numbers from 0 to 1, "
+            f"got {file.metadata[name]!r:.80}"
         )
     return [float(share) for share in shares]

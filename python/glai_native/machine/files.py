@@ -1,11 +1,11 @@
-"""This module keeps files whole or absent: safetensors are written aside, synced, renamed, and validated when read."""
+"""Tensors and metadata in safetensors files, under one checksum, which are validated whenever they are read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,71 +16,27 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from glai_native.machine.writing import find_file
 
-def make_folder(owner: str, folder: str | os.PathLike[str]) -> Path:
-    """Return the folder, made with those above it where it is not there.
-
-    Raises:
-        OSError: of the system's kind, with one sentence that names the folder: it is a file, or cannot be made.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = "a file is there" if folder.is_file() else error.strerror
-        raise type(error)(
-            f"{owner}: {folder} must be a folder, or a place where one can be made, got: {found}"
-        ) from None
-    return folder
-
-
-def write_files(contents: Mapping[Path, bytes], *, exclusive: bool = False) -> None:
-    """Write files of one folder so that each holds either what it held before or all of its new content.
-
-    All are written aside and synced before the first takes its name: a full disk changes none of them, and a kill
-    can only fall between two renames.
-
-    Args:
-        contents: final names, in the order they appear; the folder must exist.
-        exclusive: refuse, instead of replacing, a file that has come into being meanwhile.
-    """
-    folder = next(iter(contents)).parent
-    staged: dict[Path, Path] = {}
-    try:
-        for path, content in contents.items():
-            # A name of its own: writers of the same file, threads included, must not share what they stage.
-            staged[path] = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
-            with open(staged[path], "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in staged.items():
-            if exclusive:
-                os.link(temporary, path)
-            else:
-                os.replace(temporary, path)
-    except FileExistsError as error:
-        raise ValueError(
-            f"{error.filename2}: another writer has just made this file, open the folder again"
-        ) from None
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+CHECKSUM = "checksum"
+MOST = (1 << 63) - 1  # what an int64 holds
 
 
 def tensors_to_bytes(state: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     """Return a safetensors file's content from the tensors of a ``state_dict``; its extra state is left out.
 
-    The metadata gets ``crc32``, over the tensors' bytes in the order of their names.
+    The metadata, of which ``version`` must be the format's newest, get ``checksum``: the CRC-32 of metadata, names,
+    types and shapes, and of the tensors' bytes in the order of their names.
     """
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return _in_order(save(host, dict(metadata) | {"crc32": str(_checksum(host))}))
+    return _in_order(save(host, dict(metadata) | {CHECKSUM: _checksum(metadata, host)}))
+
+
+def stated_checksum(content: bytes) -> str:
+    """Return the checksum that :func:`tensors_to_bytes` has put into a file's content."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return str(json.loads(content[8:begin])["__metadata__"][CHECKSUM])
 
 
 def _in_order(content: bytes) -> bytes:
@@ -107,12 +63,51 @@ def crc32(values: Tensor, before: int = 0) -> int:
     return zlib.crc32(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, before)
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    checksum = 0
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    entries = sorted(item for item in metadata.items() if item[0] != CHECKSUM)
+    kinds = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())]
+    return str(_tensors_crc32(tensors, zlib.crc32(json.dumps([entries, kinds]).encode())))
+
+
+def _tensors_crc32(tensors: Mapping[str, Tensor], before: int = 0) -> int:
     for name in sorted(tensors):
         if tensors[name].numel():
-            checksum = crc32(tensors[name], checksum)
-    return checksum
+            before = crc32(tensors[name], before)
+    return before
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON of finite numbers, for :meth:`TensorFile.entry`."""
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"no number: {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"no finite number: {text}")
+    return number
+
+
+def is_integer(value: object, least: int = 0, most: int = MOST) -> bool:
+    """Return whether what JSON held is an integer (no bool) of that range."""
+    return type(value) is int and least <= value <= most
+
+
+def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Return whether what JSON held is a finite number (no bool) of that range."""
+    if type(value) not in (int, float):
+        return False
+    try:
+        return math.isfinite(value) and least <= value <= most  # type: ignore[arg-type, operator]
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 class TensorFile:
@@ -121,55 +116,92 @@ class TensorFile:
     Args:
         path: the file.
         file_format: what ``metadata["format"]`` must say.
-        newest: the version must be an integer from 1 to this.
+        newest: the version must be an integer from 1 to this. The newest has a checksum over all that it holds, those
+            before it one over the tensors alone.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is damaged, or of another format or version.
     """
 
-    def __init__(self, path: Path, file_format: str, newest: int = 1) -> None:
+    def __init__(self, path: Path, file_format: str, newest: int) -> None:
         self.path = path
-        if not path.is_file():
+        found = find_file(path)
+        if found is None:
             raise FileNotFoundError(f"{path}: there is no such file, a {file_format} file was expected here")
+        _require_readable(path, found)
         try:
-            self._file = safetensors.safe_open(path, framework="pt")
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: truncated or not a safetensors file ({error})") from None
-        self.metadata: dict[str, str] = self._file.metadata() or {}
-        self._names = set(self._file.keys())
-        found = self.metadata.get("format")
-        if found != file_format:
-            raise ValueError(f"{path}: format must be '{file_format}', got {found!r}")
-        versions = [str(version) for version in range(1, newest + 1)]
-        if self.metadata.get("version") not in versions:
+            self._file = safetensors.safe_open(found, framework="pt")
+            self.metadata: dict[str, str] = self._file.metadata() or {}
+            self._names = set(self._file.keys())
+            tensors = {name: self._file.get_tensor(name) for name in self._names}
+        except OSError:
+            raise
+        except Exception as error:  # the library's and torch's own, of many types
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path}: truncated or not a safetensors file ({reason})") from None
+        stated = self.metadata.get("format")
+        if stated != file_format:
+            raise ValueError(f"{path}: format must be '{file_format}', got {_shown(stated)}")
+        version = self.metadata.get("version")
+        versions = [str(number) for number in range(1, newest + 1)]
+        if version not in versions:
             raise ValueError(
-                f"{path}: format version must be {' or '.join(versions)}, got {self.metadata.get('version')!r}; "
+                f"{path}: format version must be {' or '.join(versions)}, got {_shown(version)}; "
                 "a newer glai_native wrote it"
             )
-        tensors = {name: self._file.get_tensor(name) for name in self._names}
-        if _checksum(tensors) != self.entry("crc32", int):
-            raise ValueError(f"{path}: the checksum of the tensors does not match, the file is damaged")
+        if version == versions[-1]:
+            stated, right = self.entry(CHECKSUM), _checksum(self.metadata, tensors)
+        else:
+            stated, right = self.entry("crc32"), str(_tensors_crc32(tensors))
+        if stated != right:
+            what = "tensors and metadata" if version == versions[-1] else "the tensors"
+            raise ValueError(f"{path}: the checksum of {what} does not match, the file is damaged")
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
     def entry(self, name: str, parse: Callable[[str], Any] = str) -> Any:
-        """Return a required metadata entry, parsed."""
+        """Return a required metadata entry, parsed; ``parse`` raises ValueError where it cannot be."""
+        if name not in self.metadata:
+            raise ValueError(f"{self.path}: metadata entry '{name}' is missing")
+        text = self.metadata[name]
         try:
-            return parse(self.metadata[name])
-        except KeyError:
-            raise ValueError(f"{self.path}: metadata entry '{name}' is missing") from None
-        except ValueError:
+            return parse(text)
+        except (ValueError, OverflowError):
             raise ValueError(
-                f"{self.path}: metadata entry '{name}' cannot be read, got {self.metadata[name]!r}"
+                f"{self.path}: metadata entry '{name}' cannot be read, got {_shown(text)}"
             ) from None
+
+    def json(self, name: str) -> Any:
+        """Return a required metadata entry that is JSON of finite numbers."""
+        return self.entry(name, parse_json)
+
+    def integer(self, name: str, least: int = 0, most: int = MOST) -> int:
+        """Return a required metadata entry that is an integer of that range."""
+        number = int(self.entry(name, int))
+        if not least <= number <= most:
+            limits = f">= {least}" if most == MOST else f"from {least} to {most}"
+            raise ValueError(
+                f"{self.path}: metadata entry '{name}' must be an integer {limits}, got {_shown(number)}"
+            )
+        return number
+
+    def require(self, name: str, holds: bool, what: str) -> None:
+        """Raise, naming a metadata entry and what it must be, unless that holds."""
+        if not holds:
+            raise ValueError(
+                f"{self.path}: metadata entry '{name}' must be {what}, got {_shown(self.metadata.get(name))}"
+            )
 
     def sizes(self, name: str) -> list[int]:
         """Return a required metadata entry that lists sizes >= 1 as JSON."""
-        sizes = self.entry(name, json.loads)
-        if (
-            not isinstance(sizes, list)
-            or not sizes
-            or any(type(size) is not int or size < 1 for size in sizes)
-        ):
-            raise ValueError(f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {sizes!r}")
+        sizes = self.json(name)
+        if not isinstance(sizes, list) or not sizes or not all(is_integer(size, 1) for size in sizes):
+            raise ValueError(
+                f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {_shown(sizes)}"
+            )
         return sizes
 
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
@@ -188,3 +220,20 @@ class TensorFile:
                 f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             )
         return tensor
+
+
+def _require_readable(path: Path, found: Path) -> None:
+    """Raise what the system says: the library calls whatever it cannot open a file that is not there."""
+    try:
+        os.close(os.open(found, os.O_RDONLY))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message of one line, whatever a damaged file holds."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,14 +11,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator, open_estimator
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
-from glai_native.machine.files import write_files
+from glai_native.machine.files import CHECKSUM, stated_checksum
+from glai_native.machine.interrupts import uninterrupted
+from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.output import model_output
-from glai_native.solvers.statistics.file import STATISTICS_FILE
+from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
+
+STATISTICS_CHECKSUM = "statistics_checksum"  # in the estimator's file: of the statistics it was saved with
 
 
 class GLAI(nn.Module):
@@ -61,6 +65,7 @@ class GLAI(nn.Module):
         self.selector = selector
         self.estimator = estimator
         self._statistics_file: Path | None = None
+        self._statistics_checksum: str | None = None  # that the file must state
         self.statistics = statistics
 
     @property
@@ -74,7 +79,7 @@ class GLAI(nn.Module):
 
         Raises:
             ValueError: the model's statistics file is damaged, of another structure, or of other samples than the
-                estimator: a kill between two renames, or a folder that was written to since.
+                estimator: the folder was written to since.
         """
         if self._statistics_file is not None:
             self.statistics = self.read_statistics()
@@ -110,13 +115,19 @@ class GLAI(nn.Module):
         """
         if self._statistics_file is None:
             return self._statistics
-        statistics = PathStatistics.load(self._statistics_file, self.structure_id)
+        file = open_statistics(self._statistics_file)
+        statistics = PathStatistics.from_file(file, self.structure_id)
         seen, on = int(self.estimator.samples_seen), self.estimator.on_counts.cpu()
-        if statistics.n_samples != seen or not torch.equal(statistics.on_counts, on):
+        stated = self._statistics_checksum
+        if (
+            statistics.n_samples != seen
+            or not torch.equal(statistics.on_counts, on)
+            or (stated is not None and file.metadata.get(CHECKSUM) != stated)
+        ):
             raise ValueError(
                 f"{self._statistics_file}: its {statistics.n_samples:,} samples must be those that the estimator was "
-                f"solved from, which has seen {seen:,}, or others: one file was written without the other, "
-                "or the estimator trained since; train it again, or set statistics to None"
+                f"solved from, which has seen {seen:,}, or others: the folder was written to since the model was "
+                "loaded, or the estimator trained since; train it again, or set statistics to None"
             )
         return statistics
 
@@ -163,11 +174,8 @@ class GLAI(nn.Module):
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
 
-        Each is whole or not at all.
-
-        A full disk leaves what was there. A kill between two renames, while another model is overwritten, leaves files
-        that do not belong together: :meth:`load` refuses those of two structures, :attr:`statistics` those of other
-        samples than the estimator's.
+        They take the place of what was there in one step: whatever fails, and a kill at any moment, leaves the folder
+        with the model before or with this one, as :meth:`load` finds it.
 
         Args:
             folder: made when it is not there. An estimator of the same structure in it is replaced.
@@ -175,26 +183,41 @@ class GLAI(nn.Module):
 
         Raises:
             OSError: the folder cannot be made, or not be written to.
-            ValueError: the folder holds a model of another structure, or statistics where this model has none, and
-                ``overwrite`` is False.
+            ValueError: the folder holds a gate store; or a model of another structure, or statistics where this model
+                has none, and ``overwrite`` is False.
         """
         folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
         file = folder / STATISTICS_FILE
-        contents = {folder / STRUCTURE_FILE: self.selector.to_bytes()}
-        # Its own file, not read since: as it should be already.
-        unread = self._statistics_file is not None and self._statistics_file.resolve() == file.resolve()
-        if not unread and self.statistics is not None:
-            contents[file] = self.statistics.to_bytes()
-        elif not unread and file.exists() and not overwrite:
-            raise ValueError(
-                f"GLAI.save: {file} holds statistics of another state of the model, which has none now; "
-                "save to another folder, or pass overwrite=True to remove them"
-            )
-        # Last, so that a new folder holds no model before its statistics are there.
-        contents[folder / ESTIMATOR_FILE] = self.estimator.to_bytes()
-        write_files(contents)
-        if not unread and file not in contents:
-            file.unlink(missing_ok=True)
+        contents, remove = {folder / STRUCTURE_FILE: self.selector.to_bytes()}, []
+        checksum = self._checksum_kept(file)
+        if checksum is None:
+            statistics = self.read_statistics()
+            if statistics is not None:
+                contents[file] = statistics.to_bytes()
+                checksum = stated_checksum(contents[file])
+            elif find_file(file) is not None:
+                if not overwrite:
+                    raise ValueError(
+                        f"GLAI.save: {file} holds statistics of another state of the model, which has none now; "
+                        "save to another folder, or pass overwrite=True to remove them"
+                    )
+                remove = [file]
+        entries = {} if checksum is None else {STATISTICS_CHECKSUM: checksum}
+        contents[folder / ESTIMATOR_FILE] = self.estimator.to_bytes(**entries)
+        write_files(contents, remove=remove)
+        if self._is_unread(file):
+            self._statistics_checksum = checksum
+
+    def _is_unread(self, file: Path) -> bool:
+        """Return whether the model's statistics are in that file, and were not read since it was loaded."""
+        return self._statistics_file is not None and self._statistics_file.resolve() == file.resolve()
+
+    def _checksum_kept(self, file: Path) -> str | None:
+        """Return the checksum of the model's own file of statistics, where it can stay as it is; None: it cannot."""
+        checksum = self._statistics_checksum
+        if checksum is None or not self._is_unread(file) or open_statistics(file).entry(CHECKSUM) != checksum:
+            return None
+        return checksum
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> GLAI:
@@ -205,13 +228,20 @@ class GLAI(nn.Module):
             ValueError: a file is damaged, of another format, or the two are of different structures.
         """
         folder = Path(folder)
+        remove_leftovers(folder)
+        return read_whole(folder, lambda: cls._load(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> GLAI:
         selector = PathSelector.load(folder / STRUCTURE_FILE)
-        estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
+        file = open_estimator(folder / ESTIMATOR_FILE)
+        estimator = PathEstimator.from_file(file)
         if estimator.structure_id is None:
-            raise ValueError(f"{folder / ESTIMATOR_FILE}: states no structure_id, a model's estimator must")
+            raise ValueError(f"{file.path}: states no structure_id, a model's estimator must")
         model = cls(selector, estimator)
-        if (folder / STATISTICS_FILE).exists():
+        if find_file(folder / STATISTICS_FILE) is not None:
             model._statistics_file = (folder / STATISTICS_FILE).absolute()
+            model._statistics_checksum = file.metadata.get(STATISTICS_CHECKSUM)
         return model
 
 
@@ -227,17 +257,18 @@ class ModelState:
         self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
         self._provenance, self._labels = estimator.provenance, estimator.class_labels
         self._temperature = estimator.temperature
-        self._statistics = model._statistics, model._statistics_file
+        self._statistics = model._statistics, model._statistics_file, model._statistics_checksum
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the model back; parameters and buffers are the same tensors again, whatever took their place."""
-        estimator = self._model.estimator
-        for name, (tensor, values) in self._tensors.items():
-            setattr(estimator, name, tensor.copy_(values))
-        estimator.provenance, estimator.class_labels = self._provenance, self._labels
-        estimator.temperature = self._temperature
-        self._model._statistics, self._model._statistics_file = self._statistics
+        model, estimator = self._model, self._model.estimator
+        with uninterrupted():
+            for name, (tensor, values) in self._tensors.items():
+                setattr(estimator, name, tensor.copy_(values))
+            estimator.provenance, estimator.class_labels = self._provenance, self._labels
+            estimator.temperature = self._temperature
+            model._statistics, model._statistics_file, model._statistics_checksum = self._statistics
 
 
 @contextmanager

@@ -17,12 +17,14 @@ from glai_native.data.checks import FLOATS, require_dense, require_samples
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.packing import pack_gates, selector_gates
 from glai_native.gates.paths import count_paths, require_kept_paths, structure_gates
-from glai_native.machine.files import TensorFile, hash_values, make_folder, tensors_to_bytes
+from glai_native.gates.store import holds_store
+from glai_native.machine.files import TensorFile, hash_values, tensors_to_bytes
+from glai_native.machine.writing import find_file, make_folder
 from glai_native.structure.projection import InputProjection
 
 STRUCTURE_FILE = "structure.safetensors"
 STRUCTURE_FORMAT = "glai-structure"
-KEPT_PATHS_VERSION = "2"  # of files with kept paths; those of all paths stay version 1
+STRUCTURE_VERSION = 3  # 1 and 2, of files with kept paths, have a checksum over their tensors alone
 
 # Samples whose pre-activations exist at a time while gates are captured.
 CAPTURE_ROWS = 16384
@@ -247,9 +249,9 @@ class PathSelector(nn.Module):
     @classmethod
     def load(cls, path: Path) -> PathSelector:
         """Read a structure file; its content must match the structure_id that it states."""
-        file = TensorFile(path, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION))
+        file = open_structure(path)
         widths = file.sizes("layer_widths")
-        in_features = file.entry("in_features", int)
+        in_features = file.integer("in_features", 1)
         kind = file.entry("projection")
         if kind not in ("identity", "centring", "rotation"):
             raise ValueError(f"{path}: projection must be 'identity', 'centring' or 'rotation', got {kind!r}")
@@ -267,7 +269,7 @@ class PathSelector(nn.Module):
             hidden.append((weight, file.tensor(f"hidden_bias_{i}", (weight.dtype,), (width,)).clone()))
             fan_in = width
         kept_paths = None
-        if file.metadata["version"] == KEPT_PATHS_VERSION:
+        if "kept_paths" in file:
             kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
         parent_id = file.metadata.get("parent_id")
         selector = cls.from_layers(projection, hidden, kept_paths, parent_id)
@@ -283,7 +285,7 @@ class PathSelector(nn.Module):
         parent = {} if self.parent_id is None else {"parent_id": self.parent_id}
         return parent | {
             "format": STRUCTURE_FORMAT,
-            "version": "1" if self.kept_paths is None else KEPT_PATHS_VERSION,
+            "version": str(STRUCTURE_VERSION),
             "structure_id": self.structure_id,
             "projection": self.projection.kind,
             "in_features": str(self.in_features),
@@ -338,12 +340,19 @@ def _weight_and_bias(linear: nn.Linear) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
+def open_structure(path: Path) -> TensorFile:
+    """Open a structure file and check it; of its content only that it is as it was written."""
+    return TensorFile(path, STRUCTURE_FORMAT, newest=STRUCTURE_VERSION)
+
+
 def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str, overwrite: bool) -> Path:
     """Make the folder of a model; raise if it holds a model of another structure, unless told to overwrite."""
     folder = make_folder(owner, folder)
     structure = folder / STRUCTURE_FILE
-    if structure.exists() and not overwrite:
-        found = TensorFile(structure, STRUCTURE_FORMAT, newest=int(KEPT_PATHS_VERSION)).entry("structure_id")
+    if holds_store(folder):
+        raise ValueError(f"{owner}: {folder} holds a gate store, save the model to a folder of its own")
+    if find_file(structure) is not None and not overwrite:
+        found = open_structure(structure).entry("structure_id")
         if found != structure_id:
             raise ValueError(
                 f"{owner}: {folder} holds a model of another structure ({found[:12]}…, this one is "

@@ -7,7 +7,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
-from glai_native.machine.files import write_files
+from glai_native.machine.writing import write_files
 from glai_native.solvers.dual import nystrom
 from glai_native.solvers.dual.cholesky import BlockCholesky, NotPositiveDefiniteError
 

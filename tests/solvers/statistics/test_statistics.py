@@ -78,7 +78,10 @@ def test_files(tmp_path, selector, samples):
         with pytest.raises(ValueError, match=sentence):
             glai.PathStatistics.load(path)
     path.write_bytes(statistics.to_bytes(n_samples="-1"))
-    with pytest.raises(ValueError, match="counts of samples must be >= 0"):
+    with pytest.raises(ValueError, match="'n_samples' must be an integer >= 0, got -1"):
+        glai.PathStatistics.load(path)
+    path.write_bytes(statistics.to_bytes(n_samples="39"))
+    with pytest.raises(ValueError, match="must fit each other, got 39 samples and a path that was on in 40"):
         glai.PathStatistics.load(path)
     path.write_bytes(glai.PathEstimator(2, 3, 4).to_bytes())
     with pytest.raises(ValueError, match="format must be 'glai-statistics', got 'glai-estimator'"):
@@ -175,7 +178,7 @@ def test_float32():
 
 def test_samples_come_in_chunks(monkeypatch):
     z, gates, targets, weight = draw((6,), 4, 3, 100)
-    monkeypatch.setattr("glai_native.solvers.statistics.sums.CHUNK_ROWS", 32)
+    monkeypatch.setattr("glai_native.solvers.statistics.adding.CHUNK_ROWS", 32)
     statistics = gather(z[:, :], gates, targets, 3, weight)
     assert_solution(statistics.solve(0.2), ridge(z, gates, targets, 3, 0.2, weight))
 

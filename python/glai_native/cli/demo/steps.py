@@ -22,8 +22,8 @@ from glai_native.gates.packed import PackedGates
 from glai_native.gates.packing import path_gates
 from glai_native.gates.store import GateStore
 from glai_native.machine.backend import build_info
-from glai_native.machine.files import write_files
 from glai_native.machine.progress import epoch_progress
+from glai_native.machine.writing import write_files
 from glai_native.model.glai import GLAI
 from glai_native.model.merging import merge
 from glai_native.structure.projection import InputProjection

@@ -14,8 +14,10 @@ from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
 from glai_native.gates.patterns import count_gates, layer_agreement, oui, pattern_sizes
 from glai_native.gates.store import GateStore
+from glai_native.machine.writing import settle
 from glai_native.model.glai import GLAI
-from glai_native.solvers.dual.model import PATH_KERNEL_FILE, PathKernelModel
+from glai_native.solvers.dual.file import PATH_KERNEL_FILE
+from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 Opened = GLAI | PathKernelModel | GateStore
@@ -31,6 +33,7 @@ def open_folder(folder: Path) -> Opened:
     if not folder.is_dir():
         what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
         raise FileNotFoundError(f"{folder}: {what}")
+    settle(folder)
     if (folder / PATH_KERNEL_FILE).exists() and not (folder / ESTIMATOR_FILE).exists():
         return PathKernelModel.load(folder)
     if (folder / STRUCTURE_FILE).exists():

@@ -29,18 +29,23 @@ from glai_native.estimator.temperature import (
 )
 from glai_native.gates.packed import PackedGates, words_per_row
 from glai_native.gates.packing import path_gates
-from glai_native.machine.files import TensorFile, tensors_to_bytes, write_files
+from glai_native.machine.files import tensors_to_bytes
 from glai_native.machine.memory import GB, free_memory
+from glai_native.machine.writing import read_whole, remove_leftovers, write_files
 from glai_native.ops.gated_matmul import gated_matmul_weight_grad
 from glai_native.solvers.dual.cholesky import NotPositiveDefiniteError
 from glai_native.solvers.dual.features import PathFeatures
+from glai_native.solvers.dual.file import (
+    PATH_KERNEL_FILE,
+    PATH_KERNEL_FORMAT,
+    PATH_KERNEL_VERSION,
+    FitFigures,
+    open_kernel_model,
+)
 from glai_native.solvers.dual.ridge import choose_kernel_l2, mean_square
 from glai_native.solvers.dual.within_memory import solve_within
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
-
-PATH_KERNEL_FILE = "path_kernel.safetensors"
-PATH_KERNEL_FORMAT = "glai-path-kernel"
 
 # Bytes of the kernel block that predict holds at a time.
 BLOCK_BYTES = 64 * 2**20
@@ -304,16 +309,14 @@ class PathKernelModel:
         )
         metadata = {
             "format": PATH_KERNEL_FORMAT,
-            "version": "1",
+            "version": str(PATH_KERNEL_VERSION),
             "structure_id": self.structure_id,
             "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
-            "n_samples": str(self.n_samples),
-            "l2": repr(self.l2),
             "temperature": repr(self.temperature),
-            "loo_error": json.dumps(self.loo_error),
-            "loo_accuracy": json.dumps(self.loo_accuracy),
             "contains_training_data": "true",
         }
+        figures = self.n_samples, self.l2, self.loo_error, self.loo_accuracy, self.unsolved
+        metadata |= FitFigures(*figures).to_metadata()
         state = {"z": centres.z, "alpha": alpha}
         state |= {f"units_{i}": layer.words for i, layer in enumerate(centres.layers)}
         write_files(
@@ -331,8 +334,13 @@ class PathKernelModel:
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged, of another format, or the two are of different structures.
         """
-        selector = PathSelector.load(Path(folder) / STRUCTURE_FILE)
-        file = TensorFile(Path(folder) / PATH_KERNEL_FILE, PATH_KERNEL_FORMAT)
+        remove_leftovers(Path(folder))
+        return read_whole(Path(folder), lambda: cls._load(Path(folder)))
+
+    @classmethod
+    def _load(cls, folder: Path) -> PathKernelModel:
+        selector = PathSelector.load(folder / STRUCTURE_FILE)
+        file = open_kernel_model(folder / PATH_KERNEL_FILE)
         found = file.entry("structure_id")
         if found != selector.structure_id:
             raise ValueError(
@@ -347,12 +355,11 @@ class PathKernelModel:
             layers.append(PackedGates(words, width, selector.structure_id))
         model.centres = PathFeatures(z, layers)
         model.alpha = file.tensor("alpha", (z.dtype,), (len(z), None)).clone()
-        model.n_samples = file.entry("n_samples", int)
-        model.l2 = file.entry("l2", float)
+        figures = FitFigures.read(file, len(z))
+        model.n_samples, model.l2, model.unsolved = figures.n_samples, figures.l2, figures.unsolved
+        model.loo_error, model.loo_accuracy = figures.loo_error, figures.loo_accuracy
         if "temperature" in file.metadata:
             model.temperature = require_temperature(str(file.path), file.entry("temperature", float))
-        model.loo_error = file.entry("loo_error", json.loads)
-        model.loo_accuracy = file.entry("loo_accuracy", json.loads)
         return model
 
     def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:

@@ -27,17 +27,24 @@ from glai_native.data.checks import (
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.gates.packed import PackedGates
-from glai_native.machine.files import TensorFile, crc32, tensors_to_bytes, write_files
+from glai_native.machine.files import crc32, tensors_to_bytes
 from glai_native.machine.layouts import unit_stride
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
+from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.checkpoint import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    history_to_json,
+    open_checkpoint,
+    read_progress,
+)
 from glai_native.solvers.sgd.cuda import CudaLoop
 from glai_native.solvers.sgd.group import GroupLoop
 from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.solvers.solution import SgdEpoch
 
-CHECKPOINT_FORMAT = "glai-sgd"
 LOSSES = ("cross_entropy", "squared")
 
 
@@ -126,8 +133,10 @@ def train_estimator(
     training = _Training(estimator, data, held_out, settings, ranks)
     training.of_values = targets.is_floating_point()
     with ranks.together():
-        if path is not None and ranks.is_first and path.exists():
-            training.restore(path)
+        if path is not None and ranks.is_first:
+            remove_leftovers(path.parent, [path.name])
+            if find_file(path) is not None:
+                training.restore(path)
     training.follow_first()
     try:
         with epoch_progress(progress and ranks.is_first) as bar:
@@ -364,17 +373,17 @@ class _Training:
         """Write a checkpoint, whole or not at all."""
         metadata = {
             "format": CHECKPOINT_FORMAT,
-            "version": "1",
+            "version": str(CHECKPOINT_VERSION),
             "training": self._identity,
             "step": str(self.loop.step),
             "best_epoch": str(self.best_epoch),
-            "history": json.dumps([list(asdict(epoch).values()) for epoch in self.history]),
+            "history": history_to_json(self.history),
         }
         write_files({path: tensors_to_bytes(self.loop.state() | {"best": self.best}, metadata)})
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same training."""
-        file = TensorFile(path, CHECKPOINT_FORMAT)
+        file = open_checkpoint(path)
         if file.entry("training") != self._identity:
             raise ValueError(
                 f"{path}: is a checkpoint of another training (other settings, data, held-out samples, structure or "
@@ -382,9 +391,11 @@ class _Training:
             )
         state = self.loop.state()
         like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
+        best = file.tensor("best", (self.estimator.dtype,), tuple(self.best.shape))
+        steps = math.ceil(len(self.data.z) / self.settings.batch_size)
+        progress = read_progress(file, steps, validated=self.held_out is not None)
         for name, tensor in state.items():
             tensor.copy_(like[name])
-        self.best = file.tensor("best", (self.estimator.dtype,), (None,)).to(self.data.z.device, copy=True)
-        self.best_epoch, self.loop.step = file.entry("best_epoch", int), file.entry("step", int)
-        self.history = [SgdEpoch(*values) for values in file.entry("history", json.loads)]
+        self.best = best.to(self.data.z.device, copy=True)
+        self.loop.step, self.best_epoch, self.history = progress
         write_flat(self.estimator, self.loop.result())

@@ -15,9 +15,10 @@ from glai_native.data.checks import require_sample_weight, require_targets
 from glai_native.data.counts import require_count
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
-from glai_native.machine.files import TensorFile, crc32, write_files
+from glai_native.machine.files import crc32
 from glai_native.machine.progress import epoch_progress
-from glai_native.solvers.statistics.file import STATISTICS_FORMAT
+from glai_native.machine.writing import find_file, remove_leftovers, write_files
+from glai_native.solvers.statistics.file import open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 
 
@@ -40,6 +41,9 @@ def accumulate(
     With ``checkpoint`` the statistics are saved every few chunks, and when all is done. Called again after a kill, with
     the same arguments, it goes on behind the last one saved and ends with the same bits. The file is one that
     :meth:`PathStatistics.load` reads. Of x only the first chunk is compared with that of the checkpoint.
+
+    They are summed in a copy of ``statistics``, which is what it was until all are in: what fails, or is interrupted,
+    adds nothing to it.
 
     Source: recursive least squares by blocks of samples (Plackett, 1950).
 
@@ -85,24 +89,28 @@ def accumulate(
         "x_crc32": str(crc32(_read(x, slice(start, min(start + chunk, stop))))),
     }
     path = None if checkpoint is None else Path(checkpoint)
-    begin = start
-    if path is not None and path.exists():
-        begin = _resume(path, statistics, job)
+    total, begin = statistics.copy(), start
+    total._private = True
+    if path is not None:
+        remove_leftovers(path.parent, [path.name])
+        if find_file(path) is not None:
+            begin = _resume(path, total, job, sample_weight, slice(start, stop), chunk)
     device = statistics.device
     with epoch_progress(progress) as bar:
         task = bar.add_task("statistics", total=stop - start, completed=begin - start)
         for i, first in enumerate(range(begin, stop, chunk), start=1):
             here = slice(first, min(first + chunk, stop))
             part = _read(x, here).to(device)
-            statistics.update(
+            total.update(
                 part if project is None else project(part),
                 (gates.batch(here) if isinstance(gates, GateStore) else gates[here]).to(device),
                 targets[here].to(device),
                 None if sample_weight is None else sample_weight[here].to(device),
             )
             if path is not None and (i % save_every == 0 or here.stop == stop):
-                write_files({path: statistics.to_bytes(next_row=str(here.stop), **job)})
+                write_files({path: total.to_bytes(next_row=str(here.stop), **job)})
             bar.update(task, completed=here.stop - start)
+    statistics.become(total)
     return statistics
 
 
@@ -111,15 +119,31 @@ def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:
     return torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows]))
 
 
-def _resume(path: Path, statistics: PathStatistics, job: dict[str, str]) -> int:
-    """Make ``statistics`` those of the checkpoint and return the first row that is not in them."""
-    file = TensorFile(path, STATISTICS_FORMAT)
+def _resume(
+    path: Path,
+    statistics: PathStatistics,
+    job: dict[str, str],
+    sample_weight: Tensor | None,
+    rows: slice,
+    chunk: int,
+) -> int:
+    """Make ``statistics`` those of the checkpoint and return the first of ``rows`` that is not in them."""
+    file = open_statistics(path)
     for name, value in job.items():
         found = file.metadata.get(name)
         if found != value:
             raise ValueError(
                 f"accumulate: checkpoint {path} is of another job, {name} must be {value}, got {found}"
             )
-    next_row = file.entry("next_row", int)
-    statistics.restore(PathStatistics.load(path, statistics.structure_id))
-    return int(next_row)
+    next_row = file.integer("next_row", rows.start, rows.stop)
+    whole = next_row == rows.stop or (next_row - rows.start) % chunk == 0
+    file.require("next_row", whole, f"the end of a chunk of {chunk} from row {rows.start} on")
+    added = next_row - rows.start
+    if sample_weight is not None:
+        added = int(sample_weight[rows.start : next_row].count_nonzero())
+    expected = statistics.n_samples + added
+    file.require(
+        "n_samples", file.integer("n_samples") == expected, f"{expected}, those before row {next_row}"
+    )
+    statistics.restore(PathStatistics.from_file(file, statistics.structure_id))
+    return next_row

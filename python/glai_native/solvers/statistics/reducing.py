@@ -17,8 +17,8 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
     """Sum the statistics of all ranks, in place: each then holds those of all samples, with equal bits.
 
     Each rank has taken in samples of its own before (``update``, or ``accumulate`` over its :func:`rank_rows`); calling
-    it twice would count them twice. The gram matrix goes in pieces of its upper triangle, 64 MB of memory more than
-    the statistics take. Sums differ from those of one process by rounding alone.
+    it twice would count them twice. They are summed in a copy, the gram matrix in pieces of 64 MB: where that fails,
+    the statistics are what they were. Sums differ from those of one process by rounding alone.
 
     Args:
         statistics: this rank's, on a device that the group's backend serves: the CPU for gloo, a GPU for NCCL.
@@ -38,8 +38,11 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
     facts = {"the statistics' [P, D, C]": f"[{sizes}]", "their dtype": str(statistics.dtype)}
     if statistics.structure_id is not None:  # a rank without samples may know of none
         facts["structure_id"] = statistics.structure_id
-    statistics.structure_id = ranks.require_alike(facts).get("structure_id")
-    gram, *sums = statistics._sums()
+    structure_id = ranks.require_alike(facts).get("structure_id")
+    with ranks.together():
+        total = statistics.copy()
+    total.structure_id = structure_id
+    gram, *sums = total._sums()
     for rows in _triangle_pieces(len(gram), PIECE_BYTES // gram.element_size()):
         piece = ranks.add_up(torch.cat([gram[i, i:] for i in rows]))
         for i, row in zip(rows, piece.split([len(gram) - i for i in rows]), strict=True):
@@ -47,7 +50,8 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
     for tensor in sums:
         ranks.add_up(tensor)
     counts = torch.tensor([statistics.n_samples], device=statistics.device)
-    statistics.n_samples = int(ranks.add_up(counts))
+    total.n_samples = int(ranks.add_up(counts))
+    statistics.become(total)
     return statistics
 
 

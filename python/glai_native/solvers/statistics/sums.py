@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from glai_native.data.checks import FLOATS, require_finite, require_samples
+from glai_native.data.checks import FLOATS, require_samples
 from glai_native.data.counts import require_count
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
-from glai_native.machine.files import write_files
+from glai_native.machine.files import TensorFile
 from glai_native.machine.memory import require_memory
-from glai_native.ops.gated_matmul import gated_matmul_weight_grad
-from glai_native.ops.path_matrices import pack_upper, path_gram, unpack_upper
+from glai_native.machine.writing import write_files
+from glai_native.ops.path_matrices import pack_upper, unpack_upper
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.statistics.file import read_statistics, statistics_to_bytes
+from glai_native.solvers.statistics.adding import add_samples, require_memory_of_sums
+from glai_native.solvers.statistics.file import (
+    open_statistics,
+    read_statistics,
+    require_sums,
+    statistics_to_bytes,
+)
 from glai_native.solvers.statistics.penalty import Passes, SampleTuple, choose_penalty, solve_sums
 from glai_native.solvers.statistics.unknowns import PathSums
-
-# Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
-CHUNK_ROWS = 4 * 4096
 
 
 class PathStatistics:
@@ -72,21 +76,11 @@ class PathStatistics:
         self.n_paths, self.in_features = n_paths, in_features
         self.structure_id = structure_id
         self.n_samples = 0
+        self._private = (
+            False  # whether a failure may leave a part of the samples in them: nobody keeps them then
+        )
         size = n_paths * (in_features + 1)
-        require_memory(
-            "PathStatistics",
-            f"the gram matrix of P={n_paths} paths over D={in_features} features, {size:,} squared,",
-            size * size * dtype.itemsize,
-            device,
-            "use fewer paths, or project z to fewer components",
-        )
-        require_memory(
-            "PathStatistics",
-            f"the sums of {size:,} path features for C={out_features:,} outputs",
-            size * out_features * dtype.itemsize,
-            device,
-            "number classes 0, 1, ... without gaps",
-        )
+        require_memory_of_sums(n_paths, in_features, out_features, dtype, device)
         self._gram = torch.zeros((size, size), dtype=dtype, device=device)
         self._rhs = torch.zeros((n_paths, in_features + 1, out_features), dtype=dtype, device=device)
         self._squares = torch.zeros(out_features, dtype=dtype, device=device)
@@ -126,7 +120,7 @@ class PathStatistics:
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
-        An interrupt within leaves sums that hold a part of them: :func:`accumulate` with a checkpoint outlives it.
+        They are added to a copy of the sums, which takes their place: what fails, or is interrupted, adds nothing.
 
         Args:
             x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
@@ -169,16 +163,11 @@ class PathStatistics:
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
                 f"got {len(samples):,} that are not"
             )
-        for z, part, values, weight in samples.chunks(CHUNK_ROWS, self.dtype):
-            if sign < 0:
-                weight = -(z.new_ones(len(z)) if weight is None else weight)
-            features = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
-            weighted = values if weight is None else values * weight.unsqueeze(1)
-            path_gram(features[:, :-1], part, weight, out=self._gram)
-            gated_matmul_weight_grad(features, part, weighted, out=self._rhs, accumulate=True)
-            self._squares += (weighted * values).sum(0)
-        self.n_samples, self.on_counts = n_samples, on_counts
-        self.structure_id = self.structure_id or samples.gates.structure_id
+        grown = self if self._private else self.copy()
+        add_samples(grown._sums(), samples, sign)
+        grown.n_samples, grown.on_counts = n_samples, on_counts
+        grown.structure_id = self.structure_id or samples.gates.structure_id
+        self.become(grown)
 
     def _read(
         self, owner: str, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None
@@ -211,10 +200,17 @@ class PathStatistics:
             ValueError: another structure, size or dtype.
         """
         self._require_alike("merge", other)
-        for mine, theirs in zip(self._sums(), other._sums(), strict=True):
-            mine += theirs.to(self.device)
-        self.n_samples += other.n_samples
+        grown = copy(self)
+        grown._gram, grown._rhs, grown._squares, grown.on_counts = (
+            mine + theirs.to(self.device) for mine, theirs in zip(self._sums(), other._sums(), strict=True)
+        )
+        grown.n_samples += other.n_samples
+        self.become(grown)
         return self
+
+    def become(self, other: PathStatistics) -> None:
+        """Be what ``other`` is, whose sums nobody else changes; in one step, which no interrupt can divide."""
+        self.__dict__ = other.__dict__ | {"_private": self._private}
 
     def restore(self, other: PathStatistics) -> None:
         """Take the sums of ``other`` over for its own, on its own device.
@@ -222,12 +218,14 @@ class PathStatistics:
         Raises:
             ValueError: another structure, size or dtype.
         """
-        self.structure_id = self.structure_id or other.structure_id
-        self._require_alike("restore", other)
-        self._gram, self._rhs, self._squares, self.on_counts = (
+        restored = copy(self)
+        restored.structure_id = self.structure_id or other.structure_id
+        restored._require_alike("restore", other)
+        restored._gram, restored._rhs, restored._squares, restored.on_counts = (
             sums.to(self.device) for sums in other._sums()
         )
-        self.n_samples = other.n_samples
+        restored.n_samples = other.n_samples
+        self.become(restored)
 
     def _sums(self) -> PathSums:
         return PathSums(self._gram, self._rhs, self._squares, self.on_counts)
@@ -250,29 +248,10 @@ class PathStatistics:
         Raises:
             ValueError: sums that do not fit each other, are not finite, or negative counts.
         """
-        rhs, gram = sums["rhs"], sums["gram"]
-        if rhs.ndim != 3 or rhs.dtype not in FLOATS:
-            raise ValueError(
-                f"from_sums: rhs must be floating [P, D+1, C], got {rhs.dtype} {list(rhs.shape)}"
-            )
+        rhs = sums["rhs"]
+        require_sums("from_sums", sums, n_samples)
         statistics = cls(rhs.shape[0], rhs.shape[1] - 1, rhs.shape[2], rhs.dtype, structure_id, rhs.device)
-        size = len(statistics._gram)
-        expected = {
-            "gram": (rhs.dtype, (size * (size + 1) // 2,)),
-            "squares": (rhs.dtype, tuple(statistics._squares.shape)),
-            "on_counts": (torch.int64, tuple(statistics.on_counts.shape)),
-        }
-        for name, (dtype, shape) in expected.items():
-            if (sums[name].dtype, tuple(sums[name].shape)) != (dtype, shape):
-                raise ValueError(
-                    f"from_sums: {name} must be {dtype} {list(shape)}, "
-                    f"got {sums[name].dtype} {list(sums[name].shape)}"
-                )
-        for name in ("gram", "rhs", "squares"):
-            require_finite("from_sums", name, sums[name])
-        if n_samples < 0 or bool((sums["on_counts"] < 0).any()):
-            raise ValueError("from_sums: counts of samples must be >= 0")
-        unpack_upper(gram, statistics._gram)
+        unpack_upper(sums["gram"], statistics._gram)
         statistics._rhs.copy_(rhs)
         statistics._squares.copy_(sums["squares"])
         statistics.on_counts.copy_(sums["on_counts"])
@@ -292,19 +271,28 @@ class PathStatistics:
             raise ValueError(f"{owner}: statistics must be {self.dtype}, got {other.dtype}")
 
     def __add__(self, other: PathStatistics) -> PathStatistics:
-        return self.copy().merge(other)
+        return copy(self).merge(other)  # which changes no sums that it has
 
     def copy(self, device: torch.device | str | None = None) -> PathStatistics:
         """Return the same sums, to go on separately, or on another device."""
-        return PathStatistics(*self._sizes, self.dtype, self.structure_id, device or self.device).merge(self)
+        copied = copy(self)
+        device = torch.device(device or self.device)
+        size = sum(sums.numel() * sums.element_size() for sums in self._sums())
+        require_memory("PathStatistics", "a second copy of the sums", size, device, "use fewer paths")
+        copied._gram, copied._rhs, copied._squares, copied.on_counts = (
+            sums.to(device, copy=True) for sums in self._sums()
+        )
+        return copied
 
     def add_outputs(self, k: int) -> None:
         """Add k classes: the samples so far have target 0 there."""
         k = require_count("add_outputs", "k", k)
-        self._rhs, self._squares, self.on_counts = (
+        wider = copy(self)
+        wider._rhs, wider._squares, wider.on_counts = (
             torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1)
             for sums in (self._rhs, self._squares, self.on_counts)
         )
+        self.become(wider)
 
     @torch.no_grad()
     def solve(
@@ -409,8 +397,13 @@ class PathStatistics:
             FileNotFoundError: there is none.
             ValueError: it is damaged, of another format, or of another structure.
         """
-        sums, n_samples, found = read_statistics(Path(path), structure_id)
+        return cls.from_file(open_statistics(Path(path)), structure_id)
+
+    @classmethod
+    def from_file(cls, file: TensorFile, structure_id: str | None = None) -> PathStatistics:
+        """Read a statistics file that is open."""
+        sums, n_samples, found = read_statistics(file, structure_id)
         try:
             return cls.from_sums(sums, n_samples, found)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix('from_sums: ')}") from None
+            raise ValueError(f"{file.path}: {str(error).removeprefix('from_sums: ')}") from None
