@@ -1,6 +1,5 @@
 """Weights, sums, counts and labels of a model agree, whatever was done to it and whatever failed."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -36,9 +35,20 @@ def test_pruned_and_grown_models_keep_their_labels(model, data):
     assert glai.grow(model, 0, 2).estimator.class_labels == LABELS
 
 
-@pytest.mark.parametrize("labels", [["ant"], [b"ant", b"bee", b"cat"], list(np.arange(3))])
-def test_labels_that_no_file_can_hold(model, labels):
-    with pytest.raises(ValueError, match="class_labels must be C=3 ints, floats or texts, got "):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["ant"], "must be of the C=3 outputs, got 1 label"),
+        ([b"ant", b"bee", b"cat"], "must be class labels, numbers or text, got bytes"),
+        ([0, 1, "two"], "must be class labels of one type, got int and str"),
+        ([0, 1, True], "must be class labels of one type, got int and bool"),
+        ([0.0, 1.0, float("nan")], "must be finite"),
+        (["ant", "bee", None], "must be class labels of one type, got str and NoneType"),
+        (["ant", "bee", "ant"], "must name each class once, got 'ant'"),
+    ],
+)
+def test_labels_that_no_file_can_hold(model, labels, message):
+    with pytest.raises(ValueError, match=f"class_labels {message}"):
         model.estimator.class_labels = labels
     assert model.estimator.class_labels == LABELS
 
@@ -69,6 +79,7 @@ def interrupt(_):
 def test_a_failed_retraining_leaves_the_model_as_it_was(model, data, options, error, new_classes):
     x, y = data
     weight, before = model.estimator.weight, state(model)
+    options = options | {"class_labels": [*LABELS, "ape"] if new_classes else LABELS}
     with pytest.raises(error):
         glai.retrain(model, x[:90], y[:90] + int(new_classes), progress=False, **options)
     assert state(model) == before
@@ -124,6 +135,11 @@ def test_a_stream_trains_the_model_in_place(selector, data, with_directions):
     expected = model.statistics.solve(0.1, directions)
     assert torch.equal(expected(selector.project(x), selector.gates(x)), model(x))
     chunks = [(x[part], y[part] + extra) for part, extra in ((slice(0, 99), 0), (slice(99, None), 1))]
+    before = state(model)
+    with pytest.raises(ValueError, match="class_labels must name the classes of y, whose indices go to 3"):
+        glai.fit(model, chunks, l2=0.1, progress=False)
+    assert state(model) == before
+    model.class_labels = None
     glai.fit(model, chunks, l2=0.1, progress=False)  # the second brings a class
     sizes = model.estimator.out_features, model.statistics.out_features, int(model.estimator.samples_seen)
     assert sizes == (4, 4, 240)
@@ -135,6 +151,7 @@ def test_a_stream_trains_the_model_in_place(selector, data, with_directions):
 
 def test_class_ids_are_no_indices(model, data):
     """Ids of people, say: an output for each number up to the largest."""
+    model.class_labels = None
     before = state(model)
     with pytest.raises(MemoryError, match=r"for C=2,000,000,001 outputs takes .*number classes 0, 1"):
         glai.retrain(model, data[0], data[1] * 10**9, increment=True, progress=False)

@@ -197,4 +197,4 @@ def test_command_refuses(tmp_path, data, capsys):
         capsys, "train", str(tmp_path / "n.npz"), "--structure", out, "--out", str(tmp_path / "o")
     )
     assert status == 2
-    assert "labels must be like the model's, 'ant', got 0" in message
+    assert "must hold labels of type str like the model's ('ant', 'bee', " in message

@@ -16,9 +16,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from glai_native.data.features import float_features
+from glai_native.data.labels import Label, joined_labels, label_array, label_indices, require_same_type
 from glai_native.data.splitting import split_rows
-
-Label = int | float | str
 
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 
@@ -28,7 +27,7 @@ class LabelledData:
     """Features ``[N, D]``, float32 or float64 (``features.py``), and class indices int64 ``[N]``, in train and test.
 
     Attributes:
-        classes: the label of each class index.
+        classes: the label of each class index, sorted.
     """
 
     name: str
@@ -57,7 +56,7 @@ def load_data(
             for test); a folder: MNIST's IDX files, plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``,
             or ``x, y`` (a quarter for test).
         seed: of the split, where we make it.
-        classes: labels that have an index already, a model's; others are numbered after them.
+        classes: labels that a model knows already; the data's must be of their type.
         centred_in: what the projection of a model that is to read them centres in; None: as the data need it.
     """
     if path is None or (path == Path("digits") and not path.exists()):
@@ -138,8 +137,7 @@ def _read_npz(
         labels = arrays.get(name)
         if labels is None:
             continue
-        if labels.dtype.kind not in "biufU":
-            raise ValueError(f"{path}: {name} must be class labels, numbers or text, got {labels.dtype}")
+        label_array(str(path), labels, name)
         if labels.dtype.kind == "f" and (broken := labels[labels != labels.round()]).size:
             raise ValueError(f"{path}: {name} must be class labels, got numbers like {broken.flat[0]:g}")
     for name in (
@@ -171,12 +169,11 @@ def _from_arrays(
             raise ValueError(
                 f"{source}: {part} must be x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {list(y.shape)}"
             )
-    found = np.unique(y_train).tolist()
-    if known and isinstance(known[0], str) != isinstance(found[0], str):
-        raise ValueError(f"{source}: labels must be like the model's, {known[0]!r}, got {found[0]!r}")
-    classes = [*known, *(label for label in found if label not in known)]
-    index = {label: i for i, label in enumerate(classes)}
-    unseen = [label for label in np.unique(y_test).tolist() if label not in index]
+    found: list[Label] = np.unique(y_train).tolist()
+    require_same_type(source, found, y_test, "y_test", "y_train's")
+    require_same_type(source, known, found, "y", "the model's")
+    classes = joined_labels(known, found)
+    unseen = sorted(set(np.unique(y_test).tolist()) - set(classes))
     if unseen:
         raise ValueError(f"{source}: every test label must occur in train, got {unseen[0]!r} in test only")
     if len(classes) < 2:
@@ -191,7 +188,7 @@ def _from_arrays(
     dtype = np.result_type(x_train, x_test)  # float64 where either needs it
     x_train, x_test = (x.astype(dtype, copy=False) for x in (x_train, x_test))
     train, test = (
-        (torch.from_numpy(x), torch.tensor([index[label] for label in y.tolist()]))
+        (torch.from_numpy(x), label_indices(source, y, classes))
         for x, y in ((x_train, y_train), (x_test, y_test))
     )
     return LabelledData(name, *train, *test, classes)

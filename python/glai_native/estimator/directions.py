@@ -5,10 +5,16 @@ The last row is zero: path P-1, always on, keeps weights of its own (DESIGN, sec
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from glai_native.data.labels import Label
 from glai_native.machine.files import hash_values
 from glai_native.structure.selector import PathSelector
 
@@ -75,8 +81,13 @@ def _by_last_unit(selector: PathSelector, directions: Tensor) -> Tensor:
     return directions.view(-1, selector.widths[-1] + 1, directions.shape[1])[:, :-1]
 
 
-def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
+def extend_directions(
+    directions: Tensor, k: int, seed: int = 0, labels: Sequence[Label] | None = None
+) -> Tensor:
     """Extend directions by ``k`` outputs: random columns of the mean square of those that are there.
+
+    The column of a class with a label is drawn for that label, and has that mean square itself: owners of copies who
+    meet other classes, in any order, come to the same V once each has all of them.
 
     Source: this project's (DESIGN section 2, "Output directions"), beyond the papers.
 
@@ -84,6 +95,7 @@ def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
         directions: V, ``[P, C]``.
         k: how many columns to append.
         seed: equal seeds give equal columns, so that owners of copies extend them alike, at once or one by one.
+        labels: of the new classes, where classes have labels.
 
     Returns:
         ``[P, C + k]``; row P-1 stays zero.
@@ -91,10 +103,13 @@ def extend_directions(directions: Tensor, k: int, seed: int = 0) -> Tensor:
     if k < 1:
         raise ValueError(f"extend_directions: k must be >= 1, got {k}")
     n_paths, n_outputs = directions.shape
-    added = (
-        _normal(n_paths, range(n_outputs, n_outputs + k), seed)
-        * directions[:-1].double().square().mean().sqrt().cpu()
-    )
+    scale = directions[:-1].double().square().mean().sqrt().cpu()
+    if labels is None:
+        added = _normal(n_paths, range(n_outputs, n_outputs + k), seed) * scale
+    else:
+        added = _normal(n_paths, [_number_of(label) for label in labels], seed)
+        added /= added[:-1].square().mean(0).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+        added *= _rounded(float(scale))
     added[-1] = 0
     return torch.cat([directions, added.to(directions)], dim=1)
 
@@ -122,7 +137,21 @@ def require_directions(owner: str, directions: Tensor, n_paths: int, out_feature
         )
 
 
-def _normal(n_paths: int, outputs: range, seed: int) -> Tensor:
+def _number_of(label: Label) -> int:
+    """Return a number of its own for each label; outputs without one have theirs below 2^64."""
+    text = json.dumps([type(label).__name__, label])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big") | 1 << 127
+
+
+def _rounded(scale: float) -> float:
+    """Return a scale to 12 bits, so that the order in which columns came, and its rounding, does not show."""
+    if not math.isfinite(scale):  # of no paths but the constant one
+        return 1.0
+    fraction, exponent = math.frexp(scale)
+    return math.ldexp(round(fraction * 4096) / 4096, exponent)
+
+
+def _normal(n_paths: int, outputs: Sequence[int], seed: int) -> Tensor:
     """Draw a column for each output, of a generator of its own: columns that are added later differ from all before."""
     columns = [np.random.default_rng([seed, output]).standard_normal(n_paths) for output in outputs]
     return torch.from_numpy(np.stack(columns, axis=1))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glai_native.data.checks import FLOATS, require_counts, require_targets
+from glai_native.data.labels import Label
 from glai_native.estimator.directions import (
     directions_id,
     extend_directions,
@@ -20,6 +21,7 @@ from glai_native.estimator.directions import (
     scale_of_own_directions,
 )
 from glai_native.estimator.emulation import into_last_units, with_constants
+from glai_native.estimator.outputs import Outputs, require_order
 from glai_native.estimator.provenance import provenance_to_json, read_provenance
 from glai_native.estimator.temperature import require_temperature
 from glai_native.gates.packed import PackedGates, require_structure
@@ -34,7 +36,7 @@ ESTIMATOR_FORMAT = "glai-estimator"
 ESTIMATOR_VERSION = 3  # 1 and 2, of files with directions, have a checksum over their tensors alone
 
 
-class PathEstimator(nn.Module):
+class PathEstimator(Outputs, nn.Module):
     """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d z[n,d] · weight[p,d,c])``; zeros at first.
 
     With output directions V, ``y = (g ⊙ (z·uᵀ + beta))·V + z·constant_weight + constant_bias``: the weight of path p
@@ -100,7 +102,6 @@ class PathEstimator(nn.Module):
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
         self.provenance = {}
-        self.class_labels = None
         self.temperature = 1.0
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
@@ -149,31 +150,6 @@ class PathEstimator(nn.Module):
     def directions_id(self) -> str | None:
         """SHA-256 of V as float64; None for full paths. Computed when asked."""
         return None if self.directions is None else directions_id(self.directions)
-
-    @property
-    def class_labels(self) -> list[int | float | str] | None:
-        """What the data call class 0, 1, ...; None where outputs have no names.
-
-        Kept with the weights, so that data which come later, or hold some of the classes, are numbered alike.
-
-        Raises:
-            ValueError: set to what are not C ints, floats or texts, which a file can hold.
-        """
-        return None if self._class_labels is None else list(self._class_labels)
-
-    @class_labels.setter
-    def class_labels(self, labels: Sequence[int | float | str] | None) -> None:
-        if labels is not None:
-            kinds = sorted(
-                {type(label).__name__ for label in labels if not isinstance(label, (int, float, str))}
-            )
-            if len(labels) != self.out_features or kinds:
-                found = f"{len(labels)} labels" if not kinds else f"labels of type {', '.join(kinds)}"
-                raise ValueError(
-                    f"PathEstimator: class_labels must be C={self.out_features} ints, floats or texts, got {found}"
-                )
-            labels = tuple(labels)
-        self._class_labels = labels
 
     @property
     def temperature(self) -> float:
@@ -270,8 +246,8 @@ class PathEstimator(nn.Module):
         return torch.addmm(torch.addmm(self.constant_bias, z, self.constant_weight), h, self.directions)
 
     @torch.no_grad()
-    def add_outputs(self, k: int, seed: int = 0) -> None:
-        """Append ``k`` outputs, in place; what the others compute does not change. Class labels are given anew.
+    def add_outputs(self, k: int, seed: int = 0, labels: Sequence[Label] | None = None) -> None:
+        """Append ``k`` outputs, in place; what the others compute does not change.
 
         Full paths get zero columns. With directions, V gets random columns (:func:`extend_directions`), so that the new
         outputs are random functions of the paths until they are trained, and path P-1 zero columns. Parameters are
@@ -280,27 +256,62 @@ class PathEstimator(nn.Module):
         Args:
             k: how many, >= 1.
             seed: of the columns of V; copies extended with equal seeds can still be merged.
+            labels: of the new classes, where the others have labels; None: labels that count 0, 1, ... go on.
+
+        Raises:
+            ValueError: the others have labels that do not count from 0, and there are none for these.
         """
         if k < 1:
             raise ValueError(f"add_outputs: k must be >= 1, got {k}")
+        known = self._labels_of_added("add_outputs", k, labels)
         names = ["weight", "bias"]
         if self.directions is not None:
-            self.directions = extend_directions(self.directions, k, seed)
+            added = None if known is None else known[-k:]
+            self.directions = extend_directions(self.directions, k, seed, added)
             names = ["constant_weight", "constant_bias"]
         for name in names:
             before = self.get_parameter(name)
             wider = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
             setattr(self, name, wider)
         self.on_counts = _with_zero_columns(self.on_counts, k)
-        self.class_labels = None
+        self._labels = None if known is None else tuple(known)
+        self._scaling_of_added(k)
+
+    def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
+        self.add_outputs(len(labels), seed, labels)
+
+    @torch.no_grad()
+    def permute_outputs(self, order: Tensor) -> None:
+        """Make output i what output ``order[i]`` was, in place: weights, directions, counts, labels, units.
+
+        Args:
+            order: int64 ``[C]``, each output once.
+        """
+        require_order("permute_outputs", order, self.out_features)
+        order = order.to(self.on_counts.device)
+        tensors: list[Tensor] = [self.on_counts, *self.parameters()]
+        if self.directions is not None:
+            tensors = [self.on_counts, self.directions, self.constant_weight, self.constant_bias]
+        for tensor in tensors:
+            tensor.copy_(tensor[..., order])
+        self._permute_meaning(order)
 
     def get_extra_state(self) -> str:
-        """Return the structure_id, part of ``state_dict``."""
-        return self.structure_id or ""
+        """Return the structure_id, part of ``state_dict``; as JSON with what the outputs mean, where that is known."""
+        meaning = self.outputs_metadata()
+        if not meaning:
+            return self.structure_id or ""
+        stated = {"structure_id": self.structure_id} | {k: json.loads(v) for k, v in meaning.items()}
+        return json.dumps(stated)
 
     def set_extra_state(self, state: str) -> None:
-        """Take the structure_id over; another one than its own was refused before."""
-        self.structure_id = state or self.structure_id
+        """Take structure_id and the meaning of outputs over; another structure_id than its own was refused before."""
+        stated = json.loads(state) if state.startswith("{") else {"structure_id": state}
+        self.structure_id = stated.pop("structure_id") or self.structure_id
+        if stated:
+            self._labels = None
+            self._set_scaling(None)
+            self.set_outputs(stated)
 
     @torch.no_grad()
     def record(self, gates: PackedGates, targets: Tensor | None = None) -> None:
@@ -330,8 +341,7 @@ class PathEstimator(nn.Module):
             metadata["provenance"] = provenance_to_json(self.provenance)
         if self.temperature != 1.0:
             metadata["temperature"] = repr(self.temperature)
-        if self.class_labels is not None:
-            metadata["class_labels"] = json.dumps(self.class_labels)
+        metadata |= self.outputs_metadata()
         if self.directions is not None:
             metadata["directions_id"] = directions_id(self.directions)
         return tensors_to_bytes(self.state_dict(), metadata)
@@ -375,11 +385,7 @@ class PathEstimator(nn.Module):
             estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
             estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
         estimator.provenance = read_provenance(file)
-        if "class_labels" in file.metadata:
-            labels = file.json("class_labels")
-            if not isinstance(labels, list) or len(labels) != out_features:
-                raise ValueError(f"{path}: metadata entry 'class_labels' must list C={out_features} labels")
-            estimator.class_labels = labels
+        estimator.read_outputs(file)
         if "temperature" in file.metadata:
             estimator.temperature = require_temperature(str(path), file.entry("temperature", float))
         require_counts(str(path), int(estimator.samples_seen), estimator.on_counts)

@@ -26,7 +26,7 @@ def move_paths(
 
     Returns:
         Sums are computed in float64. Paths that move together are on together, or the one that stays is on more often:
-        ``on_counts`` takes the largest. ``samples_seen``, class labels and temperature stay.
+        ``on_counts`` takes the largest. ``samples_seen``, what outputs mean, and the temperature stay.
     """
     device = estimator.on_counts.device
     position = position.to(device)
@@ -56,7 +56,7 @@ def move_paths(
     counts = estimator.on_counts[goes]
     moved.on_counts.scatter_reduce_(0, to.unsqueeze(1).expand_as(counts), counts, "amax")
     moved.samples_seen.copy_(estimator.samples_seen)
-    moved.class_labels = estimator.class_labels
+    moved.take_outputs(estimator)
     moved.temperature = estimator.temperature
     return moved
 

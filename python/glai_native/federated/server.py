@@ -34,7 +34,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
-from glai_native.data.labelled import Label
+from glai_native.data.labels import Label
 from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glai_native.data.labels import Label, label_array
 from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator, open_estimator
+from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import CHECKSUM, stated_checksum
@@ -74,6 +78,15 @@ class GLAI(nn.Module):
         return self.selector.structure_id
 
     @property
+    def class_labels(self) -> list[Label] | None:
+        """Labels of the outputs, the estimator's; None where they have none."""
+        return self.estimator.class_labels
+
+    @class_labels.setter
+    def class_labels(self, labels: Sequence[Label] | None) -> None:
+        self.estimator.class_labels = labels
+
+    @property
     def statistics(self) -> PathStatistics | None:
         """The sums that the estimator was solved from, or None; a loaded model's are read when first asked for.
 
@@ -83,6 +96,8 @@ class GLAI(nn.Module):
         """
         if self._statistics_file is not None:
             self.statistics = self.read_statistics()
+        if self._statistics is not None:
+            self._statistics.take_outputs(self.estimator)  # column by column they are the estimator's
         return self._statistics
 
     @statistics.setter
@@ -99,6 +114,11 @@ class GLAI(nn.Module):
             )
             if sizes != expected:
                 raise ValueError(f"GLAI: statistics must be of [P, D, C] = {expected}, got {sizes}")
+            differ = None if statistics.means_nothing else statistics.outputs_differ(self.estimator)
+            if differ is not None and not self.estimator.means_nothing:
+                raise ValueError(f"GLAI: statistics must have the estimator's {differ}, got others")
+            if self.estimator.means_nothing:
+                self.estimator.take_outputs(statistics)
             statistics.structure_id = self.structure_id
         self._statistics = statistics
         self._statistics_file = None
@@ -114,7 +134,7 @@ class GLAI(nn.Module):
         Whoever takes them in turn from many models needs memory for one.
         """
         if self._statistics_file is None:
-            return self._statistics
+            return self.statistics
         file = open_statistics(self._statistics_file)
         statistics = PathStatistics.from_file(file, self.structure_id)
         seen, on = int(self.estimator.samples_seen), self.estimator.on_counts.cpu()
@@ -129,14 +149,23 @@ class GLAI(nn.Module):
                 f"solved from, which has seen {seen:,}, or others: the folder was written to since the model was "
                 "loaded, or the estimator trained since; train it again, or set statistics to None"
             )
+        differ = None if statistics.means_nothing else statistics.outputs_differ(self.estimator)
+        if differ is not None:
+            raise ValueError(f"{self._statistics_file}: must have the {differ} of the estimator beside it")
+        statistics.take_outputs(self.estimator)
         return statistics
 
     def forward(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
-        """Compute ``[N, C]`` of raw x ``[N, in_features]``; path gates computed earlier may be given.
+        """Compute ``[N, C]`` of raw x ``[N, in_features]``, values in the units of y; path gates may be given.
 
         NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
         solvers) refuses it, since a bit cannot show it.
         """
+        output = self._linear_output(x, gates)
+        return self.estimator.in_units(output) if self.estimator.has_scaling else output
+
+    def _linear_output(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
+        """Compute the estimator's output ``[N, C]``, which is in the units of what it learnt."""
         if gates is None:
             modules: dict[str, Any] = (
                 self._modules
@@ -164,12 +193,47 @@ class GLAI(nn.Module):
         """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
         return log_probabilities(self(x), self.estimator.temperature)
 
-    def add_outputs(self, k: int, seed: int = 0) -> None:
+    @torch.no_grad()
+    def predict(self, x: Tensor | NDArray[Any], gates: PackedGates | None = None) -> NDArray[Any]:
+        """Return what the model says of raw x ``[N, in_features]``.
+
+        Returns:
+            Of classes the label ``[N]`` of the largest output, or its index where outputs have no labels; of values
+            float64 ``[N, C]`` in the units of y.
+        """
+        if not isinstance(x, Tensor):
+            x = torch.from_numpy(np.ascontiguousarray(x))
+        output = self._linear_output(x.to(self.estimator.on_counts.device), gates)
+        if self.estimator.has_values:
+            return self.estimator.in_units(output.double()).cpu().numpy()
+        best: NDArray[Any] = output.argmax(1).cpu().numpy()
+        labels = self.class_labels
+        return best if labels is None else label_array("GLAI.predict", labels)[best]
+
+    def add_outputs(self, k: int, seed: int = 0, labels: Sequence[Label] | None = None) -> None:
         """Append ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
         statistics = self.statistics
-        self.estimator.add_outputs(k, seed)
+        self.estimator.add_outputs(k, seed, labels)
         if statistics is not None:
-            statistics.add_outputs(k)
+            statistics.add_outputs(k, labels=labels)
+
+    def permute_outputs(self, order: Tensor) -> None:
+        """Make output i what output ``order[i]`` was (``PathEstimator.permute_outputs``), in the statistics too."""
+        statistics = self.statistics
+        self.estimator.permute_outputs(order)
+        if statistics is not None:
+            statistics.permute_outputs(order)
+
+    def add_classes(self, labels: Sequence[Label], seed: int = 0) -> None:
+        """Add an output for each label that is new, and sort all outputs by their labels, in place.
+
+        Raises:
+            ValueError: the outputs have no labels, or these are of another type.
+        """
+        statistics = self.statistics
+        self.estimator.add_classes(labels, seed=seed)
+        if statistics is not None:
+            statistics.add_classes(labels)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
@@ -255,7 +319,8 @@ class ModelState:
         self._model, estimator = model, model.estimator
         tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
         self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
-        self._provenance, self._labels = estimator.provenance, estimator.class_labels
+        self._provenance, self._meaning = estimator.provenance, Outputs()
+        self._meaning.take_outputs(estimator)
         self._temperature = estimator.temperature
         self._statistics = model._statistics, model._statistics_file, model._statistics_checksum
 
@@ -266,7 +331,8 @@ class ModelState:
         with uninterrupted():
             for name, (tensor, values) in self._tensors.items():
                 setattr(estimator, name, tensor.copy_(values))
-            estimator.provenance, estimator.class_labels = self._provenance, self._labels
+            estimator.provenance = self._provenance
+            estimator.take_outputs(self._meaning)
             estimator.temperature = self._temperature
             model._statistics, model._statistics_file, model._statistics_checksum = self._statistics
 

@@ -33,6 +33,8 @@ CAPTURE_ROWS = 16384
 def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Raise, before a state is loaded, if it states another structure_id than the module has."""
     mine, theirs = getattr(module, "structure_id", None), state.get(f"{prefix}_extra_state") or None
+    if theirs is not None and theirs.startswith("{"):  # with what an estimator's outputs mean
+        theirs = json.loads(theirs)["structure_id"]
     if mine is not None and theirs is not None and mine != theirs:
         raise ValueError(
             f"{type(module).__name__}: the state must be of structure_id {mine[:12]}… like this module, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from glai_native.data.checks import require_dense
 from glai_native.data.counts import require_seed
+from glai_native.data.labels import Label
 from glai_native.data.splitting import split_rows
-from glai_native.estimator.directions import extend_directions, output_directions
+from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.progress import epoch_progress
@@ -32,6 +33,8 @@ from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
+from glai_native.training.numbering import Numbering
+from glai_native.training.taking_over import take_over, take_over_solution
 
 # Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
 # directions D + C (DESIGN section 2).
@@ -81,6 +84,7 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
+    class_labels: Sequence[Label] | None = None,
     **options: Any,
 ) -> FitResult:
     """Train the linear model of a frozen structure; the structure is not touched.
@@ -98,7 +102,8 @@ def fit(
             selector, which gets an estimator: with output directions where full paths would have more than two
             million numbers and the dual is not taken.
         x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)``, each read once, for the statistics.
-        y: class indices ``[N]``, or values ``[N, C]``; None with chunks. Chunks may bring new classes.
+        y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some; None with
+            chunks. Chunks may bring new classes.
         gates: path gates of x where they are known already.
         solver: ``"auto"``, ``"dual"``, ``"sgd"`` (the native loop) or ``"statistics"``.
         sample_weight: ``[N]``, >= 0.
@@ -109,6 +114,9 @@ def fit(
         process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
             same structure (``distributed.broadcast_selector``), takes its share, and ends with the same model. For
             ``"sgd"``, which ``"auto"`` then is, and ``"statistics"``.
+        class_labels: what class 0, 1, ... of y are called (ints, floats, texts or truth values). They stay with the
+            model, whose outputs are in the order of their labels; those of a :class:`GLAI` that has labels must be
+            among them, and y is numbered by label. None: y is numbered as the outputs.
         **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit_samples`` or
             ``PathStatistics.solve``.
 
@@ -118,6 +126,7 @@ def fit(
     """
     ranks = Ranks("fit", process_group)
     seed = require_fit_arguments(model, solver, seed, ranks.size)
+    numbering = Numbering.of("fit", model, class_labels)
     progress = progress and ranks.is_first
     if y is None:
         if ranks.size > 1:
@@ -126,7 +135,7 @@ def fit(
             raise ValueError("fit: y must be given with x as one tensor, got None")
         if solver not in ("auto", "statistics"):
             raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
-        return announce(_fit_chunks(model, x, seed, progress, options), progress)
+        return announce(_fit_chunks(model, x, numbering, seed, progress, options), progress)
     if not isinstance(x, Tensor):
         raise TypeError(
             f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
@@ -134,10 +143,19 @@ def fit(
         )
     selector = model if isinstance(model, PathSelector) else model.selector
     with ranks.together():
-        samples = Samples.of_raw("fit", selector, x, y, count_outputs(model, y), gates, sample_weight)
-        split = split_samples(selector, samples, validation, seed)
+        y = numbering(y)
+        n_outputs = max(count_outputs(model, y), len(numbering.labels or ()))
+        samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight)
+        split = split_samples(selector, samples, validation, seed, numbering)
     result = fit_samples(
-        model, split, solver, seed=seed, progress=progress, process_group=process_group, options=options
+        model,
+        split,
+        solver,
+        numbering,
+        seed=seed,
+        progress=progress,
+        process_group=process_group,
+        options=options,
     )
     return announce(result, progress)
 
@@ -164,6 +182,7 @@ def fit_samples(
     model: GLAI | PathSelector,
     split: Split,
     solver: str,
+    numbering: Numbering,
     *,
     seed: int,
     progress: bool,
@@ -187,6 +206,8 @@ def fit_samples(
     started = time.perf_counter()
     require_options(solver, options)
     with whole_or_unchanged(model):
+        numbering.add_outputs(model, samples.n_outputs, seed)
+        model.estimator.note_targets("fit", samples.has_values)
         solution = SOLVE[solver](
             model.selector,
             model.estimator,
@@ -202,6 +223,8 @@ def fit_samples(
     seconds[solver] = time.perf_counter() - started
     reason = "; ".join(filter(None, [f"{solver}: {reason}", solution.warning]))
     made = model if solution.estimator is not None else solution.kernel_model
+    if solution.kernel_model is not None:
+        solution.kernel_model.take_outputs(model.estimator)
     result = FitResult(made, solver, reason, solution.history, seconds=seconds)
     if held_out_alone is None:
         return result
@@ -235,7 +258,11 @@ def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
 
 
 def split_samples(
-    selector: PathSelector, samples: Samples, validation: tuple[Tensor, Tensor] | float, seed: int
+    selector: PathSelector,
+    samples: Samples,
+    validation: tuple[Tensor, Tensor] | float,
+    seed: int,
+    numbering: Numbering,
 ) -> Split:
     """Split samples into what is trained on and what is held out, as :func:`fit` takes ``validation``."""
     if isinstance(validation, tuple):
@@ -243,7 +270,9 @@ def split_samples(
             raise ValueError(
                 f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them"
             )
-        return Split(samples, samples, Samples.of_raw("fit", selector, *validation, samples.n_outputs))
+        held_x, held_y = validation
+        held_out = Samples.of_raw("fit", selector, held_x, numbering(held_y), samples.n_outputs)
+        return Split(samples, samples, held_out)
     if not (isinstance(validation, Real) and 0 <= validation < 1):
         found = validation if isinstance(validation, Real) else type(validation).__name__
         raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
@@ -278,6 +307,7 @@ def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) ->
 def _fit_chunks(
     model: GLAI | PathSelector,
     chunks: Iterable[tuple[Tensor, Tensor]],
+    numbering: Numbering,
     seed: int,
     progress: bool,
     options: dict[str, Any],
@@ -288,12 +318,14 @@ def _fit_chunks(
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
-        for x, y in bar.track(chunks, description="statistics"):
-            n_outputs = count_outputs(selector, y)
+        for x, targets in bar.track(chunks, description="statistics"):
+            y = numbering(targets)
+            n_outputs = max(count_outputs(selector, y), len(numbering.labels or ()))
             known = known if statistics is None else statistics.out_features
             if known:  # only classes may come later
                 values = isinstance(y, Tensor) and y.is_floating_point()
                 n_outputs = known if values else max(known, n_outputs)
+            numbering.with_outputs(n_outputs)  # refused before the rest is read
             samples = Samples.of_raw("fit", selector, x, y, n_outputs)
             if statistics is None:
                 statistics = PathStatistics(
@@ -310,12 +342,13 @@ def _fit_chunks(
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}
     if isinstance(model, GLAI):
-        solve["directions"] = wider_directions(model, statistics.out_features, seed)
+        solve["directions"] = numbering.wider_directions(statistics.out_features, seed)
     estimator = statistics.solve(**(solve | options))
     if isinstance(model, GLAI):
-        take_over_solution(model, statistics, estimator, seed)
+        take_over_solution(model, statistics, estimator, numbering, seed)
     else:
         model = GLAI(selector, estimator, statistics)
+        model.class_labels = numbering.with_outputs(statistics.out_features)
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(model, "statistics", reason, seconds=seconds)
@@ -349,45 +382,3 @@ def announce(result: FitResult, progress: bool) -> FitResult:
     if progress:
         Console(stderr=True).print(result.reason, highlight=False, soft_wrap=True)
     return result
-
-
-def begin_training(model: GLAI, n_outputs: int, seed: int, *, anew: bool) -> None:
-    """Ready a model for weights that replace its own: the outputs that it lacks, no statistics, ``anew`` no counts."""
-    model.statistics = None
-    added = n_outputs - model.estimator.out_features
-    if added:
-        model.add_outputs(added, seed)
-    if anew:
-        model.estimator.samples_seen.zero_()
-        model.estimator.on_counts.zero_()
-
-
-def take_over(model: GLAI, estimator: PathEstimator) -> None:
-    """Make the model's estimator ``estimator``, in place and whatever its dtype; both may be one."""
-    if estimator is model.estimator:
-        return
-    kinds = [
-        "full paths" if e.directions is None else "output directions" for e in (model.estimator, estimator)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"fit: the model has {kinds[0]} and can only be trained along those, got {kinds[1]}")
-    model.estimator.load_state_dict(estimator.state_dict())
-    model.estimator.provenance = estimator.provenance
-    model.estimator.temperature = estimator.temperature
-
-
-def wider_directions(model: GLAI, n_outputs: int, seed: int) -> Tensor | None:
-    """Give V ``[P, n_outputs]`` as the model has it once outputs were added; None for full paths."""
-    directions, added = model.estimator.directions, n_outputs - model.estimator.out_features
-    return directions if directions is None or not added else extend_directions(directions, added, seed)
-
-
-def take_over_solution(model: GLAI, statistics: PathStatistics, estimator: PathEstimator, seed: int) -> None:
-    """Give the model statistics, the estimator that they were solved for, and the outputs that it lacks."""
-    added = estimator.out_features - model.estimator.out_features
-    with whole_or_unchanged(model):
-        model.statistics = None
-        if added:
-            model.add_outputs(added, seed)
-        take_over(model, estimator)
-        model.statistics = statistics

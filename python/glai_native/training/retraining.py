@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
+from glai_native.data.labels import Label
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI, ModelState
@@ -19,14 +21,13 @@ from glai_native.training.fitting import (
     VALIDATION_SHARE,
     FitResult,
     announce,
-    begin_training,
     count_outputs,
     fit_samples,
     require_fit_arguments,
     split_samples,
-    take_over_solution,
-    wider_directions,
 )
+from glai_native.training.numbering import Numbering
+from glai_native.training.taking_over import begin_training, take_over_solution
 
 
 def retrain(
@@ -41,6 +42,7 @@ def retrain(
     seed: int = 0,
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
+    class_labels: Sequence[Label] | None = None,
     **options: Any,
 ) -> FitResult:
     """Train a model's numbers on new data, in place; its structure stays as it is, byte for byte.
@@ -56,7 +58,7 @@ def retrain(
     Args:
         model: what is re-trained.
         x: raw ``[N, in_features]``.
-        y: class indices ``[N]``, or values ``[N, C]``.
+        y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some.
         gates: path gates of x where they are known already.
         increment: x and y are to be added to what the model has seen.
         solver: as :func:`glai_native.fit`. For an increment ``"auto"`` and ``"statistics"`` are exact and need a model
@@ -66,6 +68,9 @@ def retrain(
         seed: as :func:`glai_native.fit`, and of the directions of outputs that are added.
         progress: bars on standard error, and what was done.
         process_group: as :func:`glai_native.fit`; an exact increment every rank computes whole.
+        class_labels: what class 0, 1, ... of y are called: y is numbered by them, those that the model has not yet
+            are added, and its outputs stay in the order of their labels. None: y is numbered as the outputs, and goes
+            on behind them.
         **options: of the solver. For exact increments ``l2``; by default it keeps the share of the statistics' mean
             diagonal that it had when the model was last solved.
 
@@ -85,26 +90,31 @@ def retrain(
         )
     ranks = Ranks("retrain", process_group)
     progress = progress and ranks.is_first
-    n_outputs = model.estimator.out_features
+    numbering = Numbering.of("retrain", model, class_labels, adding=True, joining=increment)
+    y = numbering(y)
+    n_outputs = max(model.estimator.out_features, len(numbering.labels or ()))
     if not isinstance(y, Tensor) or not y.is_floating_point():
         n_outputs = max(n_outputs, count_outputs(model.selector, y))
     with ranks.together():
+        numbering.with_outputs(n_outputs)
         samples = Samples.of_raw("fit", model.selector, x, y, n_outputs, gates, sample_weight)
     if increment and solver in ("auto", "statistics"):
-        return announce(_add(model, samples, seed, progress, options), progress)
+        return announce(_add(model, samples, numbering, seed, progress, options), progress)
     if increment and solver != "sgd":
         raise ValueError(f"retrain: an increment's solver must be 'statistics' or 'sgd', got {solver!r}")
     seed = require_fit_arguments(model, solver, seed, ranks.size)
     before = ModelState(model)
     try:
-        begin_training(model, samples.n_outputs, seed, anew=not increment)
+        begin_training(model, numbering, samples.n_outputs, seed, anew=not increment)
         with ranks.together():
-            split = split_samples(model.selector, samples, options.pop("validation", VALIDATION_SHARE), seed)
+            validation = options.pop("validation", VALIDATION_SHARE)
+            split = split_samples(model.selector, samples, validation, seed, numbering)
         result = announce(
             fit_samples(
                 model,
                 split,
                 solver,
+                numbering,
                 seed=seed,
                 progress=progress,
                 process_group=process_group,
@@ -120,20 +130,27 @@ def retrain(
     return result
 
 
-def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict[str, Any]) -> FitResult:
+def _add(
+    model: GLAI,
+    samples: Samples,
+    numbering: Numbering,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
+) -> FitResult:
     """Join the samples to the statistics, and solve those again."""
     require_options("statistics", options)
     started = time.perf_counter()
-    statistics = _joined(model, samples)
+    statistics = _joined(model, samples, numbering)
     solved = model.estimator.provenance
     share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
     solve: dict[str, Any] = {
         "l2": "gcv" if share is None else share * statistics.mean_diagonal,
-        "directions": wider_directions(model, samples.n_outputs, seed),
+        "directions": numbering.wider_directions(samples.n_outputs, seed),
         "progress": progress,
     }
     estimator = statistics.solve(**(solve | options))
-    take_over_solution(model, statistics, estimator, seed)
+    take_over_solution(model, statistics, estimator, numbering, seed)
     joined = len(samples) if samples.weight is None else int(samples.weight.count_nonzero())
     reason = (
         f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "
@@ -142,7 +159,7 @@ def _add(model: GLAI, samples: Samples, seed: int, progress: bool, options: dict
     return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
 
 
-def _joined(model: GLAI, samples: Samples) -> PathStatistics:
+def _joined(model: GLAI, samples: Samples, numbering: Numbering) -> PathStatistics:
     """Return the sums of what the model has seen and of the samples; those of the model stay as they are."""
     before = model.read_statistics()
     if before is None:
@@ -157,8 +174,13 @@ def _joined(model: GLAI, samples: Samples) -> PathStatistics:
     statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
     statistics.update(samples.z, samples.gates, samples.y, samples.weight)
     before = copy(before)  # the same gram: added outputs are tensors of their own
-    if samples.n_outputs > before.out_features:
+    labels = numbering.with_outputs(samples.n_outputs)
+    if labels is not None:
+        before.class_labels = numbering.before
+        before.add_classes(labels)
+    elif samples.n_outputs > before.out_features:
         before.add_outputs(samples.n_outputs - before.out_features)
+    statistics.take_outputs(before)
     return statistics.merge(before)
 
 

@@ -102,7 +102,7 @@ def run_train(
     """Train a model on the data's training part, test it, and save it.
 
     Args:
-        data: what to learn; its classes are numbered as those of ``kept``.
+        data: what to learn; ``kept`` learns its classes by their labels.
         folder: new or empty, so that no model is overwritten.
         settings: sizes, solver, seed.
         kept: whose structure is kept; None: one is trained.
@@ -130,7 +130,7 @@ def run_train(
                 process_group,
             )
     options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
-    options |= settings.options | {"process_group": process_group}
+    options |= settings.options | {"process_group": process_group, "class_labels": data.classes}
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):
             result = retrain(kept, data.x_train, data.y_train, increment=settings.increment, **options)
@@ -138,10 +138,10 @@ def run_train(
             result = fit(kept, data.x_train, data.y_train, **options)
     model = result.model
     selector = model.selector
-    if isinstance(model, GLAI):
-        model.estimator.class_labels = data.classes
     if ranks.is_first:
         model.save(folder)
+    labels = model.class_labels or data.classes
+    numbers = torch.tensor([labels.index(label) for label in data.classes])
     with torch.no_grad():
         scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
     mlp = None
@@ -171,7 +171,7 @@ def run_train(
         reason=result.reason,
         validation=result.score,
         linear_validation=result.linear_score,
-        test=float((scores.argmax(1) == data.y_test).double().mean()),
+        test=float((scores.argmax(1) == numbers[data.y_test]).double().mean()),
         parameters={"projection": projection, "selector": hidden, "trained": trained},
         seconds=phases.seconds | result.seconds,
         folder=str(folder),

@@ -20,6 +20,7 @@ from glai_native.data.checks import (
 )
 from glai_native.data.counts import require_count, require_integer
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import (
     RIDGE_TEMPERATURE,
     fit_temperature,
@@ -54,7 +55,7 @@ BLOCK_BYTES = 64 * 2**20
 GATE_ROWS = 4096
 
 
-class PathKernelModel:
+class PathKernelModel(Outputs):
     """The best linear model over all paths by squared error, found and used through the path kernel.
 
         f(x) = sum_m k(x, x_m)·alpha_m        alpha = (K + l2·I)⁻¹·Y        k: see path_kernel
@@ -115,6 +116,11 @@ class PathKernelModel:
     def structure_id(self) -> str:
         """SHA-256 of the frozen structure."""
         return self.selector.structure_id
+
+    @property
+    def out_features(self) -> int:
+        """C; 0 before a fit."""
+        return 0 if self.alpha is None else self.alpha.shape[1]
 
     @torch.no_grad()
     def fit(
@@ -210,6 +216,9 @@ class PathKernelModel:
         self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
         self.unsolved = fit.unsolved
         self.temperature = 1.0 if samples.has_values else RIDGE_TEMPERATURE
+        self.class_labels = None  # what they are is for who fitted to say
+        self.set_target_scaling(None, None)
+        self.note_targets(owner, samples.has_values)
         self.loo_error = self.loo_accuracy = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
@@ -222,7 +231,7 @@ class PathKernelModel:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Return scores ``[N, C]`` of raw x ``[N, in_features]``, in blocks of samples.
+        """Return scores ``[N, C]`` of raw x ``[N, in_features]``, values in the units of y, in blocks of samples.
 
         The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
         six digits instead of four.
@@ -235,7 +244,7 @@ class PathKernelModel:
         block = wide.new_empty(min(rows, len(samples)), len(centres))
         for start in range(0, len(samples), rows):
             at = slice(start, min(start + rows, len(samples)))
-            scores[at] = samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide
+            scores[at] = self.in_units(samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide)
         return scores
 
     def predict_proba(self, x: Tensor) -> Tensor:
@@ -288,6 +297,7 @@ class PathKernelModel:
         estimator.bias.copy_(bias.squeeze(1))
         estimator.samples_seen.fill_(self.n_samples)
         estimator.temperature = self.temperature
+        estimator.take_outputs(self)
         return estimator
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -314,6 +324,7 @@ class PathKernelModel:
             "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
             "temperature": repr(self.temperature),
             "contains_training_data": "true",
+            **self.outputs_metadata(),
         }
         figures = self.n_samples, self.l2, self.loo_error, self.loo_accuracy, self.unsolved
         metadata |= FitFigures(*figures).to_metadata()
@@ -360,6 +371,7 @@ class PathKernelModel:
         model.loo_error, model.loo_accuracy = figures.loo_error, figures.loo_accuracy
         if "temperature" in file.metadata:
             model.temperature = require_temperature(str(file.path), file.entry("temperature", float))
+        model.read_outputs(file)
         return model
 
     def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:

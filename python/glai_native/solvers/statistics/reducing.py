@@ -36,6 +36,8 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
             raise TypeError(f"all_reduce: statistics must be PathStatistics, got {type(statistics).__name__}")
     sizes = f"P={statistics.n_paths}, D={statistics.in_features}, C={statistics.out_features}"
     facts = {"the statistics' [P, D, C]": f"[{sizes}]", "their dtype": str(statistics.dtype)}
+    if not statistics.means_nothing:
+        facts["what their outputs mean"] = statistics.outputs_text()
     if statistics.structure_id is not None:  # a rank without samples may know of none
         facts["structure_id"] = statistics.structure_id
     structure_id = ranks.require_alike(facts).get("structure_id")

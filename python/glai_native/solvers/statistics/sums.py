@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from glai_native.data.checks import FLOATS, require_samples
 from glai_native.data.counts import require_count
+from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.outputs import Outputs, require_order
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import TensorFile
 from glai_native.machine.memory import require_memory
@@ -20,6 +22,7 @@ from glai_native.machine.writing import write_files
 from glai_native.ops.path_matrices import pack_upper, unpack_upper
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.adding import add_samples, require_memory_of_sums
+from glai_native.solvers.statistics.alike import require_alike
 from glai_native.solvers.statistics.file import (
     open_statistics,
     read_statistics,
@@ -30,7 +33,7 @@ from glai_native.solvers.statistics.penalty import Passes, SampleTuple, choose_p
 from glai_native.solvers.statistics.unknowns import PathSums
 
 
-class PathStatistics:
+class PathStatistics(Outputs):
     """What the ridge solution of a path estimator needs of its samples, and nothing else of them.
 
     The gram matrix of the path features (``path_gram``), their products with the targets
@@ -199,7 +202,7 @@ class PathStatistics:
         Raises:
             ValueError: another structure, size or dtype.
         """
-        self._require_alike("merge", other)
+        require_alike("merge", self, other)
         grown = copy(self)
         grown._gram, grown._rhs, grown._squares, grown.on_counts = (
             mine + theirs.to(self.device) for mine, theirs in zip(self._sums(), other._sums(), strict=True)
@@ -220,7 +223,7 @@ class PathStatistics:
         """
         restored = copy(self)
         restored.structure_id = self.structure_id or other.structure_id
-        restored._require_alike("restore", other)
+        require_alike("restore", restored, other)
         restored._gram, restored._rhs, restored._squares, restored.on_counts = (
             sums.to(self.device) for sums in other._sums()
         )
@@ -232,12 +235,8 @@ class PathStatistics:
 
     def sums(self) -> dict[str, Tensor]:
         """Return all sums but N: ``gram`` (upper triangle ``[M·(M+1)/2]``), ``rhs``, ``squares``, ``on_counts``."""
-        return {
-            "gram": pack_upper(self._gram),
-            "rhs": self._rhs,
-            "squares": self._squares,
-            "on_counts": self.on_counts,
-        }
+        sums = {"rhs": self._rhs, "squares": self._squares, "on_counts": self.on_counts}
+        return {"gram": pack_upper(self._gram)} | sums
 
     @classmethod
     def from_sums(
@@ -258,18 +257,6 @@ class PathStatistics:
         statistics.n_samples = n_samples
         return statistics
 
-    def _require_alike(self, owner: str, other: PathStatistics) -> None:
-        if not isinstance(other, PathStatistics):
-            raise TypeError(f"{owner}: other must be PathStatistics, got {type(other).__name__}")
-        if other.structure_id != self.structure_id:
-            mine, theirs = (f"{i[:12]}…" if i else "none" for i in (self.structure_id, other.structure_id))
-            raise ValueError(f"{owner}: statistics must be of structure_id {mine}, got {theirs}")
-        if other._rhs.shape != self._rhs.shape:
-            mine, theirs = (f"[P={s.n_paths}, D={s.in_features}, C={s.out_features}]" for s in (self, other))
-            raise ValueError(f"{owner}: statistics must be {mine}, got {theirs}; add_outputs(k) adds classes")
-        if other.dtype != self.dtype:
-            raise ValueError(f"{owner}: statistics must be {self.dtype}, got {other.dtype}")
-
     def __add__(self, other: PathStatistics) -> PathStatistics:
         return copy(self).merge(other)  # which changes no sums that it has
 
@@ -284,15 +271,31 @@ class PathStatistics:
         )
         return copied
 
-    def add_outputs(self, k: int) -> None:
-        """Add k classes: the samples so far have target 0 there."""
+    def add_outputs(self, k: int, labels: Sequence[Label] | None = None) -> None:
+        """Add k classes, with labels where the others have some: the samples so far have target 0 there."""
         k = require_count("add_outputs", "k", k)
-        wider = copy(self)
-        wider._rhs, wider._squares, wider.on_counts = (
-            torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1)
-            for sums in (self._rhs, self._squares, self.on_counts)
-        )
+        known = self._labels_of_added("add_outputs", k, labels)
+        wider = self._by_column(lambda sums: torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1))
+        wider._labels = None if known is None else tuple(known)
+        wider._scaling_of_added(k)
         self.become(wider)
+
+    def _by_column(self, change: Callable[[Tensor], Tensor]) -> PathStatistics:
+        """Return statistics whose sums over each output, the last dimension, are changed."""
+        changed, sums = copy(self), (self._rhs, self._squares, self.on_counts)
+        changed._rhs, changed._squares, changed.on_counts = (change(each) for each in sums)
+        return changed
+
+    def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
+        self.add_outputs(len(labels), labels)
+
+    def permute_outputs(self, order: Tensor) -> None:
+        """Make output i what output ``order[i]`` (int64 ``[C]``) was; the sums become tensors of their own."""
+        require_order("permute_outputs", order, self.out_features)
+        order = order.to(self.device)
+        permuted = self._by_column(lambda sums: sums[..., order].contiguous())
+        permuted._permute_meaning(order)
+        self.become(permuted)
 
     @torch.no_grad()
     def solve(
@@ -328,6 +331,9 @@ class PathStatistics:
             l2 = self.choose_l2(l2, directions, data, progress=progress)
         estimator = solve_sums(self._sums(), self.n_samples, l2, directions, dtype or self.dtype)
         estimator.structure_id = self.structure_id
+        estimator.take_outputs(self)
+        if self.means_nothing:
+            estimator.note_targets("solve", of_values=not bool(self.on_counts.any()))
         return estimator
 
     @torch.no_grad()
@@ -383,6 +389,7 @@ class PathStatistics:
 
     def to_bytes(self, **entries: str) -> bytes:
         """Return a statistics file's content; ``entries`` join its metadata."""
+        entries |= self.outputs_metadata()
         return statistics_to_bytes(self.sums(), self._sizes, self.n_samples, self.structure_id, entries)
 
     @classmethod
@@ -404,6 +411,8 @@ class PathStatistics:
         """Read a statistics file that is open."""
         sums, n_samples, found = read_statistics(file, structure_id)
         try:
-            return cls.from_sums(sums, n_samples, found)
+            statistics = cls.from_sums(sums, n_samples, found)
         except ValueError as error:
             raise ValueError(f"{file.path}: {str(error).removeprefix('from_sums: ')}") from None
+        statistics.read_outputs(file)
+        return statistics
