@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import resource
+import stat
 import struct
 import subprocess
 import sys
@@ -323,3 +326,77 @@ def test_dataset_in_a_data_loader(store, two_layers, samples, workers):
     assert [len(batch[0]) for batch in dataset.loader(16, drop_last=True)] == [16, 16]
     with pytest.raises(ValueError, match="must have N=40 samples like the store, got 3"):
         glai.GateDataset(store, samples[:3])
+
+
+def test_a_lost_last_shard_is_noticed(store):
+    """The manifest counts what was appended; a shard more than it counts is an append that was killed."""
+    shard, manifest = store.folder / "shard-00000003.safetensors", store.folder / "store.safetensors"
+    counted, last = manifest.read_bytes(), shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"1 of 4 shards are missing.*; 16 of 40 samples are left"):
+        glai.GateStore.open(store.folder)
+    shard.write_bytes(last)
+    manifest.unlink()
+    with pytest.raises(ValueError, match="store.safetensors: is missing"):
+        glai.GateStore.open(store.folder)
+    manifest.write_bytes(counted)
+    for name, value, sentence in (
+        ("rows", "41", "rows must be 40 like the first 4 shards', got 41"),
+        ("rows", "-1", "'rows' must be an integer >= 0"),
+        ("shards", str(2**70), "'shards' must be an integer >= 0"),
+        ("structure_id", "0" * 64, "structure_id must be"),
+    ):
+        rewrite_header(manifest, set_metadata(name, value))
+        with pytest.raises(ValueError, match=sentence):
+            glai.GateStore.open(store.folder)
+        manifest.write_bytes(counted)
+    for path in store.folder.glob("shard-*"):
+        path.unlink()
+    foreign = glai.PathSelector(make_mlp(6, 5, 3))
+    glai.GateStore.create(store.folder, foreign).append(foreign.unit_gates(torch.ones(2, 6)))
+    assert len(glai.GateStore.open(store.folder)) == 2
+
+
+def test_models_and_stores_have_folders_of_their_own(tmp_path, store, two_layers):
+    model = glai.GLAI(two_layers, glai.PathEstimator.from_selector(two_layers))
+    with pytest.raises(ValueError, match="holds a gate store, save the model to a folder of its own"):
+        model.save(store.folder)
+    model.save(tmp_path / "model")
+    with pytest.raises(
+        ValueError, match=r"holds estimator.safetensors, make the store in a folder of its own"
+    ):
+        glai.GateStore.create(tmp_path / "model", two_layers)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_a_disk_without_hard_links(tmp_path, monkeypatch, two_layers, samples, number):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    store = glai.GateStore.create(tmp_path / "gates", two_layers)
+    store.append(two_layers.unit_gates(samples))
+    second = glai.GateStore.open(store.folder)
+    store.append(two_layers.unit_gates(samples[:1]))
+    with pytest.raises(ValueError, match="another writer has just made"):
+        second.append(two_layers.unit_gates(samples[:2]))
+    assert len(glai.GateStore.open(store.folder)) == 41
+    assert not list(store.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_folder_that_cannot_be_synced(tmp_path, monkeypatch, two_layers, samples, number):
+    fsync = os.fsync
+
+    def of_files(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    glai.GateStore.create(tmp_path / "gates", two_layers).append(two_layers.unit_gates(samples))
+    assert len(glai.GateStore.open(tmp_path / "gates")) == 40
+    model = glai.GLAI(two_layers, glai.PathEstimator.from_selector(two_layers))
+    model.save(tmp_path / "model")
+    model.save(tmp_path / "model")
+    assert torch.equal(glai.GLAI.load(tmp_path / "model")(samples), model(samples))

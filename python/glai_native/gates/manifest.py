@@ -32,6 +32,14 @@ class Manifest:
     shards: int
     rows: int
 
+    def begin(self, folder: Path) -> None:
+        """Write that of a new store, in place of one whose shards are all gone."""
+        with locked(folder):
+            there = read_manifest(folder)
+            if there is not None and not any(folder.glob("shard-*.safetensors")):
+                (folder / MANIFEST_FILE).unlink()
+        self.write(folder)
+
     def write(self, folder: Path) -> None:
         """Write it, unless the folder's counts more already."""
         metadata = {

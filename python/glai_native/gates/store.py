@@ -78,6 +78,7 @@ class GateStore:
                 f"GateStore.create: {folder} holds {others[0]}, make the store in a folder of its own"
             )
         store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
+        store._manifest.begin(folder)
         # A shard of no rows, so that an empty store states its structure as any other does.
         empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
         store.append([PackedGates(words, width) for words, width in zip(empty, store.widths, strict=True)])

@@ -76,8 +76,8 @@ def _prepare(folder: Path) -> None:
     (folder / "demo.png").unlink(missing_ok=True)
     for factor in SCALES.values():
         gates = folder / "gates" if factor == 1 else folder / f"x{factor}" / "gates"
-        for shard in gates.glob("shard-*.safetensors"):
-            shard.unlink()
+        for file in gates.glob("*.safetensors"):
+            file.unlink()
 
 
 class _Demo:
