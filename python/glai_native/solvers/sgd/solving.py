@@ -13,7 +13,7 @@ from glai_native.data.checks import as_values
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.training import require_count, train_estimator
-from glai_native.solvers.solution import SgdEpoch, Solution, Split, held_out_temperature, mean_score
+from glai_native.solvers.solution import SgdEpoch, Solution, Split, judge
 from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
@@ -22,6 +22,9 @@ EPOCHS, STEPS = 10, 2000
 # samples is a step or two.
 PATIENCE, PATIENT_SHARE = 5, 0.1
 BATCH = 512
+# Of those trained on, whose loss is known before the first step; what part of it is as good as
+# no change, and how often it is no training any more.
+START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:
@@ -56,6 +59,7 @@ def solve_sgd(
         "seed": seed,
         "progress": progress,
     }
+    begun = _mean_loss(estimator, train[:START_SAMPLES], options.get("loss"))
     if held_out is not None:
         settings |= {"validation": (held_out.z, held_out.gates, held_out.y)}
         settings["patience"] = default_patience(epochs)
@@ -71,20 +75,33 @@ def solve_sgd(
     )
     estimator.record(train.gates, train.classes)
     estimator.provenance = {"solver": "sgd"}
-    estimator.temperature = held_out_temperature(estimator, held_out)
-    warning = "" if held_out is None else _no_better(history, start)
-    return Solution(estimator, mean_score(estimator, held_out), history=history, warning=warning)
+    scores = judge(estimator, held_out)
+    warning = "" if held_out is None else _no_better(history, begun, start)
+    return Solution(estimator, scores, history=history, warning=warning)
 
 
-def _no_better(history: list[SgdEpoch], start: float) -> str:
-    """Return a warning where no epoch's held-out loss is below that of the weights that the training began with."""
+def _no_better(history: list[SgdEpoch], begun: float, start: float) -> str:
+    """Return a warning where no epoch's held-out loss is below that of the weights that the training began with.
+
+    Args:
+        history: all epochs.
+        begun: the loss of those weights on samples of the training.
+        start: their loss on the held-out samples.
+    """
     least = min((epoch.validation_loss for epoch in history), default=math.nan)
     if not least >= start:
         return ""
-    return (
-        f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: the training "
-        "diverged, or there was nothing left to learn"
-    )
+    last = history[-1].loss
+    moved = f"the training loss went from {begun:.3g} to {last:.3g}"
+    if last > begun * DIVERGED:
+        why = f"the training diverged, its loss went from {begun:.3g} to {last:.3g}, pass a smaller learning_rate"
+    elif last > begun * (1 + SAME_LOSS):
+        why = f"{moved}, a smaller learning_rate may help"
+    elif last < begun * (1 - SAME_LOSS):
+        why = f"{moved}, what is learnt of those samples does not carry over to others"
+    else:
+        why = f"the training loss stayed at {last:.3g}, there was nothing left to learn"
+    return f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: {why}"
 
 
 @torch.no_grad()
