@@ -72,15 +72,20 @@ def require_targets(
 
 
 def require_sample_weight(owner: str, sample_weight: Tensor | None, n_samples: int) -> Tensor | None:
-    """Raise unless weights of samples are finite floating values >= 0 ``[N]``, or None; return them."""
+    """Raise unless weights of samples are finite real numbers >= 0 ``[N]``, or None; return them."""
     if sample_weight is None:
         return None
-    if not isinstance(sample_weight, Tensor) or not sample_weight.is_floating_point():
-        found = sample_weight.dtype if isinstance(sample_weight, Tensor) else type(sample_weight).__name__
-        raise TypeError(f"{owner}: sample_weight must be a floating tensor [N={n_samples}], got {found}")
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(
+            f"{owner}: sample_weight must be a torch.Tensor [N={n_samples}], got {type(sample_weight).__name__}"
+        )
+    if sample_weight.is_complex():
+        raise ValueError(f"{owner}: sample_weight must be real numbers, got {sample_weight.dtype}")
     require_dense(owner, "sample_weight", sample_weight)
     if sample_weight.shape != (n_samples,):
         raise ValueError(f"{owner}: sample_weight must be [N={n_samples}], got {list(sample_weight.shape)}")
+    if not sample_weight.is_floating_point():
+        sample_weight = sample_weight.double()
     require_finite(owner, "sample_weight", sample_weight)
     if bool((sample_weight < 0).any()):
         raise ValueError(f"{owner}: sample_weight must be >= 0, got {float(sample_weight.min())}")
@@ -99,6 +104,22 @@ def require_counts(owner: str, n_samples: int, on_counts: Tensor) -> None:
         )
 
 
+def count_outputs(owner: str, y: Tensor, sample_weight: Tensor | None = None) -> int:
+    """Return C: the columns of values, or the largest class that weighs anything + 1; 1 for what is no target."""
+    if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
+        return 1
+    if y.is_floating_point():
+        return y.shape[1] if y.ndim == 2 else 1
+    require_dense(owner, "y", y)
+    if (
+        isinstance(sample_weight, Tensor)
+        and sample_weight.shape == y.shape
+        and not sample_weight.is_complex()
+    ):
+        y = y[sample_weight.to(y.device) > 0]
+    return max(int(y.max()) + 1, 1) if y.numel() else 1
+
+
 def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
     """Scale checked weights ``[N]`` to mean 1, float64; the bits are the same for any number of threads."""
     largest = sample_weight.detach().double().max()
@@ -106,6 +127,14 @@ def scale_sample_weight(owner: str, sample_weight: Tensor) -> Tensor:
         raise ValueError(f"{owner}: sample_weight must have a sum > 0, got {float(largest)}")
     shares = sample_weight.detach().double() / largest  # whose sum can neither overflow nor be 0
     return shares * (len(shares) / total(shares))
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> float:
+    """Return the mean of float64 values ``[N]``, weighted by ``[N]``, of a sum > 0, or not at all."""
+    if weight is None:
+        return float(values.mean())
+    shares = weight.double() / weight.max()  # whose sum can neither overflow nor be 0
+    return float((values * shares).sum() / shares.sum())
 
 
 def total(values: Tensor) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glai_native.data.checks import FLOATS, require_counts, require_targets
+from glai_native.data.canonical import count_repeats
+from glai_native.data.checks import FLOATS, require_counts, require_sample_weight, require_targets
 from glai_native.data.labels import Label
 from glai_native.estimator.directions import (
     directions_id,
@@ -314,24 +315,25 @@ class PathEstimator(Outputs, nn.Module):
             self.set_outputs(stated)
 
     @torch.no_grad()
-    def record(self, gates: PackedGates, targets: Tensor | None = None) -> None:
+    def record(self, gates: PackedGates, targets: Tensor | None = None, weight: Tensor | None = None) -> None:
         """Count samples as trained on: once per sample, however many epochs follow.
 
         Args:
             gates: their path gates.
             targets: class indices ``[N]`` in ``[0, C)``, for ``on_counts``; None counts samples only.
+            weight: of the samples, ``[N]``, >= 0; integers count as so many, others > 0 as one; None: 1 for each.
         """
         require_structure("record", gates, self.structure_id)
         if gates.n_gates != self.n_paths:
             raise ValueError(f"record: gates must have P={self.n_paths} paths, got P={gates.n_gates}")
+        repeats = count_repeats(require_sample_weight("record", weight, len(gates)))
         if targets is not None:
             if isinstance(targets, Tensor) and targets.is_floating_point():
-                raise ValueError(
-                    f"record: targets must be class indices [N={len(gates)}], got {targets.dtype}"
-                )
+                found = targets.dtype
+                raise ValueError(f"record: targets must be class indices [N={len(gates)}], got {found}")
             targets = require_targets("record", targets, len(gates), self.out_features)
-            self.on_counts += gates.counts_by_class(targets, self.out_features)
-        self.samples_seen += len(gates)
+            self.on_counts += gates.counts_by_class(targets, self.out_features, repeats)
+        self.samples_seen += len(gates) if repeats is None else int(repeats.sum())
 
     def to_bytes(self, **entries: str) -> bytes:
         """Return an estimator file's content: weights, and what merging needs; ``entries`` join its metadata."""

@@ -142,8 +142,20 @@ class PackedGates:
         _native.gate_counts(self.words, self.n_gates, counts, *execution(self.words))
         return counts
 
-    def counts_by_class(self, targets: Tensor, n_classes: int) -> Tensor:
-        """Count in how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``."""
+    def counts_by_class(self, targets: Tensor, n_classes: int, repeats: Tensor | None = None) -> Tensor:
+        """Count in how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``.
+
+        Args:
+            targets: class indices.
+            n_classes: C.
+            repeats: int64 ``[N]``, >= 0, for how many samples each counts; None: for one.
+        """
+        if repeats is not None:  # one of their bits at a time
+            bits = [1 << b for b in range(int(repeats.max()).bit_length() if len(repeats) else 0)]
+            having = [(repeats & bit) > 0 for bit in bits]
+            parts = [self[rows].counts_by_class(targets[rows], n_classes) for rows in having]
+            none = torch.zeros((self.n_gates, n_classes), dtype=torch.int64, device=self.device)
+            return sum((bit * part for bit, part in zip(bits, parts, strict=True)), start=none)
         counts = torch.zeros((self.n_gates, n_classes), dtype=torch.int64, device=self.device)
         for c in targets.unique().tolist():
             counts[:, c] = self[targets == c].counts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.solving import default_epochs, default_patience
-from glai_native.solvers.sgd.training import train_estimator
+from glai_native.solvers.sgd.training import train_on
 from glai_native.solvers.statistics.sums import PathStatistics
 
 LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
@@ -21,21 +21,18 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
     """
     shape = (1, train.z.shape[1], train.n_outputs)
     if train.has_values:
-        statistics = PathStatistics(*shape)
-        statistics.update(train.z, train.gates, train.y, train.weight)
+        statistics = PathStatistics(*shape, device=train.z.device)
+        statistics.add(train)
         return statistics.solve("gcv").to(train.z.dtype)
     linear = PathEstimator(*shape, dtype=train.z.dtype).to(train.z.device)
     epochs = default_epochs(len(train), LINEAR_BATCH)
-    train_estimator(
+    train_on(
         linear,
-        train.z,
-        train.gates,
-        train.y,
-        sample_weight=train.weight,
+        train,
+        held_out,
         epochs=epochs,
         batch_size=LINEAR_BATCH,
         learning_rate=LINEAR_RATE,
-        validation=None if held_out is None else (held_out.z, held_out.gates, held_out.y),
         patience=None if held_out is None else default_patience(epochs),
         seed=seed,
         progress=False,

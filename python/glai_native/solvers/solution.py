@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from glai_native.data.checks import weighted_mean
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import fit_temperature
 from glai_native.solvers.samples import Samples
@@ -27,18 +28,16 @@ class Split:
         whole: all samples, for what learns from all of them in the end.
         train: those that are not held out.
         held_out: a part of the whole, or samples of their own; None: nothing is held out.
-        held_out_rows: which of the whole they are, int64; None: samples of their own.
     """
 
     whole: Samples
     train: Samples
     held_out: Samples | None
-    held_out_rows: Tensor | None = None
 
     @property
     def held_out_of_whole(self) -> bool:
         """Whether the held-out samples are a part of the whole."""
-        return self.held_out_rows is not None
+        return self.held_out is not None and len(self.train) < len(self.whole)
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class Solution:
     Attributes:
         estimator: the trained linear model, which may be the one that the solver was given; None where its weights do
             not fit in memory.
-        scores: of each held-out sample (:func:`sample_scores`), by numbers that were not trained on it, float64; None
-            where nothing was held out, or they are not known.
+        score: mean score on samples that it was not trained on; NaN where nothing was held out.
         statistics: the sums that it was solved from (a :class:`~glai_native.PathStatistics`), where it was.
         kernel_model: what predicts in the place of an estimator that does not fit (a
             :class:`~glai_native.PathKernelModel`).
@@ -79,7 +77,7 @@ class Solution:
     """
 
     estimator: PathEstimator | None
-    scores: Tensor | None
+    score: float
     statistics: Any = None
     kernel_model: Any = None
     history: list[SgdEpoch] = field(default_factory=list)
@@ -118,30 +116,23 @@ class Solve(Protocol):
 @torch.no_grad()
 def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
     """Return each sample's score, float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
-    return scores_of_outputs(estimator(samples.z, samples.gates), samples)
-
-
-def scores_of_outputs(output: Tensor, samples: Samples) -> Tensor:
-    """Return :func:`sample_scores` of outputs ``[N, C]`` that are there already."""
+    output: Tensor = estimator(samples.z, samples.gates)
     if samples.has_values:
         return -(output.double() - samples.y).square().sum(1)
     return (output.argmax(1) == samples.y).double()
 
 
 def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
-    """Return the mean of :func:`sample_scores`, or NaN without samples."""
-    return math.nan if held_out is None else float(sample_scores(estimator, held_out).mean())
+    """Return the weighted mean of :func:`sample_scores`, or NaN without samples."""
+    if held_out is None:
+        return math.nan
+    return weighted_mean(sample_scores(estimator, held_out), held_out.weight)
 
 
 @torch.no_grad()
-def judge(estimator: PathEstimator, held_out: Samples | None) -> Tensor | None:
-    """Return the scores of held-out samples, and fit the temperature of the estimator's probabilities on them.
-
-    Without any it keeps the temperature that it has, which is also what values leave it.
-    """
-    if held_out is None:
-        return None
-    output = estimator(held_out.z, held_out.gates)
-    if held_out.classes is not None:
-        estimator.temperature = fit_temperature(output, held_out.classes, held_out.weight)
-    return scores_of_outputs(output, held_out)
+def held_out_temperature(estimator: PathEstimator, held_out: Samples | None) -> float:
+    """Fit the temperature of its probabilities on the held-out samples; without any, or for values, return its own."""
+    if held_out is None or held_out.classes is None:
+        return estimator.temperature
+    scores = estimator(held_out.z, held_out.gates)
+    return fit_temperature(scores, held_out.classes, held_out.weight)

@@ -9,7 +9,16 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from glai_native.data.checks import FLOATS, magnitude, require_dense, require_finite, require_samples
+from glai_native.data.canonical import canonical_form, count_repeats
+from glai_native.data.checks import (
+    FLOATS,
+    magnitude,
+    require_dense,
+    require_finite,
+    require_sample_weight,
+    require_samples,
+    scale_sample_weight,
+)
 
 # Rows that are centred at a time: large enough for the product, small enough to stay in cache (measured on MNIST:
 # 4,096 for the covariance, 512 for the projection).
@@ -78,6 +87,8 @@ class InputProjection(nn.Module):
         n_components: int | None = None,
         explained_variance: float | None = None,
         seed: int = 0,
+        *,
+        sample_weight: Tensor | None = None,
     ) -> InputProjection:
         """Centre, scale all features by one number so that their mean variance is 1, and rotate where asked to.
 
@@ -94,6 +105,8 @@ class InputProjection(nn.Module):
             explained_variance: the same by the share of the variance that they keep, in (0, 1]: as few as reach it.
                 With neither, all features are kept as they are.
             seed: of the randomised SVD.
+            sample_weight: ``[N]``, >= 0, of means and variances; samples of weight 0 are left out, and integers are
+                repetitions. None: 1 each.
 
         Returns:
             The projection. Where x does not vary at all, scale is 1.
@@ -106,22 +119,33 @@ class InputProjection(nn.Module):
             raise ValueError(f"InputProjection.fit: x must be [N >= 1, D >= 1], got {found}")
         if x.is_complex() or x.dtype == torch.bool:
             raise ValueError(f"InputProjection.fit: x must be floating or integer numbers, got {x.dtype}")
-        _require_choice(x, n_components, explained_variance)
         require_dense("InputProjection.fit", "x", x)
         require_finite("InputProjection.fit", "x", x)
+        weight = require_sample_weight("InputProjection.fit", sample_weight, len(x))
+        repeats = count_repeats(weight)
+        n_samples = len(x) if repeats is None else int(repeats.sum())
+        if not n_samples:
+            raise ValueError(
+                "InputProjection.fit: sample_weight must be > 0 for at least one sample, got none"
+            )
+        _require_choice(n_samples, x.shape[1], n_components, explained_variance)
+        x, weight = _weighed(x, weight)
         dtype = _float_of(x)
         rotation = None
         if n_components is None and explained_variance is None:
-            moments = _Moments.of(x, with_covariance=False)
+            moments = _Moments.of(x, weight, with_covariance=False)
             variance = moments.variance / x.shape[1]
         else:
             wide = x.shape[1] > COVARIANCE_FEATURES
-            moments = _Moments.of(x, with_covariance=not wide)
+            if wide:  # what is drawn must not hang on how samples are listed
+                form = canonical_form([x], weight)
+                x, weight = _weighed(form.of(x), form.weight)
+            moments = _Moments.of(x, weight, with_covariance=not wide)
             # What rounding takes from a sum of variances must not ask for another component.
             share = (explained_variance or 0.0) - ROUNDINGS * torch.finfo(dtype).eps
             wanted = _Wanted(n_components, share * moments.variance)
             axes, variances = (
-                _randomised_axes(x, moments, wanted, seed) if wide else _exact_axes(moments, wanted)
+                _randomised_axes(x, weight, moments, wanted, seed) if wide else _exact_axes(moments, wanted)
             )
             # The sign of each axis is fixed so that a fit repeats.
             largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
@@ -177,17 +201,31 @@ def _float_of(x: Tensor) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-def _require_choice(x: Tensor, n_components: int | None, explained_variance: float | None) -> None:
+def _weighed(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the samples of weight > 0, and their weights scaled to mean 1; None where all weigh the same."""
+    if weight is None:
+        return x, None
+    kept = weight > 0
+    if not bool(kept.all()):
+        x, weight = x[kept.to(x.device)], weight[kept]
+    if bool((weight == weight[0]).all()):
+        return x, None
+    return x, scale_sample_weight("InputProjection.fit", weight).to(x.device)
+
+
+def _require_choice(
+    n_samples: int, n_features: int, n_components: int | None, explained_variance: float | None
+) -> None:
     if n_components is not None and explained_variance is not None:
         raise ValueError(
             "InputProjection.fit: n_components and explained_variance must not be given both, "
             f"got {n_components} and {explained_variance}"
         )
-    most = min(x.shape)
+    most = min(n_samples, n_features)
     is_count = isinstance(n_components, Integral) and not isinstance(n_components, bool)
     if n_components is not None and not (is_count and 1 <= n_components <= most):
         raise ValueError(
-            f"InputProjection.fit: n_components must be an int in [1, min(N={x.shape[0]}, D={x.shape[1]})], "
+            f"InputProjection.fit: n_components must be an int in [1, min(N={n_samples}, D={n_features})], "
             f"got {n_components!r}"
         )
     if explained_variance is not None and not 0 < explained_variance <= 1:
@@ -208,21 +246,33 @@ class _Moments:
     covariance: Tensor | None
 
     @classmethod
-    def of(cls, x: Tensor, with_covariance: bool) -> _Moments:
-        """Take one pass in chunks, around the mean of the first, so that a large mean costs no digits."""
+    def of(cls, x: Tensor, weight: Tensor | None, with_covariance: bool) -> _Moments:
+        """Take one pass in chunks, around the mean of the first, so that a large mean costs no digits.
+
+        Weights are float64 ``[N]`` of mean 1, or None.
+        """
         n, d = x.shape
         dtype = _float_of(x)
         first = x[:COVARIANCE_ROWS]
         around = first.to(dtype).mean(0)
+        if weight is not None:
+            shares = weight[: len(first)] / weight[: len(first)].max()
+            around = ((first.double() * shares.unsqueeze(1)).sum(0) / shares.sum()).to(dtype)
         buffer = torch.empty_like(first, dtype=dtype)
         total = around.new_zeros(d, dtype=torch.float64)
         squares, product, covariance = total.clone(), None, None
         if with_covariance:
             product = around.new_zeros((d, d))
             covariance = torch.zeros_like(product, dtype=torch.float64)
-        for chunk in x.split(COVARIANCE_ROWS):
+        for begin in range(0, n, COVARIANCE_ROWS):
+            chunk = x[begin : begin + COVARIANCE_ROWS]
             centred = torch.sub(chunk.to(dtype), around, out=buffer[: len(chunk)])
-            total += centred.sum(0)
+            if weight is not None:  # of the roots, products are the weighted ones
+                root = weight[begin : begin + COVARIANCE_ROWS].sqrt().to(dtype).unsqueeze(1)
+                centred *= root
+                total += (centred * root).sum(0)
+            else:
+                total += centred.sum(0)
             if product is not None and covariance is not None:
                 covariance += _upper_product(centred, out=product)
             else:
@@ -272,11 +322,15 @@ def _exact_axes(moments: _Moments, wanted: _Wanted) -> tuple[Tensor, Tensor]:
     return axes.flip(1)[:, :count], variances[:count]
 
 
-def _randomised_axes(x: Tensor, moments: _Moments, wanted: _Wanted, seed: int) -> tuple[Tensor, Tensor]:
+def _randomised_axes(
+    x: Tensor, weight: Tensor | None, moments: _Moments, wanted: _Wanted, seed: int
+) -> tuple[Tensor, Tensor]:
     """Return the same without ``[D, D]``; where a share is wanted, try twice as many components until they reach it."""
     most = min(x.shape)
     dtype = _float_of(x)
     centred = x.to(dtype) - moments.mean.to(dtype)
+    if weight is not None:
+        centred *= weight.sqrt().to(dtype).unsqueeze(1)
     rank = wanted.count or min(FIRST_COMPONENTS, most)
     while True:
         with torch.random.fork_rng([x.device] if x.is_cuda else []):

@@ -10,7 +10,14 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from glai_native.data.checks import require_finite, require_targets
+from glai_native.data.canonical import canonical_form
+from glai_native.data.checks import (
+    require_dense,
+    require_finite,
+    require_sample_weight,
+    require_targets,
+    scale_sample_weight,
+)
 from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.patterns import oui
@@ -91,7 +98,11 @@ class StructureMonitor:
         return self.settled or len(self.history) >= self.max_epochs
 
     def update(
-        self, gates: Sequence[PackedGates], weights: Sequence[Tensor] = (), loss: float = float("nan")
+        self,
+        gates: Sequence[PackedGates],
+        weights: Sequence[Tensor] = (),
+        loss: float = float("nan"),
+        sample_weight: Tensor | None = None,
     ) -> None:
         """Take the pattern after an epoch; the first call takes the pattern before training.
 
@@ -99,14 +110,23 @@ class StructureMonitor:
             gates: unit bits per hidden layer on the probe set, the same samples every time.
             weights: the hidden layers' weights, for ``weight_change``.
             loss: mean training loss of the epoch, kept in the history.
+            sample_weight: of the probe samples in the flip rate, ``[N]``, >= 0; None: 1 each.
         """
         gates = list(gates)
+        share = require_sample_weight("StructureMonitor", sample_weight, len(gates[0]) if gates else 0)
         weights = [weight.detach().clone() for weight in weights]
         if self._gates is not None:
-            bits = sum(len(layer) * layer.n_gates for layer in gates)
-            flips = sum(
-                int(now.hamming(before).sum()) for now, before in zip(gates, self._gates, strict=True)
-            )
+            n_gates = sum(layer.n_gates for layer in gates)
+            changed = [now.hamming(before) for now, before in zip(gates, self._gates, strict=True)]
+            flips: float
+            if share is None:
+                bits = float(sum(len(layer) * layer.n_gates for layer in gates))
+                flips = sum(int(flipped.sum()) for flipped in changed)
+            else:
+                bits = n_gates * float(share.sum())
+                flips = sum(
+                    float(flipped.double() @ share.to(flipped.device).double()) for flipped in changed
+                )
             moved = sum(
                 float((now - before).square().sum())
                 for now, before in zip(weights, self._weights, strict=True)
@@ -129,6 +149,7 @@ def train_structure(
     *,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
+    sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
     on_epoch: Callable[[StructureEpoch], None] | None = None,
@@ -147,6 +168,8 @@ def train_structure(
         monitor: when to stop; its history is filled. None makes one with defaults.
         batch_size: samples per step.
         learning_rate: Adam's.
+        sample_weight: ``[N]``, >= 0, of the loss, of the projection and of what the monitor sees. Samples of weight 0
+            are left out, and integers are repetitions: equal samples are joined (:func:`canonical_form`).
         seed: of the order of the samples and the choice of the probe set.
         progress: show a bar.
         on_epoch: called after each epoch.
@@ -178,7 +201,16 @@ def train_structure(
         raise ValueError(
             f"train_structure: monitor must be new, got one with {len(monitor.history)} epochs of another training"
         )
-    projection = projection or InputProjection.fit(x)
+    for name, tensor in (("x", x), ("y", y)):
+        require_dense("train_structure", name, tensor)
+    weight = require_sample_weight("train_structure", sample_weight, len(x))
+    if weight is not None:
+        require_finite("train_structure", "x", x)
+    form = canonical_form([x, y], weight)
+    x, y, weight = form.of(x), form.of(y), form.weight
+    if not len(x):
+        raise ValueError("train_structure: sample_weight must be > 0 for at least one sample, got none")
+    projection = projection or InputProjection.fit(x, sample_weight=weight)
     PathSelector(mlp, projection)  # refuses a network that cannot be a selector before it is trained
     if not any(parameter.requires_grad for parameter in mlp.parameters()):
         raise ValueError("train_structure: mlp must have parameters that require gradients, got none")
@@ -186,25 +218,25 @@ def train_structure(
     require_finite("train_structure", "x", z)
     n_outputs = list(mlp.parameters())[-1].shape[0]  # of the output layer, its weight's rows or its bias
     y = require_targets("train_structure", y, len(x), n_outputs, name="y")
-    loss_function: Callable[[Tensor, Tensor], Tensor] = (
-        nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy
-    )
+    if weight is not None:
+        weight = scale_sample_weight("train_structure", weight).to(z)
 
     generator = torch.Generator().manual_seed(seed)
-    probe = z[torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)]
+    seen = torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)
+    probe, probe_weight = z[seen], None if weight is None else weight[seen]
     optimizer = Adam(mlp.parameters(), learning_rate)
-    monitor.update(*_pattern(mlp, probe))
+    monitor.update(*_pattern(mlp, probe), sample_weight=probe_weight)
     with epoch_progress(progress) as bar, torch.enable_grad():
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
             total = torch.zeros((), dtype=torch.float64, device=z.device)
             for ids in torch.randperm(len(z), generator=generator).to(z.device).split(batch_size):
-                loss = loss_function(mlp(z[ids]), y[ids])
+                loss = _mean_loss(mlp(z[ids]), y[ids], None if weight is None else weight[ids])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 total += loss.detach() * len(ids)
-            monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z))
+            monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z), sample_weight=probe_weight)
             epoch = monitor.history[-1]
             bar.update(
                 task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips, OUI {epoch.oui:.2f}"
@@ -212,6 +244,20 @@ def train_structure(
             if on_epoch is not None:
                 on_epoch(epoch)
     return PathSelector(mlp, projection)
+
+
+def _mean_loss(output: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+    """Compute cross-entropy of classes, or the squared error of values, weighted ``[N]``."""
+    values = targets.is_floating_point()
+    if weight is None:
+        return (
+            nn.functional.mse_loss(output, targets)
+            if values
+            else nn.functional.cross_entropy(output, targets)
+        )
+    if values:
+        return (nn.functional.mse_loss(output, targets, reduction="none").mean(1) * weight).mean()
+    return (nn.functional.cross_entropy(output, targets, reduction="none") * weight).mean()
 
 
 def _pattern(mlp: nn.Sequential, probe: Tensor) -> tuple[list[PackedGates], list[Tensor]]:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
 
-from glai_native.data.checks import require_dense
+from glai_native.data.checks import count_outputs, require_sample_weight, weighted_mean
 from glai_native.data.counts import require_seed
 from glai_native.data.labels import Label
 from glai_native.data.splitting import split_rows
@@ -33,7 +33,6 @@ from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
-from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
 
@@ -42,6 +41,7 @@ from glai_native.training.taking_over import take_over, take_over_solution
 FULL_PATH_NUMBERS = 1 << 21
 VALIDATION_SHARE = 0.1
 VALIDATION_SAMPLES = 10_000  # at most
+FEWEST_COMPARED = 20  # held-out samples
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class FitResult:
 
 def fit(
     model: GLAI | PathSelector,
-    x: Tensor | Iterable[tuple[Tensor, Tensor]],
+    x: Tensor | Iterable[tuple[Tensor, ...]],
     y: Tensor | None = None,
     gates: PackedGates | None = None,
     solver: str = "auto",
     *,
     sample_weight: Tensor | None = None,
-    validation: tuple[Tensor, Tensor] | float = VALIDATION_SHARE,
+    validation: tuple[Tensor, ...] | float = VALIDATION_SHARE,
     seed: int = 0,
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
@@ -101,14 +101,17 @@ def fit(
         model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
             selector, which gets an estimator: with output directions where full paths would have more than two
             million numbers and the dual is not taken.
-        x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)``, each read once, for the statistics.
+        x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)`` or ``(x, y, sample_weight)``, each read once,
+            for the statistics.
         y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some; None with
             chunks. Chunks may bring new classes.
         gates: path gates of x where they are known already.
         solver: ``"auto"``, ``"dual"``, ``"sgd"`` (the native loop) or ``"statistics"``.
-        sample_weight: ``[N]``, >= 0.
-        validation: ``(x, y)``, or the share of the samples to hold out, 10,000 at most: the native loop stops by
-            them, and scores are taken on them. The closed forms, once scored, are solved on all. 0: none, no scores.
+        sample_weight: ``[N]``, >= 0. Samples of weight 0 are left out, as if they were absent, and integers are
+            repetitions: equal samples are joined to one of their weights' sum (:func:`canonical_form`).
+        validation: ``(x, y)`` or ``(x, y, sample_weight)``, or the share of the samples to hold out, 10,000 at most:
+            the native loop stops by them, and scores are taken on them, both weighted. The closed forms, once scored,
+            are solved on all. 0: none, no scores.
         seed: of the split, the order of samples, and random directions.
         progress: bars on standard error, and the choice and its reason when done.
         process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
@@ -144,7 +147,7 @@ def fit(
     selector = model if isinstance(model, PathSelector) else model.selector
     with ranks.together():
         y = numbering(y)
-        n_outputs = max(count_outputs(model, y), len(numbering.labels or ()))
+        n_outputs = max(outputs_of(model, y, sample_weight), len(numbering.labels or ()))
         samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight)
         split = split_samples(selector, samples, validation, seed, numbering)
     result = fit_samples(
@@ -193,18 +196,18 @@ def fit_samples(
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
+    started = time.perf_counter()
+    linear = solve_linear(split.train.always_on(), held_out_alone, seed)
+    seconds = {"linear": time.perf_counter() - started}
     reason = "as asked"
     if solver == "auto" and n_ranks > 1:
         solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
     elif solver == "auto":
         solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs, options)
-    require_options(solver, options)
-    started = time.perf_counter()
-    linear = solve_linear(*_footing(split, solver, seed), seed)
-    seconds = {"linear": time.perf_counter() - started}
     if isinstance(model, PathSelector):
         model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
+    require_options(solver, options)
     with whole_or_unchanged(model):
         numbering.add_outputs(model, samples.n_outputs, seed)
         model.estimator.note_targets("fit", samples.has_values)
@@ -228,32 +231,16 @@ def fit_samples(
     result = FitResult(made, solver, reason, solution.history, seconds=seconds)
     if held_out_alone is None:
         return result
-    found = compare(
-        solution.scores,
-        sample_scores(linear, held_out_alone),
-        held_out_alone.weight,
-        classes=not samples.has_values,
-        control=name_of_control(model.selector),
-    )
+    scores, weight = sample_scores(linear, held_out_alone), held_out_alone.weight
+    error = _standard_error(scores, weight, classes=not samples.has_values)
+    score, linear_score = solution.score, weighted_mean(scores, weight)
     return replace(
         result,
-        reason=f"{result.reason}; {found.sentence}",
-        score=found.score,
-        linear_score=found.linear_score,
-        standard_error=found.standard_error,
+        reason=f"{result.reason}; {_comparison(score, linear_score, error, len(scores))}",
+        score=score,
+        linear_score=linear_score,
+        standard_error=error,
     )
-
-
-def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | None]:
-    """Return what the control is trained on, and what stops it: the held-out samples only where they stop the solver.
-
-    A control that they stop looks better on them than it is; a closed form beside it does not.
-    """
-    train, held_out = split.train.always_on(), split.held_out
-    if held_out is None or solver == "sgd":
-        return train, None if held_out is None else held_out.always_on()
-    rows, stopping = (rows.to(train.z.device) for rows in rows_held_out(train.y, VALIDATION_SHARE, seed))
-    return (train[rows], train[stopping]) if len(stopping) else (train, None)
 
 
 def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, PathEstimator | None]:
@@ -261,55 +248,46 @@ def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, Path
     return (model.selector, model.estimator) if isinstance(model, GLAI) else (model, None)
 
 
-def count_outputs(model: GLAI | PathSelector, y: Tensor) -> int:
+def outputs_of(model: GLAI | PathSelector, y: Tensor, sample_weight: Tensor | None = None) -> int:
     """Return C: the model's, or for a selector that of the targets."""
-    if isinstance(model, GLAI):
-        return model.estimator.out_features
-    if not isinstance(y, Tensor) or not y.numel():
-        return 1  # refused by name where the targets are checked
-    if y.is_floating_point():
-        return y.shape[1] if y.ndim == 2 else 1
-    require_dense("fit", "y", y)
-    return int(y.max()) + 1
+    return model.estimator.out_features if isinstance(model, GLAI) else count_outputs("fit", y, sample_weight)
 
 
 def split_samples(
     selector: PathSelector,
     samples: Samples,
-    validation: tuple[Tensor, Tensor] | float,
+    validation: tuple[Tensor, ...] | float,
     seed: int,
     numbering: Numbering,
 ) -> Split:
     """Split samples into what is trained on and what is held out, as :func:`fit` takes ``validation``."""
     if isinstance(validation, tuple):
-        if len(validation) != 2:
+        if len(validation) not in (2, 3):
             raise ValueError(
-                f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them"
+                f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them; "
+                "a sample_weight may follow"
             )
-        held_x, held_y = validation
-        held_out = Samples.of_raw("fit", selector, held_x, numbering(held_y), samples.n_outputs)
+        held_x, held_y, *weights = validation
+        held_out = Samples.of_raw(
+            "fit", selector, held_x, numbering(held_y), samples.n_outputs, None, *weights
+        )
         return Split(samples, samples, held_out)
-    train, rows = (part.to(samples.z.device) for part in rows_held_out(samples.y, validation, seed))
-    return Split(samples, samples[train], samples[rows], rows) if len(rows) else Split(samples, samples, None)
-
-
-def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the rows of samples of targets y that :func:`fit` trains on, and those that it holds out, in order.
-
-    A structure that has not seen the latter is trained on the former alone.
-    """
     if not (isinstance(validation, Real) and 0 <= validation < 1):
         found = validation if isinstance(validation, Real) else type(validation).__name__
         raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
-    n, seed = len(y), require_seed("fit", seed)
-    n_held_out = min(VALIDATION_SAMPLES, round(n * validation))
+    n_held_out = min(VALIDATION_SAMPLES, round(len(samples) * validation))
     if not n_held_out:
-        return torch.arange(n), torch.arange(0)
-    if n_held_out == n:
-        raise ValueError(f"fit: validation must leave a sample to train on, got {validation} of N={n}")
-    classes = None if y.is_floating_point() else y.cpu().numpy()
-    train, held_out = split_rows(classes, n, n_held_out, seed)
-    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
+        return Split(samples, samples, None)
+    if n_held_out == len(samples):
+        raise ValueError(
+            f"fit: validation must leave a sample to train on, got {validation} of N={len(samples)}"
+        )
+    classes = None if samples.has_values else samples.y.cpu().numpy()
+    parts = split_rows(classes, len(samples), n_held_out, seed)
+    train, held_out = (torch.from_numpy(np.sort(rows)).to(samples.z.device) for rows in parts)
+    if not len(held_out):
+        return Split(samples, samples, None)
+    return Split(samples, samples[train], samples[held_out])
 
 
 def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
@@ -327,7 +305,7 @@ def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) ->
 
 def _fit_chunks(
     model: GLAI | PathSelector,
-    chunks: Iterable[tuple[Tensor, Tensor]],
+    chunks: Iterable[tuple[Tensor, ...]],
     numbering: Numbering,
     seed: int,
     progress: bool,
@@ -339,15 +317,18 @@ def _fit_chunks(
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
-        for x, targets in bar.track(chunks, description="statistics"):
+        for x, targets, *weights in bar.track(chunks, description="statistics"):
+            weight = require_sample_weight("fit", weights[0] if weights else None, len(x))
+            if weight is not None and not bool(weight.any()):
+                continue
             y = numbering(targets)
-            n_outputs = max(count_outputs(selector, y), len(numbering.labels or ()))
+            n_outputs = max(outputs_of(selector, y, weight), len(numbering.labels or ()))
             known = known if statistics is None else statistics.out_features
             if known:  # only classes may come later
                 values = isinstance(y, Tensor) and y.is_floating_point()
                 n_outputs = known if values else max(known, n_outputs)
             numbering.with_outputs(n_outputs)  # refused before the rest is read
-            samples = Samples.of_raw("fit", selector, x, y, n_outputs)
+            samples = Samples.of_raw("fit", selector, x, y, n_outputs, weight=weight)
             if statistics is None:
                 statistics = PathStatistics(
                     selector.n_paths,
@@ -358,7 +339,7 @@ def _fit_chunks(
                 )
             if n_outputs > statistics.out_features:
                 statistics.add_outputs(n_outputs - statistics.out_features)
-            statistics.update(samples.z, samples.gates, samples.y)
+            statistics.add(samples)
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}
@@ -373,6 +354,35 @@ def _fit_chunks(
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(model, "statistics", reason, seconds=seconds)
+
+
+def _standard_error(scores: Tensor, weight: Tensor | None, classes: bool) -> float:
+    """Return the standard error of the mean, where samples are weighted of as many as would vary as much (Kish, 1965).
+
+    For classes two hits and two misses are added, so that none or all right has one too.
+    """
+    shares = torch.ones_like(scores) if weight is None else weight.double() / weight.max()
+    shares /= shares.mean()
+    if classes:
+        scores = torch.cat([scores, scores.new_tensor([0, 0, 1, 1])])
+        shares = torch.cat([shares, shares.new_ones(4)])
+    deviations = scores - (scores * shares).sum() / shares.sum()
+    variance = float((deviations.square() * shares).sum() / shares.sum())
+    n_alike = float(shares.sum() ** 2 / shares.square().sum())
+    return math.sqrt(variance / n_alike)
+
+
+def _comparison(score: float, linear_score: float, error: float, n_held_out: int) -> str:
+    figures = f"{score:.4g} against {linear_score:.4g} ± {error:.2g}"
+    if n_held_out < FEWEST_COMPARED:
+        return f"{n_held_out} held-out samples are too few to compare it with the linear model ({figures})"
+    if score < linear_score - error:
+        return (
+            f"WORSE than the linear model without gates, train it longer or take another solver ({figures})"
+        )
+    if score <= linear_score + error:
+        return f"the linear model without gates is as good within one standard error ({figures})"
+    return f"better than the linear model without gates ({figures})"
 
 
 def announce(result: FitResult, progress: bool) -> FitResult:

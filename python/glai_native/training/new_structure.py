@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glai_native.data.canonical import canonical_form
+from glai_native.data.checks import require_finite, require_sample_weight
 from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.paths import count_paths
 from glai_native.machine.memory import require_memory
@@ -34,7 +36,7 @@ def train_selector(
     n_components: int | str | None = "auto",
     *,
     epochs: int = 100,
-    n_samples: int | None = None,
+    sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> PathSelector:
@@ -48,7 +50,7 @@ def train_selector(
         n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
             20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
         epochs: at most.
-        n_samples: of which x is the part that the structure may see, for ``"auto"``; None: x is all.
+        sample_weight: ``[N]``, >= 0, as :func:`train_structure`.
         seed: of the network's start and the order of samples.
         progress: show a bar.
 
@@ -66,9 +68,16 @@ def train_selector(
         raise ValueError(f"train_selector: hidden layer sizes must be ints >= 1, got {hidden!r}")
     seed = require_integer("train_selector", "seed", seed)
     epochs = require_count("train_selector", "epochs", epochs)
+    weight = require_sample_weight("train_selector", sample_weight, len(x))
+    if weight is not None:
+        require_finite("train_selector", "x", x)
+    given, form = x, canonical_form([x, y], weight)
+    x, y, weight = form.of(x), form.of(y), form.weight
+    if not len(x):
+        raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
     if isinstance(n_components, str) and n_components == "auto":
-        share = EXPLAINED_VARIANCE if (n_samples or len(x)) > DUAL_SAMPLES else None
-        projection = InputProjection.fit(x, explained_variance=share, seed=seed)
+        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
+        projection = InputProjection.fit(x, explained_variance=share, seed=seed, sample_weight=weight)
     else:
         try:
             count = None if n_components is None else operator.index(n_components)  # type: ignore[arg-type]
@@ -76,9 +85,9 @@ def train_selector(
             raise ValueError(
                 f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}"
             ) from None
-        projection = InputProjection.fit(x, count, seed=seed)
+        projection = InputProjection.fit(x, count, seed=seed, sample_weight=weight)
     widths = [projection.out_features, *map(int, hidden)]
-    _require_memory(x, [*widths, n_outputs], n_samples or len(x))
+    _require_memory(given, [*widths, n_outputs])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -86,10 +95,12 @@ def train_selector(
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         mlp = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
     monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
-    return train_structure(mlp.to(x.device), x, y, projection, monitor, seed=seed, progress=progress)
+    return train_structure(
+        mlp.to(x.device), x, y, projection, monitor, sample_weight=weight, seed=seed, progress=progress
+    )
 
 
-def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
+def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
     """Raise where a selector cannot be trained on x, before it is made; widths go from z to the outputs."""
     numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     units = widths[1:-1]
@@ -103,8 +114,8 @@ def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
     n_paths = count_paths(units)
     require_memory(
         "train_selector",
-        f"the gates of N={n_samples:,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
-        n_samples * (n_paths // 8),
+        f"the gates of N={len(x):,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
+        len(x) * (n_paths // 8),
         x.device,
         "P is the product of (units + 1) over the layers, use fewer of them",
     )

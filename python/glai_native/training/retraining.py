@@ -21,8 +21,8 @@ from glai_native.training.fitting import (
     VALIDATION_SHARE,
     FitResult,
     announce,
-    count_outputs,
     fit_samples,
+    outputs_of,
     require_fit_arguments,
     split_samples,
 )
@@ -64,7 +64,7 @@ def retrain(
         solver: as :func:`glai_native.fit`. For an increment ``"auto"`` and ``"statistics"`` are exact and need a model
             that has statistics (one trained with ``solver="statistics"``); ``"sgd"`` trains on the new samples alone,
             and so forgets earlier ones.
-        sample_weight: ``[N]``, >= 0.
+        sample_weight: ``[N]``, >= 0, as :func:`glai_native.fit`.
         seed: as :func:`glai_native.fit`, and of the directions of outputs that are added.
         progress: bars on standard error, and what was done.
         process_group: as :func:`glai_native.fit`; an exact increment every rank computes whole.
@@ -94,7 +94,7 @@ def retrain(
     y = numbering(y)
     n_outputs = max(model.estimator.out_features, len(numbering.labels or ()))
     if not isinstance(y, Tensor) or not y.is_floating_point():
-        n_outputs = max(n_outputs, count_outputs(model.selector, y))
+        n_outputs = max(n_outputs, outputs_of(model.selector, y, sample_weight))
     with ranks.together():
         numbering.with_outputs(n_outputs)
         samples = Samples.of_raw("fit", model.selector, x, y, n_outputs, gates, sample_weight)
@@ -151,7 +151,7 @@ def _add(
     }
     estimator = statistics.solve(**(solve | options))
     take_over_solution(model, statistics, estimator, numbering, seed)
-    joined = len(samples) if samples.weight is None else int(samples.weight.count_nonzero())
+    joined = samples.count
     reason = (
         f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "
         f"l2 = {estimator.provenance['l2']:.4g}"
@@ -172,7 +172,7 @@ def _joined(model: GLAI, samples: Samples, numbering: Numbering) -> PathStatisti
         raise ValueError(f"retrain: y must be {kinds[0]} as of the samples before, got {kinds[1]}")
     sizes = before.n_paths, before.in_features, samples.n_outputs
     statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
-    statistics.update(samples.z, samples.gates, samples.y, samples.weight)
+    statistics.add(samples)
     before = copy(before)  # the same gram: added outputs are tensors of their own
     labels = numbering.with_outputs(samples.n_outputs)
     if labels is not None:

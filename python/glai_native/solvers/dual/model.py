@@ -12,12 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glai_native.data.checks import (
-    FLOATS,
-    as_values,
-    magnitude,
-    require_dense,
-)
+from glai_native.data.checks import FLOATS, as_values, count_outputs, magnitude, weighted_mean
 from glai_native.data.counts import require_count, require_integer
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
@@ -51,6 +46,9 @@ from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare
 # Bytes of the kernel block that predict holds at a time.
 BLOCK_BYTES = 64 * 2**20
 
+# Of the mean: what weighs less is felt as little, and its share of l2 must be finite.
+LEAST_WEIGHT = 1e-30
+
 # Samples whose path gates exist at a time in to_estimator.
 GATE_ROWS = 4096
 
@@ -77,8 +75,7 @@ class PathKernelModel(Outputs):
         alpha: their coefficients ``[M, C]``.
         loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
         loo_accuracy: share of samples whose class the others predict; None for values.
-        loo_scores: of each sample, what the others predict, ``[N, C]``; not kept in the file.
-        n_samples: N of the fit.
+        n_samples: N of the fit, where sample weights are integers their sum.
         temperature: of its probabilities, fitted on leave-one-out scores where those are known.
         unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
     """
@@ -105,7 +102,6 @@ class PathKernelModel(Outputs):
         self.temperature = 1.0
         self.loo_error: float | None = None
         self.loo_accuracy: float | None = None
-        self.loo_scores: Tensor | None = None
         self.centres: PathFeatures | None = None
         self.alpha: Tensor | None = None
 
@@ -151,7 +147,8 @@ class PathKernelModel(Outputs):
             x: raw ``[N, in_features]``.
             y: class indices ``[N]``, or values ``[N, C]``.
             l2: a number >= 0; ``"loo"`` chooses it by leave-one-out.
-            sample_weight: ``[N]``, >= 0; samples of weight 0 are left out.
+            sample_weight: ``[N]``, >= 0; samples of weight 0 are left out, integers are repetitions. Leave-one-out
+                leaves all of a sample out: equal ones are one, of their weights' sum.
             n_outputs: C; None: the columns of values, or the largest class + 1.
             n_centres: M < N keeps that many samples, drawn uniformly: Nyström's approximation, less accurate, its file
                 and its predictions smaller by M/N; None: all.
@@ -165,7 +162,7 @@ class PathKernelModel(Outputs):
             MemoryError: ``memory`` is too small.
         """
         if n_outputs is None:
-            n_outputs = _count_outputs("PathKernelModel.fit", y)
+            n_outputs = count_outputs("PathKernelModel.fit", y, sample_weight)
         samples = Samples.of_raw("PathKernelModel.fit", self.selector, x, y, n_outputs, weight=sample_weight)
         return self.fit_samples(samples, l2, n_centres=n_centres, memory=memory, seed=seed, progress=progress)
 
@@ -182,17 +179,20 @@ class PathKernelModel(Outputs):
     ) -> PathKernelModel:
         """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already."""
         owner = "PathKernelModel.fit"
-        weight = samples.z.new_ones(len(samples)) if samples.weight is None else samples.weight.to(samples.z)
-        keep = weight > 0
-        _require_enough(owner, samples, keep)
-        _require_l2(owner, l2, int(keep.sum()))
+        samples = samples.canonical()
+        _require_enough(owner, samples)
+        _require_l2(owner, l2, len(samples))
         n_centres, memory = (
             None if size is None else require_count(owner, name, size)
             for name, size in (("n_centres", n_centres), ("memory", memory))
         )
         seed = require_integer(owner, "seed", seed)
-        if not bool(keep.all()):
-            samples, weight = samples[keep], weight[keep]
+        # Relative to their mean: l2 then is too, and neither leaves the range of the selector's precision.
+        given, weight, unit = l2, samples.z.new_ones(len(samples)), 1.0
+        if samples.weight is not None:
+            unit = float(samples.weight.max()) * weighted_mean(samples.weight / samples.weight.max(), None)
+            weight = (samples.weight / unit).to(weight).clamp(min=LEAST_WEIGHT)
+            l2 = l2 if isinstance(l2, str) else l2 / unit
         features = PathFeatures(samples.z, samples.layers)
         targets = as_values(samples.y, samples.n_outputs, samples.z.dtype)
         n = len(features)
@@ -210,24 +210,25 @@ class PathKernelModel(Outputs):
                     f"{owner}: x, y and sample_weight must have products that fit in {dtype}, got values up to "
                     + ", ".join(f"{size:.3g}" for size in sizes)
                 ) from None
-            penalty = "any l2 that leave-one-out tries" if isinstance(l2, str) else f"l2={l2}"
+            penalty = "any l2 that leave-one-out tries" if isinstance(given, str) else f"l2={given}"
             raise ValueError(
                 f"{owner}: the kernel matrix plus {penalty} cannot be factored in {dtype}, give a larger l2 or a "
                 "selector in float64"
             ) from None
-        self.l2, self.centres, self.alpha, self.n_samples = float(l2), fit.centres, fit.alpha, n
+        self.l2 = l2 * unit if isinstance(given, str) else float(given)
+        self.centres, self.alpha, self.n_samples = fit.centres, fit.alpha, samples.count
         self.unsolved = fit.unsolved
         self.temperature = 1.0 if samples.has_values else RIDGE_TEMPERATURE
         self.class_labels = None  # what they are is for who fitted to say
         self.set_target_scaling(None, None)
         self.note_targets(owner, samples.has_values)
-        self.loo_error = self.loo_accuracy = self.loo_scores = None
+        self.loo_error = self.loo_accuracy = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
-            self.loo_scores = targets - fit.residuals
             if not samples.has_values:
-                right = self.loo_scores.argmax(1) == targets.argmax(1)
-                self.temperature = fit_temperature(self.loo_scores, samples.y, weight)
+                left_out = targets - fit.residuals
+                right = left_out.argmax(1) == targets.argmax(1)
+                self.temperature = fit_temperature(left_out, samples.y, samples.weight)
                 self.loo_accuracy = float((right * weight).sum() / weight.sum())
         return self
 
@@ -238,14 +239,8 @@ class PathKernelModel(Outputs):
         The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
         six digits instead of four.
         """
-        self._fitted("predict")
-        return self.scores_of(PathFeatures.of("PathKernelModel.predict", self.selector, x))
-
-    @torch.no_grad()
-    def scores_of(self, features: PathFeatures) -> Tensor:
-        """Return scores as :meth:`predict` does, of samples that are projected already."""
         centres, alpha = self._fitted("predict")
-        samples = features.double()
+        samples = PathFeatures.of("PathKernelModel.predict", self.selector, x).double()
         centres, wide = centres.double(), alpha.double()
         scores = alpha.new_empty(len(samples), alpha.shape[1])
         rows = max(1, BLOCK_BYTES // (len(centres) * wide.element_size()))
@@ -388,24 +383,14 @@ class PathKernelModel(Outputs):
         return self.centres, self.alpha
 
 
-def _require_enough(owner: str, samples: Samples, keep: Tensor) -> None:
-    """Raise unless samples of weight > 0, those to ``keep``, are there, and of at least two classes."""
-    if not bool(keep.any()):
+def _require_enough(owner: str, samples: Samples) -> None:
+    """Raise unless samples of weight > 0 are there, and of at least two classes."""
+    if not len(samples):
         raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got none")
     if samples.classes is not None:
-        classes = samples.classes[keep].unique()
+        classes = samples.classes.unique()
         if len(classes) < 2:
             raise ValueError(f"{owner}: y must hold at least 2 classes, got class {int(classes[0])} only")
-
-
-def _count_outputs(owner: str, y: Tensor) -> int:
-    """Return the number of columns of values, or the largest class + 1; whether y is either is not asked here."""
-    if not isinstance(y, Tensor) or y.is_complex() or not y.numel():
-        return 1
-    if y.is_floating_point():
-        return y.shape[1] if y.ndim == 2 else 1
-    require_dense(owner, "y", y)
-    return max(int(y.max()) + 1, 1)
 
 
 def _require_l2(owner: str, l2: float | str, n: int) -> None:

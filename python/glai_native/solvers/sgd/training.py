@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -18,21 +17,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from glai_native.data.checks import (
-    as_values,
-    require_finite,
-    require_samples,
-    scale_sample_weight,
     total,
 )
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import crc32, tensors_to_bytes
-from glai_native.machine.layouts import unit_stride
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.samples import Samples
+from glai_native.solvers.sgd.arguments import (
+    prepared,
+    read_samples,
+    require_settings,
+    require_trainable,
+    require_validation,
+)
 from glai_native.solvers.sgd.checkpoint import (
     CHECKPOINT_FORMAT,
     CHECKPOINT_VERSION,
@@ -44,8 +45,6 @@ from glai_native.solvers.sgd.cuda import CudaLoop
 from glai_native.solvers.sgd.group import GroupLoop
 from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.solvers.solution import SgdEpoch
-
-LOSSES = ("cross_entropy", "squared")
 
 
 def train_estimator(
@@ -61,7 +60,7 @@ def train_estimator(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     average: bool = True,
-    validation: tuple[Tensor, PackedGates, Tensor] | None = None,
+    validation: tuple[Tensor, PackedGates, Tensor] | tuple[Tensor, PackedGates, Tensor, Tensor] | None = None,
     patience: int | None = None,
     seed: int = 0,
     on_epoch: Callable[[SgdEpoch], None] | None = None,
@@ -83,14 +82,15 @@ def train_estimator(
         targets: class indices ``[N]``, or values ``[N, C]``.
         loss: ``"cross_entropy"`` (of the softmax) or ``"squared"`` (mean over samples and outputs; classes as 0 and 1);
             None: cross-entropy for class indices, squared for values.
-        sample_weight: ``[N]``, >= 0; scaled to mean 1.
+        sample_weight: ``[N]``, >= 0; scaled to mean 1. Those of weight 0 are left out, and integers are repetitions:
+            equal samples are joined to one of their weights' sum (:func:`canonical_form`).
         epochs: passes over the samples; with a checkpoint, those before it included.
         batch_size: samples per step.
         learning_rate: AdamW's, constant.
         weight_decay: AdamW's, decoupled.
         average: keep the mean of an epoch's iterates instead of the last one.
-        validation: ``(x, gates, targets)``; the estimator ends with the parameters of the best epoch, also where an
-            interrupt or an error ends the training.
+        validation: ``(x, gates, targets)`` or ``(x, gates, targets, sample_weight)``; the estimator ends with the
+            parameters of the best epoch, also where an interrupt or an error ends the training.
         patience: stop after so many epochs without a better one; None: never.
         seed: of the order of samples.
         on_epoch: called after each epoch; the estimator then holds that epoch's parameters. What it raises ends the
@@ -110,19 +110,66 @@ def train_estimator(
         RuntimeError: another rank failed; the message is its.
         FloatingPointError: the loss became infinite or NaN; the estimator keeps the best epoch's parameters.
     """
+    with Ranks("train_estimator", process_group).together():
+        require_trainable(estimator)
+        require_validation(validation, patience)
+        data = read_samples("train_estimator", estimator, x, gates, targets, sample_weight)
+        held_out = (
+            None
+            if validation is None
+            else read_samples("train_estimator: validation", estimator, *validation)
+        )
+    return train_on(
+        estimator,
+        data,
+        held_out,
+        loss=loss,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        average=average,
+        patience=patience,
+        seed=seed,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+        progress=progress,
+        process_group=process_group,
+    )
+
+
+def train_on(
+    estimator: PathEstimator,
+    samples: Samples,
+    validation: Samples | None,
+    *,
+    loss: str | None = None,
+    epochs: int = 10,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    average: bool = True,
+    patience: int | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[SgdEpoch], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    process_group: dist.ProcessGroup | None = None,
+) -> list[SgdEpoch]:
+    """Train as :func:`train_estimator` does, on samples that are checked and in canonical form already."""
     ranks = Ranks("train_estimator", process_group)
     with ranks.together():
-        loss = loss or (
-            "squared" if isinstance(targets, Tensor) and targets.is_floating_point() else "cross_entropy"
-        )
+        loss = loss or ("squared" if samples.has_values else "cross_entropy")
         settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
         path = None if checkpoint is None else Path(checkpoint)
-        _check_settings(settings, epochs, patience, validation, path if ranks.is_first else None)
-        _check_estimator(estimator)
-        data = _read("train_estimator", estimator, x, gates, targets, sample_weight, loss)
-        held_out = None
-        if validation is not None:
-            held_out = _read("train_estimator: validation", estimator, *validation, None, loss)
+        require_settings(settings, epochs, patience, path if ranks.is_first else None)
+        require_trainable(estimator)
+        data = prepared("train_estimator", estimator, samples, loss)
+        held_out = (
+            None
+            if validation is None
+            else prepared("train_estimator: validation", estimator, validation, loss)
+        )
     stops = {
         "epochs": epochs,
         "patience": patience,
@@ -131,7 +178,7 @@ def train_estimator(
     if ranks.size > 1:
         ranks.require_alike(_facts(estimator, data, settings) | {k: str(v) for k, v in stops.items()})
     training = _Training(estimator, data, held_out, settings, ranks)
-    training.of_values = targets.is_floating_point()
+    training.of_values = samples.has_values
     with ranks.together():
         if path is not None and ranks.is_first:
             remove_leftovers(path.parent, [path.name])
@@ -168,94 +215,6 @@ def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> di
         "sample_weight": "none" if data.weight is None else "given",
         "targets' CRC-32": str(crc32(data.y)),
     }
-
-
-def require_count(name: str, count: object) -> None:
-    """Raise unless ``count`` is an int >= 1."""
-    if not isinstance(count, Integral) or count < 1:
-        raise ValueError(f"train_estimator: {name} must be an int >= 1, got {count!r}")
-
-
-def _check_settings(
-    settings: SgdSettings,
-    epochs: int,
-    patience: int | None,
-    validation: object | None,
-    checkpoint: Path | None,
-) -> None:
-    if settings.loss not in LOSSES:
-        raise ValueError(f"train_estimator: loss must be one of {', '.join(LOSSES)}, got {settings.loss!r}")
-    require_count("epochs", epochs)
-    require_count("batch_size", settings.batch_size)
-    if patience is not None:
-        require_count("patience", patience)
-    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 3):
-        found = (
-            f"{len(validation)} of them"
-            if isinstance(validation, (tuple, list))
-            else type(validation).__name__
-        )
-        raise ValueError(f"train_estimator: validation must be (x, gates, targets), got {found}")
-    if patience is not None and validation is None:
-        raise ValueError("train_estimator: patience needs validation=(x, gates, targets), got None")
-    rate, decay, seed = settings.learning_rate, settings.weight_decay, settings.seed
-    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
-        raise ValueError(f"train_estimator: learning_rate must be > 0, got {rate!r}")
-    if not (isinstance(decay, Real) and math.isfinite(decay) and decay >= 0):
-        raise ValueError(f"train_estimator: weight_decay must be >= 0, got {decay!r}")
-    if not isinstance(seed, Integral):
-        raise ValueError(f"train_estimator: seed must be an int, got {seed!r}")
-    if checkpoint is not None and not checkpoint.parent.is_dir():
-        raise ValueError(
-            f"train_estimator: checkpoint must be a file in a folder that exists, got {checkpoint}"
-        )
-
-
-def _check_estimator(estimator: PathEstimator) -> None:
-    if not isinstance(estimator, PathEstimator):
-        raise TypeError(f"train_estimator: estimator must be a PathEstimator, got {type(estimator).__name__}")
-    for name, parameter in estimator.named_parameters():
-        require_finite("train_estimator", f"the estimator's {name}", parameter.detach())
-
-
-def _read(
-    owner: str,
-    estimator: PathEstimator,
-    x: Tensor,
-    gates: PackedGates,
-    targets: Tensor,
-    sample_weight: Tensor | None,
-    loss: str,
-) -> Samples:
-    """Check what is trained on or validated with; classes become values where the loss is squared error."""
-    require_samples(owner, x, estimator.in_features)
-    if x.dtype != estimator.dtype or x.device != estimator.samples_seen.device:
-        raise ValueError(
-            f"{owner}: x must be {estimator.dtype} on {estimator.samples_seen.device} like the estimator, "
-            f"got {x.dtype} on {x.device}"
-        )
-    if not len(x):
-        raise ValueError(f"{owner}: x must hold at least one sample, got none")
-    n_outputs = estimator.out_features
-    samples = Samples.of_projected(
-        owner,
-        x,
-        gates,
-        targets,
-        sample_weight,
-        n_paths=estimator.n_paths,
-        n_outputs=n_outputs,
-        structure_id=estimator.structure_id,
-    )
-    y, weight = samples.y, samples.weight
-    if loss == "squared":
-        y = as_values(y, n_outputs, x.dtype)
-        require_finite(owner, f"targets as {x.dtype}", y)
-    elif samples.has_values:
-        raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
-    if weight is not None:
-        weight = scale_sample_weight(owner, weight).to(x.dtype)
-    return Samples(unit_stride(x), y.contiguous(), n_outputs, weight, gates=gates)
 
 
 class _Training:
@@ -325,14 +284,20 @@ class _Training:
         n, rows = len(self.held_out.z), self.ranks.share(len(self.held_out.z))
         output = self.estimator(self.held_out.z[rows], self.held_out.gates[rows])
         targets = self.held_out.y[rows]
+        weight = None if self.held_out.weight is None else self.held_out.weight[rows].double()  # of mean 1
         if targets.is_floating_point():
-            error = total((output.double() - targets).square())
+            errors = (output.double() - targets).square()
+            error = total(errors if weight is None else errors * weight.unsqueeze(1))
             squared = float(self.ranks.add_up(output.new_tensor(error, dtype=torch.float64))) / (
                 n * output.shape[1]
             )
             return squared, -squared
-        loss = nn.functional.cross_entropy(output.double(), targets, reduction="sum")
-        hits = (output.argmax(1) == targets).double().sum()
+        if weight is None:
+            loss = nn.functional.cross_entropy(output.double(), targets, reduction="sum")
+        else:
+            loss = nn.functional.cross_entropy(output.double(), targets, reduction="none") @ weight
+        right = (output.argmax(1) == targets).double()
+        hits = right.sum() if weight is None else right @ weight
         loss, score = (self.ranks.add_up(torch.stack([loss, hits])) / n).tolist()
         return loss, score
 
@@ -366,6 +331,8 @@ class _Training:
             "sample_weight": None if weight is None else crc32(weight),
             "held-out samples": None if held_out is None else crc32(held_out.y),
         }
+        if held_out is not None and held_out.weight is not None:
+            facts["held-out sample_weight"] = crc32(held_out.weight)
         text = json.dumps(facts | _facts(self.estimator, self.data, self.settings), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

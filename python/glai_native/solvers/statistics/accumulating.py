@@ -53,7 +53,7 @@ def accumulate(
             device as it is read, like the rest.
         gates: of the same N samples, stored unit bits or path gates.
         targets: class indices ``[N]``, or values ``[N, C]``.
-        sample_weight: ``[N]``, >= 0, or None.
+        sample_weight: ``[N]``, >= 0, or None; as for :meth:`PathStatistics.update`.
         project: raw x to z, for instance ``selector.project``; None: x is z.
         chunk: samples that are read at a time. Bits depend on it.
         rows: which of the N samples, without a step; None: all. Of many processes each takes

@@ -38,11 +38,13 @@ class SampleRows:
         features: ``[n, r, M]``.
         targets: ``[n, r, K]``.
         weight: of the samples, ``[n]``, or None.
+        repeated: weights are numbers of repetitions, of which one is left out at a time; otherwise all of a sample is.
     """
 
     features: Tensor
     targets: Tensor
     weight: Tensor | None
+    repeated: bool = False
 
 
 Passes = Callable[[], Iterable[SampleRows]]
@@ -110,7 +112,7 @@ class Spectrum:
         for i, shrunk in enumerate(shrinking.T):
             hat = (rotated * shrunk) @ rotated.mT if alone is None else alone[:, :, i : i + 1]
             residuals = rows.targets - rotated @ (self.rhs * shrunk.unsqueeze(1))
-            scores.append(_left_out(residuals, hat, rows.weight))
+            scores.append(_left_out(residuals, hat, rows))
         return torch.stack(scores)
 
 
@@ -181,13 +183,14 @@ def _loo_by_cholesky(system: RidgeSystem, passes: Passes, l2: float) -> float:
         )
         single = whitened.shape[1] == 1
         hat = whitened.square().sum(2, keepdim=True) if single else whitened @ whitened.mT
-        total += float(_left_out(rows.targets - rows.features @ solution, hat, rows.weight))
+        total += float(_left_out(rows.targets - rows.features @ solution, hat, rows))
     return total
 
 
-def _left_out(residuals: Tensor, hat: Tensor, weight: Tensor | None) -> Tensor:
+def _left_out(residuals: Tensor, hat: Tensor, rows: SampleRows) -> Tensor:
     """Return the sum of squares of ``(I - H)⁻¹·residuals``, hat ``[n, r, r]`` before the samples' weights."""
-    if weight is not None:
+    weight = rows.weight
+    if weight is not None and not rows.repeated:
         hat = hat * weight.view(-1, 1, 1)
     if hat.shape[1] == 1:
         errors = residuals / (1 - hat)

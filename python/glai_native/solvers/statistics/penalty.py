@@ -106,5 +106,6 @@ def _unknowns(sums: PathSums, n_samples: int, directions: Tensor | None) -> Full
 def _rows(samples: Samples, paths: FullPaths | DirectedPaths, dtype: torch.dtype) -> Iterator[SampleRows]:
     """Yield the samples' rows of the unknowns' features, a block at a time."""
     height = max(1, ROWS_BYTES // (paths.row_size * dtype.itemsize))
+    repeated = samples.are_repeated
     for z, gates, values, weight in samples.chunks(height, dtype):
-        yield SampleRows(paths.features(z, gates), paths.targets(values), weight)
+        yield SampleRows(paths.features(z, gates), paths.targets(values), weight, repeated)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.ranks import Ranks
-from glai_native.solvers.solution import Solution, Split, judge, mean_score
+from glai_native.solvers.solution import Solution, Split, held_out_temperature, mean_score
 from glai_native.solvers.statistics.reducing import all_reduce
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
@@ -41,7 +41,7 @@ def solve_statistics(
             structure_id=selector.structure_id,
             device=train.z.device,
         )
-        statistics.update(part.z, part.gates, part.y, part.weight)
+        statistics.add(part)
     if process_group is not None:
         all_reduce(statistics, process_group)
     solve: dict[str, Any] = {"l2": "gcv", "directions": estimator.directions, "progress": progress} | options
@@ -51,16 +51,15 @@ def solve_statistics(
 
     size = estimator.n_paths * (estimator.in_features + 1)
     if solve["l2"] == "gcv" and held_out is not None and size > GCV_UNKNOWNS:
-        found = {}
+        scores = {}
         for share in L2_SHARES:
             solve["l2"] = share * statistics.mean_diagonal
-            found[solve["l2"]] = mean_score(solved(), held_out)
-        solve["l2"] = max(found, key=lambda l2: found[l2])
+            scores[solve["l2"]] = mean_score(solved(), held_out)
+        solve["l2"] = max(scores, key=lambda l2: scores[l2])
     solution = solved()
-    scores = judge(solution, held_out)
-    temperature = solution.temperature
+    score, temperature = mean_score(solution, held_out), held_out_temperature(solution, held_out)
     if held_out is not None and split.held_out_of_whole:
-        statistics.update(held_out.z, held_out.gates, held_out.y, held_out.weight)
+        statistics.add(held_out)
         solution = solved()
     solution.temperature = temperature
-    return Solution(solution, scores, statistics)
+    return Solution(solution, score, statistics)

@@ -129,9 +129,14 @@ class PathStatistics(Outputs):
             x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
             gates: their path gates, N samples of P.
             targets: class indices ``[N]`` in ``[0, C)``, or values ``[N, C]``.
-            sample_weight: ``[N]``, >= 0; None: 1 for each. Samples of weight 0 are left out, and not counted.
+            sample_weight: ``[N]``, >= 0; None: 1 for each. Samples of weight 0 are left out, and not counted; where
+                all are integers, they count as so many samples.
         """
-        self._add("update", x, gates, targets, sample_weight, sign=1)
+        self._add("update", self._read("update", x, gates, targets, sample_weight), sign=1)
+
+    def add(self, samples: Samples) -> None:
+        """Add samples that are checked already, as :meth:`update` does."""
+        self._add("update", self._within_range("update", samples), sign=1)
 
     def downdate(
         self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
@@ -144,27 +149,19 @@ class PathStatistics(Outputs):
         Raises:
             ValueError: there are not as many samples, or not as many of a class with a path on.
         """
-        self._add("downdate", x, gates, targets, sample_weight, sign=-1)
+        self._add("downdate", self._read("downdate", x, gates, targets, sample_weight), sign=-1)
 
     @torch.no_grad()
-    def _add(
-        self,
-        owner: str,
-        x: Tensor,
-        gates: PackedGates,
-        targets: Tensor,
-        sample_weight: Tensor | None,
-        sign: int,
-    ) -> None:
-        samples = self._read(owner, x, gates, targets, sample_weight)
+    def _add(self, owner: str, samples: Samples, sign: int) -> None:
         on_counts = self.on_counts
         if samples.classes is not None:
-            on_counts = on_counts + sign * samples.gates.counts_by_class(samples.classes, self.out_features)
-        n_samples = self.n_samples + sign * len(samples)
+            counts = samples.gates.counts_by_class(samples.classes, self.out_features, samples.repeats)
+            on_counts = on_counts + sign * counts
+        n_samples = self.n_samples + sign * samples.count
         if n_samples < 0 or bool((on_counts < 0).any()):
             raise ValueError(
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
-                f"got {len(samples):,} that are not"
+                f"got {samples.count:,} that are not"
             )
         grown = self if self._private else self.copy()
         add_samples(grown._sums(), samples, sign)
@@ -192,6 +189,9 @@ class PathStatistics(Outputs):
             n_outputs=self.out_features,
             structure_id=self.structure_id,
         ).of_positive_weight()
+        return self._within_range(owner, samples)
+
+    def _within_range(self, owner: str, samples: Samples) -> Samples:
         largest_sum = max(float(sums.max()) for sums in (self._gram.diagonal(), self._squares))
         samples.require_range(owner, largest_sum, self.dtype)
         return samples
@@ -374,7 +374,7 @@ class PathStatistics(Outputs):
             n_samples = 0
             for x, gates, targets, *weights in data:
                 part = self._read("solve", x, gates, targets, weights[0] if weights else None)
-                n_samples += len(part)
+                n_samples += part.count
                 yield part
             if n_samples != self.n_samples:
                 raise ValueError(
