@@ -28,16 +28,18 @@ class Split:
         whole: all samples, for what learns from all of them in the end.
         train: those that are not held out.
         held_out: a part of the whole, or samples of their own; None: nothing is held out.
+        held_out_rows: which of the whole they are, int64; None: samples of their own.
     """
 
     whole: Samples
     train: Samples
     held_out: Samples | None
+    held_out_rows: Tensor | None = None
 
     @property
     def held_out_of_whole(self) -> bool:
         """Whether the held-out samples are a part of the whole."""
-        return self.held_out is not None and len(self.train) < len(self.whole)
+        return self.held_out_rows is not None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Solution:
     Attributes:
         estimator: the trained linear model, which may be the one that the solver was given; None where its weights do
             not fit in memory.
-        score: mean score on samples that it was not trained on; NaN where nothing was held out.
+        scores: of each held-out sample (:func:`sample_scores`), by numbers that were not trained on it, float64; None
+            where nothing was held out, or they are not known.
         statistics: the sums that it was solved from (a :class:`~glai_native.PathStatistics`), where it was.
         kernel_model: what predicts in the place of an estimator that does not fit (a
             :class:`~glai_native.PathKernelModel`).
@@ -77,7 +80,7 @@ class Solution:
     """
 
     estimator: PathEstimator | None
-    score: float
+    scores: Tensor | None
     statistics: Any = None
     kernel_model: Any = None
     history: list[SgdEpoch] = field(default_factory=list)
@@ -116,7 +119,11 @@ class Solve(Protocol):
 @torch.no_grad()
 def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
     """Return each sample's score, float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
-    output: Tensor = estimator(samples.z, samples.gates)
+    return scores_of_outputs(estimator(samples.z, samples.gates), samples)
+
+
+def scores_of_outputs(output: Tensor, samples: Samples) -> Tensor:
+    """Return :func:`sample_scores` of outputs ``[N, C]`` that are there already."""
     if samples.has_values:
         return -(output.double() - samples.y).square().sum(1)
     return (output.argmax(1) == samples.y).double()
@@ -130,9 +137,14 @@ def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
 
 
 @torch.no_grad()
-def held_out_temperature(estimator: PathEstimator, held_out: Samples | None) -> float:
-    """Fit the temperature of its probabilities on the held-out samples; without any, or for values, return its own."""
-    if held_out is None or held_out.classes is None:
-        return estimator.temperature
-    scores = estimator(held_out.z, held_out.gates)
-    return fit_temperature(scores, held_out.classes, held_out.weight)
+def judge(estimator: PathEstimator, held_out: Samples | None) -> Tensor | None:
+    """Return the scores of held-out samples, and fit the temperature of the estimator's probabilities on them.
+
+    Without any it keeps the temperature that it has, which is also what values leave it.
+    """
+    if held_out is None:
+        return None
+    output = estimator(held_out.z, held_out.gates)
+    if held_out.classes is not None:
+        estimator.temperature = fit_temperature(output, held_out.classes, held_out.weight)
+    return scores_of_outputs(output, held_out)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
 
-from glai_native.data.checks import count_outputs, require_sample_weight, weighted_mean
+from glai_native.data.checks import count_outputs, require_sample_weight
 from glai_native.data.counts import require_seed
 from glai_native.data.labels import Label
 from glai_native.data.splitting import split_rows
@@ -33,6 +33,7 @@ from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
+from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
 
@@ -41,7 +42,6 @@ from glai_native.training.taking_over import take_over, take_over_solution
 FULL_PATH_NUMBERS = 1 << 21
 VALIDATION_SHARE = 0.1
 VALIDATION_SAMPLES = 10_000  # at most
-FEWEST_COMPARED = 20  # held-out samples
 
 
 @dataclass(frozen=True)
@@ -196,18 +196,18 @@ def fit_samples(
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
-    started = time.perf_counter()
-    linear = solve_linear(split.train.always_on(), held_out_alone, seed)
-    seconds = {"linear": time.perf_counter() - started}
     reason = "as asked"
     if solver == "auto" and n_ranks > 1:
         solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
     elif solver == "auto":
         solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs, options)
+    require_options(solver, options)
+    started = time.perf_counter()
+    linear = solve_linear(*_footing(split, solver, seed), seed)
+    seconds = {"linear": time.perf_counter() - started}
     if isinstance(model, PathSelector):
         model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
     started = time.perf_counter()
-    require_options(solver, options)
     with whole_or_unchanged(model):
         numbering.add_outputs(model, samples.n_outputs, seed)
         model.estimator.note_targets("fit", samples.has_values)
@@ -231,16 +231,32 @@ def fit_samples(
     result = FitResult(made, solver, reason, solution.history, seconds=seconds)
     if held_out_alone is None:
         return result
-    scores, weight = sample_scores(linear, held_out_alone), held_out_alone.weight
-    error = _standard_error(scores, weight, classes=not samples.has_values)
-    score, linear_score = solution.score, weighted_mean(scores, weight)
+    found = compare(
+        solution.scores,
+        sample_scores(linear, held_out_alone),
+        held_out_alone.weight,
+        classes=not samples.has_values,
+        control=name_of_control(model.selector),
+    )
     return replace(
         result,
-        reason=f"{result.reason}; {_comparison(score, linear_score, error, len(scores))}",
-        score=score,
-        linear_score=linear_score,
-        standard_error=error,
+        reason=f"{result.reason}; {found.sentence}",
+        score=found.score,
+        linear_score=found.linear_score,
+        standard_error=found.standard_error,
     )
+
+
+def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | None]:
+    """Return what the control is trained on, and what stops it: the held-out samples only where they stop the solver.
+
+    A control that they stop looks better on them than it is; a closed form beside it does not.
+    """
+    train, held_out = split.train.always_on(), split.held_out
+    if held_out is None or solver == "sgd":
+        return train, None if held_out is None else held_out.always_on()
+    rows, stopping = (rows.to(train.z.device) for rows in rows_held_out(train.y, VALIDATION_SHARE, seed))
+    return (train[rows], train[stopping]) if len(stopping) else (train, None)
 
 
 def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, PathEstimator | None]:
@@ -272,22 +288,27 @@ def split_samples(
             "fit", selector, held_x, numbering(held_y), samples.n_outputs, None, *weights
         )
         return Split(samples, samples, held_out)
+    train, rows = (part.to(samples.z.device) for part in rows_held_out(samples.y, validation, seed))
+    return Split(samples, samples[train], samples[rows], rows) if len(rows) else Split(samples, samples, None)
+
+
+def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of samples of targets y that :func:`fit` trains on, and those that it holds out, in order.
+
+    A structure that has not seen the latter is trained on the former alone.
+    """
     if not (isinstance(validation, Real) and 0 <= validation < 1):
         found = validation if isinstance(validation, Real) else type(validation).__name__
         raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
-    n_held_out = min(VALIDATION_SAMPLES, round(len(samples) * validation))
+    n, seed = len(y), require_seed("fit", seed)
+    n_held_out = min(VALIDATION_SAMPLES, round(n * validation))
     if not n_held_out:
-        return Split(samples, samples, None)
-    if n_held_out == len(samples):
-        raise ValueError(
-            f"fit: validation must leave a sample to train on, got {validation} of N={len(samples)}"
-        )
-    classes = None if samples.has_values else samples.y.cpu().numpy()
-    parts = split_rows(classes, len(samples), n_held_out, seed)
-    train, held_out = (torch.from_numpy(np.sort(rows)).to(samples.z.device) for rows in parts)
-    if not len(held_out):
-        return Split(samples, samples, None)
-    return Split(samples, samples[train], samples[held_out])
+        return torch.arange(n), torch.arange(0)
+    if n_held_out == n:
+        raise ValueError(f"fit: validation must leave a sample to train on, got {validation} of N={n}")
+    classes = None if y.is_floating_point() else y.cpu().numpy()
+    train, held_out = split_rows(classes, n, n_held_out, seed)
+    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
 
 
 def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
@@ -354,35 +375,6 @@ def _fit_chunks(
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(model, "statistics", reason, seconds=seconds)
-
-
-def _standard_error(scores: Tensor, weight: Tensor | None, classes: bool) -> float:
-    """Return the standard error of the mean, where samples are weighted of as many as would vary as much (Kish, 1965).
-
-    For classes two hits and two misses are added, so that none or all right has one too.
-    """
-    shares = torch.ones_like(scores) if weight is None else weight.double() / weight.max()
-    shares /= shares.mean()
-    if classes:
-        scores = torch.cat([scores, scores.new_tensor([0, 0, 1, 1])])
-        shares = torch.cat([shares, shares.new_ones(4)])
-    deviations = scores - (scores * shares).sum() / shares.sum()
-    variance = float((deviations.square() * shares).sum() / shares.sum())
-    n_alike = float(shares.sum() ** 2 / shares.square().sum())
-    return math.sqrt(variance / n_alike)
-
-
-def _comparison(score: float, linear_score: float, error: float, n_held_out: int) -> str:
-    figures = f"{score:.4g} against {linear_score:.4g} ± {error:.2g}"
-    if n_held_out < FEWEST_COMPARED:
-        return f"{n_held_out} held-out samples are too few to compare it with the linear model ({figures})"
-    if score < linear_score - error:
-        return (
-            f"WORSE than the linear model without gates, train it longer or take another solver ({figures})"
-        )
-    if score <= linear_score + error:
-        return f"the linear model without gates is as good within one standard error ({figures})"
-    return f"better than the linear model without gates ({figures})"
 
 
 def announce(result: FitResult, progress: bool) -> FitResult:

@@ -36,6 +36,7 @@ def train_selector(
     n_components: int | str | None = "auto",
     *,
     epochs: int = 100,
+    n_samples: int | None = None,
     sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -50,6 +51,7 @@ def train_selector(
         n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
             20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
         epochs: at most.
+        n_samples: of which x is the part that the structure may see, for ``"auto"``; None: x is all.
         sample_weight: ``[N]``, >= 0, as :func:`train_structure`.
         seed: of the network's start and the order of samples.
         progress: show a bar.
@@ -76,7 +78,7 @@ def train_selector(
     if not len(x):
         raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
     if isinstance(n_components, str) and n_components == "auto":
-        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
+        share = EXPLAINED_VARIANCE if (n_samples or len(x)) > DUAL_SAMPLES else None
         projection = InputProjection.fit(x, explained_variance=share, seed=seed, sample_weight=weight)
     else:
         try:
@@ -87,7 +89,7 @@ def train_selector(
             ) from None
         projection = InputProjection.fit(x, count, seed=seed, sample_weight=weight)
     widths = [projection.out_features, *map(int, hidden)]
-    _require_memory(given, [*widths, n_outputs])
+    _require_memory(x, [*widths, n_outputs], n_samples or len(given))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -100,7 +102,7 @@ def train_selector(
     )
 
 
-def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
+def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
     """Raise where a selector cannot be trained on x, before it is made; widths go from z to the outputs."""
     numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     units = widths[1:-1]
@@ -114,8 +116,8 @@ def _require_memory(x: Tensor, widths: Sequence[int]) -> None:
     n_paths = count_paths(units)
     require_memory(
         "train_selector",
-        f"the gates of N={len(x):,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
-        len(x) * (n_paths // 8),
+        f"the gates of N={n_samples:,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
+        n_samples * (n_paths // 8),
         x.device,
         "P is the product of (units + 1) over the layers, use fewer of them",
     )

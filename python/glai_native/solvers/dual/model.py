@@ -75,6 +75,7 @@ class PathKernelModel(Outputs):
         alpha: their coefficients ``[M, C]``.
         loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
         loo_accuracy: share of samples whose class the others predict; None for values.
+        loo_scores: of each sample, what the others predict, ``[N, C]``; not kept in the file.
         n_samples: N of the fit, where sample weights are integers their sum.
         temperature: of its probabilities, fitted on leave-one-out scores where those are known.
         unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
@@ -102,6 +103,7 @@ class PathKernelModel(Outputs):
         self.temperature = 1.0
         self.loo_error: float | None = None
         self.loo_accuracy: float | None = None
+        self.loo_scores: Tensor | None = None
         self.centres: PathFeatures | None = None
         self.alpha: Tensor | None = None
 
@@ -222,13 +224,13 @@ class PathKernelModel(Outputs):
         self.class_labels = None  # what they are is for who fitted to say
         self.set_target_scaling(None, None)
         self.note_targets(owner, samples.has_values)
-        self.loo_error = self.loo_accuracy = None
+        self.loo_error = self.loo_accuracy = self.loo_scores = None
         if fit.residuals is not None:
             self.loo_error = mean_square(fit.residuals, weight)
+            self.loo_scores = targets - fit.residuals
             if not samples.has_values:
-                left_out = targets - fit.residuals
-                right = left_out.argmax(1) == targets.argmax(1)
-                self.temperature = fit_temperature(left_out, samples.y, samples.weight)
+                right = self.loo_scores.argmax(1) == targets.argmax(1)
+                self.temperature = fit_temperature(self.loo_scores, samples.y, samples.weight)
                 self.loo_accuracy = float((right * weight).sum() / weight.sum())
         return self
 
@@ -239,8 +241,14 @@ class PathKernelModel(Outputs):
         The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
         six digits instead of four.
         """
+        self._fitted("predict")
+        return self.scores_of(PathFeatures.of("PathKernelModel.predict", self.selector, x))
+
+    @torch.no_grad()
+    def scores_of(self, features: PathFeatures) -> Tensor:
+        """Return scores as :meth:`predict` does, of samples that are projected already."""
         centres, alpha = self._fitted("predict")
-        samples = PathFeatures.of("PathKernelModel.predict", self.selector, x).double()
+        samples = features.double()
         centres, wide = centres.double(), alpha.double()
         scores = alpha.new_empty(len(samples), alpha.shape[1])
         rows = max(1, BLOCK_BYTES // (len(centres) * wide.element_size()))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch.distributed as dist
+from torch import Tensor
 
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.temperature import fit_temperature
+from glai_native.solvers.dual.features import PathFeatures
 from glai_native.solvers.dual.model import PathKernelModel
-from glai_native.solvers.solution import Solution, Split
+from glai_native.solvers.solution import Solution, Split, scores_of_outputs
 from glai_native.structure.selector import PathSelector
+
+# Conjugate gradients stop at 1e-2, or after some steps; beyond this residual that is no early stopping any more.
+UNSOLVED = 0.1
 
 
 def solve_dual(
@@ -23,17 +28,50 @@ def solve_dual(
     options: dict[str, Any],
     process_group: dist.ProcessGroup | None = None,
 ) -> Solution:
-    """Solve the path kernel's equations on all samples, and score by leave-one-out. This is a :class:`Solve`."""
+    """Solve the path kernel's equations on all samples. This is a :class:`Solve`.
+
+    It is judged on the held-out samples, each predicted by all of the others (leave-one-out): the structure has not
+    seen them, the numbers all but the one.
+    """
     samples = split.whole
     dual = PathKernelModel(selector)
     dual.fit_samples(samples, seed=seed, progress=progress, **options)
-    error = math.nan if dual.loo_error is None else -dual.loo_error
-    score = error if dual.loo_accuracy is None else dual.loo_accuracy
+    judged = split.held_out or samples
+    outputs = _unseen(dual, split, seed, progress, options)
+    scores = None if outputs is None else scores_of_outputs(outputs, judged)
+    if outputs is not None and judged.classes is not None:
+        dual.temperature = fit_temperature(outputs, judged.classes, judged.weight)
+    dual.loo_scores = None  # as large as the targets
+    warning = ""
+    if dual.unsolved > UNSOLVED:
+        warning = (
+            f"its equations are NOT solved, conjugate gradients stopped at a relative residual of {dual.unsolved:.2g}: "
+            "give a larger l2, more memory, or n_centres"
+        )
     try:
         solved = dual.to_estimator()
     except MemoryError:
-        return Solution(None, score, kernel_model=dual)
+        return Solution(None, scores, kernel_model=dual, warning=warning)
     solved.samples_seen.zero_()
-    solved.record(samples.gates, samples.classes, samples.weight)
+    solved.record(samples.gates, samples.classes, samples.repeats)
     solved.provenance = {"solver": "dual", "l2": dual.l2}
-    return Solution(solved, score)
+    return Solution(solved, scores, warning=warning)
+
+
+def _unseen(
+    dual: PathKernelModel, split: Split, seed: int, progress: bool, options: dict[str, Any]
+) -> Tensor | None:
+    """Return outputs ``[N, C]`` of the held-out samples, or of all where none are; None where they are not known."""
+    held_out = split.held_out
+    known = dual.loo_scores is not None and len(dual.loo_scores) == len(split.whole)
+    if held_out is None:
+        return dual.loo_scores if known else None
+    features = PathFeatures(held_out.z, held_out.layers)
+    if split.held_out_rows is None:
+        return dual.scores_of(features)
+    if known and dual.loo_scores is not None:
+        return dual.loo_scores[split.held_out_rows]
+    # What solves step by step leaves none out: solve once more without them.
+    without = PathKernelModel(dual.selector)
+    without.fit_samples(split.train, seed=seed, progress=progress, **(options | {"l2": dual.l2}))
+    return without.scores_of(features)

@@ -14,7 +14,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.arguments import require_count
 from glai_native.solvers.sgd.training import train_on
-from glai_native.solvers.solution import SgdEpoch, Solution, Split, held_out_temperature, mean_score
+from glai_native.solvers.solution import SgdEpoch, Solution, Split, judge
 from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
@@ -23,6 +23,9 @@ EPOCHS, STEPS = 10, 2000
 # samples is a step or two.
 PATIENCE, PATIENT_SHARE = 5, 0.1
 BATCH = 512
+# Of those trained on, whose loss is known before the first step; what part of it is as good as
+# no change, and how often it is no training any more.
+START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
 
 
 def default_epochs(n_samples: int, batch_size: int) -> int:
@@ -57,26 +60,40 @@ def solve_sgd(
         "seed": seed,
         "progress": progress,
     }
+    begun = _mean_loss(estimator, train[:START_SAMPLES], options.get("loss"))
     if held_out is not None:
         settings["patience"] = default_patience(epochs)
         start = _mean_loss(estimator, held_out, options.get("loss"))
     history = train_on(estimator, train, held_out, process_group=process_group, **(settings | options))
     estimator.record(train.gates, train.classes, train.repeats)
     estimator.provenance = {"solver": "sgd"}
-    estimator.temperature = held_out_temperature(estimator, held_out)
-    warning = "" if held_out is None else _no_better(history, start)
-    return Solution(estimator, mean_score(estimator, held_out), history=history, warning=warning)
+    scores = judge(estimator, held_out)
+    warning = "" if held_out is None else _no_better(history, begun, start)
+    return Solution(estimator, scores, history=history, warning=warning)
 
 
-def _no_better(history: list[SgdEpoch], start: float) -> str:
-    """Return a warning where no epoch's held-out loss is below that of the weights that the training began with."""
+def _no_better(history: list[SgdEpoch], begun: float, start: float) -> str:
+    """Return a warning where no epoch's held-out loss is below that of the weights that the training began with.
+
+    Args:
+        history: all epochs.
+        begun: the loss of those weights on samples of the training.
+        start: their loss on the held-out samples.
+    """
     least = min((epoch.validation_loss for epoch in history), default=math.nan)
     if not least >= start:
         return ""
-    return (
-        f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: the training "
-        "diverged, or there was nothing left to learn"
-    )
+    last = history[-1].loss
+    moved = f"the training loss went from {begun:.3g} to {last:.3g}"
+    if last > begun * DIVERGED:
+        why = f"the training diverged, its loss went from {begun:.3g} to {last:.3g}, pass a smaller learning_rate"
+    elif last > begun * (1 + SAME_LOSS):
+        why = f"{moved}, a smaller learning_rate may help"
+    elif last < begun * (1 - SAME_LOSS):
+        why = f"{moved}, what is learnt of those samples does not carry over to others"
+    else:
+        why = f"the training loss stayed at {last:.3g}, there was nothing left to learn"
+    return f"no epoch improved on the start, held-out loss {least:.3g} at best against {start:.3g}: {why}"
 
 
 @torch.no_grad()
@@ -85,6 +102,8 @@ def _mean_loss(estimator: PathEstimator, samples: Samples, loss: str | None) -> 
     output = estimator(samples.z, samples.gates).double()
     if loss == "squared" or samples.has_values:
         errors = (output - as_values(samples.y, samples.n_outputs, output.dtype)).square().mean(1)
+    elif samples.weight is None:
+        return float(nn.functional.cross_entropy(output, samples.y))
     else:
         errors = nn.functional.cross_entropy(output, samples.y, reduction="none")
     return weighted_mean(errors, samples.weight)

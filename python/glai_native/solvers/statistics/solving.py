@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.ranks import Ranks
-from glai_native.solvers.solution import Solution, Split, held_out_temperature, mean_score
+from glai_native.solvers.solution import Solution, Split, judge, mean_score
 from glai_native.solvers.statistics.reducing import all_reduce
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
@@ -51,15 +51,16 @@ def solve_statistics(
 
     size = estimator.n_paths * (estimator.in_features + 1)
     if solve["l2"] == "gcv" and held_out is not None and size > GCV_UNKNOWNS:
-        scores = {}
+        found = {}
         for share in L2_SHARES:
             solve["l2"] = share * statistics.mean_diagonal
-            scores[solve["l2"]] = mean_score(solved(), held_out)
-        solve["l2"] = max(scores, key=lambda l2: scores[l2])
+            found[solve["l2"]] = mean_score(solved(), held_out)
+        solve["l2"] = max(found, key=lambda l2: found[l2])
     solution = solved()
-    score, temperature = mean_score(solution, held_out), held_out_temperature(solution, held_out)
+    scores = judge(solution, held_out)
+    temperature = solution.temperature
     if held_out is not None and split.held_out_of_whole:
         statistics.add(held_out)
         solution = solved()
     solution.temperature = temperature
-    return Solution(solution, score, statistics)
+    return Solution(solution, scores, statistics)
