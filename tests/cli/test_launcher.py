@@ -1,5 +1,6 @@
 """The program ``glai`` itself, whose imports take seconds: an interrupt is one sentence from the first of them on."""
 
+import os
 import re
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import glai_launcher
@@ -161,3 +163,23 @@ def test_help_that_nobody_reads_is_no_error():
     ) as glai:
         glai.stdout.close()
         assert glai.stderr.read() == ""
+
+
+@pytest.mark.parametrize("coding", ["ascii", "latin-1"])
+def test_an_output_that_lacks_characters_ends_no_command(tmp_path, coding):
+    """``LC_ALL=C`` without coercion: what was trained is saved, and the status says so."""
+    environment = os.environ | {"PYTHONIOENCODING": f"{coding}:strict", "OMP_NUM_THREADS": "1"}
+    names = np.array(["grün", "köln→"])
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    np.savez(tmp_path / "dätä→.npz", x=x, y=names[np.arange(40) % 2])
+    program = f"import sys; from {MODULE} import {FUNCTION}; sys.exit({FUNCTION}())"
+    for arguments in (["train", "dätä→.npz", "--out", "möd→"], ["inspect", "möd→"], ["train", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"Traceback" not in done.stderr

@@ -90,27 +90,54 @@ def test_sources(mode, measured, how):
     assert not any(part.measured for part in unknown)
 
 
-def test_a_tracker_that_fails_is_no_measurement(monkeypatch):
-    """Codecarbon logs its errors; without a result there is no figure, and the next phase can start."""
-    silent = SimpleNamespace(start=lambda: None, stop=lambda: None)
-    module = SimpleNamespace(OfflineEmissionsTracker=lambda **_: silent)
+def tracker(**attributes):
+    return SimpleNamespace(**({"start": lambda: None, "stop": lambda: None, "_start_time": 1.0} | attributes))
+
+
+def with_tracker(monkeypatch, make):
+    module = SimpleNamespace(OfflineEmissionsTracker=make)
     monkeypatch.setattr(energy, "_import_codecarbon", lambda: module)
-    for _ in range(2):
+
+
+def test_a_tracker_that_cannot_start_is_told_before_the_work(monkeypatch):
+    """Codecarbon logs its errors, raises none, and has no time of a start then."""
+    done = []
+    with_tracker(monkeypatch, lambda **_: tracker(_start_time=None))
+    for _ in range(2):  # the next phase can start
         with (
-            pytest.raises(RuntimeError, match="must have measured 'x', it has no result"),
+            pytest.raises(RuntimeError, match="codecarbon must start before 'x' does, and it has not"),
             glai.EnergyMeter("x"),
         ):
-            pass
-    with pytest.raises(ZeroDivisionError), glai.EnergyMeter("x"):
-        1 / 0  # noqa: B018
+            done.append(1)
+    assert not done
 
     def broken(**_):
         raise OSError("no such folder")
 
-    module.OfflineEmissionsTracker = broken
+    with_tracker(monkeypatch, broken)
     for _ in range(2):
         with pytest.raises(OSError, match="no such folder"), glai.EnergyMeter("x"):
             pass
+
+
+def test_missing_joules_lose_nothing(monkeypatch):
+    def broken():
+        raise OSError("counter gone")
+
+    for attributes, reason in (({}, "its log says why"), ({"stop": broken}, "OSError: counter gone")):
+        with_tracker(monkeypatch, lambda attributes=attributes, **_: tracker(**attributes))
+        done = []
+        with (
+            pytest.warns(RuntimeWarning, match=rf"no result for 'x'.*\({reason}\)"),
+            glai.EnergyMeter("x") as meter,
+        ):
+            done.append(1)
+        assert done
+        assert not meter.has_energy
+        with pytest.raises(RuntimeError, match="'x' must have been measured"):
+            _ = meter.energy
+        with pytest.raises(ZeroDivisionError), pytest.warns(RuntimeWarning), glai.EnergyMeter("x"):
+            1 / 0  # noqa: B018
 
 
 def test_without_codecarbon(monkeypatch):

@@ -115,7 +115,7 @@ def require_flower() -> None:
 def _federate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from glai_native.estimator.estimator import ESTIMATOR_FILE
+    from glai_native.estimator.file import ESTIMATOR_FILE
     from glai_native.machine.progress import epoch_progress
 
     require_flower()

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     Without any, it shows its help on standard error, and ends as where they are wrong.
     """
+    _print_anything()
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(argv)
     if not argv:
@@ -35,7 +37,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         return parser.parse_args(argv)
     except SystemExit:
         try:
-            sys.stdout.flush()
+            _flush()
         except BrokenPipeError:
             _say_no_more()
         raise
@@ -43,9 +45,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command of :func:`parse`; return the exit status (2: bad input, one sentence on standard error)."""
+    _print_anything()
     try:
         code = int(arguments.run(arguments))
-        sys.stdout.flush()
+        _flush()
         return code
     except BrokenPipeError:
         _say_no_more()
@@ -64,6 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _say_no_more() -> None:
     """Let who reads our output, and has had enough, in peace: nor may Python complain when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_anything() -> None:
+    """Let streams escape what their encoding lacks: it must not end a command that has done its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # None: who started us has closed it
+        sys.stdout.flush()
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

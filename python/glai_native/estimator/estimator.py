@@ -22,19 +22,22 @@ from glai_native.estimator.directions import (
     scale_of_own_directions,
 )
 from glai_native.estimator.emulation import into_last_units, with_constants
+from glai_native.estimator.file import (
+    ESTIMATOR_FORMAT,
+    ESTIMATOR_VERSION,
+    open_estimator,
+    provenance_to_json,
+    read_provenance,
+)
 from glai_native.estimator.outputs import Outputs, require_order
-from glai_native.estimator.provenance import provenance_to_json, read_provenance
 from glai_native.estimator.temperature import require_temperature
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
+from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
 from glai_native.ops.gated_linear import gated_linear
 from glai_native.ops.gated_matmul import gated_matmul
 from glai_native.structure.selector import PathSelector, require_same_structure
-
-ESTIMATOR_FILE = "estimator.safetensors"
-ESTIMATOR_FORMAT = "glai-estimator"
-ESTIMATOR_VERSION = 3  # 1 and 2, of files with directions, have a checksum over their tensors alone
 
 
 class PathEstimator(Outputs, nn.Module):
@@ -266,17 +269,19 @@ class PathEstimator(Outputs, nn.Module):
             raise ValueError(f"add_outputs: k must be >= 1, got {k}")
         known = self._labels_of_added("add_outputs", k, labels)
         names = ["weight", "bias"]
+        wider: dict[str, Tensor] = {"on_counts": _with_zero_columns(self.on_counts, k)}
         if self.directions is not None:
             added = None if known is None else known[-k:]
-            self.directions = extend_directions(self.directions, k, seed, added)
+            wider["directions"] = extend_directions(self.directions, k, seed, added)
             names = ["constant_weight", "constant_bias"]
         for name in names:
             before = self.get_parameter(name)
-            wider = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
-            setattr(self, name, wider)
-        self.on_counts = _with_zero_columns(self.on_counts, k)
-        self._labels = None if known is None else tuple(known)
-        self._scaling_of_added(k)
+            wider[name] = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
+        with uninterrupted():  # all that can fail is done
+            for name, tensor in wider.items():
+                setattr(self, name, tensor)
+            self._labels = None if known is None else tuple(known)
+            self._scaling_of_added(k)
 
     def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
         self.add_outputs(len(labels), seed, labels)
@@ -293,9 +298,11 @@ class PathEstimator(Outputs, nn.Module):
         tensors: list[Tensor] = [self.on_counts, *self.parameters()]
         if self.directions is not None:
             tensors = [self.on_counts, self.directions, self.constant_weight, self.constant_bias]
-        for tensor in tensors:
-            tensor.copy_(tensor[..., order])
-        self._permute_meaning(order)
+        permuted = [tensor[..., order] for tensor in tensors]
+        with uninterrupted():  # all that can fail is done
+            for tensor, values in zip(tensors, permuted, strict=True):
+                tensor.copy_(values)
+            self._permute_meaning(order)
 
     def get_extra_state(self) -> str:
         """Return the structure_id, part of ``state_dict``; as JSON with what the outputs mean, where that is known."""
@@ -332,8 +339,12 @@ class PathEstimator(Outputs, nn.Module):
                 found = targets.dtype
                 raise ValueError(f"record: targets must be class indices [N={len(gates)}], got {found}")
             targets = require_targets("record", targets, len(gates), self.out_features)
-            self.on_counts += gates.counts_by_class(targets, self.out_features, repeats)
-        self.samples_seen += len(gates) if repeats is None else int(repeats.sum())
+            on_counts = self.on_counts + gates.counts_by_class(targets, self.out_features, repeats)
+        seen = len(gates) if repeats is None else int(repeats.sum())
+        with uninterrupted():
+            if targets is not None:
+                self.on_counts.copy_(on_counts)
+            self.samples_seen += seen
 
     def to_bytes(self, **entries: str) -> bytes:
         """Return an estimator file's content: weights, and what merging needs; ``entries`` join its metadata."""
@@ -392,11 +403,6 @@ class PathEstimator(Outputs, nn.Module):
             estimator.temperature = require_temperature(str(path), file.entry("temperature", float))
         require_counts(str(path), int(estimator.samples_seen), estimator.on_counts)
         return estimator
-
-
-def open_estimator(path: Path) -> TensorFile:
-    """Open an estimator file and check it; of its content only that it is as it was written."""
-    return TensorFile(path, ESTIMATOR_FORMAT, newest=ESTIMATOR_VERSION)
 
 
 def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: torch.device) -> None:

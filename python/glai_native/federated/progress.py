@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
 from glai_native.machine.files import is_integer, is_number, parse_json, stated_checksum

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
@@ -107,10 +108,12 @@ class EnergyMeter:
 
     Attributes:
         energy: :class:`PhaseEnergy`, once the block has been left, by an exception too.
+        has_energy: whether codecarbon gave a result; a block is never lost where it gave none, a warning says so.
 
     Raises:
         ImportError: codecarbon is not installed.
         ValueError: a country that codecarbon has no data for.
+        RuntimeError: on entering, codecarbon cannot start; asking for an energy that it has not given.
     """
 
     def __init__(self, phase: str, country: str | None = None) -> None:
@@ -118,6 +121,11 @@ class EnergyMeter:
         self._codecarbon = _import_codecarbon()
         self._settings = {} if country is None else {"country_iso_code": _require_country(country)}
         self._energy: PhaseEnergy | None = None
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether :attr:`energy` is known."""
+        return self._energy is not None
 
     @property
     def energy(self) -> PhaseEnergy:
@@ -147,6 +155,11 @@ class EnergyMeter:
                 **self._settings,
             )
             self._tracker.start()
+            # codecarbon logs its own errors instead of raising them.
+            if getattr(self._tracker, "_start_time", None) is None:
+                raise RuntimeError(
+                    f"EnergyMeter: codecarbon must start before {self.phase!r} does, and it has not; its log says why"
+                )
         except BaseException:
             _running.release()
             raise
@@ -157,24 +170,32 @@ class EnergyMeter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         seconds = time.perf_counter() - self._since
+        self._energy, reason = None, "its log says why"
         try:
             self._tracker.stop()
+            self._energy = self._measured(seconds)
+        except Exception as failure:  # whatever it is, the block's own results are worth more
+            reason = f"{type(failure).__name__}: {failure}"
         finally:
             _running.release()
-        # codecarbon logs its own errors instead of raising them.
+        if self._energy is None:
+            warnings.warn(
+                f"EnergyMeter: codecarbon has no result for {self.phase!r}, so that its joules are unknown ({reason})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _measured(self, seconds: float) -> PhaseEnergy | None:
         emissions = getattr(self._tracker, "final_emissions_data", None)
-        if emissions is not None:
-            self._energy = PhaseEnergy(
-                self.phase,
-                seconds,
-                float(emissions.emissions),
-                tuple(_parts(self._tracker, emissions)),
-                f"estimated with the mean grid intensity of {emissions.country_name or 'the world'}",
-            )
-        elif error is None:
-            raise RuntimeError(
-                f"EnergyMeter: codecarbon must have measured {self.phase!r}, it has no result; its log says why"
-            )
+        if emissions is None:
+            return None
+        return PhaseEnergy(
+            self.phase,
+            seconds,
+            float(emissions.emissions),
+            tuple(_parts(self._tracker, emissions)),
+            f"estimated with the mean grid intensity of {emissions.country_name or 'the world'}",
+        )
 
 
 def energy_table(phases: Sequence[PhaseEnergy]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glai_native.data.labels import Label, label_array
-from glai_native.estimator.estimator import ESTIMATOR_FILE, PathEstimator, open_estimator
+from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
@@ -212,17 +214,17 @@ class GLAI(nn.Module):
 
     def add_outputs(self, k: int, seed: int = 0, labels: Sequence[Label] | None = None) -> None:
         """Append ``k`` outputs to the estimator (``PathEstimator.add_outputs``) and to the statistics, in place."""
-        statistics = self.statistics
-        self.estimator.add_outputs(k, seed, labels)
-        if statistics is not None:
-            statistics.add_outputs(k, labels=labels)
+        with self._changed_together() as statistics:
+            self.estimator.add_outputs(k, seed, labels)
+            if statistics is not None:
+                statistics.add_outputs(k, labels=labels)
 
     def permute_outputs(self, order: Tensor) -> None:
         """Make output i what output ``order[i]`` was (``PathEstimator.permute_outputs``), in the statistics too."""
-        statistics = self.statistics
-        self.estimator.permute_outputs(order)
-        if statistics is not None:
-            statistics.permute_outputs(order)
+        with self._changed_together() as statistics:
+            self.estimator.permute_outputs(order)
+            if statistics is not None:
+                statistics.permute_outputs(order)
 
     def add_classes(self, labels: Sequence[Label], seed: int = 0) -> None:
         """Add an output for each label that is new, and sort all outputs by their labels, in place.
@@ -230,10 +232,22 @@ class GLAI(nn.Module):
         Raises:
             ValueError: the outputs have no labels, or these are of another type.
         """
+        with self._changed_together() as statistics:
+            self.estimator.add_classes(labels, seed=seed)
+            if statistics is not None:
+                statistics.add_classes(labels)
+
+    @contextmanager
+    def _changed_together(self) -> Iterator[PathStatistics | None]:
+        """Change estimator and statistics, of which a copy is yielded, or neither where that fails."""
         statistics = self.statistics
-        self.estimator.add_classes(labels, seed=seed)
-        if statistics is not None:
-            statistics.add_classes(labels)
+        changed = (
+            None if statistics is None else copy(statistics)
+        )  # the same gram, which no change of outputs touches
+        with uninterrupted(), whole_or_unchanged(self):
+            yield changed
+            if statistics is not None and changed is not None:
+                statistics.become(changed)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glai_native.estimator.estimator import ESTIMATOR_FILE
+from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
 from glai_native.gates.patterns import count_gates, layer_agreement, oui, pattern_sizes

@@ -199,7 +199,7 @@ class _Phases:
             started = time.perf_counter()
             yield
             self.seconds[name] = time.perf_counter() - started
-        if meter is not None:
+        if meter is not None and meter.has_energy:
             self.energy.append(meter.energy)
 
 

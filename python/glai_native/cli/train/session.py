@@ -16,7 +16,7 @@ from glai_native.cli.command import require_new_folder
 from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
 from glai_native.data.labelled import LabelledData, load_data
 from glai_native.data.labels import Label
-from glai_native.estimator.estimator import ESTIMATOR_FILE
+from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI

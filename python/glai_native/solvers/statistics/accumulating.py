@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glai_native.data.canonical import count_repeats
 from glai_native.data.checks import require_sample_weight, require_targets
 from glai_native.data.counts import require_count
 from glai_native.gates.packed import PackedGates
@@ -138,10 +139,11 @@ def _resume(
     next_row = file.integer("next_row", rows.start, rows.stop)
     whole = next_row == rows.stop or (next_row - rows.start) % chunk == 0
     file.require("next_row", whole, f"the end of a chunk of {chunk} from row {rows.start} on")
-    added = next_row - rows.start
-    if sample_weight is not None:
-        added = int(sample_weight[rows.start : next_row].count_nonzero())
-    expected = statistics.n_samples + added
+    expected = statistics.n_samples
+    for first in range(rows.start, next_row, chunk):
+        here = slice(first, min(first + chunk, next_row))
+        counts = None if sample_weight is None else count_repeats(sample_weight[here])
+        expected += here.stop - here.start if counts is None else int(counts.sum())
     file.require(
         "n_samples", file.integer("n_samples") == expected, f"{expected}, those before row {next_row}"
     )

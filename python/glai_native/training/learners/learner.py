@@ -90,8 +90,7 @@ class Learner(BaseEstimator):
         try:
             yield
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            self.__dict__ = before  # in one step, which a second interrupt cannot divide
             raise
 
     def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
@@ -206,8 +205,10 @@ class Learner(BaseEstimator):
             )
         assert self._statistics is not None
         weight = weight_tensor(sample_weight, x)
+        self._statistics = copy(
+            self._statistics
+        )  # of the same sums, which no change touches: what fails keeps those
         if n_outputs > self._statistics.out_features:
-            self._statistics = copy(self._statistics)  # the same gram: added outputs are tensors of its own
             self._statistics.add_outputs(n_outputs - self._statistics.out_features)
         z = self._selector.project(x)
         self._statistics.update(z, self._selector.gates_of(z), y, weight)

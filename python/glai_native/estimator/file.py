@@ -1,14 +1,23 @@
-"""What an estimator's file says of its making: a JSON object, of which re-training and merging read numbers."""
+"""An estimator's file, and what it says of its making: JSON, of which re-training and merging read numbers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from glai_native.machine.files import TensorFile, is_integer, is_number
 
+ESTIMATOR_FILE = "estimator.safetensors"
+ESTIMATOR_FORMAT = "glai-estimator"
+ESTIMATOR_VERSION = 3  # 1 and 2, of files with directions, have a checksum over their tensors alone
 ENTRY = "provenance"
+
+
+def open_estimator(path: Path) -> TensorFile:
+    """Open an estimator file and check it; of its content only that it is as it was written."""
+    return TensorFile(path, ESTIMATOR_FORMAT, newest=ESTIMATOR_VERSION)
 
 
 def provenance_to_json(provenance: Mapping[str, Any]) -> str:
