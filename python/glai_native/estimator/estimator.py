@@ -58,6 +58,7 @@ class PathEstimator(Outputs, nn.Module):
             The estimator is made on its device. None: full paths.
         structure_id: the structure whose gates it reads; None: any.
         dtype: torch.float32 or torch.float64.
+        device: where it is made; None: where directions are, or torch's default device.
 
     Attributes:
         weight: parameter ``[P, D, C]``; of full paths, like ``bias``.
@@ -93,6 +94,7 @@ class PathEstimator(Outputs, nn.Module):
         *,
         structure_id: str | None = None,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         for name, size in (
@@ -110,24 +112,28 @@ class PathEstimator(Outputs, nn.Module):
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:
-            self._add_parameter("weight", paths | features | outputs, dtype)
-            self._add_parameter("bias", paths | outputs, dtype)
+            parameters = {"weight": paths | features | outputs, "bias": paths | outputs}
         else:
             require_directions("PathEstimator", directions, n_paths, out_features)
-            directions = directions.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
-            self._add_parameter("u", paths | features, dtype)
-            self._add_parameter("beta", paths, dtype)
-            self._add_parameter("constant_weight", features | outputs, dtype)
-            self._add_parameter("constant_bias", outputs, dtype)
+            device = directions.device if device is None else device
+            form = torch.contiguous_format
+            directions = directions.detach().to(device, dtype, copy=True, memory_format=form)
+            parameters = {"u": paths | features, "beta": paths}
+            parameters |= {"constant_weight": features | outputs, "constant_bias": outputs}
+        for name, sizes in parameters.items():
+            self._add_parameter(name, sizes, dtype, device)
         self.register_buffer("directions", directions)
-        self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64))
-        if directions is not None:
-            self.to(directions.device)
+        self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer(
+            "on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64, device=device)
+        )
 
-    def _add_parameter(self, name: str, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        _require_memory(name, sizes, dtype.itemsize, torch.device("cpu"))  # where it is made
-        zeros = torch.zeros(tuple(sizes.values()), dtype=dtype)
+    def _add_parameter(
+        self, name: str, sizes: dict[str, int], dtype: torch.dtype, device: torch.device | str | None
+    ) -> None:
+        device = torch.get_default_device() if device is None else torch.device(device)
+        _require_memory(name, sizes, dtype.itemsize, device)
+        zeros = torch.zeros(tuple(sizes.values()), dtype=dtype, device=device)
         self.register_parameter(name, nn.Parameter(zeros))
 
     @property
@@ -220,7 +226,8 @@ class PathEstimator(Outputs, nn.Module):
             directions,
             structure_id=selector.structure_id,
             dtype=output_weight.dtype,
-        ).to(output_weight.device)
+            device=output_weight.device,
+        )
         weight, constant = into_last_units(selector)
         with torch.no_grad():
             if estimator.directions is None:
@@ -391,6 +398,7 @@ class PathEstimator(Outputs, nn.Module):
             directions,
             structure_id=file.entry("structure_id") or None,
             dtype=dtype,
+            device="cpu",
         )
         with torch.no_grad():
             for name, parameter in estimator.named_parameters():

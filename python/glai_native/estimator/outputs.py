@@ -87,7 +87,7 @@ class Outputs:
         owner = type(self).__name__
         pair = []
         for name, numbers in (("target_mean", mean), ("target_scale", scale)):
-            wide = torch.as_tensor(numbers, dtype=torch.float64).detach().cpu().clone()
+            wide = torch.as_tensor(numbers, dtype=torch.float64, device="cpu").detach().clone()
             if wide.shape != (self.out_features,) or not bool(wide.isfinite().all()):
                 raise ValueError(
                     f"{owner}: {name} must be C={self.out_features} finite numbers, got {wide.tolist()}"
@@ -308,10 +308,12 @@ def _numbers(name: str, found: Any) -> list[float]:
 
 def sorting_order(labels: Sequence[Label]) -> Tensor:
     """Return int64 ``[C]``: where among ``labels`` the smallest is, the next, and so on."""
-    return torch.tensor(sorted(range(len(labels)), key=lambda i: labels[i]))
+    return torch.tensor(sorted(range(len(labels)), key=lambda i: labels[i]), device="cpu")
 
 
 def require_order(owner: str, order: Tensor, n_outputs: int) -> None:
     """Raise unless ``order`` holds each of the C outputs once."""
-    if order.shape != (n_outputs,) or not torch.equal(order.cpu().sort().values, torch.arange(n_outputs)):
+    if order.shape != (n_outputs,) or not torch.equal(
+        order.cpu().sort().values, torch.arange(n_outputs, device="cpu")
+    ):
         raise ValueError(f"{owner}: order must hold each of C={n_outputs} outputs once, got {order.tolist()}")

@@ -41,7 +41,8 @@ def move_paths(
         estimator.out_features,
         None if directions is None else _moved_directions(directions, goes, to, n_paths, seed),
         dtype=estimator.dtype,
-    ).to(device)
+        device=device,
+    )
     if directions is None:
         moved.weight.copy_(_summed(estimator.weight[goes], to, n_paths, share))
         moved.bias.copy_(_summed(estimator.bias[goes], to, n_paths, share))
@@ -85,7 +86,10 @@ def _shared(weights: Tensor, share: Tensor | None) -> Tensor:
 def _moved_directions(directions: Tensor, goes: Tensor, to: Tensor, n_paths: int, seed: int) -> Tensor:
     scale = directions[:-1].double().square().mean().sqrt() if len(directions) > 1 else 1.0
     drawn = torch.randn(
-        (n_paths, directions.shape[1]), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        (n_paths, directions.shape[1]),
+        generator=torch.Generator("cpu").manual_seed(seed),
+        dtype=torch.float64,
+        device="cpu",
     )
     moved = (drawn.to(directions.device) * scale).to(directions.dtype)
     moved[to] = directions[goes]

@@ -75,7 +75,9 @@ def fit_temperature(scores: Tensor, classes: Tensor, weight: Tensor | None = Non
     """
     scores, classes = scores.detach().double().cpu(), classes.cpu()
     weight = (
-        torch.ones(len(scores), dtype=torch.float64) if weight is None else weight.detach().double().cpu()
+        torch.ones(len(scores), dtype=torch.float64, device="cpu")
+        if weight is None
+        else weight.detach().double().cpu()
     )
     keep = weight > 0
     scores, classes, weight = scores[keep], classes[keep], weight[keep]
@@ -108,10 +110,10 @@ class RunningTemperature:
     Source: progressive validation, Blum, Kalai and Langford (1999).
     """
 
-    GRID = torch.logspace(-3, 3, 121, dtype=torch.float64)  # twenty a decade
+    GRID = torch.logspace(-3, 3, 121, dtype=torch.float64, device="cpu")  # twenty a decade
 
     def __init__(self) -> None:
-        self._losses = torch.zeros(len(self.GRID), dtype=torch.float64)
+        self._losses = torch.zeros_like(self.GRID)
         self._weight = 0.0
 
     def fade(self) -> None:
@@ -122,7 +124,11 @@ class RunningTemperature:
     def add(self, scores: Tensor, classes: Tensor, weight: Tensor | None = None) -> None:
         """Take samples that the model which scored them has not learnt; arguments as :func:`fit_temperature`."""
         scores, classes = scores.detach().double().cpu(), classes.cpu().unsqueeze(1)
-        weight = torch.ones(len(scores), dtype=torch.float64) if weight is None else weight.double().cpu()
+        weight = (
+            torch.ones(len(scores), dtype=torch.float64, device="cpu")
+            if weight is None
+            else weight.double().cpu()
+        )
         losses = []
         for temperature in self.GRID.tolist():
             logs = _shifted(scores, temperature).log_softmax(1)

@@ -55,7 +55,7 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
         """Sums of the raw features: what the projection is made of."""
         x = party_of(context).x.double()
         squares = x.T @ x if message.content[CONFIG]["covariance"] else x.square().sum(0)
-        sums = {"x": x.sum(0), "squares": squares, SAMPLES: torch.tensor([len(x)])}
+        sums = {"x": x.sum(0), "squares": squares, SAMPLES: torch.tensor([len(x)], device="cpu")}
         return Message(RecordDict({SUMS: to_arrays(sums)}), reply_to=message)
 
     @app.train("selector")
@@ -75,9 +75,10 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
             structure.z_features,
             cast(int, config["n_classes"]),
             structure_id=structure.structure_id,
+            device="cpu",
         )
         sums.update(structure.project(party.x), structure.gates(party.x), party.y)
-        tensors = sums.sums() | {SAMPLES: torch.tensor([len(party.x)])}
+        tensors = sums.sums() | {SAMPLES: torch.tensor([len(party.x)], device="cpu")}
         return _reply(message, tensors, structure)
 
     @app.train("estimator")

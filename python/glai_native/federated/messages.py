@@ -34,7 +34,7 @@ def from_arrays(record: ArrayRecord) -> dict[str, Tensor]:
 def weighted(tensors: Mapping[str, Tensor], n_samples: int) -> dict[str, Tensor]:
     """What a party adds to a weighted average: each tensor times its number of samples, and that number."""
     return {name: t.detach() * n_samples for name, t in tensors.items()} | {
-        SAMPLES: torch.tensor([n_samples])
+        SAMPLES: torch.tensor([n_samples], device="cpu")
     }
 
 
@@ -88,7 +88,12 @@ def estimator_from(
 ) -> PathEstimator:
     """The estimator whose parameters a message carries."""
     estimator = PathEstimator(
-        selector.n_paths, selector.z_features, n_classes, directions, structure_id=selector.structure_id
+        selector.n_paths,
+        selector.z_features,
+        n_classes,
+        directions,
+        structure_id=selector.structure_id,
+        device="cpu",
     )
     tensors = from_arrays(arrays)
     parameters = dict(estimator.named_parameters())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from glai_native.federated.partition import Party
+from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.settling import StructureMonitor, train_structure
 
@@ -21,10 +21,7 @@ def make_network(widths: list[int], seed: int) -> nn.Sequential:
     """``Linear, ReLU, ..., Linear`` with PyTorch's random start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
+        return relu_network(widths)
 
 
 def network_of(tensors: Mapping[str, Tensor]) -> nn.Sequential:

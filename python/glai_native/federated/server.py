@@ -165,6 +165,7 @@ def _estimator(selector: PathSelector, plan: Plan) -> PathEstimator:
         directions,
         structure_id=selector.structure_id,
         dtype=selector.hidden[0][0].dtype,
+        device="cpu",
     )
     estimator.class_labels = plan.class_labels
     return estimator

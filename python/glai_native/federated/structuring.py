@@ -169,4 +169,6 @@ def projection_from(sums: Mapping[str, Tensor], n_components: int) -> InputProje
         rotation = (axes * torch.where(largest < 0, -1.0, 1.0)).float().contiguous()
         variance = float(variances.flip(0)[:n_components].clamp(min=0).mean())
     scale = 1.0 / math.sqrt(variance) if variance > 0 else 1.0
-    return InputProjection(len(mean), mean.float(), torch.tensor(scale), rotation)
+    return InputProjection(
+        len(mean), mean.float(), torch.tensor(scale, dtype=torch.float32, device="cpu"), rotation
+    )

@@ -49,9 +49,9 @@ class GateDataset(Dataset[Any]):
         if isinstance(ids, Tensor) and not ids.ndim:
             ids = int(ids)
         if isinstance(ids, slice):
-            rows = torch.arange(len(self))[ids]
+            rows = torch.arange(len(self), device="cpu")[ids]
         else:
-            rows = torch.as_tensor([int(ids)] if isinstance(ids, Integral) else ids)
+            rows = torch.as_tensor([int(ids)] if isinstance(ids, Integral) else ids, device="cpu")
         return _Rows((self.store.batch(rows), *(tensor[rows.to(tensor.device)] for tensor in self.tensors)))
 
     def __getitems__(self, ids: Sequence[int]) -> list[tuple[PackedGates | Tensor, ...]]:

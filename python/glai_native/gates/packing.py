@@ -49,7 +49,7 @@ def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pac
     x, weight = unit_stride(without_history(x)), either_unit_stride(without_history(weight))
     bias = None if bias is None else unit_stride(without_history(bias))
     n_gates = size(weight, 0)
-    like = x if isinstance(x, Tensor) else torch.empty(0)
+    like = x if isinstance(x, Tensor) else torch.empty(0, device="cpu")
     words = like.new_empty((size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
     tf32 = backend.runs_cuda_kernels(words) and backend.allows_tf32()
     _native.selector_gates(x, weight, bias, words, tf32, *execution(words))

@@ -48,7 +48,7 @@ def count_paths(widths: Sequence[int]) -> int:
 
 def all_paths(widths: Sequence[int]) -> Tensor:
     """Return the numbers of all paths, int64 ``[P]``."""
-    return torch.arange(count_paths(widths))
+    return torch.arange(count_paths(widths), device="cpu")
 
 
 def units_of_paths(paths: Tensor, widths: Sequence[int]) -> list[Tensor]:

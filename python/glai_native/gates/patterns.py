@@ -42,7 +42,13 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
     n = len(layers[0]) if layers else 0
     if n < 2:
         return float("nan")
-    shifts: list[int] = torch.linspace(1, n - 1, min(n - 1, max_shifts)).round().long().unique().tolist()
+    shifts: list[int] = (
+        torch.linspace(1, n - 1, min(n - 1, max_shifts), dtype=torch.float32, device="cpu")
+        .round()
+        .long()
+        .unique()
+        .tolist()
+    )
     if len(shifts) < n - 1:
         layers = _in_an_order_of_their_own(layers)
     total = sum(
@@ -56,7 +62,7 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
 def _in_an_order_of_their_own(layers: Sequence[PackedGates]) -> list[PackedGates]:
     """Return the same samples in an order that hangs on their patterns alone, in which neighbours are unlike again."""
     order = torch.from_numpy(np.argsort(_patterns(layers), kind="stable"))
-    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
+    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0), device="cpu")]
     return [layer[order.to(layer.device)] for layer in layers]
 
 
@@ -129,7 +135,7 @@ def layer_agreement(a: PackedGates, b: PackedGates) -> LayerAgreement:
         raise ValueError(
             f"layer_agreement: both must hold gates of the same N >= 1 samples, got N={len(a)} and N={len(b)}"
         )
-    both = torch.zeros((a.n_gates, b.n_gates), dtype=torch.float64)
+    both = torch.zeros((a.n_gates, b.n_gates), dtype=torch.float64, device="cpu")
     for start in range(0, len(a), MATCHED_ROWS):
         rows = slice(start, start + MATCHED_ROWS)
         both += (a[rows].unpack().float().T @ b[rows].unpack().float()).double().cpu()

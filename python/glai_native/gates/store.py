@@ -80,7 +80,9 @@ class GateStore:
         store = cls(folder, selector.structure_id, selector.widths, selector.kept_paths)
         store._manifest.begin(folder)
         # A shard of no rows, so that an empty store states its structure as any other does.
-        empty = [torch.empty((0, words_per_row(width)), dtype=torch.int32) for width in store.widths]
+        empty = [
+            torch.empty((0, words_per_row(width)), dtype=torch.int32, device="cpu") for width in store.widths
+        ]
         store.append([PackedGates(words, width) for words, width in zip(empty, store.widths, strict=True)])
         return store
 
@@ -166,7 +168,7 @@ class GateStore:
         rows = self._rows(ids)
         layers = []
         for i, width in enumerate(self.widths):
-            words = torch.empty((len(rows), words_per_row(width)), dtype=torch.int32)
+            words = torch.empty((len(rows), words_per_row(width)), dtype=torch.int32, device="cpu")
             for shard in self._shards:
                 here = (rows >= shard.first_row) & (rows < shard.first_row + shard.rows)
                 if bool(here.any()):
@@ -184,8 +186,8 @@ class GateStore:
 
     def _rows(self, ids: Tensor | Iterable[int] | slice) -> Tensor:
         if isinstance(ids, slice):
-            return torch.arange(len(self))[ids]
-        rows = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids)).cpu()
+            return torch.arange(len(self), device="cpu")[ids]
+        rows = torch.as_tensor(ids if isinstance(ids, Tensor) else list(ids), device="cpu")
         if not len(rows):
             rows = rows.to(torch.int64)
         if rows.ndim != 1 or rows.dtype not in (torch.int64, torch.int32):

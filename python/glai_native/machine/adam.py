@@ -34,7 +34,9 @@ def take_adamw_step(
         learning_rate: of the step.
         weight_decay: the share, times the rate, that parameters lose.
     """
-    counts = [torch.tensor(float(step), device=p.device) for p in parameters]  # counted up within
+    counts = [
+        torch.tensor(float(step), dtype=torch.float32, device=p.device) for p in parameters
+    ]  # counted up within
     adamw(
         list(parameters),
         list(gradients),

@@ -58,12 +58,16 @@ def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
     try:
         return a.new_empty(a.shape[rows], b.shape[columns])  # twice as fast as with a tuple
     except (AttributeError, IndexError):  # no tensor or no matrix: refused by name in the checks
-        return torch.empty(0)
+        return torch.empty(0, device="cpu")
 
 
 def new_empty(like: Tensor, *shape: int) -> Tensor:
     """Make an output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
-    return like.new_empty(shape, layout=torch.strided) if isinstance(like, Tensor) else torch.empty(shape)
+    return (
+        like.new_empty(shape, layout=torch.strided)
+        if isinstance(like, Tensor)
+        else torch.empty(shape, device="cpu")
+    )
 
 
 def new_zeros(like: Tensor, *shape: int) -> Tensor:

@@ -62,7 +62,7 @@ class Ranks:
         if self.size == 1:
             return content
         length = int(self.broadcast(torch.tensor([len(content)], device=self._device)))
-        values = torch.zeros(length, dtype=torch.uint8)
+        values = torch.zeros(length, dtype=torch.uint8, device="cpu")
         if self.is_first and length:
             values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         return self.broadcast(values.to(self._device)).cpu().numpy().tobytes()

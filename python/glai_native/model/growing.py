@@ -106,7 +106,10 @@ def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_pa
     hidden = [(weight.clone(), bias.clone()) for weight, bias in selector.hidden]
     weight, bias = hidden[layer]
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand((n_units, weight.shape[1] + 1), generator=generator, dtype=torch.float64) * 2 - 1
+    drawn = (
+        torch.rand((n_units, weight.shape[1] + 1), generator=generator, dtype=torch.float64, device="cpu") * 2
+        - 1
+    )
     drawn = (drawn / weight.shape[1] ** 0.5).to(weight)
     hidden[layer] = torch.cat([weight, drawn[:, :-1]]), torch.cat([bias, drawn[:, -1]])
     if layer + 1 < len(hidden):

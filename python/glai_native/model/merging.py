@@ -116,7 +116,8 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
         first.directions,
         structure_id=first.structure_id,
         dtype=first.dtype,
-    ).to(first.on_counts.device)
+        device=first.on_counts.device,
+    )
     for estimator in estimators:
         merged.on_counts += estimator.on_counts
     # In float64, so that the order of the models does not show beyond the last rounding.

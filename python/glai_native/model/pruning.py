@@ -66,7 +66,7 @@ def prune(
     estimator = move_paths(model.estimator, position, len(numbers))
     if min_norm is not None or keep is not None:
         goes = position >= 0
-        on = torch.zeros(len(numbers), dtype=torch.float64)
+        on = torch.zeros(len(numbers), dtype=torch.float64, device="cpu")
         # Paths that were folded into one are on together, so that any of them may say how often.
         on[position[goes]] = counts.paths.cpu()[goes].double() / counts.samples
         score = path_norms(estimator).cpu() * (on * (1 - on)).sqrt()
@@ -93,7 +93,7 @@ def _fold(selector: PathSelector, counts: GateCounts, directions: Tensor | None)
     kept = all_paths(widths) if selector.kept_paths is None else selector.kept_paths.cpu()
     units = units_of_paths(kept, widths)
     for i, (on, width) in enumerate(zip(counts.units, widths, strict=True)):
-        always = torch.cat([on.cpu() == counts.samples, torch.ones(1, dtype=torch.bool)])
+        always = torch.cat([on.cpu() == counts.samples, torch.ones(1, dtype=torch.bool, device="cpu")])
         units[i] = torch.where(always[units[i]], width, units[i])
     numbers = paths_of_units(units, widths)
     if directions is not None:
@@ -117,7 +117,7 @@ def _largest(score: Tensor, keep: float) -> Tensor:
     score = score.clone()
     score[-1] = math.inf
     order = score.argsort(descending=True, stable=True)
-    left = torch.zeros(len(score), dtype=torch.bool)
+    left = torch.zeros(len(score), dtype=torch.bool, device=score.device)
     left[order[: math.ceil(keep * len(score))]] = True
     return left
 
@@ -128,9 +128,9 @@ def _smaller(selector: PathSelector, numbers: Tensor) -> PathSelector:
     width = selector.widths[-1]
     used = last.unique()[:-1]  # the always-on unit is last
     if not len(used):
-        used = torch.zeros(1, dtype=torch.int64)  # a layer has one unit at least
-    renumbered = torch.full((width + 1,), len(used))
-    renumbered[used] = torch.arange(len(used))
+        used = torch.zeros(1, dtype=torch.int64, device="cpu")  # a layer has one unit at least
+    renumbered = torch.full((width + 1,), len(used), device=used.device)
+    renumbered[used] = torch.arange(len(used), device=used.device)
     widths = [*selector.widths[:-1], len(used)]
     kept = paths_of_units([*before, renumbered[last]], widths)
     *hidden, (weight, bias) = selector.hidden

@@ -80,7 +80,7 @@ def _choose_by_size(
         return "sgd", "the model has output directions, and the dual is for full paths"
     if n_samples > DUAL_SAMPLES:
         return "sgd", f"{n_samples:,} samples are more than the {DUAL_SAMPLES:,} that the dual is quick for"
-    weight = torch.empty(0) if selector is None else selector.hidden[0][0]
+    weight = torch.empty(0, device="cpu", dtype=torch.float32) if selector is None else selector.hidden[0][0]
     if cholesky_bytes(n_samples, n_outputs, weight.element_size()) > free_memory(weight.device) // 2:
         return "sgd", f"the kernel matrix of {n_samples:,} samples does not fit in memory"
     return "dual", f"at {n_samples:,} samples the closed form is quick"

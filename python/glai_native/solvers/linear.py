@@ -24,7 +24,7 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         statistics = PathStatistics(*shape, device=train.z.device)
         statistics.add(train)
         return statistics.solve("gcv").to(train.z.dtype)
-    linear = PathEstimator(*shape, dtype=train.z.dtype).to(train.z.device)
+    linear = PathEstimator(*shape, dtype=train.z.dtype, device=train.z.device)
     epochs = default_epochs(len(train), LINEAR_BATCH)
     train_on(
         linear,

@@ -222,7 +222,7 @@ def train_structure(
         weight = scale_sample_weight("train_structure", weight).to(z)
 
     generator = torch.Generator().manual_seed(seed)
-    seen = torch.randperm(len(z), generator=generator)[:PROBE_SAMPLES].to(z.device)
+    seen = torch.randperm(len(z), generator=generator, device="cpu")[:PROBE_SAMPLES].to(z.device)
     probe, probe_weight = z[seen], None if weight is None else weight[seen]
     optimizer = Adam(mlp.parameters(), learning_rate)
     monitor.update(*_pattern(mlp, probe), sample_weight=probe_weight)
@@ -230,7 +230,9 @@ def train_structure(
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
             total = torch.zeros((), dtype=torch.float64, device=z.device)
-            for ids in torch.randperm(len(z), generator=generator).to(z.device).split(batch_size):
+            for ids in (
+                torch.randperm(len(z), generator=generator, device="cpu").to(z.device).split(batch_size)
+            ):
                 loss = _mean_loss(mlp(z[ids]), y[ids], None if weight is None else weight[ids])
                 optimizer.zero_grad()
                 loss.backward()

@@ -321,7 +321,7 @@ def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) ->
         return GLAI(selector, PathEstimator.from_selector(selector, directions))
     weight = selector.hidden[0][0]
     sizes = selector.n_paths, selector.z_features, n_outputs
-    return GLAI(selector, PathEstimator(*sizes, directions, dtype=weight.dtype).to(weight.device))
+    return GLAI(selector, PathEstimator(*sizes, directions, dtype=weight.dtype, device=weight.device))
 
 
 def _fit_chunks(

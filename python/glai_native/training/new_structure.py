@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glai_native.data.canonical import canonical_form
 from glai_native.data.checks import require_finite, require_sample_weight
@@ -17,6 +17,7 @@ from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.paths import count_paths
 from glai_native.machine.memory import require_memory
 from glai_native.solvers.choice import DUAL_SAMPLES
+from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import StructureMonitor, train_structure
@@ -92,10 +93,7 @@ def train_selector(
     _require_memory(x, [*widths, n_outputs], n_samples or len(given))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        mlp = nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
+        mlp = relu_network([*widths, n_outputs])
     monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
     return train_structure(
         mlp.to(x.device), x, y, projection, monitor, sample_weight=weight, seed=seed, progress=progress

@@ -89,7 +89,7 @@ class Numbering:
                     f"{owner}: class_labels must be among the model's, got {new} besides; retrain adds classes"
                 )
         labels = joined_labels(before or (), listed)
-        place = torch.tensor([labels.index(label) for label in listed])
+        place = torch.tensor([labels.index(label) for label in listed], device="cpu")
         return cls(owner, estimator, dtype, labels, before, place)
 
     def __call__(self, y: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from glai_native.data.labelled import LabelledData
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import train_structure
@@ -126,7 +127,7 @@ class _Changes:
         units = min(self.settings.hidden, UNKNOWNS // (d + 1) - 1)
         torch.manual_seed(self.settings.seed)
         return train_structure(
-            nn.Sequential(nn.Linear(d, units), nn.ReLU(), nn.Linear(units, self.n_first)),
+            relu_network([d, units, self.n_first]),
             x,
             y,
             projection,
@@ -210,7 +211,7 @@ class _Changes:
 
     def merge(self, mlp_rate: float) -> Change:
         """Merge five parties, each with a fifth of the samples."""
-        parties = torch.arange(len(self.y)).tensor_split(PARTIES)
+        parties = torch.arange(len(self.y), device="cpu").tensor_split(PARTIES)
         seconds, start = 0.0, self._mlp(self.n_classes)
         mlps = [copy.deepcopy(start) for _ in parties]
         for i, (mlp, rows) in enumerate(zip(mlps, parties, strict=True), start=1):
@@ -235,7 +236,7 @@ class _Changes:
     def _mlp(self, n_classes: int) -> nn.Sequential:
         d, hidden = self.z.shape[1], self.settings.hidden
         torch.manual_seed(self.settings.seed)
-        return nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, n_classes))
+        return relu_network([d, hidden, n_classes])
 
     def _trained(self, name: str, mlp: nn.Module, rows: Tensor | slice, rate: float) -> Training:
         training = Training(name, 0, 0, rate=rate)

@@ -26,6 +26,7 @@ from glai_native.machine.progress import epoch_progress
 from glai_native.machine.writing import write_files
 from glai_native.model.glai import GLAI
 from glai_native.model.merging import merge
+from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import StructureMonitor, train_structure
@@ -85,7 +86,9 @@ class _Demo:
 
     def __init__(self, data: LabelledData, settings: DemoSettings, bar: Progress, task: TaskID) -> None:
         self.data, self.settings = data, settings
-        order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(settings.seed))
+        order = torch.randperm(
+            len(data.x_train), generator=torch.Generator().manual_seed(settings.seed), device="cpu"
+        )
         n_new = int(len(order) * NEW_SHARE)
         self.new, self.base = order[:n_new], order[n_new:]
         if len(order) < 10:
@@ -121,8 +124,8 @@ class _Demo:
     def controls(self) -> tuple[nn.Module, Training]:
         d, c, hidden = self.z.shape[1], self.data.n_classes, self.settings.hidden
         torch.manual_seed(self.settings.seed)
-        linear = nn.Linear(d, c)
-        mlp = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, c))
+        linear = relu_network([d, c])[0]
+        mlp = relu_network([d, hidden, c])
         for name, model in (("linear softmax", linear), (f"MLP, {hidden} units", mlp)):
             size = sum(p.numel() for p in model.parameters())
             training = Training(name, size, size)
@@ -162,11 +165,15 @@ class _Demo:
 
     def _network(self, units: int) -> nn.Sequential:
         d, c = self.z.shape[1], self.data.n_classes
-        return nn.Sequential(nn.Linear(d, units), nn.ReLU(), nn.Linear(units, c))
+        return relu_network([d, units, c])
 
     def _zeros(self, selector: PathSelector) -> PathEstimator:
         return PathEstimator(
-            selector.n_paths, selector.z_features, self.data.n_classes, structure_id=selector.structure_id
+            selector.n_paths,
+            selector.z_features,
+            self.data.n_classes,
+            structure_id=selector.structure_id,
+            device="cpu",
         )
 
     def _estimator_training(self, name: str, units: int, scale: str) -> Training:

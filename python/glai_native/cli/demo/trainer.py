@@ -116,7 +116,7 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=n_steps)
         for _ in range(epochs):
             start = time.perf_counter()
-            for ids in torch.randperm(len(y), generator=generator).split(self.batch_size):
+            for ids in torch.randperm(len(y), generator=generator, device="cpu").split(self.batch_size):
                 loss = nn.functional.cross_entropy(inputs[ids].logits(model), y[ids])
                 optimizer.zero_grad()
                 loss.backward()

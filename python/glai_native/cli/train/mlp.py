@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glai_native.machine.adam import Adam
 from glai_native.machine.progress import epoch_progress
+from glai_native.structure.network import relu_network
 from glai_native.structure.selector import PathSelector
 
 MLP_PATIENCE = 5  # epochs without a better one
@@ -45,16 +46,13 @@ def train_layers_mlp(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for weight, _ in selector.hidden:
-            layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
-        mlp = nn.Sequential(*layers, nn.Linear(selector.widths[-1], n_outputs)).to(z)
+        mlp = relu_network([selector.z_features, *selector.widths, n_outputs]).to(z)
     optimizer = Adam(mlp.parameters(), learning_rate)
     mean, best, best_accuracy, since = copy.deepcopy(mlp), copy.deepcopy(mlp), -1.0, 0
     generator = torch.Generator().manual_seed(seed)
     with epoch_progress(progress) as bar:
         for _ in bar.track(range(epochs), description="MLP"):
-            order = torch.randperm(len(z), generator=generator).to(z.device)
+            order = torch.randperm(len(z), generator=generator, device="cpu").to(z.device)
             for step, ids in enumerate(order.split(batch_size), start=1):
                 loss = nn.functional.cross_entropy(mlp(z[ids]), y[ids])
                 optimizer.zero_grad()

@@ -145,7 +145,7 @@ def run_train(
     if ranks.is_first:
         model.save(folder)
     labels = model.class_labels or data.classes
-    numbers = torch.tensor([labels.index(label) for label in data.classes])
+    numbers = torch.tensor([labels.index(label) for label in data.classes], device="cpu")
     with torch.no_grad():
         scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
     mlp = None

@@ -294,8 +294,8 @@ class PathKernelModel(Outputs):
                 f"{needed / GB:,.1f} GB and memory allows {budget / GB:,.1f}; predict with this model instead"
             )
         estimator = PathEstimator(
-            n_paths, width, n_outputs, structure_id=self.structure_id, dtype=alpha.dtype
-        ).to(alpha.device)
+            n_paths, width, n_outputs, structure_id=self.structure_id, dtype=alpha.dtype, device=alpha.device
+        )
         bias = alpha.new_zeros(n_paths, 1, n_outputs)
         weight = torch.zeros_like(estimator.weight)
         ones = alpha.new_ones(len(centres), 1)

@@ -257,5 +257,5 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _centres(features: PathFeatures, n_centres: int, seed: int) -> Tensor:
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed), device="cpu")
     return order[:n_centres].sort().values.to(features.z.device)

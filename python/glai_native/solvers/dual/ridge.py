@@ -123,7 +123,9 @@ def choose_kernel_l2(
     n = len(features)
     most = max(2, math.isqrt(budget // (2 * targets.element_size())))
     count = min(n, most, max(TRIAL_LEAST, min(TRIAL_MOST, n // TRIAL_SHARE)))
-    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    rows = (
+        torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")[:count].sort().values
+    )
     rows = rows.to(features.z.device)
     kernel, targets, sample_weight = features[rows].kernel(), targets[rows], sample_weight[rows]
     # l2 is spread over the samples as l2 / s: weights of another scale want an l2 of that scale.

@@ -77,7 +77,7 @@ class NativeLoop:
             "batch_words": data.gates.words.new_empty(rows, data.gates.words.shape[1]),
             "output": new(rows, c),
             "gradient": new(len(parameters)),
-            "row_losses": torch.empty(rows, dtype=torch.float64),
+            "row_losses": torch.empty(rows, dtype=torch.float64, device="cpu"),
         }
         if self._directions is None:
             self._workspace["batch_x"] = new(rows, d + 1)
@@ -132,7 +132,7 @@ class NativeLoop:
         ``averaged`` of this epoch's iterates are in the mean.
         """
         batch = len(self._workspace["output"])
-        losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64)
+        losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64, device="cpu")
         settings, data = self._settings, self._data
         _native.train_steps(
             x=data.z,

@@ -248,7 +248,7 @@ class _Training:
         """Run one pass over the samples, in an order that seed and epoch alone decide."""
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
-        order = torch.randperm(len(self.data.z), generator=generator)
+        order = torch.randperm(len(self.data.z), generator=generator, device="cpu")
         started = time.perf_counter()
         try:
             loss = self.loop.run_epoch(order, report)

@@ -117,7 +117,7 @@ def accumulate(
 
 def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:
     """Return rows of x, in memory."""
-    return torch.as_tensor(x[rows] if isinstance(x, Tensor) else np.array(x[rows]))
+    return x[rows] if isinstance(x, Tensor) else torch.from_numpy(np.array(x[rows]))
 
 
 def _resume(

@@ -123,7 +123,7 @@ def _least(penalties: Tensor, scores: Tensor) -> float:
 
 def _grid(system: RidgeSystem) -> Tensor:
     """Return penalties ``[L]``, none so weak that rounding alone could make the system singular."""
-    steps = torch.arange(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1)
+    steps = torch.arange(WEAKEST * STEPS_PER_DECADE, STRONGEST * STEPS_PER_DECADE + 1, device="cpu")
     grid = torch.stack(
         [system.gram.new_tensor(_penalty(system, step / STEPS_PER_DECADE)) for step in steps.tolist()]
     )

@@ -68,7 +68,7 @@ class FullPaths:
     def estimator(self, solution: Tensor, dtype: torch.dtype) -> PathEstimator:
         """Make the estimator from the solution of :meth:`system`."""
         n_paths, width, n_outputs = self.rhs.shape
-        estimator = PathEstimator(n_paths, width - 1, n_outputs, dtype=dtype).to(solution.device)
+        estimator = PathEstimator(n_paths, width - 1, n_outputs, dtype=dtype, device=solution.device)
         weight = solution.view(self.rhs.shape)
         with torch.no_grad():
             estimator.weight.copy_(weight[:, :-1])
@@ -167,8 +167,8 @@ class DirectedPaths:
     def estimator(self, solution: Tensor, dtype: torch.dtype) -> PathEstimator:
         """Make the estimator from the solution of :meth:`system`."""
         n_paths, width, n_outputs = self.full.rhs.shape
-        estimator = PathEstimator(n_paths, width - 1, n_outputs, self.directions, dtype=dtype).to(
-            solution.device
+        estimator = PathEstimator(
+            n_paths, width - 1, n_outputs, self.directions, dtype=dtype, device=solution.device
         )
         flat = solution.squeeze(1)
         along = flat[: len(self._kept) * width].view(-1, width) / self._lengths[self._kept].unsqueeze(1)
