@@ -52,7 +52,7 @@ def canonical_form(content: Sequence[Tensor], weight: Tensor | None = None) -> C
         weight: ``[N]``, finite and >= 0; None: 1 each.
     """
     device, n = content[0].device, len(content[0])
-    rows = torch.arange(n)
+    rows = torch.arange(n, device="cpu")
     weights = np.ones(n) if weight is None else weight.detach().cpu().double().numpy()
     if not weights.all():
         rows = torch.from_numpy(weights.nonzero()[0])

@@ -97,11 +97,8 @@ class PathEstimator(Outputs, nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (
-            ("n_paths", n_paths),
-            ("in_features", in_features),
-            ("out_features", out_features),
-        ):
+        sizes = {"n_paths": n_paths, "in_features": in_features, "out_features": out_features}
+        for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"PathEstimator: {name} must be >= 1, got {size}")
         if dtype not in FLOATS:
@@ -120,8 +117,8 @@ class PathEstimator(Outputs, nn.Module):
             directions = directions.detach().to(device, dtype, copy=True, memory_format=form)
             parameters = {"u": paths | features, "beta": paths}
             parameters |= {"constant_weight": features | outputs, "constant_bias": outputs}
-        for name, sizes in parameters.items():
-            self._add_parameter(name, sizes, dtype, device)
+        for name, dims in parameters.items():
+            self._add_parameter(name, dims, dtype, device)
         self.register_buffer("directions", directions)
         self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer(
