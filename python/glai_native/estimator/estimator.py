@@ -388,15 +388,8 @@ class PathEstimator(Outputs, nn.Module):
             weight = file.tensor("weight", FLOATS, (None, None, None))
             n_paths, in_features, out_features = weight.shape
             dtype = weight.dtype
-        estimator = cls(
-            n_paths,
-            in_features,
-            out_features,
-            directions,
-            structure_id=file.entry("structure_id") or None,
-            dtype=dtype,
-            device="cpu",
-        )
+        sizes, structure_id = (n_paths, in_features, out_features), file.entry("structure_id") or None
+        estimator = cls(*sizes, directions, structure_id=structure_id, dtype=dtype, device="cpu")
         with torch.no_grad():
             for name, parameter in estimator.named_parameters():
                 parameter.copy_(file.tensor(name, (dtype,), tuple(parameter.shape)))
