@@ -133,27 +133,14 @@ def test_what_is_no_temperature(value):
         make_estimator(value)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-1.0", "0", "warm", "1e999"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1.0", "0", '"warm"', "1e999", "true", "[1]"])
 def test_a_file_that_states_none(tmp_path, value, monkeypatch):
     path = tmp_path / "estimator.safetensors"
     estimator = make_estimator(0.5)
-    monkeypatch.setattr(type(estimator), "temperature", property(lambda self: Stated(value)))
+    monkeypatch.setattr(estimator, "outputs_metadata", lambda: {"temperature": value})
     path.write_bytes(estimator.to_bytes())
-    monkeypatch.undo()
     with pytest.raises(ValueError, match="temperature"):
         glai.PathEstimator.load(path)
-
-
-class Stated(float):
-    """A number whose text is another."""
-
-    def __new__(cls, text):
-        made = super().__new__(cls, 0.5)
-        made.text = text
-        return made
-
-    def __repr__(self):
-        return self.text
 
 
 def test_merged_models_have_the_mean_of_theirs():
@@ -174,3 +161,34 @@ def test_ridge_has_a_default_and_a_training_starts_anew():
         estimator.temperature = 0.3
         glai.train_estimator(estimator, x, gates, y, loss=loss, epochs=1, progress=False)
         assert estimator.temperature == expected
+
+
+def test_it_is_part_of_the_state():
+    for temperature in (0.25, 1.0):
+        state = make_estimator(temperature).state_dict()
+        other = make_estimator(0.5)
+        other.load_state_dict(state)
+        assert other.temperature == temperature
+    labelled = make_estimator(0.25)
+    labelled.class_labels = ["a", "b", "c", "d"]
+    other.load_state_dict(labelled.state_dict())
+    assert (other.temperature, other.class_labels) == (0.25, ["a", "b", "c", "d"])
+    labelled.add_outputs(1, labels=["e"])
+    assert labelled.temperature == 0.25
+
+
+def test_values_have_no_probabilities():
+    mlp = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    selector = glai.PathSelector(mlp)
+    x = torch.randn(40, 3)
+    for solver in ("dual", "sgd", "statistics"):
+        model = glai.fit(selector, x, x @ torch.randn(3, 4), solver=solver, progress=False).model
+        for method in (model.predict_proba, model.predict_log_proba):
+            with pytest.raises(ValueError, match="GLAI.predict_.*: the outputs must be those of classes"):
+                method(x)
+    kernel = glai.PathKernelModel(selector).fit(x, torch.arange(40) % 2, progress=False)
+    assert kernel.predict_proba(x).argmax(1).tolist() == kernel.predict(x).argmax(1).tolist()
+    with pytest.raises(
+        ValueError, match="PathKernelModel.predict_proba: the outputs must be those of classes"
+    ):
+        kernel.fit(x, x, progress=False).predict_proba(x)

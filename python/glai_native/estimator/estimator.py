@@ -30,7 +30,6 @@ from glai_native.estimator.file import (
     read_provenance,
 )
 from glai_native.estimator.outputs import Outputs, require_order
-from glai_native.estimator.temperature import require_temperature
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
 from glai_native.machine.interrupts import uninterrupted
@@ -105,7 +104,6 @@ class PathEstimator(Outputs, nn.Module):
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
         self.provenance = {}
-        self.temperature = 1.0
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:
@@ -157,19 +155,6 @@ class PathEstimator(Outputs, nn.Module):
     def directions_id(self) -> str | None:
         """SHA-256 of V as float64; None for full paths. Computed when asked."""
         return None if self.directions is None else directions_id(self.directions)
-
-    @property
-    def temperature(self) -> float:
-        """What scores are divided by before softmax makes probabilities of them; 1 until a solver fits it.
-
-        Raises:
-            ValueError: set to what is no finite number > 0.
-        """
-        return self._temperature
-
-    @temperature.setter
-    def temperature(self, temperature: float) -> None:
-        self._temperature = require_temperature("PathEstimator", temperature)
 
     @property
     def trained_parameters(self) -> int:
@@ -320,6 +305,7 @@ class PathEstimator(Outputs, nn.Module):
         """Take structure_id and the meaning of outputs over; another structure_id than its own was refused before."""
         stated = json.loads(state) if state.startswith("{") else {"structure_id": state}
         self.structure_id = stated.pop("structure_id") or self.structure_id
+        self.temperature = 1.0  # where none is stated
         if stated:
             self._labels = None
             self._set_scaling(None)
@@ -356,8 +342,6 @@ class PathEstimator(Outputs, nn.Module):
         metadata |= {"structure_id": self.structure_id or ""} | entries
         if self.provenance:
             metadata["provenance"] = provenance_to_json(self.provenance)
-        if self.temperature != 1.0:
-            metadata["temperature"] = repr(self.temperature)
         metadata |= self.outputs_metadata()
         if self.directions is not None:
             metadata["directions_id"] = directions_id(self.directions)
@@ -397,8 +381,6 @@ class PathEstimator(Outputs, nn.Module):
             estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
         estimator.provenance = read_provenance(file)
         estimator.read_outputs(file)
-        if "temperature" in file.metadata:
-            estimator.temperature = require_temperature(str(path), file.entry("temperature", float))
         require_counts(str(path), int(estimator.samples_seen), estimator.on_counts)
         return estimator
 

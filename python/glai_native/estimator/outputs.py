@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from glai_native.data.labels import Label, joined_labels, label_list, listed_labels, require_same_type
+from glai_native.estimator.temperature import require_temperature
 from glai_native.machine.files import TensorFile
 
 CLASS_LABELS, TARGET_MEAN, TARGET_SCALE = "class_labels", "target_mean", "target_scale"
+TEMPERATURE = "temperature"
 
 
 class Outputs:
@@ -24,6 +26,7 @@ class Outputs:
 
     _labels: tuple[Label, ...] | None = None
     _scaling: tuple[Tensor, Tensor] | None = None  # mean and scale, float64 [C] on the CPU
+    _temperature: float = 1.0
     _rescales: bool = False  # whether that is another unit than y's
     _scaling_there: tuple[Tensor, Tensor] | None = (
         None  # the same in dtype and on device of the latest output
@@ -102,6 +105,24 @@ class Outputs:
     def _set_scaling(self, scaling: tuple[Tensor, Tensor] | None) -> None:
         self._scaling, self._scaling_there = scaling, None
         self._rescales = scaling is not None and bool((scaling[0] != 0).any() or (scaling[1] != 1).any())
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before softmax makes probabilities of them; 1 until a solver fits it.
+
+        Raises:
+            ValueError: set to what is no finite number > 0.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._temperature = require_temperature(type(self).__name__, temperature)
+
+    def require_classes(self, owner: str) -> None:
+        """Raise where the outputs are known to be values, which have no probabilities."""
+        if self.has_values:
+            raise ValueError(f"{owner}: the outputs must be those of classes, and these are values")
 
     @property
     def has_values(self) -> bool:
@@ -267,6 +288,8 @@ class Outputs:
             entries[CLASS_LABELS] = self._labels
         if self._scaling is not None:
             entries[TARGET_MEAN], entries[TARGET_SCALE] = (t.tolist() for t in self._scaling)
+        if self.temperature != 1.0:
+            entries[TEMPERATURE] = self.temperature
         return {name: json.dumps(value) for name, value in entries.items()}
 
     def read_outputs(self, file: TensorFile) -> None:
@@ -277,7 +300,7 @@ class Outputs:
         """
         entries = {
             name: file.json(name)
-            for name in (CLASS_LABELS, TARGET_MEAN, TARGET_SCALE)
+            for name in (CLASS_LABELS, TARGET_MEAN, TARGET_SCALE, TEMPERATURE)
             if name in file.metadata
         }
         try:
@@ -294,6 +317,8 @@ class Outputs:
             if {type(label) for label in labels} == {int, float}:  # what earlier versions joined
                 labels = [int(label) if float(label).is_integer() else label for label in labels]
             self.class_labels = labels
+        if TEMPERATURE in entries:
+            self.temperature = entries[TEMPERATURE]
         if TARGET_MEAN in entries or TARGET_SCALE in entries:
             self.set_target_scaling(
                 *(_numbers(name, entries.get(name)) for name in (TARGET_MEAN, TARGET_SCALE))

@@ -119,7 +119,7 @@ class GLAI(nn.Module):
             differ = None if statistics.means_nothing else statistics.outputs_differ(self.estimator)
             if differ is not None and not self.estimator.means_nothing:
                 raise ValueError(f"GLAI: statistics must have the estimator's {differ}, got others")
-            if self.estimator.means_nothing:
+            if self.estimator.means_nothing and (statistics.has_values or not statistics.means_nothing):
                 self.estimator.take_outputs(statistics)
             statistics.structure_id = self.structure_id
         self._statistics = statistics
@@ -182,18 +182,20 @@ class GLAI(nn.Module):
         return cast(Tensor, self.estimator(z, gates))
 
     @torch.no_grad()
-    def predict_proba(self, x: Tensor) -> Tensor:
+    def predict_proba(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Return class probabilities ``[N, C]``, float64, of raw x: softmax of the outputs over the temperature.
 
         The temperature (``estimator.temperature``) is the solver's, fitted on samples that the numbers were not trained
         on; the most probable class is the highest output.
         """
-        return probabilities(self(x), self.estimator.temperature)
+        self.estimator.require_classes("GLAI.predict_proba")
+        return probabilities(self._linear_output(x, gates), self.estimator.temperature)
 
     @torch.no_grad()
-    def predict_log_proba(self, x: Tensor) -> Tensor:
+    def predict_log_proba(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
-        return log_probabilities(self(x), self.estimator.temperature)
+        self.estimator.require_classes("GLAI.predict_log_proba")
+        return log_probabilities(self._linear_output(x, gates), self.estimator.temperature)
 
     @torch.no_grad()
     def predict(self, x: Tensor | NDArray[Any], gates: PackedGates | None = None) -> NDArray[Any]:

@@ -35,7 +35,7 @@ def take_over(model: GLAI, estimator: PathEstimator) -> None:
     model.estimator.load_state_dict(estimator.state_dict())
     model.estimator.provenance = estimator.provenance
     model.estimator.temperature = estimator.temperature
-    if not meaning.means_nothing:
+    if meaning.has_values or not meaning.means_nothing:
         model.estimator.take_outputs(meaning)
 
 

@@ -21,7 +21,6 @@ from glai_native.estimator.temperature import (
     fit_temperature,
     log_probabilities,
     probabilities,
-    require_temperature,
 )
 from glai_native.gates.packed import PackedGates, words_per_row
 from glai_native.gates.packing import path_gates
@@ -260,10 +259,12 @@ class PathKernelModel(Outputs):
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return class probabilities ``[N, C]``, float64: softmax of the scores over :attr:`temperature`."""
+        self.require_classes("PathKernelModel.predict_proba")
         return probabilities(self.predict(x), self.temperature)
 
     def predict_log_proba(self, x: Tensor) -> Tensor:
         """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
+        self.require_classes("PathKernelModel.predict_log_proba")
         return log_probabilities(self.predict(x), self.temperature)
 
     @torch.no_grad()
@@ -333,7 +334,6 @@ class PathKernelModel(Outputs):
             "version": str(PATH_KERNEL_VERSION),
             "structure_id": self.structure_id,
             "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
-            "temperature": repr(self.temperature),
             "contains_training_data": "true",
             **self.outputs_metadata(),
         }
@@ -380,8 +380,6 @@ class PathKernelModel(Outputs):
         figures = FitFigures.read(file, len(z))
         model.n_samples, model.l2, model.unsolved = figures.n_samples, figures.l2, figures.unsolved
         model.loo_error, model.loo_accuracy = figures.loo_error, figures.loo_accuracy
-        if "temperature" in file.metadata:
-            model.temperature = require_temperature(str(file.path), file.entry("temperature", float))
         model.read_outputs(file)
         return model
 
