@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import glai_native as glai
+from glai_native.cli.main import main
 from glai_native.data.labelled import load_data
+from glai_native.training import fitting, new_structure
 from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.fitting import rows_held_out
 
@@ -32,24 +34,15 @@ def test_noise_is_not_learnt_better_or_worse(solver, seed):
 
 
 def test_the_structure_has_not_seen_what_is_held_out(monkeypatch, tmp_path):
-    from glai_native.cli.main import main
-
     seen = []
 
-    def watch(module):
-        whole = module.train_selector
+    whole = new_structure.train_structure
 
-        def train(x, y, *arguments, **options):
-            seen.append((x, y))
-            return whole(x, y, *arguments, **options)
+    def train(mlp, x, y, *arguments, **options):
+        seen.append((x, y))
+        return whole(mlp, x, y, *arguments, **options)
 
-        monkeypatch.setattr(module, "train_selector", train)
-
-    import glai_native.cli.train.run as run
-    import glai_native.training.learners.learner as learner
-
-    watch(learner)
-    watch(run)
+    monkeypatch.setattr(new_structure, "train_structure", train)
     data = load_data(None)
     x, y = data.x_train, data.y_train
     train, held_out = rows_held_out(y, 0.1, 0)
@@ -70,6 +63,36 @@ def test_the_structure_has_not_seen_what_is_held_out(monkeypatch, tmp_path):
     )
     assert torch.equal(seen[-1][0], x)
     assert everything.result_.score != everything.result_.score  # NaN: nothing was held out
+
+
+def test_nor_has_it_where_samples_are_weighted_or_repeated(monkeypatch):
+    seen = []
+    whole = new_structure.train_structure
+    monkeypatch.setattr(
+        new_structure,
+        "train_structure",
+        lambda mlp, x, y, *a, **o: (seen.append(x), whole(mlp, x, y, *a, **o))[1],
+    )
+    judged = []
+    compared = fitting.sample_scores
+    monkeypatch.setattr(
+        fitting,
+        "sample_scores",
+        lambda estimator, samples: (judged.append(samples), compared(estimator, samples))[1],
+    )
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 3)).astype(np.float32)[generator.integers(0, 200, 400)]
+    y, weight = (x[:, 0] > 0).astype(int), generator.integers(0, 3, 400)
+    for told in ({}, {"sample_weight": weight}):
+        glai.GLAIClassifier((8,), structure_epochs=1).fit(x, y, **told)
+        rows = {tuple(row.tolist()) for row in seen.pop()}
+        held_out = judged.pop().z
+        # z is centred and scaled: back to x, to rounding
+        mean, scale = (b for b in glai.InputProjection.fit(torch.tensor(sorted(rows))).buffers())
+        back = held_out / scale + mean
+        nearest = torch.cdist(back, torch.tensor(sorted(rows))).min(1).values
+        assert float(nearest.min()) > 1e-4
+        assert len(held_out) >= 10
 
 
 def test_the_verdict_of_paired_scores():

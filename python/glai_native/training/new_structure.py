@@ -21,6 +21,7 @@ from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import StructureMonitor, train_structure
+from glai_native.training.fitting import rows_held_out
 
 # Kept where the projection truncates: on MNIST 87 of 784 components (glai_bench.solvers).
 EXPLAINED_VARIANCE = 0.9
@@ -37,7 +38,7 @@ def train_selector(
     n_components: int | str | None = "auto",
     *,
     epochs: int = 100,
-    n_samples: int | None = None,
+    held_out: float = 0.0,
     sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -52,7 +53,8 @@ def train_selector(
         n_components: principal components that z keeps; None: all features, unrotated; ``"auto"``: all features up to
             20,000 samples, where :func:`glai_native.fit` takes the dual, beyond as many as explain 90% of the variance.
         epochs: at most.
-        n_samples: of which x is the part that the structure may see, for ``"auto"``; None: x is all.
+        held_out: share of the samples that :func:`glai_native.fit` will hold out by the same seed, which the structure
+            must not see: it would be judged by what it knows.
         sample_weight: ``[N]``, >= 0, as :func:`train_structure`.
         seed: of the network's start and the order of samples.
         progress: show a bar.
@@ -74,12 +76,17 @@ def train_selector(
     weight = require_sample_weight("train_selector", sample_weight, len(x))
     if weight is not None:
         require_finite("train_selector", "x", x)
-    given, form = x, canonical_form([x, y], weight)
+    n_given, form = len(x), canonical_form([x, y], weight)
     x, y, weight = form.of(x), form.of(y), form.weight
     if not len(x):
         raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
+    n_samples = len(x)
+    rows, unseen = rows_held_out(y, held_out, seed)
+    if len(unseen):
+        rows = rows.to(x.device)
+        x, y, weight = x[rows], y[rows], None if weight is None else weight[rows]
     if isinstance(n_components, str) and n_components == "auto":
-        share = EXPLAINED_VARIANCE if (n_samples or len(x)) > DUAL_SAMPLES else None
+        share = EXPLAINED_VARIANCE if n_samples > DUAL_SAMPLES else None
         projection = InputProjection.fit(x, explained_variance=share, seed=seed, sample_weight=weight)
     else:
         try:
@@ -90,7 +97,7 @@ def train_selector(
             ) from None
         projection = InputProjection.fit(x, count, seed=seed, sample_weight=weight)
     widths = [projection.out_features, *map(int, hidden)]
-    _require_memory(x, [*widths, n_outputs], n_samples or len(given))
+    _require_memory(x, [*widths, n_outputs], n_given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])

@@ -23,7 +23,7 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import PathSelector
 from glai_native.training.distributed import broadcast_selector
-from glai_native.training.fitting import VALIDATION_SHARE, fit, rows_held_out
+from glai_native.training.fitting import VALIDATION_SHARE, fit
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
@@ -115,19 +115,16 @@ def run_train(
         raise ValueError("train: energy is measured of one process, not under torchrun")
     phases = _Phases(settings)
     if kept is None:
-        train, held_out = rows_held_out(
-            data.y_train, VALIDATION_SHARE, settings.seed
-        )  # as fit holds them out
         with phases.measure("structure"):
             kept = broadcast_selector(
                 lambda: train_selector(
-                    data.x_train[train] if len(held_out) else data.x_train,
-                    data.y_train[train],
+                    data.x_train,
+                    data.y_train,
                     data.n_classes,
                     settings.hidden,
                     settings.n_components,
                     epochs=settings.structure_epochs,
-                    n_samples=len(data.x_train),
+                    held_out=VALIDATION_SHARE,
                     seed=settings.seed,
                     progress=progress,
                 ),

@@ -21,7 +21,7 @@ from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
-from glai_native.training.fitting import FitResult, fit, rows_held_out
+from glai_native.training.fitting import FitResult, fit
 from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
@@ -113,9 +113,7 @@ class Learner(BaseEstimator):
     def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
         weight = weight_tensor(sample_weight, x)
         options, seed = self._options(), seed_of(self.random_state)
-        train, held_out = rows_held_out(y, self.validation_fraction, seed)
-        seen = (x[train], y[train]) if len(held_out) else (x, y)
-        selector = self._train_selector(*seen, n_outputs, seed, of=len(x))
+        selector = self._train_selector(x, y, n_outputs, seed, self.validation_fraction)
         self._statistics: PathStatistics | None = None
         self.result_: FitResult = fit(
             selector,
@@ -171,7 +169,7 @@ class Learner(BaseEstimator):
         self._take_history()
 
     def _train_selector(
-        self, x: Tensor, y: Tensor, n_outputs: int, seed: int, of: int | None = None
+        self, x: Tensor, y: Tensor, n_outputs: int, seed: int, held_out: float = 0.0
     ) -> PathSelector:
         return train_selector(
             x,
@@ -180,7 +178,7 @@ class Learner(BaseEstimator):
             self.hidden_layer_sizes,
             self.n_components,
             epochs=self.structure_epochs,
-            n_samples=of,
+            held_out=held_out,
             seed=seed,
             progress=self.verbose,
         )
