@@ -40,5 +40,6 @@ void bind_gated_linear(pybind11::module_& m);
 void bind_gated_matmul(pybind11::module_& m);
 void bind_path_matrices(pybind11::module_& m);
 void bind_training(pybind11::module_& m);
+void bind_watching(pybind11::module_& m);
 
 }  // namespace glai::bindings

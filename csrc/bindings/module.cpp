@@ -33,4 +33,5 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_gated_matmul(m);
   glai::bindings::bind_path_matrices(m);
   glai::bindings::bind_training(m);
+  glai::bindings::bind_watching(m);
 }

@@ -17,7 +17,7 @@ struct Torch {
   py::object tensor_type, parameter_type;
   const dlpack::ExchangeApi* exchange;                 // null: this torch has none
   std::array<std::pair<PyObject*, DType>, 10> dtypes;  // torch never frees its dtypes
-  PyObject *dtype, *shape, *stride, *data_ptr, *is_neg;
+  PyObject *dtype, *shape, *stride, *data_ptr, *is_neg, *layout, *strided;
 };
 
 const dlpack::ExchangeApi* exchange_api(const py::object& tensor_type) {
@@ -52,7 +52,9 @@ const Torch& torch() {
                      intern("shape"),
                      intern("stride"),
                      intern("data_ptr"),
-                     intern("is_neg")};
+                     intern("is_neg"),
+                     intern("layout"),
+                     py::object(module.attr("strided")).release().ptr()};
       })
       .get_stored();
 }
@@ -129,7 +131,13 @@ TensorView view_by_attributes(const TensorArg& tensor, const char* op, const cha
   try {
     copy_sizes(call(tensor, t.stride), v.stride, v.ndim);
     v.data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(call(tensor, t.data_ptr)));
-  } catch (const py::error_already_set&) {  // sparse and other layouts have neither
+  } catch (const py::error_already_set&) {
+    if (attribute(tensor, t.layout).ptr() == t.strided) {
+      throw py::value_error(
+          std::string(op) + ": " + name +
+          " must have memory of its own, got a tensor that torch traces or transforms");
+    }
+    // Sparse and other layouts have neither.
     throw py::value_error(std::string(op) + ": " + name + " must be a dense tensor, pass " + name +
                           ".to_dense()");
   }

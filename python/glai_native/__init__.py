@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from glai_native.model.heads import GLAIHead as GLAIHead
     from glai_native.model.heads import replace_mlp as replace_mlp
     from glai_native.model.merging import merge as merge
+    from glai_native.model.plain import to_torch as to_torch
     from glai_native.model.pruning import prune as prune
     from glai_native.ops.gated_linear import gated_linear as gated_linear
     from glai_native.ops.gated_matmul import gated_matmul as gated_matmul
@@ -69,6 +70,7 @@ _NAMES_OF = {
     "model.growing": ("grow",),
     "model.heads": ("GLAIHead", "replace_mlp"),
     "model.merging": ("merge",),
+    "model.plain": ("to_torch",),
     "model.pruning": ("prune",),
     "ops.gated_linear": ("gated_linear",),
     "ops.gated_matmul": ("gated_matmul", "gated_matmul_input_grad", "gated_matmul_weight_grad"),
@@ -127,6 +129,7 @@ __all__ = [
     "prune",
     "replace_mlp",
     "retrain",
+    "to_torch",
     "train_estimator",
     "train_structure",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'model_output', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'train_steps', 'unpack_gates', 'version']
+__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'model_output', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'train_steps', 'unpack_gates', 'version', 'way']
 class CudaProduct:
     def __init__(self, tf32: bool, *, partial: torch.Tensor | None = None, gate_columns: torch.Tensor | None = None, reference: torch.Tensor | None = None) -> None:
         ...
@@ -59,3 +59,7 @@ def unpack_gates(words: torch.Tensor, n_gates: typing.SupportsInt | typing.Suppo
     ...
 def version() -> str:
     ...
+def way(*tensors: typing.Any) -> int:
+    """
+    Which way an op on these takes, as a number.
+    """

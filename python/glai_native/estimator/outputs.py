@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from glai_native.data.labels import Label, joined_labels, label_list, listed_labels, require_same_type
 from glai_native.estimator.temperature import require_temperature
 from glai_native.machine.files import TensorFile
+from glai_native.machine.watching import is_watched
 
 CLASS_LABELS, TARGET_MEAN, TARGET_SCALE = "class_labels", "target_mean", "target_scale"
 TEMPERATURE = "temperature"
@@ -172,7 +172,7 @@ class Outputs:
         there = self._scaling_there
         if there is None or there[0].dtype != output.dtype or there[0].device != output.device:
             there = self._scaling[0].to(output), self._scaling[1].to(output)
-            if not is_compiling():
+            if not is_watched(output):
                 self._scaling_there = there
         return torch.addcmul(there[0], output, there[1])
 

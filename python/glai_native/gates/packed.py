@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 import glai_native._native as _native
-from glai_native.machine.backend import execution
+from glai_native.gates import words as _ops
+from glai_native.gates.oracle import WORD_BITS as WORD_BITS
+from glai_native.gates.oracle import words_per_row as words_per_row
+from glai_native.machine.watching import is_watched, way
 
-WORD_BITS = 32
 TELLING_SAMPLES = 64  # of a part, on average, whose deviation says something of the whole
-
-
-def words_per_row(n_gates: int) -> int:
-    """Return how many int32 words hold ``n_gates`` gates of one sample."""
-    return -(-n_gates // WORD_BITS)
+# Steps per unit in which a compiled graph is told shares: each step is a graph of its own.
+COARSE_STEPS = 32
 
 
 class GateEstimate(NamedTuple):
@@ -49,23 +48,28 @@ class PackedGates:
     Attributes:
         estimate: density and deviation, where :meth:`density` or :meth:`deviation` was called or a store recorded
             them; None: not known. Samples taken from gates, and copies, inherit what is known of the whole.
+        coarse_estimate: the same in few steps, which compiled graphs are told: a graph is compiled anew for each value.
 
     Raises:
         ValueError: wrong dtype, shape or layout of ``words``, or a padding bit that is set.
     """
 
-    __slots__ = ("estimate", "n_gates", "structure_id", "words")
+    __slots__ = ("_estimate", "coarse_estimate", "n_gates", "structure_id", "words")
 
     def __init__(self, words: Tensor, n_gates: int, structure_id: str | None = None) -> None:
         try:
             n_gates = operator.index(n_gates)
         except TypeError:
             raise TypeError(f"PackedGates: n_gates must be an int, got {type(n_gates).__name__}") from None
-        _native.check_words(words, n_gates)
+        if is_watched(words):  # values that nobody may look at
+            _require_shape(words, n_gates)
+        else:
+            _native.check_words(words, n_gates)
         self.words = words
         self.n_gates = n_gates
         self.structure_id = structure_id
-        self.estimate: GateEstimate | None = None
+        self._estimate: GateEstimate | None = None
+        self.coarse_estimate: tuple[float, float] | None = None
 
     @classmethod
     def _trusted(
@@ -80,7 +84,14 @@ class PackedGates:
         gates.words = words
         gates.n_gates = n_gates
         gates.structure_id = structure_id
-        gates.estimate = estimate
+        gates._estimate = estimate
+        gates.coarse_estimate = None if estimate is None else _coarse(estimate)
+        return gates
+
+    def _with_words(self, words: Tensor) -> PackedGates:
+        """Wrap words of some of these samples, or on another device."""
+        gates = self._trusted(words, self.n_gates, self.structure_id)
+        gates._estimate, gates.coarse_estimate = self._estimate, self.coarse_estimate
         return gates
 
     @classmethod
@@ -93,14 +104,27 @@ class PackedGates:
             if part.n_gates != n_gates:
                 raise ValueError(f"PackedGates.cat: all parts must have P={n_gates}, got P={part.n_gates}")
         words = torch.cat([part.words for part in parts])
+        structure_id = common_structure("PackedGates.cat", parts)
+        if is_watched(words):
+            return cls._trusted(words, n_gates, structure_id)
         estimate = mean_estimate([(len(part), part.estimate) for part in parts])
-        return cls._trusted(words, n_gates, common_structure("PackedGates.cat", parts), estimate)
+        return cls._trusted(words, n_gates, structure_id, estimate)
 
     def __len__(self) -> int:
         return self.words.shape[0]
 
     def __repr__(self) -> str:
         return f"PackedGates(N={len(self)}, P={self.n_gates}, device='{self.device}')"
+
+    @property
+    def estimate(self) -> GateEstimate | None:
+        """Density and deviation, where they are known."""
+        return self._estimate
+
+    @estimate.setter
+    def estimate(self, estimate: GateEstimate | None) -> None:
+        self._estimate = estimate
+        self.coarse_estimate = None if estimate is None else _coarse(estimate)
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +138,7 @@ class PackedGates:
 
     def to(self, device: torch.device | str) -> PackedGates:
         """Return the same gates on another device."""
-        return self._trusted(self.words.to(device), self.n_gates, self.structure_id, self.estimate)
+        return self._with_words(self.words.to(device))
 
     def __getitem__(self, index: Any) -> PackedGates:
         """Select samples by integer (one sample stays a row), slice, integer tensor or bool mask ``[N]``."""
@@ -128,19 +152,15 @@ class PackedGates:
             raise ValueError(
                 "PackedGates: an index selects samples only, pass an int, a slice or a 1-D tensor"
             )
-        return self._trusted(words.contiguous(), self.n_gates, self.structure_id, self.estimate)
+        return self._with_words(words.contiguous())
 
     def unpack(self) -> Tensor:
         """Return the gates as bool ``[N, P]``."""
-        bits = torch.empty((len(self), self.n_gates), dtype=torch.bool, device=self.device)
-        _native.unpack_gates(self.words, self.n_gates, bits, *execution(self.words))
-        return bits
+        return _ops.UNPACK[way(self.words)](self.words, self.n_gates)
 
     def counts(self) -> Tensor:
         """Count in how many samples each gate is on: int64 ``[P]``."""
-        counts = torch.empty(self.n_gates, dtype=torch.int64, device=self.device)
-        _native.gate_counts(self.words, self.n_gates, counts, *execution(self.words))
-        return counts
+        return _ops.COUNTS[way(self.words)](self.words, self.n_gates)
 
     def counts_by_class(self, targets: Tensor, n_classes: int, repeats: Tensor | None = None) -> Tensor:
         """Count in how many samples of each class each gate is on: int64 ``[P, C]`` for class indices ``[N]``.
@@ -196,15 +216,28 @@ class PackedGates:
             raise TypeError(f"hamming: other must be PackedGates, got {type(other).__name__}")
         if other.n_gates != self.n_gates:
             raise ValueError(f"hamming: other must have P={self.n_gates} gates, got P={other.n_gates}")
-        distance = torch.empty(len(self), dtype=torch.int64, device=self.device)
-        _native.gate_hamming(self.words, other.words, self.n_gates, distance, *execution(self.words))
-        return distance
+        return _ops.HAMMING[way(self.words, other.words)](self.words, other.words, self.n_gates)
 
     def agreement(self, other: PackedGates) -> float:
         """Return the share of gates that are equal in ``other``; NaN when there are none."""
         distance = int(self.hamming(other).sum())
         total = len(self) * self.n_gates
         return 1.0 - distance / total if total else float("nan")
+
+
+def _coarse(estimate: GateEstimate) -> tuple[float, float]:
+    density, deviation = estimate
+    return round(COARSE_STEPS * density) / COARSE_STEPS, round(COARSE_STEPS * deviation) / COARSE_STEPS
+
+
+def _require_shape(words: Tensor, n_gates: int) -> None:
+    """Raise as far as sizes tell; the values of words that are traced or batched are not there to be checked."""
+    w = words_per_row(n_gates)
+    if words.dtype != torch.int32 or words.ndim != 2 or words.shape[1] != w or n_gates < 0:
+        raise ValueError(
+            f"PackedGates: words must be int32 [N, W={w}] for P={n_gates} gates, "
+            f"got {str(words.dtype).removeprefix('torch.')} {list(words.shape)}"
+        )
 
 
 def mean_estimate(parts: Sequence[tuple[int, GateEstimate | None]]) -> GateEstimate | None:
@@ -243,7 +276,7 @@ def require_unit_gates(
         raise ValueError(f"{owner}: layers must have widths {list(widths)}, got {found}")
     for layer in layers:
         require_structure(owner, layer, structure_id)
-    if len(layers) > 1 and len({len(layer) for layer in layers}) != 1:
+    if any(layer.words.shape[0] != layers[0].words.shape[0] for layer in layers[1:]):
         raise ValueError(
             f"{owner}: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
         )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
-import glai_native._native as _native
-from glai_native.gates.packed import GateEstimate, PackedGates, common_structure, words_per_row
-from glai_native.machine import backend
-from glai_native.machine.backend import execution
-from glai_native.machine.layouts import either_unit_stride, size, unit_stride, without_history
+from glai_native.gates import words
+from glai_native.gates.packed import GateEstimate, PackedGates, common_structure
+from glai_native.machine.layouts import size, without_history
+from glai_native.machine.watching import way
 
 
 def pack_gates(bits: Tensor) -> PackedGates:
@@ -28,10 +28,8 @@ def pack_gates(bits: Tensor) -> PackedGates:
             raise ValueError(f"pack_gates: bits must be bool or real numbers, got {bits.dtype}")
         if bits.dtype not in (torch.bool, torch.float32, torch.float64):
             bits = bits > 0
-        bits = unit_stride(bits.detach())
-        words = bits.new_empty((bits.shape[0], words_per_row(bits.shape[1])), dtype=torch.int32)
-        _native.pack_gates(bits, words, *execution(bits))
-        return PackedGates._trusted(words, bits.shape[1])
+        bits = without_history(bits)
+        return PackedGates._trusted(words.PACK[way(bits)](bits), bits.shape[1])
     found = f"{bits.ndim} dimensions" if isinstance(bits, Tensor) else type(bits).__name__
     raise ValueError(f"pack_gates: bits must be a tensor [N, P], got {found}")
 
@@ -46,14 +44,8 @@ def selector_gates(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pac
         weight: ``[H, D]``, as ``nn.Linear`` keeps it.
         bias: ``[H]`` or None.
     """
-    x, weight = unit_stride(without_history(x)), either_unit_stride(without_history(weight))
-    bias = None if bias is None else unit_stride(without_history(bias))
-    n_gates = size(weight, 0)
-    like = x if isinstance(x, Tensor) else torch.empty(0, device="cpu")
-    words = like.new_empty((size(x, 0), words_per_row(n_gates)), dtype=torch.int32)
-    tf32 = backend.runs_cuda_kernels(words) and backend.allows_tf32()
-    _native.selector_gates(x, weight, bias, words, tf32, *execution(words))
-    return PackedGates._trusted(words, n_gates)
+    x, weight, bias = without_history(x), without_history(weight), without_history(bias)
+    return PackedGates._trusted(words.SELECT[way(x, weight, bias)](x, weight, bias), size(weight, 0))
 
 
 def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
@@ -72,24 +64,19 @@ def path_gates(layers: Sequence[PackedGates]) -> PackedGates:
         raise ValueError("path_gates: layers must hold the unit bits of at least one hidden layer, got none")
     if not all([isinstance(layer, PackedGates) for layer in layers]):
         raise TypeError("path_gates: layers must be a sequence of PackedGates, one per hidden layer")
-    if len(layers) > 1 and len({len(layer) for layer in layers}) != 1:
+    first = layers[0].words
+    if len(layers) > 1 and any([layer.words.shape[0] != first.shape[0] for layer in layers]):
         raise ValueError(
             f"path_gates: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"
         )
-    n_paths = math.prod(layer.n_gates + 1 for layer in layers)
+    n_paths = math.prod([layer.n_gates + 1 for layer in layers])
     if n_paths >= 2**31:
         raise ValueError(f"path_gates: the layers make {n_paths} paths, at most {2**31 - 1} are supported")
     structure_id = layers[0].structure_id if len(layers) == 1 else common_structure("path_gates", layers)
     estimate = _path_estimate(layers)
-    first = layers[0].words
-    paths = PackedGates._trusted(first.new_ones((len(layers[0]), 1)), 1)
-    for layer in reversed(layers):
-        n_gates = (layer.n_gates + 1) * paths.n_gates
-        words = first.new_empty((len(layers[0]), words_per_row(n_gates)))
-        _native.path_gates(layer.words, layer.n_gates, paths.words, paths.n_gates, words, *execution(first))
-        paths = PackedGates._trusted(words, n_gates, structure_id)
-    paths.estimate = estimate
-    return paths
+    unit_words = [layer.words for layer in layers]
+    path_words = words.PATHS[way(first)](unit_words, [layer.n_gates for layer in layers])
+    return PackedGates._trusted(path_words, n_paths, structure_id, estimate)
 
 
 def _path_estimate(layers: Sequence[PackedGates]) -> GateEstimate | None:
@@ -98,6 +85,8 @@ def _path_estimate(layers: Sequence[PackedGates]) -> GateEstimate | None:
     For several, units of different layers count as independent, and of the deviation this is the most that the
     density allows.
     """
+    if is_dynamo_compiling():  # or each value would be a graph of its own
+        return None
     density = 1.0
     for layer in layers:
         if layer.estimate is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glai_native.gates.packed import PackedGates, common_structure, require_unit_gates
 from glai_native.gates.packing import pack_gates, path_gates
+from glai_native.machine.watching import is_watched
 
 # Gates that exist unpacked at a time while those of kept paths are put together: what a core's cache holds.
 UNPACKED_GATES = 2**20
@@ -43,7 +44,7 @@ def structure_gates(owner: str, structure: Structure, layers: Sequence[PackedGat
 
 def count_paths(widths: Sequence[int]) -> int:
     """Return P = (h_1+1)·…·(h_L+1)."""
-    return math.prod(width + 1 for width in widths)
+    return math.prod([width + 1 for width in widths])
 
 
 def all_paths(widths: Sequence[int]) -> Tensor:
@@ -98,14 +99,19 @@ def kept_path_gates(layers: Sequence[PackedGates], kept_paths: Tensor) -> Packed
     units = units_of_paths(kept_paths.to(first.device), [layer.n_gates for layer in layers])
     blocks = []
     rows = max(1, UNPACKED_GATES // len(kept_paths))
-    for start in range(0, max(len(first), 1), rows):
+    if is_watched(first.words):  # whose graph is for any number of samples
+        parts = [list(layers)]
+    else:
+        starts = range(0, max(len(first), 1), rows)
+        parts = [[layer[start : start + rows] for layer in layers] for start in starts]
+    for part in parts:
         # Units by samples, so that whole rows are gathered: ten times as fast as columns.
-        bits = [layer[start : start + rows].unpack().T for layer in layers]
+        bits = [layer.unpack().T for layer in part]
         on = torch.ones((1, bits[0].shape[1]), dtype=torch.bool, device=first.device)
         paths = torch.cat([bits[0], on]).index_select(0, units[0])
         for layer, unit in zip(bits[1:], units[1:], strict=True):
             paths &= torch.cat([layer, on]).index_select(0, unit)
         blocks.append(pack_gates(paths.T))
-    gates = PackedGates.cat(blocks)
+    gates = blocks[0] if len(blocks) == 1 else PackedGates.cat(blocks)
     gates.structure_id = common_structure("path_gates", layers)
     return gates

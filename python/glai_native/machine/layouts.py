@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, is_grad_enabled
@@ -25,7 +27,7 @@ def all_contiguous(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
         return False
 
 
-def without_history(t: Tensor) -> Tensor:
+def without_history(t: Any) -> Any:
     """Return ``t``, detached where that changes anything; what is no tensor is left to the checks."""
     return t.detach() if isinstance(t, Tensor) and t.requires_grad else t
 

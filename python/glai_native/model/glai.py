@@ -22,6 +22,7 @@ from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import CHECKSUM, stated_checksum
 from glai_native.machine.interrupts import uninterrupted
+from glai_native.machine.precision import in_own_precision
 from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.output import model_output
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
@@ -161,7 +162,7 @@ class GLAI(nn.Module):
         """Compute ``[N, C]`` of raw x ``[N, in_features]``, values in the units of y; path gates may be given.
 
         NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
-        solvers) refuses it, since a bit cannot show it.
+        solvers) refuses it, since a bit cannot show it. Autocast does not reach inside.
         """
         output = self._linear_output(x, gates)
         return self.estimator.in_units(output) if self.estimator.has_scaling else output
@@ -175,6 +176,10 @@ class GLAI(nn.Module):
             y = model_output(modules["selector"], modules["estimator"], x)
             if y is not None:
                 return y
+        return self._forward_of_modules(x, gates)
+
+    @in_own_precision
+    def _forward_of_modules(self, x: Tensor, gates: PackedGates | None) -> Tensor:
         selector = self.selector
         z = selector.project(x)
         if gates is None:

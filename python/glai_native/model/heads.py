@@ -43,14 +43,12 @@ class GLAIHead(GLAI):
             x: what the MLP took.
             gates: path gates of the same samples, computed earlier by :meth:`gates` (cached features); None computes.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            y = super().forward(self._rows(x), gates)
+        y = super().forward(self._rows(x), gates)
         return y.reshape(*x.shape[:-1], self.estimator.out_features)
 
     def gates(self, x: Tensor) -> PackedGates:
         """Return path gates ``[N, P]`` of x ``[..., D]``, its leading shape flattened to N samples."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self.selector.gates(self._rows(x))
+        return self.selector.gates(self._rows(x))
 
     def _rows(self, x: Tensor) -> Tensor:
         features = self.selector.in_features

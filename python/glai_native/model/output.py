@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 import glai_native._native as _native
 from glai_native.data.checks import FLOATS
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.watching import BARE
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 
@@ -24,7 +25,7 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     They must be asked for many samples, for gradients, on CUDA, by a compiler, of a pruned structure, where x is
     not of the model's dtype, and where somebody replaced or watches one of them.
     """
-    if torch.is_grad_enabled() or is_compiling() or not _is_few(x):
+    if torch.is_grad_enabled() or is_dynamo_compiling() or not _is_few(x) or _native.way(x) != BARE:
         return None
     # Dictionaries of modules, not attributes: looking those up would be a tenth of the time.
     if type(selector) is not PathSelector or selector._buffers["kept_paths"] is not None:
@@ -40,7 +41,8 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     weight, bias = ("weight", "bias") if directions is None else ("u", "beta")
     mean, scale, rotation = (projection._buffers[name] for name in ("mean", "scale", "rotation"))
     hidden = [tensor for layer in selector.hidden for tensor in layer]
-    if not hidden[0].dtype == parameters[weight].dtype == x.dtype:
+    weights = parameters.get(weight)  # a replica of DataParallel's has them elsewhere
+    if weights is None or not hidden[0].dtype == weights.dtype == x.dtype:
         return None
     if mean is not None and mean.dtype != x.dtype:  # centred in another dtype, before the network's
         return None
@@ -52,7 +54,7 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
         x,
         [tensor for tensor in (mean, scale, rotation) if tensor is not None],
         hidden,
-        parameters[weight],
+        weights,
         parameters[bias],
         along,
         y,

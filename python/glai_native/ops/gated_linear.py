@@ -1,6 +1,6 @@
 """This module holds the op of output directions: one linear unit per path, read where its gate is on.
 
-As in :mod:`glai_native.ops.gated_matmul`, a call takes a registered op under ``torch.compile``, an
+As in :mod:`glai_native.ops.gated_matmul`, a call takes a registered op where something watches, an
 ``autograd.Function`` where a gradient is needed, and the bare kernel otherwise.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 import glai_native._native as _native
 from glai_native.gates.packed import PackedGates
@@ -22,13 +22,14 @@ from glai_native.machine.backend import execution
 from glai_native.machine.layouts import (
     all_contiguous,
     either_unit_stride,
-    needs_grad,
     new_empty,
     new_matrix,
     unit_stride,
 )
+from glai_native.machine.watching import PLAIN, is_batched_gradient, register, way
 from glai_native.ops.gated_matmul_autograd import EAGER
-from glai_native.ops.operands import require_gates
+from glai_native.ops.operands import plain_gates, require_gates
+from glai_native.ops.oracle import apply_gates_ref, gated_linear_ref
 
 
 def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -53,7 +54,7 @@ def gated_linear(x: Tensor, gates: PackedGates, u: Tensor, bias: Tensor | None =
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
     require_gates("gated_linear", gates)
-    family = _REGISTERED if is_compiling() else _EAGER if needs_grad(x, u, bias) else _BARE
+    family = _family_for(x, u, bias) if is_dynamo_compiling() else _WAYS[_native.way(x, u, bias)]
     return family.gated_linear(x, gates.words, gates.n_gates, u, bias)
 
 
@@ -126,8 +127,9 @@ def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(x, words, u)
 
 
-def _linear_backward(family: _Family, ctx: Any, dh: Tensor) -> Any:
+def _linear_backward(family: _Family | None, ctx: Any, dh: Tensor) -> Any:
     x, words, u = ctx.saved_tensors
+    family = family or _family_of_gradients(dh)
     need_x, _, _, need_u, need_bias = ctx.needs_input_grad
     dh = family.apply_gates(dh, words, ctx.n_gates)
     dx, du, dbias = family.gradients(dh, x, u, (need_x, need_u, need_bias))
@@ -139,8 +141,9 @@ def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(words)
 
 
-def _gates_backward(family: _Family, ctx: Any, dout: Tensor) -> Any:
+def _gates_backward(family: _Family | None, ctx: Any, dout: Tensor) -> Any:
     (words,) = ctx.saved_tensors
+    family = family or _family_of_gradients(dout)
     return family.apply_gates(dout, words, ctx.n_gates), None, None
 
 
@@ -150,7 +153,7 @@ class _GatedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> Any:
-        return _linear_backward(_EAGER, ctx, dh)
+        return _linear_backward(None, ctx, dh)
 
 
 class _ApplyGates(torch.autograd.Function):
@@ -159,30 +162,48 @@ class _ApplyGates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> Any:
-        return _gates_backward(_EAGER, ctx, dout)
+        return _gates_backward(None, ctx, dout)
 
 
 _EAGER = _Family(_GatedLinear.apply, _ApplyGates.apply, _own_gradients)
 
 
-_registered_gated_linear = torch.library.custom_op(
-    "glai_native::gated_linear", _gated_linear, mutates_args=()
-)
-_registered_apply_gates = torch.library.custom_op("glai_native::apply_gates", _apply_gates, mutates_args=())
-
-
-@_registered_gated_linear.register_fake
-def _(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
+def _fake_gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((x.shape[0], u.shape[0]))
 
 
-@_registered_apply_gates.register_fake
-def _(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
+def _fake_apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
     return values.new_empty(values.shape)
 
 
+_registered_gated_linear = register("gated_linear", _gated_linear, _fake_gated_linear, has_derivative=True)
+_registered_apply_gates = register("apply_gates", _apply_gates, _fake_apply_gates, has_derivative=True)
 # A compiler knows best how to compute dense products.
 _REGISTERED = _Family(_registered_gated_linear, _registered_apply_gates, _torch_gradients)
 
 _registered_gated_linear.register_autograd(partial(_linear_backward, _REGISTERED), setup_context=_save_linear)
 _registered_apply_gates.register_autograd(partial(_gates_backward, _REGISTERED), setup_context=_save_gates)
+
+
+# --- plain torch ---
+
+
+def _plain_gated_linear(x: Tensor, words: Tensor, n_gates: int, u: Tensor, bias: Tensor | None) -> Tensor:
+    g = plain_gates("gated_linear", words, n_gates, (x, "ND"), (u, "PD"), (bias, "P"))
+    return gated_linear_ref(x, g, u, bias)
+
+
+def _plain_apply_gates(values: Tensor, words: Tensor, n_gates: int) -> Tensor:
+    return apply_gates_ref(values, plain_gates("apply_gates", words, n_gates, (values, "NP")))
+
+
+_PLAIN = _Family(_plain_gated_linear, _plain_apply_gates, _torch_gradients)
+_WAYS = (_BARE, _EAGER, _REGISTERED, _PLAIN)
+
+
+def _family_for(a: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> _Family:
+    return _WAYS[way(a, b, c)]
+
+
+def _family_of_gradients(gradient: Tensor) -> _Family:
+    return _WAYS[PLAIN if is_batched_gradient(gradient) else way(gradient)]

@@ -5,8 +5,8 @@ float16 or bfloat16 too (summed in float32), all of one op alike, with any strid
 gets a copy). CUDA products of float32 take tf32 where ``torch.backends.cuda.matmul.allow_tf32`` says so,
 unless a gated product is told its ``precision``.
 
-A call takes the shortest way that is right: a registered op under ``torch.compile``, an
-``autograd.Function`` where a gradient is needed, the bare kernel otherwise.
+A call takes the shortest way that is right: the bare kernel, an ``autograd.Function`` where a gradient is needed, a
+registered op where a compiler, an exporter or a tracer watches, plain torch under ``torch.func``'s transforms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.layouts import needs_grad
+from glai_native.machine.watching import is_watched
 from glai_native.ops.gated_matmul_autograd import products_for, write_weight_grad
 from glai_native.ops.operands import known_of, require_gates
 
@@ -113,6 +114,11 @@ def gated_matmul_weight_grad(
         )[0]
     if isinstance(out, Tensor) and needs_grad(x, dy, out):
         raise ValueError(f"{op}: with out, no argument may require a gradient; call it under torch.no_grad()")
+    if is_watched(out):
+        dw, _ = products_for(x, dy).weight_grad(
+            x, gates.words, gates.n_gates, known_of(gates), dy, False, form, precision
+        )
+        return out.add_(dw) if accumulate else out.copy_(dw)
     if isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     write_weight_grad(x, gates.words, gates.n_gates, dy, out, None, accumulate, form, precision)

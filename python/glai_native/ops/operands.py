@@ -6,12 +6,14 @@ from typing import Optional, Sequence  # noqa: UP035
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 import glai_native._native as _native
 from glai_native.gates.packed import PackedGates, words_per_row
+from glai_native.gates.words import UNPACK
 from glai_native.machine import backend
 from glai_native.machine.layouts import size
+from glai_native.machine.watching import PLAIN
 
 
 def require_gates(op: str, gates: PackedGates) -> None:
@@ -27,11 +29,33 @@ Estimate = Optional[Sequence[float]]  # noqa: UP045
 
 
 def known_of(gates: PackedGates) -> Estimate:
-    """Return what the host knows of gates, by which CUDA products choose their form."""
-    if gates.estimate is None or not is_compiling():
-        return gates.estimate
-    # A graph is compiled anew for each value: few of them, where batches are counted one by one.
-    return [round(32 * share) / 32 for share in gates.estimate]
+    """Return what the host knows of gates, by which CUDA products choose their form; of a graph, in few steps."""
+    if not is_dynamo_compiling():
+        return gates._estimate
+    return gates.coarse_estimate if gates.words.is_cuda else None
+
+
+def plain_gates(op: str, words: Tensor, n_gates: int, *tensors: tuple[Tensor | None, str]) -> Tensor:
+    """Unpack gates for plain torch, which would stretch sizes of 1 where a kernel refuses: sizes are checked here.
+
+    Args:
+        op: who is asked, named in the errors.
+        words: ``[N, ceil(P/32)]``.
+        n_gates: P.
+        tensors: each tensor or None, with a letter for each of its sizes.
+    """
+    sizes = {"N": words.shape[0], "P": n_gates}
+    for tensor, letters in tensors:
+        if tensor is None:
+            continue
+        if tensor.ndim != len(letters) or any(
+            sizes.setdefault(letter, size) != size for letter, size in zip(letters, tensor.shape, strict=True)
+        ):
+            expected = ", ".join(
+                f"{letter}={sizes[letter]}" if letter in sizes else letter for letter in letters
+            )
+            raise ValueError(f"{op}: a tensor must be [{expected}], got {list(tensor.shape)}")
+    return UNPACK[PLAIN](words, n_gates)
 
 
 def plan_product(

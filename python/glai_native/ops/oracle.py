@@ -1,6 +1,7 @@
 """This module defines every op in plain torch: the kernels are held to it, and tests call it the oracle.
 
-Gates are bool tensors ``[N, P]`` here. N samples, P paths, D features, C outputs.
+Gates are bool tensors ``[N, P]`` here. N samples, P paths, D features, C outputs. What makes and reads gates alone
+stands in :mod:`glai_native.gates.oracle`, and can be had from here too.
 """
 
 from __future__ import annotations
@@ -10,54 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glai_native.gates.packed import WORD_BITS
-
-
-def pack_gates_ref(bits: Tensor) -> Tensor:
-    """Pack bool or float (on when > 0) ``[N, P]`` into int32 words ``[N, ceil(P/32)]``."""
-    on = bits if bits.dtype == torch.bool else bits > 0
-    n, p = on.shape
-    w = -(-p // WORD_BITS)
-    padded = torch.zeros((n, w * WORD_BITS), dtype=torch.int64, device=bits.device)
-    padded[:, :p] = on
-    place = torch.arange(WORD_BITS, device=bits.device)
-    words = (padded.view(n, w, WORD_BITS) << place).sum(-1)
-    return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
-
-
-def unpack_gates_ref(words: Tensor, n_gates: int) -> Tensor:
-    """Unpack int32 words ``[N, ceil(P/32)]`` into bool ``[N, P]``."""
-    place = torch.arange(WORD_BITS, device=words.device)
-    bits = (words.to(torch.int64).unsqueeze(-1) >> place) & 1
-    return bits.flatten(1)[:, :n_gates].to(torch.bool)
-
-
-def gate_counts_ref(g: Tensor) -> Tensor:
-    """Count in how many samples each gate is on, from bool ``[N, P]`` to int64 ``[P]``."""
-    return g.sum(0)
-
-
-def gate_hamming_ref(a: Tensor, b: Tensor) -> Tensor:
-    """Count in how many gates each sample differs, from two bool ``[N, P]`` to int64 ``[N]``."""
-    return (a != b).sum(1)
-
-
-def path_gates_ref(layers: Sequence[Tensor]) -> Tensor:
-    """Make path gates ``[N, (h_1+1)·…·(h_L+1)]`` from unit bits per hidden layer, bool ``[N, h_l]``.
-
-    The always-on unit is the last of its layer, and j_1 runs slowest.
-    """
-    n = layers[0].shape[0]
-    paths = torch.ones((n, 1), dtype=torch.bool, device=layers[0].device)
-    for bits in layers:
-        with_constant = torch.cat([bits, bits.new_ones((n, 1))], dim=1)
-        paths = (paths.unsqueeze(2) & with_constant.unsqueeze(1)).flatten(1)
-    return paths
-
-
-def selector_gates_ref(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``x[n]·weight[h] + bias[h] > 0``, bool ``[N, H]``."""
-    return torch.nn.functional.linear(x, weight, bias) > 0
+from glai_native.gates.oracle import gate_counts_ref as gate_counts_ref
+from glai_native.gates.oracle import gate_hamming_ref as gate_hamming_ref
+from glai_native.gates.oracle import pack_gates_ref as pack_gates_ref
+from glai_native.gates.oracle import path_gates_ref as path_gates_ref
+from glai_native.gates.oracle import selector_gates_ref as selector_gates_ref
+from glai_native.gates.oracle import unpack_gates_ref as unpack_gates_ref
 
 
 def gated_linear_ref(x: Tensor, g: Tensor, u: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,16 +29,21 @@ def apply_gates_ref(values: Tensor, g: Tensor) -> Tensor:
     return values.where(g, 0)
 
 
+def _products(gates: Tensor, x: Tensor) -> Tensor:
+    """Return ``gates[n,p] · x[n,d]``, ``[N, P·D]``."""
+    return (gates.unsqueeze(2) * x.unsqueeze(1)).reshape(x.shape[0], gates.shape[1] * x.shape[1])
+
+
 def gated_matmul_ref(x: Tensor, g: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d x[n,d] · weight[p,d,c])``."""
     gates = g.to(x.dtype)
-    y = torch.einsum("np,nd,pdc->nc", gates, x, weight)
+    y = _products(gates, x) @ weight.reshape(weight.shape[0] * weight.shape[1], weight.shape[2])
     return y if bias is None else y + gates @ bias
 
 
 def gated_matmul_weight_grad_ref(x: Tensor, g: Tensor, dy: Tensor) -> Tensor:
     """Compute ``dw[p,d,c] = sum_n g[n,p] · x[n,d] · dy[n,c]``."""
-    return torch.einsum("np,nd,nc->pdc", g.to(x.dtype), x, dy)
+    return (_products(g.to(x.dtype), x).T @ dy).reshape(g.shape[1], x.shape[1], dy.shape[1])
 
 
 def gated_matmul_bias_grad_ref(g: Tensor, dy: Tensor) -> Tensor:
@@ -89,7 +53,9 @@ def gated_matmul_bias_grad_ref(g: Tensor, dy: Tensor) -> Tensor:
 
 def gated_matmul_input_grad_ref(dy: Tensor, g: Tensor, weight: Tensor) -> Tensor:
     """Compute ``dx[n,d] = sum_p g[n,p] · sum_c dy[n,c] · weight[p,d,c]``."""
-    return torch.einsum("np,nc,pdc->nd", g.to(dy.dtype), dy, weight)
+    n_paths, n_features, n_outputs = weight.shape
+    each = (dy @ weight.reshape(n_paths * n_features, n_outputs).T).reshape(dy.shape[0], n_paths, n_features)
+    return (g.to(dy.dtype).unsqueeze(2) * each).sum(1)
 
 
 def path_kernel_ref(xa: Tensor, layers_a: Sequence[Tensor], xb: Tensor, layers_b: Sequence[Tensor]) -> Tensor:

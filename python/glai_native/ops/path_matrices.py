@@ -1,6 +1,7 @@
 """This module makes the closed forms' matrices: the path kernel over samples, the gram matrix over path features.
 
-Both are computed on values alone: what goes in is taken as detached, and no gradient comes out. Values are float32
+Both are computed on values alone: what goes in is taken as detached, and no gradient comes out (under the transforms
+of ``torch.func``, which take plain torch instead, derivatives are the true ones). Values are float32
 or float64; on CUDA the path kernel takes float16 and bfloat16 too, and tf32 is used where torch may use it.
 """
 
@@ -15,8 +16,10 @@ import glai_native._native as _native
 from glai_native.gates.packed import PackedGates, common_structure
 from glai_native.machine import backend
 from glai_native.machine.backend import execution
-from glai_native.machine.layouts import new_empty, new_zeros, size, unit_stride
-from glai_native.ops.operands import plan_gathered, require_gates
+from glai_native.machine.layouts import new_empty, new_zeros, size, unit_stride, without_history
+from glai_native.machine.watching import PLAIN, REGISTERED, register, way
+from glai_native.ops.operands import plain_gates, plan_gathered, require_gates
+from glai_native.ops.oracle import path_gram_ref, path_kernel_ref
 
 CACHE_LINE_BYTES = 64
 
@@ -62,20 +65,17 @@ def path_kernel(
         if units_a != units_b:
             raise ValueError(f"{op}: layers_b must have the units of layers_a, {units_a}, got {units_b}")
     common_structure(op, [*layers_a, *(layers_b or ())])
+    words_a, words_b = ([layer.words for layer in layers] for layers in (layers_a, layers_b or ()))
+    arguments = xa, words_a, xb, words_b, [layer.n_gates for layer in layers_a]
+    taken = way(xa, xb, out)
+    if taken >= REGISTERED:
+        kernel = _KERNEL[taken](*arguments)
+        return kernel if out is None else out.copy_(kernel)
     if out is None:
-        out = new_empty(xa, size(xa, 0), size(xa if xb is None else xb, 0))
-    elif isinstance(out, Tensor) and not out.is_inference():
+        return _path_kernel(*arguments)
+    if isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
-    _native.path_kernel(
-        unit_stride(xa),
-        [layer.words for layer in layers_a],
-        None if xb is None else unit_stride(xb),
-        [layer.words for layer in layers_b or ()],
-        [layer.n_gates for layer in layers_a],
-        out,
-        backend.runs_cuda_kernels(layers_a[0].words) and backend.allows_tf32(),
-        *execution(layers_a[0].words),
-    )
+    _write_kernel(*arguments, out)
     return out
 
 
@@ -105,27 +105,135 @@ def path_gram(
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
     require_gates("path_gram", gates)
-    n, width = size(x, 0), size(x, 1) + 1
+    arguments = x, gates.words, gates.n_gates, sample_weight
+    taken = way(x, sample_weight, out)
+    if taken >= REGISTERED:
+        gram = _GRAM[taken](*arguments)
+        return gram if out is None else out.add_(gram)
     if out is None:
-        out = new_zeros(x, gates.n_gates * width, gates.n_gates * width)
-    elif isinstance(out, Tensor) and not out.is_inference():
+        return _path_gram(*arguments)
+    if isinstance(out, Tensor) and not out.is_inference():
         torch.autograd.graph.increment_version(out)
+    _add_gram(*arguments, out)
+    return out
+
+
+# --- the bare kernels ---
+
+
+def _path_kernel(
+    xa: Tensor,
+    words_a: Sequence[Tensor],
+    xb: Tensor | None,
+    words_b: Sequence[Tensor],
+    n_units: Sequence[int],
+) -> Tensor:
+    """Compute the kernel ``[Na, Nb]``."""
+    out = new_empty(xa, size(xa, 0), size(xa if xb is None else xb, 0))
+    _write_kernel(xa, words_a, xb, words_b, n_units, out)
+    return out
+
+
+def _write_kernel(
+    xa: Tensor,
+    words_a: Sequence[Tensor],
+    xb: Tensor | None,
+    words_b: Sequence[Tensor],
+    n_units: Sequence[int],
+    out: Tensor,
+) -> None:
+    _native.path_kernel(
+        unit_stride(xa),
+        words_a,
+        None if xb is None else unit_stride(xb),
+        words_b,
+        n_units,
+        out,
+        backend.runs_cuda_kernels(words_a[0]) and backend.allows_tf32(),
+        *execution(words_a[0]),
+    )
+
+
+def _path_gram(x: Tensor, words: Tensor, n_gates: int, sample_weight: Tensor | None) -> Tensor:
+    """Compute the upper triangle of the gram matrix, zeros below."""
+    width = n_gates * (size(x, 1) + 1)
+    out = new_zeros(x, width, width)
+    _add_gram(x, words, n_gates, sample_weight, out)
+    return out
+
+
+def _add_gram(x: Tensor, words: Tensor, n_gates: int, sample_weight: Tensor | None, out: Tensor) -> None:
+    n, width = size(x, 0), size(x, 1) + 1
     features = _feature_rows(x, n, width)
     weighted = None
     if sample_weight is not None:
         sample_weight, weighted = unit_stride(sample_weight), _feature_rows(x, n, width)
     _native.path_gram(
         unit_stride(x),
-        gates.words,
-        gates.n_gates,
+        words,
+        n_gates,
         sample_weight,
         features,
         weighted,
         out,
-        plan_gathered(gates.words, gates.n_gates),
+        plan_gathered(words, n_gates),
         *execution(features),
     )
-    return out
+
+
+# --- where something watches ---
+
+
+def _fake_kernel(
+    xa: Tensor,
+    words_a: Sequence[Tensor],
+    xb: Tensor | None,
+    words_b: Sequence[Tensor],
+    n_units: Sequence[int],
+) -> Tensor:
+    return xa.new_empty((xa.shape[0], (xa if xb is None else xb).shape[0]))
+
+
+def _fake_gram(x: Tensor, words: Tensor, n_gates: int, sample_weight: Tensor | None) -> Tensor:
+    width = n_gates * (x.shape[1] + 1)
+    return x.new_empty((width, width))
+
+
+def _plain_kernel(
+    xa: Tensor,
+    words_a: Sequence[Tensor],
+    xb: Tensor | None,
+    words_b: Sequence[Tensor],
+    n_units: Sequence[int],
+) -> Tensor:
+    a = [plain_gates("path_kernel", *of, (xa, "ND")) for of in zip(words_a, n_units, strict=True)]
+    if xb is None:
+        upper = path_kernel_ref(xa, a, xa, a).triu()
+        return upper + upper.triu(1).T
+    b = [plain_gates("path_kernel", *of, (xb, "ND")) for of in zip(words_b, n_units, strict=True)]
+    return path_kernel_ref(xa, a, xb, b)
+
+
+def _plain_gram(x: Tensor, words: Tensor, n_gates: int, sample_weight: Tensor | None) -> Tensor:
+    g = plain_gates("path_gram", words, n_gates, (x, "ND"), (sample_weight, "N"))
+    return path_gram_ref(x, g, sample_weight)
+
+
+_registered_path_kernel = register("path_kernel", _path_kernel, _fake_kernel)
+_registered_path_gram = register("path_gram", _path_gram, _fake_gram)
+# What is carried has no gradient: a compiled graph gets x without its history, as the kernels do.
+_KERNEL = {
+    REGISTERED: lambda xa, words_a, xb, words_b, n_units: _registered_path_kernel(
+        without_history(xa), words_a, without_history(xb), words_b, n_units
+    ),
+    PLAIN: _plain_kernel,
+}
+_GRAM = {
+    REGISTERED: lambda x, words, n_gates, sample_weight: _registered_path_gram(
+        without_history(x), words, n_gates, without_history(sample_weight)
+    ),
+    PLAIN: _plain_gram,
+}
 
 
 def pack_upper(gram: Tensor) -> Tensor:

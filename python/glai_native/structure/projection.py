@@ -19,6 +19,7 @@ from glai_native.data.checks import (
     require_samples,
     scale_sample_weight,
 )
+from glai_native.machine.watching import is_watched
 
 # Rows that are centred at a time: large enough for the product, small enough to stay in cache (measured on MNIST:
 # 4,096 for the covariance, 512 for the projection).
@@ -184,7 +185,8 @@ class InputProjection(nn.Module):
         if x.dtype != dtype:
             dtype = torch.promote_types(x.dtype, dtype)
             rotation = rotation.to(dtype)
-        if x.shape[0] <= PROJECT_ROWS or (torch.is_grad_enabled() and x.requires_grad):
+        one_product = is_watched(x) or x.shape[0] <= PROJECT_ROWS  # a graph is for any number of samples
+        if one_product or (torch.is_grad_enabled() and x.requires_grad):
             return (x - mean) @ rotation * scale
         z = torch.empty((len(x), self.out_features), dtype=dtype, device=x.device)
         for begin in range(0, len(x), PROJECT_ROWS):

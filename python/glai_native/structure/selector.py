@@ -19,6 +19,8 @@ from glai_native.gates.packing import pack_gates, selector_gates
 from glai_native.gates.paths import count_paths, require_kept_paths, structure_gates
 from glai_native.gates.store import holds_store
 from glai_native.machine.files import TensorFile, hash_values, tensors_to_bytes
+from glai_native.machine.precision import in_own_precision
+from glai_native.machine.watching import is_watched
 from glai_native.machine.writing import find_file, make_folder
 from glai_native.structure.projection import InputProjection
 
@@ -163,6 +165,7 @@ class PathSelector(nn.Module):
             return weight, bias
         return None
 
+    @in_own_precision
     def project(self, x: Tensor) -> Tensor:
         """Project raw x ``[N, in_features]`` of any real dtype to z ``[N, D]`` of the network's dtype."""
         require_samples("PathSelector", x, self.in_features)
@@ -176,6 +179,7 @@ class PathSelector(nn.Module):
         """Of the network's weights and of z."""
         return cast(Tensor, self._buffers["hidden_weight_0"]).dtype
 
+    @in_own_precision
     @torch.no_grad()
     def unit_gates_of(self, z: Tensor) -> list[PackedGates]:
         """Make the unit bits per hidden layer from z ``[N, D]``, the always-on unit excluded."""
@@ -190,7 +194,8 @@ class PathSelector(nn.Module):
         # 16-bit floats.
         fused = z.is_cuda or dtype in FLOATS
         blocks: list[list[PackedGates]] = [[] for _ in self.widths]
-        for rows in z.split(CAPTURE_ROWS) if z.shape[0] > CAPTURE_ROWS else (z,):
+        whole = is_watched(z) or z.shape[0] <= CAPTURE_ROWS  # a graph is for any number of samples
+        for rows in (z,) if whole else z.split(CAPTURE_ROWS):
             activation = rows
             for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
                 if fused and block is blocks[-1]:
