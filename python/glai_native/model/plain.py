@@ -39,7 +39,9 @@ def to_torch(module: nn.Module) -> nn.Module:
         )
     if isinstance(module, GLAI):
         return _plain(module)
-    found = [(name, part) for name, part in module.named_modules(remove_duplicate=False) if isinstance(part, GLAI)]
+    found = [
+        (name, part) for name, part in module.named_modules(remove_duplicate=False) if isinstance(part, GLAI)
+    ]
     if not found:
         raise ValueError(f"to_torch: module must be or hold a GLAI, got {type(module).__name__} without one")
     plain = {part: _plain(part) for _, part in found}
@@ -50,7 +52,10 @@ def to_torch(module: nn.Module) -> nn.Module:
 def _plain(model: GLAI) -> fx.GraphModule:
     root = _Plain(model)
     # Traced, its class is torch's own and its code plain text: neither names this package.
-    plain = fx.GraphModule(root, fx.Tracer().trace(root), "PlainGLAI")
+    graph = fx.Tracer().trace(root)
+    for node in graph.nodes:
+        node.type = None  # names of this module's, which torch.jit.script would look up
+    plain = fx.GraphModule(root, graph, "PlainGLAI")
     return plain.train(model.training)
 
 
@@ -76,21 +81,25 @@ class _Plain(nn.Module):
         if estimator.directions is None:
             weight = estimator.weight.to(dtype)
             trained = estimator.weight.requires_grad
-            self.paths = _linear(weight.transpose(1, 2).flatten(0, 1), estimator.bias.to(dtype).flatten(), trained)
+            self.paths = _linear(
+                weight.transpose(1, 2).flatten(0, 1), estimator.bias.to(dtype).flatten(), trained
+            )
         else:
             trained = estimator.u.requires_grad
             self.paths = _linear(estimator.u.to(dtype), estimator.beta.to(dtype), trained)
-            self.constant = _linear(estimator.constant_weight.to(dtype).T, estimator.constant_bias.to(dtype), trained)
+            self.constant = _linear(
+                estimator.constant_weight.to(dtype).T, estimator.constant_bias.to(dtype), trained
+            )
             self.directions = _linear(estimator.directions.to(dtype).T, None, trained=False)
         scaling = estimator.has_scaling
         self.register_buffer("target_mean", estimator.target_mean.to(self.zero) if scaling else None)
         self.register_buffer("target_scale", estimator.target_scale.to(self.zero) if scaling else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = x.type_as(self.zero) if self.rotation is not None else x
+        z = x
         if self.mean is not None:
-            z = z - self.mean
-            z = (z if self.rotation is None else z @ self.rotation) * self.scale
+            z = x - self.mean
+            z = (z if self.rotation is None else z @ self.rotation.type_as(z)) * self.scale
         z = z.type_as(self.zero)
         gates = self._gates(z)
         carried = self.paths(z)
@@ -109,7 +118,8 @@ class _Plain(nn.Module):
             pre_activation = layer(activation)
             on = pre_activation > 0
             on = torch.cat([on, torch.ones_like(on[..., :1])], -1)  # the always-on unit
-            activation = torch.relu(pre_activation)
+            if i + 1 < len(self.hidden):  # of the last layer nobody reads the activation
+                activation = torch.relu(pre_activation)
             if self.pruned:
                 on = on.index_select(-1, getattr(self, f"units_{i}"))
                 gates = on if gates is None else gates & on
