@@ -12,7 +12,7 @@ from torch import nn
 
 import glai_native as glai
 from conftest import make_mlp
-from model.test_watched_models import C, FEW, MODELS, OTHERS, SAMPLES, make_model
+from model.test_watched_models import FEW, MODELS, OTHERS, SAMPLES, C, make_model
 
 
 @pytest.fixture(params=MODELS)
@@ -51,8 +51,8 @@ def test_the_same_gradients(model):
 
 
 def test_values_are_in_the_units_of_y():
-    y = 100 * SAMPLES[:, :2] + 7
-    for y in (y, y[:, :1]):
+    values = 100 * SAMPLES[:, :2] + 7
+    for y in (values, values[:, 0]):
         model = glai.GLAIRegressor((8,), random_state=0).fit(SAMPLES.numpy(), y.numpy()).model_
         torch.testing.assert_close(glai.to_torch(model)(FEW), model(FEW), rtol=1e-4, atol=1e-2)
 
@@ -88,7 +88,7 @@ def test_heads_take_any_leading_shape():
 def test_scripted_traced_and_compiled(model):
     plain = glai.to_torch(model)
     expected = model(OTHERS)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         scripted = torch.jit.script(plain)
     file = io.BytesIO()
     torch.jit.save(scripted, file)

@@ -62,6 +62,13 @@ def _plain(model: GLAI) -> fx.GraphModule:
 class _Plain(nn.Module):
     """What is traced: the structure and the numbers of a model as Linear layers."""
 
+    mean: Tensor | None
+    scale: Tensor
+    rotation: Tensor | None
+    zero: Tensor
+    target_mean: Tensor | None
+    target_scale: Tensor
+
     def __init__(self, model: GLAI) -> None:
         super().__init__()
         selector, estimator = model.selector, model.estimator
@@ -91,9 +98,10 @@ class _Plain(nn.Module):
                 estimator.constant_weight.to(dtype).T, estimator.constant_bias.to(dtype), trained
             )
             self.directions = _linear(estimator.directions.to(dtype).T, None, trained=False)
-        scaling = estimator.has_scaling
-        self.register_buffer("target_mean", estimator.target_mean.to(self.zero) if scaling else None)
-        self.register_buffer("target_scale", estimator.target_scale.to(self.zero) if scaling else None)
+        # The outputs' own units are no scaling.
+        scaling = (estimator.target_mean, estimator.target_scale) if estimator.has_scaling else (None, None)
+        for name, numbers in zip(("target_mean", "target_scale"), scaling, strict=True):
+            self.register_buffer(name, None if numbers is None else numbers.to(self.zero))
 
     def forward(self, x: Tensor) -> Tensor:
         z = x
@@ -108,7 +116,7 @@ class _Plain(nn.Module):
         else:
             each = carried.unflatten(-1, self.sizes)
             y = torch.where(gates.unsqueeze(-1), each, self.zero).sum(-2)
-        return y if self.target_mean is None else y * self.target_scale + self.target_mean
+        return cast(Tensor, y if self.target_mean is None else y * self.target_scale + self.target_mean)
 
     def _gates(self, z: Tensor) -> Tensor:
         """Return path gates, bool ``[..., P]``."""
