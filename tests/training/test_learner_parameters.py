@@ -144,3 +144,39 @@ def test_counts_elsewhere():
     model = glai.grow(glai.GLAI(selector, estimator), one - 1, np.int64(2), seed=one)
     model.add_outputs(one, seed=one)
     assert (model.selector.widths, model.estimator.out_features) == ((5,), 3)
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "coo_matrix"])
+def test_sparse_inputs_are_the_dense_ones(kind):
+    from scipy import sparse
+
+    x = np.where(X > 3, X, 0)
+    rows = getattr(sparse, kind)(x)
+    model, expected = (glai.GLAIClassifier(**SMALL).fit(inputs, Y) for inputs in (rows, x))
+    np.testing.assert_array_equal(model.predict_proba(rows), expected.predict_proba(x))
+    chunks = [glai.GLAIRegressor(**SMALL).partial_fit(inputs, Y.astype(float)) for inputs in (rows, x)]
+    np.testing.assert_array_equal(chunks[0].predict(rows), chunks[1].predict(x))
+
+
+def test_sparse_inputs_beyond_memory_are_refused():
+    from scipy import sparse
+
+    wide = sparse.csr_matrix((40_000, 10_000_000))
+    sentence = (
+        "GLAIClassifier: sparse X as dense numbers .N=40,000, D=10,000,000. takes .* GB .* TruncatedSVD"
+    )
+    with pytest.raises(MemoryError, match=sentence):
+        glai.GLAIClassifier(**SMALL).fit(wide, np.arange(40_000) % 2)
+
+
+def test_frames_keep_their_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abcd"))
+    model = glai.GLAIClassifier(**SMALL).fit(frame, Y)
+    assert model.feature_names_in_.tolist() == list("abcd")
+    assert model.n_features_in_ == 4
+    np.testing.assert_array_equal(model.predict(frame), glai.GLAIClassifier(**SMALL).fit(X, Y).predict(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict_proba(frame[["d", "c", "b", "a"]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.retrain(frame.rename(columns={"a": "z"}), Y)

@@ -22,6 +22,7 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult, fit
+from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
@@ -94,17 +95,25 @@ class Learner(BaseEstimator):
             raise
 
     def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
-        """Return what scikit-learn's ``validate_data`` makes of X, and y where given; X as :func:`float_features`."""
-        found = validate_data(self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, **options)
+        """Return what scikit-learn's ``validate_data`` makes of X and y; X dense, as :func:`float_features`."""
+        found = validate_data(
+            self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, accept_sparse=True, **options
+        )
+        owner = type(self).__name__
         centred_in = None if reset else self._known_selector().projection.centred_in
         x = float_features(
-            type(self).__name__,
-            found[0] if y else found,
+            owner,
+            dense(owner, found[0] if y else found),
             "X",
             getattr(self, "feature_names_in_", None),
             centred_in=centred_in,
         )
         return (x, *found[1:]) if y else x
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _known_selector(self) -> PathSelector:
         selector: PathSelector = self.model_.selector if hasattr(self, "model_") else self._selector
