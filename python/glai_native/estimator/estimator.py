@@ -359,7 +359,7 @@ class PathEstimator(Outputs, nn.Module):
         directions = None
         if "directions" in file:
             directions = file.tensor("directions", FLOATS, (None, None))
-            stated = file.entry("directions_id")
+            stated = file.sha256("directions_id")
             if directions_id(directions) != stated:
                 raise ValueError(
                     f"{path}: directions_id must be {stated[:12]}… as the file states, but its directions have "
@@ -372,7 +372,7 @@ class PathEstimator(Outputs, nn.Module):
             weight = file.tensor("weight", FLOATS, (None, None, None))
             n_paths, in_features, out_features = weight.shape
             dtype = weight.dtype
-        sizes, structure_id = (n_paths, in_features, out_features), file.entry("structure_id") or None
+        sizes, structure_id = (n_paths, in_features, out_features), file.sha256("structure_id") or None
         estimator = cls(*sizes, directions, structure_id=structure_id, dtype=dtype, device="cpu")
         with torch.no_grad():
             for name, parameter in estimator.named_parameters():

@@ -88,4 +88,4 @@ def read_manifest(folder: Path) -> Manifest | None:
     if find_file(path) is None:
         return None
     file = TensorFile(path, MANIFEST_FORMAT, newest=MANIFEST_VERSION)
-    return Manifest(file.entry("structure_id"), file.integer("shards"), file.integer("rows"))
+    return Manifest(file.sha256("structure_id"), file.integer("shards"), file.integer("rows"))

@@ -21,7 +21,7 @@ from glai_native.gates.packed import (
     words_per_row,
 )
 from glai_native.gates.paths import Structure, require_kept_paths, structure_gates
-from glai_native.machine.files import TensorFile, is_number, tensors_to_bytes
+from glai_native.machine.files import TensorFile, is_number, shown, tensors_to_bytes
 from glai_native.machine.writing import make_folder, remove_leftovers, write_files
 
 STORE_FORMAT = "glai-gates"
@@ -109,7 +109,7 @@ class GateStore:
                 raise ValueError(
                     f"{folder / MANIFEST_FILE}: is missing, so that nobody knows how many samples were"
                 )
-            structure_id = file.entry("structure_id")
+            structure_id = file.sha256("structure_id")
             widths = tuple(file.sizes("layer_widths"))
             if store is None:
                 store = cls(folder, structure_id, widths, _read_kept_paths(file, widths))
@@ -257,6 +257,6 @@ def _shares(file: TensorFile, name: str, count: int) -> list[float]:
     if not sound:
         raise ValueError(
             f"{file.path}: metadata entry '{name}' must list {count} numbers from 0 to 1, "
-            f"got {file.metadata[name]!r:.80}"
+            f"got {shown(file.metadata[name])}"
         )
     return [float(share) for share in shares]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -143,12 +144,12 @@ class TensorFile:
             raise ValueError(f"{path}: truncated or not a safetensors file ({reason})") from None
         stated = self.metadata.get("format")
         if stated != file_format:
-            raise ValueError(f"{path}: format must be '{file_format}', got {_shown(stated)}")
+            raise ValueError(f"{path}: format must be '{file_format}', got {shown(stated)}")
         version = self.metadata.get("version")
         versions = [str(number) for number in range(1, newest + 1)]
         if version not in versions:
             raise ValueError(
-                f"{path}: format version must be {' or '.join(versions)}, got {_shown(version)}; "
+                f"{path}: format version must be {' or '.join(versions)}, got {shown(version)}; "
                 "a newer glai_native wrote it"
             )
         if version == versions[-1]:
@@ -171,7 +172,7 @@ class TensorFile:
             return parse(text)
         except (ValueError, OverflowError):
             raise ValueError(
-                f"{self.path}: metadata entry '{name}' cannot be read, got {_shown(text)}"
+                f"{self.path}: metadata entry '{name}' cannot be read, got {shown(text)}"
             ) from None
 
     def json(self, name: str) -> Any:
@@ -184,24 +185,28 @@ class TensorFile:
         if not least <= number <= most:
             limits = f">= {least}" if most == MOST else f"from {least} to {most}"
             raise ValueError(
-                f"{self.path}: metadata entry '{name}' must be an integer {limits}, got {_shown(number)}"
+                f"{self.path}: metadata entry '{name}' must be an integer {limits}, got {shown(number)}"
             )
         return number
+
+    def sha256(self, name: str) -> str:
+        """Return a required metadata entry that is an id, or an empty text where there is none."""
+        stated = str(self.entry(name))
+        self.require(name, re.fullmatch("([0-9a-f]{64})?", stated) is not None, "64 hexadecimal digits")
+        return stated
 
     def require(self, name: str, holds: bool, what: str) -> None:
         """Raise, naming a metadata entry and what it must be, unless that holds."""
         if not holds:
             raise ValueError(
-                f"{self.path}: metadata entry '{name}' must be {what}, got {_shown(self.metadata.get(name))}"
+                f"{self.path}: metadata entry '{name}' must be {what}, got {shown(self.metadata.get(name))}"
             )
 
     def sizes(self, name: str) -> list[int]:
         """Return a required metadata entry that lists sizes >= 1 as JSON."""
         sizes = self.json(name)
         if not isinstance(sizes, list) or not sizes or not all(is_integer(size, 1) for size in sizes):
-            raise ValueError(
-                f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {_shown(sizes)}"
-            )
+            raise ValueError(f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {shown(sizes)}")
         return sizes
 
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
@@ -230,7 +235,7 @@ def _require_readable(path: Path, found: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value for a message of one line, whatever a damaged file holds."""
     try:
         text = repr(value)

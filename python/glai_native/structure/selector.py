@@ -18,7 +18,7 @@ from glai_native.gates.packed import PackedGates
 from glai_native.gates.packing import pack_gates, selector_gates
 from glai_native.gates.paths import count_paths, require_kept_paths, structure_gates
 from glai_native.gates.store import holds_store
-from glai_native.machine.files import TensorFile, hash_values, tensors_to_bytes
+from glai_native.machine.files import TensorFile, hash_values, shown, tensors_to_bytes
 from glai_native.machine.precision import in_own_precision
 from glai_native.machine.watching import is_watched
 from glai_native.machine.writing import find_file, make_folder
@@ -261,7 +261,9 @@ class PathSelector(nn.Module):
         in_features = file.integer("in_features", 1)
         kind = file.entry("projection")
         if kind not in ("identity", "centring", "rotation"):
-            raise ValueError(f"{path}: projection must be 'identity', 'centring' or 'rotation', got {kind!r}")
+            raise ValueError(
+                f"{path}: projection must be 'identity', 'centring' or 'rotation', got {shown(kind)}"
+            )
         mean = scale = rotation = None
         if kind != "identity":
             mean = file.tensor("projection.mean", FLOATS, (in_features,)).clone()
@@ -278,9 +280,9 @@ class PathSelector(nn.Module):
         kept_paths = None
         if "kept_paths" in file:
             kept_paths = file.tensor("kept_paths", (torch.int64,), (None,)).clone()
-        parent_id = file.metadata.get("parent_id")
+        parent_id = file.sha256("parent_id") if "parent_id" in file.metadata else None
         selector = cls.from_layers(projection, hidden, kept_paths, parent_id)
-        stated = file.entry("structure_id")
+        stated = file.sha256("structure_id")
         if selector.structure_id != stated:
             raise ValueError(
                 f"{path}: structure_id must be {stated[:12]}… as the file states, but its content has "
@@ -359,7 +361,7 @@ def prepare_folder(owner: str, folder: str | os.PathLike[str], structure_id: str
     if holds_store(folder):
         raise ValueError(f"{owner}: {folder} holds a gate store, save the model to a folder of its own")
     if find_file(structure) is not None and not overwrite:
-        found = open_structure(structure).entry("structure_id")
+        found = open_structure(structure).sha256("structure_id")
         if found != structure_id:
             raise ValueError(
                 f"{owner}: {folder} holds a model of another structure ({found[:12]}…, this one is "

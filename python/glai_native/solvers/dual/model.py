@@ -363,7 +363,7 @@ class PathKernelModel(Outputs):
     def _load(cls, folder: Path) -> PathKernelModel:
         selector = PathSelector.load(folder / STRUCTURE_FILE)
         file = open_kernel_model(folder / PATH_KERNEL_FILE)
-        found = file.entry("structure_id")
+        found = file.sha256("structure_id")
         if found != selector.structure_id:
             raise ValueError(
                 f"{file.path}: must be of structure_id {selector.structure_id[:12]}… like {STRUCTURE_FILE} beside it, "

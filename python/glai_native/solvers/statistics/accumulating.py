@@ -16,7 +16,7 @@ from glai_native.data.checks import require_sample_weight, require_targets
 from glai_native.data.counts import require_count
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
-from glai_native.machine.files import crc32
+from glai_native.machine.files import crc32, shown
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.statistics.file import open_statistics
@@ -134,7 +134,7 @@ def _resume(
         found = file.metadata.get(name)
         if found != value:
             raise ValueError(
-                f"accumulate: checkpoint {path} is of another job, {name} must be {value}, got {found}"
+                f"accumulate: checkpoint {path} is of another job, {name} must be {value}, got {shown(found)}"
             )
     next_row = file.integer("next_row", rows.start, rows.stop)
     whole = next_row == rows.stop or (next_row - rows.start) % chunk == 0

@@ -51,7 +51,7 @@ def open_statistics(path: Path) -> TensorFile:
 def read_statistics(file: TensorFile, structure_id: str | None) -> tuple[dict[str, Tensor], int, str | None]:
     """Return sums, N and structure_id of a file; ``structure_id`` is what it must be of, None: any."""
     path = file.path
-    found = file.entry("structure_id") or None
+    found = file.sha256("structure_id") or None
     if structure_id is not None and found != structure_id:
         raise ValueError(
             f"{path}: structure_id must be {structure_id[:12]}…, got {f'{found[:12]}…' if found else 'none'}"
