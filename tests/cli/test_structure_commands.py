@@ -159,7 +159,7 @@ def test_prune_and_grow_refuse(folder, tmp_path, capsys):
     out = ("-o", tmp_path / "out")
     assert "--store or --data must say" in refused(capsys, "prune", folder / "one", *out)
     store = ("--store", folder / "other-gates")
-    assert "layers must have widths [12], got [9]" in refused(capsys, "prune", folder / "one", *store, *out)
+    assert "gates must be of structure_id" in refused(capsys, "prune", folder / "one", *store, *out)
     store = ("--store", folder / "two-gates")
     assert "at least one sample" in refused(capsys, "prune", folder / "two", *store, *out)
     store = ("--store", folder / "one-gates")

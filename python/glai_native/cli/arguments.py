@@ -4,6 +4,32 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+
+# What the library calls an option, where an error of its own starts with it.
+_OPTIONS = {
+    "n_components": "--components",
+    "learning_rate": "--learning-rate",
+    "country": "--country",
+    "keep": "--keep",
+    "min_norm": "--min-norm",
+    "layer": "--layer",
+    "n_units": "--units",
+    "alpha": "--alpha",
+    "fraction": "--fraction",
+    "clients": "--clients",
+    "server-share": "--server-share",
+    "components": "--components",
+    "secure-clip": "--secure-clip",
+    "timeout": "--timeout",
+    "l2": "--l2",
+}
+_ABOUT = re.compile(rf"^(?:[\w.]+: )?({'|'.join(_OPTIONS)}) must\b")
+
+
+def by_option(sentence: str) -> str:
+    """Name the option in an error of the library that names its own parameter: "owner: parameter must ..."."""
+    return _ABOUT.sub(lambda found: f"{_OPTIONS[found[1]]} must", sentence, count=1)
 
 
 def positive_integer(text: str) -> int:

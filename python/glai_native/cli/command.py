@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,28 @@ def add_out(parser: argparse.ArgumentParser) -> None:
 
 def require_new_folder(out: Path) -> None:
     """Raise, before the work, where a folder holds something, or could not be written after it."""
-    there = next(path for path in (out, *out.parents) if path.exists())
+    there = next(path for path in (out, *out.parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise ValueError(f"{out}: must be a new or an empty folder, {there} is a file")
+        what = "a file" if there.exists() else "a link to nothing"
+        raise ValueError(f"{out}: must be a new or an empty folder, {there} is {what}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{out}: cannot be written, folder {there} is not writable")
     if there == out and any(out.iterdir()):
         raise ValueError(f"{out}: must be a new or an empty folder, so that no model is overwritten")
+    _require_writable(out, there)
+
+
+def _require_writable(path: Path, folder: Path) -> None:
+    """Raise where ``path`` could not be made in ``folder``: by trying, since permissions do not say all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".glai-") as made:
+            probe = Path(made) / path.relative_to(folder) / "probe"
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"glai")
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be written, folder {folder} does not take it ({error.strerror or error})"
+        ) from None
 
 
 def require_plot(path: Path, made_later: Path | None = None) -> None:
@@ -53,6 +69,10 @@ def require_plot(path: Path, made_later: Path | None = None) -> None:
         raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
     if path.parent != made_later and not path.parent.is_dir():
         raise ValueError(f"--plot: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"--plot: FILE must be a file, got the folder {path}")
+    if path.parent.is_dir():
+        _require_writable(path, path.parent)
 
 
 def show(figures: dict[str, Any], as_json: bool) -> None:

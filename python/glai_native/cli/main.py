@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from glai_native.cli.arguments import by_option
 from glai_native.cli.commands import COMMANDS, GROUP
 
 # What commands raise where their input is at fault; anything else is our defect, and shows its traceback.
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
         if isinstance(error, OSError) and error.strerror:
             sentence = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-        print(f"glai {arguments.command}: {sentence}", file=sys.stderr)
+        print(f"glai {arguments.command}: {by_option(sentence)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"glai {arguments.command}: interrupted", file=sys.stderr)

@@ -17,15 +17,16 @@ from rich.progress import (
 
 
 def epoch_progress(enabled: bool) -> Progress:
-    """Make a progress bar on standard error that shows on terminals only."""
+    """Make a progress bar on standard error that shows on terminals only; elsewhere it writes nothing."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=not enabled,
+        disable=not (enabled and console.is_terminal),
     )
 
 
@@ -36,14 +37,15 @@ BAR_MULTIPLY_ADDS = 1e11
 @contextmanager
 def multiply_adds_bar(name: str, total: float, enabled: bool) -> Iterator[Callable[[float], object]]:
     """Show a bar on standard error, on terminals, of work that is worth one; give what to call with work done."""
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=not enabled or total < BAR_MULTIPLY_ADDS,
+        disable=not (enabled and console.is_terminal and total >= BAR_MULTIPLY_ADDS),
     )
     with bar:
         task = bar.add_task(name, total=total)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glai_native.estimator.path_weights import move_paths, path_norms
-from glai_native.gates.packed import PackedGates
+from glai_native.gates.packed import PackedGates, require_unit_gates
 from glai_native.gates.paths import all_paths, paths_of_units, units_of_paths
 from glai_native.gates.patterns import GateCounts, count_gates
 from glai_native.gates.store import GateStore
@@ -59,6 +59,7 @@ def prune(
     _require_limits(min_norm, keep)
     selector = model.selector
     layers = gates.unit_gates(slice(None)) if isinstance(gates, GateStore) else gates
+    require_unit_gates("prune", layers, selector.widths, selector.structure_id)
     counts = count_gates(selector, layers)
     if counts.samples == 0:
         raise ValueError("prune: gates must hold at least one sample, got none")
