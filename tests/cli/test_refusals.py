@@ -91,7 +91,9 @@ def test_a_store_of_another_structure_is_named(model, tmp_path, capsys, widths):
     store.append(other.unit_gates(torch.randn(10, 5)))
     error = refused(capsys, "prune", model, "--store", store.folder, "-o", tmp_path / "out")
     mine = glai.GLAI.load(model).structure_id
-    assert f"gates must be of structure_id {mine[:12]}…, got {other.structure_id[:12]}…" in error
+    assert (
+        f"gates must be of structure_id {mine[:12]}… like the model, got {other.structure_id[:12]}…" in error
+    )
 
 
 @pytest.mark.parametrize(

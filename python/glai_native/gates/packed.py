@@ -271,11 +271,11 @@ def require_unit_gates(
     """Raise unless layers are unit bits of the same samples, a :class:`PackedGates` per hidden layer of a structure."""
     if isinstance(layers, PackedGates) or any(not isinstance(layer, PackedGates) for layer in layers):
         raise TypeError(f"{owner}: layers must be a sequence of PackedGates, one per hidden layer")
-    for layer in layers:  # first, since gates of another structure have other widths, too
-        require_structure(owner, layer, structure_id)
     found = [layer.n_gates for layer in layers]
     if found != list(widths):
         raise ValueError(f"{owner}: layers must have widths {list(widths)}, got {found}")
+    for layer in layers:
+        require_structure(owner, layer, structure_id)
     if any(layer.words.shape[0] != layers[0].words.shape[0] for layer in layers[1:]):
         raise ValueError(
             f"{owner}: all layers must have the same number of samples, got {[len(layer) for layer in layers]}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glai_native.estimator.path_weights import move_paths, path_norms
-from glai_native.gates.packed import PackedGates, require_unit_gates
+from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import all_paths, paths_of_units, units_of_paths
 from glai_native.gates.patterns import GateCounts, count_gates
 from glai_native.gates.store import GateStore
@@ -58,8 +58,12 @@ def prune(
     """
     _require_limits(min_norm, keep)
     selector = model.selector
+    if isinstance(gates, GateStore) and gates.structure_id != selector.structure_id:
+        raise ValueError(
+            f"prune: the store's gates must be of structure_id {selector.structure_id[:12]}… like the model, "
+            f"got {gates.structure_id[:12]}…"
+        )
     layers = gates.unit_gates(slice(None)) if isinstance(gates, GateStore) else gates
-    require_unit_gates("prune", layers, selector.widths, selector.structure_id)
     counts = count_gates(selector, layers)
     if counts.samples == 0:
         raise ValueError("prune: gates must hold at least one sample, got none")
