@@ -209,10 +209,11 @@ def test_statistics_refuse(parties, selector):
 
 def test_class_labels_must_agree(selector):
     a, b = models(selector, (5, 5))
-    a.estimator.class_labels, b.estimator.class_labels = list("abcd"), list("abdc")
-    with pytest.raises(
-        ValueError, match="same class labels in the same order, model 0 has a, b, c, d and model 1"
-    ):
+    a.estimator.class_labels = list("abcd")
+    with pytest.raises(ValueError, match="or none, model 0 has 'a', 'b', 'c', 'd' and model 1 has none"):
+        glai.merge([a, b])
+    b.estimator.class_labels = [1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"of type str like model 0's \('a', .*\), got int \(1, 2, 3, 4\)"):
         glai.merge([a, b])
     b.estimator.class_labels = list("abcd")
     merged = glai.merge([a, b])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,18 @@ def add(commands: Any) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    from glai_native.model.aligning import equal_models
     from glai_native.model.glai import GLAI
     from glai_native.model.merging import merge
 
     require_new_folder(arguments.out)
     models = [GLAI.load(folder) for folder in arguments.models]
     names = [str(folder) for folder in arguments.models]
+    for (a, first), (b, second) in itertools.combinations(zip(arguments.models, models, strict=True), 2):
+        if a.resolve() == b.resolve() or equal_models(first.estimator, second.estimator):
+            raise ValueError(
+                f"{a} and {b} must be models of different samples, got one twice; its samples would count twice"
+            )
     merged = merge(models, arguments.method, l2=arguments.l2, names=names)
     merged.save(arguments.out)
     provenance = merged.estimator.provenance
@@ -53,6 +60,7 @@ def _merge(arguments: argparse.Namespace) -> int:
         **{f"samples of {party['name']}": party["samples"] for party in provenance["parties"]},
         "samples_seen": int(merged.estimator.samples_seen),
         **({"l2": provenance["l2"]} if "l2" in provenance else {}),
+        **({"classes": merged.class_labels} if merged.class_labels is not None else {}),
         "structure_id": merged.structure_id,
         "folder": str(arguments.out),
     }

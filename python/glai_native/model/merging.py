@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.progress import epoch_progress
+from glai_native.model.aligning import aligned_estimators, equal_models, joined_outputs, with_outputs
 from glai_native.model.glai import GLAI
 from glai_native.model.names import METHODS
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -39,7 +42,11 @@ def merge(
 
     The temperature of probabilities is the geometric mean of the models', by samples.
     Counts and sums add up too, so that merging is free of order and grouping, to rounding. None of the methods knows
-    which samples two models have both seen: they count twice.
+    which samples two models have both seen: they count twice, and models that are equal are warned of.
+
+    Outputs are aligned by their labels, where they have some: the result has the classes of all models, sorted, and a
+    model has learnt nothing of those that it lacks, as after ``add_outputs``. Outputs without labels are aligned by
+    number. Values must have one centre and scale.
 
     Source: merging of linear models over one structure, arXiv 2312.09971; by samples as FedAvg, McMahan et al., arXiv
     1602.05629; by sums as AFL, arXiv 2405.16240.
@@ -58,8 +65,8 @@ def merge(
         statistics it keeps their sum, and has the output directions of the first.
 
     Raises:
-        ValueError: different structures, output directions, class labels or sizes, an unknown method or one that
-            these models do not have, no samples recorded.
+        ValueError: different structures, output directions or sizes, labels of different types or in some models only,
+            an unknown method or one that these models do not have, no samples recorded.
     """
     if not isinstance(models, Sequence):
         raise TypeError(f"merge: models must be a sequence of models, got one {type(models).__name__}")
@@ -69,8 +76,9 @@ def merge(
     first = models[0]
     if len(kinds) != 1 or not isinstance(first, (GLAI, PathEstimator, PathStatistics)):
         found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        hint = "; a learner's GLAI is .model_" if any(hasattr(kind, "partial_fit") for kind in kinds) else ""
         raise TypeError(
-            f"merge: models must be all GLAI, all PathEstimator or all PathStatistics, got {found}"
+            f"merge: models must be all GLAI, all PathEstimator or all PathStatistics, got {found}{hint}"
         )
     method = method or ("statistics" if isinstance(first, PathStatistics) else "samples")
     if method not in METHODS:
@@ -82,6 +90,7 @@ def merge(
     names = [f"model {i}" for i in range(len(models))] if names is None else names
     if len(names) != len(models):
         raise ValueError(f"merge: names must be of the {len(models)} models, got {len(names)}")
+    _warn_of_equal(models, names)
     if isinstance(first, PathStatistics):
         if method != "statistics":
             raise ValueError(f"merge: statistics are merged by 'statistics', got {method!r}")
@@ -99,6 +108,7 @@ def merge(
 
 @torch.no_grad()
 def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: str) -> PathEstimator:
+    estimators = aligned_estimators(estimators, names)
     _require_alike(estimators, names, with_directions=True)
     first = estimators[0]
     seen = [int(estimator.samples_seen) for estimator in estimators]
@@ -131,7 +141,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
             average += estimator.get_parameter(name).double() * share
         parameter.copy_(average)
     merged.samples_seen.fill_(total)
-    merged.class_labels = first.class_labels
+    merged.take_outputs(first)
     merged.temperature = _temperature(estimators, seen)
     merged.provenance = _provenance(method, names, seen)
     return merged
@@ -145,7 +155,7 @@ def _share_of_activations(counts: Tensor, total: Tensor, share_of_samples: float
 def _merge_statistics(
     models: Sequence[GLAI], names: Sequence[str], l2: float | str | None, progress: bool
 ) -> GLAI:
-    estimators = [model.estimator for model in models]
+    estimators = aligned_estimators([model.estimator for model in models], names)
     _require_alike(estimators, names, with_directions=False)
     for model, name in zip(models, names, strict=True):
         if not model.has_statistics:
@@ -155,19 +165,19 @@ def _merge_statistics(
     if l2 is None:
         share = _common_share(estimators, names)
     total: PathStatistics | None = None
-    seen = []
+    seen, labels = [], estimators[0].class_labels
     with epoch_progress(progress) as bar:
         for model, name in zip(bar.track(models, description="statistics"), names, strict=True):
             part = model.read_statistics()
             assert part is not None
             seen.append(part.n_samples)
-            total = _added(total, part, name)
+            total = _added(total, part if labels is None else with_outputs(part, labels), name)
     assert total is not None
     if l2 is None:
         l2 = share * total.mean_diagonal
     first = estimators[0]
     estimator = total.solve(l2, first.directions, dtype=first.dtype, progress=progress)
-    estimator.class_labels = first.class_labels
+    estimator.take_outputs(first)
     estimator.temperature = _temperature(estimators, seen)
     estimator.provenance |= _provenance("statistics", names, seen)
     return GLAI(models[0].selector, estimator, total)
@@ -181,9 +191,10 @@ def _temperature(estimators: Sequence[PathEstimator], seen: Sequence[int]) -> fl
 
 def _add_up(parts: Sequence[PathStatistics], names: Sequence[str], progress: bool) -> PathStatistics:
     total: PathStatistics | None = None
+    labels = joined_outputs(parts, names)
     with epoch_progress(progress) as bar:
         for part, name in zip(bar.track(parts, description="statistics"), names, strict=True):
-            total = _added(total, part, name)
+            total = _added(total, part if labels is None else with_outputs(part, labels), name)
     assert total is not None
     return total
 
@@ -227,15 +238,19 @@ def _require_alike(
                 f"merge: models must share one structure, {names[0]} has structure_id {_short(first.structure_id)} "
                 f"and {name} has {_short(other.structure_id)}"
             )
-        if other.class_labels != first.class_labels:
-            raise ValueError(
-                f"merge: models must have the same class labels in the same order, {names[0]} has "
-                f"{_listed(first.class_labels)} and {name} has {_listed(other.class_labels)}"
-            )
         if _sizes(other) != _sizes(first) or other.dtype != first.dtype:
             raise ValueError(
                 f"merge: weights must be {first.dtype} {_sizes(first)} like {names[0]}'s, "
                 f"{name} has {other.dtype} {_sizes(other)}"
+            )
+        differ = first.outputs_differ(other)
+        if differ is None and first.has_values != other.has_values:
+            classes = other if first.has_values else first
+            differ = "kind of outputs, values or classes" if bool(classes.on_counts.any()) else None
+        if differ is not None:
+            raise ValueError(
+                f"merge: models must have the same {differ}, {names[0]} has {first.outputs_text()} and {name} has "
+                f"{other.outputs_text()}"
             )
         if with_directions and other.directions_id != first.directions_id:
             raise ValueError(
@@ -267,10 +282,13 @@ def _sizes(estimator: PathEstimator) -> list[int]:
     return [estimator.n_paths, estimator.in_features, estimator.out_features]
 
 
-def _listed(labels: Sequence[object] | None) -> str:
-    if labels is None:
-        return "none"
-    return ", ".join(map(str, labels[:8])) + (", …" if len(labels) > 8 else "")
+def _warn_of_equal(models: Sequence[Model], names: Sequence[str]) -> None:
+    parts = [model.estimator if isinstance(model, GLAI) else model for model in models]
+    for (i, first), (j, second) in itertools.combinations(enumerate(parts), 2):
+        if equal_models(first, second):
+            warnings.warn(
+                f"merge: {names[i]} and {names[j]} are equal, and the samples of both count", stacklevel=3
+            )
 
 
 def _short(sha256: str | None) -> str:

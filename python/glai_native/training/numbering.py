@@ -100,6 +100,8 @@ class Numbering:
             if self.place is not None:
                 raise ValueError(f"{self.owner}: class_labels are of class indices y [N], got {y.dtype}")
             return y if self.estimator is None else self.estimator.scaled(y, self.dtype)
+        if self.estimator is not None and self.estimator.has_scaling:
+            raise ValueError(f"{self.owner}: y must be values, as the model's outputs are, got class indices")
         if self.place is None or y.is_complex() or y.dtype == torch.bool or not y.numel():
             return y
         least, most = int(y.min()), int(y.max())

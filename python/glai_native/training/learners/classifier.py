@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from glai_native.data.arrays import array_tensor, joined_labels, label_indices
+from glai_native.data.arrays import array_tensor
+from glai_native.data.labels import (
+    Label,
+    joined_labels,
+    label_array,
+    label_indices,
+    label_list,
+    require_same_type,
+)
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
@@ -28,17 +36,25 @@ class GLAIClassifier(ClassifierMixin, Learner):
 
     __doc__ += (Learner.__doc__ or "").split("\n", 1)[1]
 
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, sorted; they live in the model, whose outputs are in their order."""
+        labels = self._outputs().class_labels
+        if labels is None:
+            raise AttributeError("GLAIClassifier: the model's outputs have no labels")
+        return label_array("GLAIClassifier", labels)
+
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit to X ``[N, features]``, labels y ``[N]`` of any kind, sample_weight ``[N]`` >= 0."""
+        """Fit to X ``[N, features]``, labels y ``[N]`` of one type, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
-            X, y = self._validated(X, y)
-            check_classification_targets(y)
-            self.classes_, indices = np.unique(y, return_inverse=True)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"GLAIClassifier: y must have at least 2 classes, got {len(self.classes_)} class"
-                )
-            self._fit(array_tensor(X), torch.from_numpy(indices), len(self.classes_), sample_weight)
+            X, labels = self._validated(X, _labels(y))
+            check_classification_targets(labels)
+            classes, indices = np.unique(labels, return_inverse=True)
+            if len(classes) < 2:
+                raise ValueError(f"GLAIClassifier: y must have at least 2 classes, got {len(classes)} class")
+            self._fit(
+                array_tensor(X), torch.from_numpy(indices), len(classes), sample_weight, classes.tolist()
+            )
         return self
 
     def retrain(
@@ -51,16 +67,19 @@ class GLAIClassifier(ClassifierMixin, Learner):
     ) -> Self:
         """Train the numbers on new data as :func:`glai_native.retrain`; the structure of ``fit`` stays as it is.
 
-        Labels that are new add outputs and join ``classes_`` at its end. With ``increment`` the samples join those
-        seen before, exactly where the solver is ``"statistics"``; otherwise they take their place.
+        Labels that are new, of the same type, add outputs and join ``classes_``, which stays sorted: outputs are
+        permuted. With ``increment`` the samples join those seen before, exactly where the solver is
+        ``"statistics"``; otherwise they take their place.
         """
         self._require_retrainable()
         with self._whole_or_unchanged():
-            X, y = self._validated(X, y, reset=False)
-            check_classification_targets(y)
-            known = joined_labels(self.classes_, y)
-            self._retrain(array_tensor(X), label_indices(y, known), sample_weight, increment)
-            self.classes_ = known
+            X, labels = self._validated(X, _labels(y), reset=False)
+            check_classification_targets(labels)
+            require_same_type("GLAIClassifier", self.classes_, labels)
+            classes, indices = np.unique(labels, return_inverse=True)
+            self._retrain(
+                array_tensor(X), torch.from_numpy(indices), sample_weight, increment, classes.tolist()
+            )
         return self
 
     def partial_fit(
@@ -72,29 +91,32 @@ class GLAIClassifier(ClassifierMixin, Learner):
     ) -> Self:
         """Add a chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
 
-        ``classes_`` keeps the order in which classes were first seen.
+        ``classes_`` stays sorted, whatever the order in which classes come.
         """
         self._require_no_fit()
         with self._whole_or_unchanged():
             first = getattr(self, "_statistics", None) is None
-            X, y = self._validated(X, y, reset=first)
-            check_classification_targets(y)
-            known = np.empty(0, dtype=np.asarray(y).dtype) if first else self.classes_
+            X, labels = self._validated(X, _labels(y), reset=first)
+            check_classification_targets(labels)
+            known: list[Label] = [] if first else self.classes_.tolist()
+            require_same_type("GLAIClassifier", known, labels)
             if classes is not None:
-                known = joined_labels(known, np.asarray(classes))
-                unknown = np.setdiff1d(y, known)
-                if len(unknown):
+                named = label_list("GLAIClassifier", np.asarray(_labels(classes)), "classes")
+                require_same_type("GLAIClassifier", labels, named, "classes", "y's")
+                known = joined_labels(known, named)
+                unknown = sorted(set(np.unique(labels).tolist()) - set(known))
+                if unknown:
                     raise ValueError(
                         f"GLAIClassifier: y must hold labels that classes= or an earlier chunk names, "
-                        f"{known.tolist()}, got {unknown.tolist()}"
+                        f"{known}, got {unknown}"
                     )
-            known = joined_labels(known, y)
+            known = joined_labels(known, np.unique(labels).tolist())
             if len(known) < 2:
                 raise ValueError(
                     "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
                 )
-            self._partial_fit(array_tensor(X), label_indices(y, known), len(known), sample_weight)
-            self.classes_ = known
+            indices = label_indices("GLAIClassifier", labels, known)
+            self._partial_fit(array_tensor(X), indices, len(known), sample_weight, class_labels=known)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -123,3 +145,10 @@ class GLAIClassifier(ClassifierMixin, Learner):
     def _temperature(self) -> float:
         model = self.model_
         return model.estimator.temperature if isinstance(model, GLAI) else model.temperature
+
+
+def _labels(y: ArrayLike) -> ArrayLike:
+    """Return labels of one type; what can be none is for scikit-learn to say."""
+    if y is None or (isinstance(y, np.ndarray) and y.dtype.kind == "c"):
+        return y
+    return label_array("GLAIClassifier", y)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor, weight_tensor
 from glai_native.data.features import float_features
+from glai_native.data.labels import Label
+from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
@@ -115,11 +117,36 @@ class Learner(BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    def __getattr__(self, name: str) -> Any:
+        """Solve the model of all chunks so far when it is asked for."""
+        if name == "model_" and self.__dict__.get("_statistics") is not None:
+            self.__dict__[name] = self._solved_model()
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _outputs(self) -> Outputs:
+        """Return what says what the outputs mean: the statistics of ``partial_fit``, or the model."""
+        statistics: PathStatistics | None = getattr(self, "_statistics", None)
+        if statistics is not None:
+            return statistics
+        model: GLAI | PathKernelModel = self.model_
+        return model.estimator if isinstance(model, GLAI) else model
+
     def _known_selector(self) -> PathSelector:
-        selector: PathSelector = self.model_.selector if hasattr(self, "model_") else self._selector
+        selector: PathSelector = self._selector if self._is_accumulating() else self.model_.selector
         return selector
 
-    def _fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+    def _is_accumulating(self) -> bool:
+        return getattr(self, "_statistics", None) is not None
+
+    def _fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        n_outputs: int,
+        sample_weight: ArrayLike | None,
+        class_labels: Sequence[Label] | None = None,
+    ) -> None:
         weight = weight_tensor(sample_weight, x)
         options, seed = self._options(), seed_of(self.random_state)
         selector = self._train_selector(x, y, n_outputs, seed, self.validation_fraction)
@@ -133,6 +160,7 @@ class Learner(BaseEstimator):
             validation=self.validation_fraction,
             seed=seed,
             progress=self.verbose,
+            class_labels=class_labels,
             **options,
         )
         self.model_: GLAI | PathKernelModel = self.result_.model
@@ -159,7 +187,14 @@ class Learner(BaseEstimator):
             )
         return self.model_
 
-    def _retrain(self, x: Tensor, y: Tensor, sample_weight: ArrayLike | None, increment: bool) -> None:
+    def _retrain(
+        self,
+        x: Tensor,
+        y: Tensor,
+        sample_weight: ArrayLike | None,
+        increment: bool,
+        class_labels: Sequence[Label] | None = None,
+    ) -> None:
         options = self._options()
         if not increment or self.solver == "sgd":  # an exact increment holds nothing out
             options["validation"] = self.validation_fraction
@@ -172,6 +207,7 @@ class Learner(BaseEstimator):
             sample_weight=weight_tensor(sample_weight, x),
             seed=seed_of(self.random_state),
             progress=self.verbose,
+            class_labels=class_labels,
             **options,
         )
         self.model_ = self.result_.model
@@ -193,15 +229,24 @@ class Learner(BaseEstimator):
         )
 
     def _require_no_fit(self) -> None:
-        if hasattr(self, "model_") and getattr(self, "_statistics", None) is None:
+        if "model_" in self.__dict__ and not self._is_accumulating():
             raise ValueError(
                 f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
                 "make a new one and give it all data by partial_fit"
             )
 
-    def _partial_fit(self, x: Tensor, y: Tensor, n_outputs: int, sample_weight: ArrayLike | None) -> None:
+    def _partial_fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        n_outputs: int,
+        sample_weight: ArrayLike | None,
+        *,
+        class_labels: Sequence[Label] | None = None,
+        scaling: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
-        if getattr(self, "_statistics", None) is None:
+        if not self._is_accumulating():
             require_options("statistics", self._options())
             self._selector = self._train_selector(x, y, n_outputs, seed_of(self.random_state))
             self._statistics = PathStatistics(
@@ -210,28 +255,32 @@ class Learner(BaseEstimator):
                 n_outputs,
                 structure_id=self._selector.structure_id,
             )
+            self._statistics.class_labels = class_labels
+            if scaling is not None:
+                self._statistics.set_target_scaling(*scaling)
         assert self._statistics is not None
         weight = weight_tensor(sample_weight, x)
-        self._statistics = copy(
-            self._statistics
-        )  # of the same sums, which no change touches: what fails keeps those
-        if n_outputs > self._statistics.out_features:
-            self._statistics.add_outputs(n_outputs - self._statistics.out_features)
+        self._statistics = copy(self._statistics)  # the same sums, which no change of it alters
+        if class_labels is not None:
+            self._statistics.add_classes(class_labels)
         z = self._selector.project(x)
         self._statistics.update(z, self._selector.gates_of(z), y, weight)
-        self._solved = False
+        self.__dict__.pop("model_", None)  # of the chunks before
 
     def _output(self, X: ArrayLike) -> NDArray[np.float64]:
-        if getattr(self, "_statistics", None) is not None and not self._solved:
-            assert self._statistics is not None
-            options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()
-            estimator = self._statistics.solve(**options, progress=self.verbose)
-            self.model_, self._solved = GLAI(self._selector, estimator), True
         check_is_fitted(self, "model_")
         x = array_tensor(self._validated(X, reset=False))
         if isinstance(self.model_, PathKernelModel):
             output = self.model_.predict(x)
+        elif self.model_.estimator.has_values:
+            return self.model_.predict(x)
         else:
             with torch.no_grad():
                 output = self.model_(x)
         return output.double().numpy()
+
+    def _solved_model(self) -> GLAI:
+        assert self._statistics is not None
+        options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()
+        estimator = self._statistics.solve(**options, progress=self.verbose)
+        return GLAI(self._selector, estimator, copy(self._statistics))

@@ -30,6 +30,7 @@ class GLAIRegressor(RegressorMixin, Learner):
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, ensure_min_samples=2)
             targets = self._scaled(y, fitting=True)
             self._fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+            self._outputs().set_target_scaling(*self._scaling)
         return self
 
     def retrain(
@@ -48,7 +49,7 @@ class GLAIRegressor(RegressorMixin, Learner):
         self._require_retrainable()
         with self._whole_or_unchanged():
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=False)
-            self._retrain(array_tensor(X), self._scaled(y, fitting=False), sample_weight, increment)
+            self._retrain(array_tensor(X), self._values(y), sample_weight, increment)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -58,25 +59,34 @@ class GLAIRegressor(RegressorMixin, Learner):
             first = getattr(self, "_statistics", None) is None
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=first)
             targets = self._scaled(y, fitting=first)
-            self._partial_fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+            n_outputs = targets.shape[1]
+            self._partial_fit(array_tensor(X), targets, n_outputs, sample_weight, scaling=self._scaling)
         return self
 
     def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
+        """Return targets as they are learnt; where they are the first, centre and scale are theirs."""
+        if not fitting:
+            return self._outputs().scaled(self._values(y), torch.float32)
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
-        if fitting:
-            self._one_target = np.ndim(y) == 1
-            self._centre, spread = values.mean(0), values.std(0)
-            self._spread = np.where(spread > 0, spread, 1.0)
-        if values.shape[1] != len(self._centre):
+        self._one_target = np.ndim(y) == 1
+        centre, spread = values.mean(0), values.std(0)
+        spread = np.where(spread > 0, spread, 1.0)
+        self._scaling = torch.from_numpy(centre), torch.from_numpy(spread)
+        return torch.from_numpy(((values - centre) / spread).astype(np.float32))
+
+    def _values(self, y: ArrayLike) -> Tensor:
+        """Return targets float64 ``[N, C]``, as many as there were first."""
+        values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
+        known = self._outputs().out_features
+        if values.shape[1] != known:
             raise ValueError(
-                f"GLAIRegressor: y must have as many targets as the first samples, {len(self._centre)}, "
-                f"got {values.shape[1]}"
+                f"GLAIRegressor: y must have as many targets as the first samples, {known}, got {values.shape[1]}"
             )
-        return torch.from_numpy(((values - self._centre) / self._spread).astype(np.float32))
+        return torch.from_numpy(values)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return values ``[N]`` or ``[N, C]``, as y was."""
-        output = self._output(X) * self._spread + self._centre
+        output = self._output(X)
         return output[:, 0] if self._one_target else output
 
 
