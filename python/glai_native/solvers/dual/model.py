@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch import Tensor
 from glai_native.data.checks import FLOATS, as_values, count_outputs, magnitude, weighted_mean
 from glai_native.data.counts import require_count, require_integer
 from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.outputs import Outputs
+from glai_native.estimator.outputs import Outputs, require_order
+from glai_native.estimator.provenance import provenance_to_json, read_provenance
 from glai_native.estimator.temperature import (
     RIDGE_TEMPERATURE,
     fit_temperature,
@@ -28,6 +29,7 @@ from glai_native.machine.files import tensors_to_bytes
 from glai_native.machine.memory import GB, free_memory
 from glai_native.machine.writing import read_whole, remove_leftovers, write_files
 from glai_native.ops.gated_matmul import gated_matmul_weight_grad
+from glai_native.solvers.dual.arguments import require_enough, require_l2
 from glai_native.solvers.dual.cholesky import NotPositiveDefiniteError
 from glai_native.solvers.dual.features import PathFeatures
 from glai_native.solvers.dual.file import (
@@ -77,6 +79,7 @@ class PathKernelModel(Outputs):
         loo_scores: of each sample, what the others predict, ``[N, C]``; not kept in the file.
         n_samples: N of the fit, where sample weights are integers their sum.
         temperature: of its probabilities, fitted on leave-one-out scores where those are known.
+        provenance: how the model came about: values that JSON can hold.
         unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
     """
 
@@ -103,6 +106,7 @@ class PathKernelModel(Outputs):
         self.loo_error: float | None = None
         self.loo_accuracy: float | None = None
         self.loo_scores: Tensor | None = None
+        self.provenance: dict[str, Any] = {}
         self.centres: PathFeatures | None = None
         self.alpha: Tensor | None = None
 
@@ -181,8 +185,8 @@ class PathKernelModel(Outputs):
         """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already."""
         owner = "PathKernelModel.fit"
         samples = samples.canonical()
-        _require_enough(owner, samples)
-        _require_l2(owner, l2, len(samples))
+        require_enough(owner, samples)
+        require_l2(owner, l2, len(samples))
         n_centres, memory = (
             None if size is None else require_count(owner, name, size)
             for name, size in (("n_centres", n_centres), ("memory", memory))
@@ -267,6 +271,13 @@ class PathKernelModel(Outputs):
         self.require_classes("PathKernelModel.predict_log_proba")
         return log_probabilities(self.predict(x), self.temperature)
 
+    def permute_outputs(self, order: Tensor) -> None:
+        """Make output i what output ``order[i]`` (int64 ``[C]``) was, in place."""
+        _, alpha = self._fitted("permute_outputs")
+        require_order("permute_outputs", order, self.out_features)
+        self.alpha = alpha[:, order.to(alpha.device)].contiguous()
+        self._permute_meaning(order)
+
     @torch.no_grad()
     def to_estimator(self, memory: int | None = None) -> PathEstimator:
         """Return the same function with its path weights written out, where there are not too many.
@@ -337,6 +348,8 @@ class PathKernelModel(Outputs):
             "contains_training_data": "true",
             **self.outputs_metadata(),
         }
+        if self.provenance:
+            metadata["provenance"] = provenance_to_json(self.provenance)
         figures = self.n_samples, self.l2, self.loo_error, self.loo_accuracy, self.unsolved
         metadata |= FitFigures(*figures).to_metadata()
         state = {"z": centres.z, "alpha": alpha}
@@ -381,27 +394,10 @@ class PathKernelModel(Outputs):
         model.n_samples, model.l2, model.unsolved = figures.n_samples, figures.l2, figures.unsolved
         model.loo_error, model.loo_accuracy = figures.loo_error, figures.loo_accuracy
         model.read_outputs(file)
+        model.provenance = read_provenance(file)
         return model
 
     def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:
         if self.centres is None or self.alpha is None:
             raise ValueError(f"PathKernelModel.{verb}: the model is not fitted, call fit(x, y) first")
         return self.centres, self.alpha
-
-
-def _require_enough(owner: str, samples: Samples) -> None:
-    """Raise unless samples of weight > 0 are there, and of at least two classes."""
-    if not len(samples):
-        raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got none")
-    if samples.classes is not None:
-        classes = samples.classes.unique()
-        if len(classes) < 2:
-            raise ValueError(f"{owner}: y must hold at least 2 classes, got class {int(classes[0])} only")
-
-
-def _require_l2(owner: str, l2: float | str, n: int) -> None:
-    if l2 == "loo":
-        if n < 2:
-            raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
-    elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
-        raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from glai_native.data.labels import (
     label_list,
     require_same_type,
 )
+from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
@@ -43,6 +45,15 @@ class GLAIClassifier(ClassifierMixin, Learner):
         if labels is None:
             raise AttributeError("GLAIClassifier: the model's outputs have no labels")
         return label_array("GLAIClassifier", labels)
+
+    @classmethod
+    def _require_kind(cls, folder: str | os.PathLike[str], outputs: Outputs) -> None:
+        if outputs.has_values:
+            raise ValueError(
+                f"{folder}: the model's outputs must be classes, got values; GLAIRegressor.load opens it"
+            )
+        if outputs.class_labels is None:
+            outputs.class_labels = range(outputs.out_features)
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, labels y ``[N]`` of one type, sample_weight ``[N]`` >= 0."""

@@ -26,11 +26,12 @@ from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult, fit
 from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
+from glai_native.training.learners.saving import SavedLearner
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
 
-class Learner(BaseEstimator):
+class Learner(SavedLearner, BaseEstimator):
     """What classifier and regressor share.
 
     Args:
@@ -129,8 +130,7 @@ class Learner(BaseEstimator):
         statistics: PathStatistics | None = getattr(self, "_statistics", None)
         if statistics is not None:
             return statistics
-        model: GLAI | PathKernelModel = self.model_
-        return model.estimator if isinstance(model, GLAI) else model
+        return self._outputs_of(self.model_)
 
     def _known_selector(self) -> PathSelector:
         selector: PathSelector = self._selector if self._is_accumulating() else self.model_.selector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
+from glai_native.estimator.outputs import Outputs
 from glai_native.training.learners.learner import Learner
 
 
@@ -23,6 +25,13 @@ class GLAIRegressor(RegressorMixin, Learner):
     """
 
     __doc__ += (Learner.__doc__ or "").split("\n", 1)[1]
+
+    @classmethod
+    def _require_kind(cls, folder: str | os.PathLike[str], outputs: Outputs) -> None:
+        if not outputs.has_values:
+            raise ValueError(
+                f"{folder}: the model's outputs must be values, got classes; GLAIClassifier.load opens it"
+            )
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
@@ -60,7 +69,8 @@ class GLAIRegressor(RegressorMixin, Learner):
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=first)
             targets = self._scaled(y, fitting=first)
             n_outputs = targets.shape[1]
-            self._partial_fit(array_tensor(X), targets, n_outputs, sample_weight, scaling=self._scaling)
+            scaling = self._scaling if first else None
+            self._partial_fit(array_tensor(X), targets, n_outputs, sample_weight, scaling=scaling)
         return self
 
     def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
@@ -87,7 +97,8 @@ class GLAIRegressor(RegressorMixin, Learner):
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return values ``[N]`` or ``[N, C]``, as y was."""
         output = self._output(X)
-        return output[:, 0] if self._one_target else output
+        one = output.shape[1] == 1 if self._one_target is None else self._one_target
+        return output[:, 0] if one else output
 
 
 def _column(y: ArrayLike) -> ArrayLike:
