@@ -16,6 +16,7 @@ def require_enough(owner: str, samples: Samples) -> None:
 
 
 def require_l2(owner: str, l2: float | str, n: int) -> None:
+    """Raise unless l2 is a number >= 0, or "loo" and there are samples enough for that."""
     if l2 == "loo":
         if n < 2:
             raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')

@@ -15,8 +15,8 @@ from torch import Tensor
 from glai_native.data.checks import FLOATS, as_values, count_outputs, magnitude, weighted_mean
 from glai_native.data.counts import require_count, require_integer
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.estimator.file import provenance_to_json, read_provenance
 from glai_native.estimator.outputs import Outputs, require_order
-from glai_native.estimator.provenance import provenance_to_json, read_provenance
 from glai_native.estimator.temperature import (
     RIDGE_TEMPERATURE,
     fit_temperature,

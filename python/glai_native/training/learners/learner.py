@@ -136,9 +136,6 @@ class Learner(SavedLearner, BaseEstimator):
         selector: PathSelector = self._selector if self._is_accumulating() else self.model_.selector
         return selector
 
-    def _is_accumulating(self) -> bool:
-        return getattr(self, "_statistics", None) is not None
-
     def _fit(
         self,
         x: Tensor,

@@ -40,6 +40,13 @@ class SavedLearner:
     _selector: PathSelector
     result_: FitResult
 
+    def _is_accumulating(self) -> bool:
+        """Return whether ``partial_fit`` fitted it."""
+        return getattr(self, "_statistics", None) is not None
+
+    def _take_history(self) -> None:
+        raise NotImplementedError
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model's folder (:meth:`GLAI.save`), with what the learner was told; :meth:`load` opens it.
 
