@@ -13,6 +13,13 @@ namespace {
 
 void bind_build(py::module_& m) {
   m.def("version", [] { return GLAI_VERSION; });
+  m.def("openmp", [] {
+#ifdef _OPENMP
+    return true;
+#else
+    return false;
+#endif
+  });
   m.def("cpu_isas", &cpu_isas);
   m.def("cpu_isa", &cpu_isa);
   m.def("force_cpu_isa", &force_cpu_isa, "name"_a);

@@ -1,5 +1,8 @@
 #include "core/team.hpp"
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -27,10 +30,13 @@ constexpr microseconds kLastTasks{50};
 // Longer between two looks at the clock: somebody else had the core.
 constexpr microseconds kAway{100};
 // A helper that takes this many times as long for its last task as the caller's took has lost its core
-// in the middle of it. After having waited for one, a thread works alone for kAlone times as long: on a
-// busy machine such waits take a tenth of the time at most.
+// in the middle of it, or OpenMP's has not come.
 constexpr int kLost = 2;
-constexpr int kAlone = 10;
+// After having waited for one, a thread goes without that kind of helper for this many times as long:
+// such waits take a tenth of the time at most. Without OpenMP's for longer, up to kLongest, where it had
+// them for a short while only.
+constexpr int kWithout = 10;
+constexpr std::chrono::seconds kLongest{1};
 
 void pause() {
 #ifdef __x86_64__
@@ -159,14 +165,65 @@ bool start(std::unique_ptr<Helper> helper) {
 // How often this process is a fork of another: of that one's threads only the one that forked is here.
 std::atomic<int> forks{0};
 
-// A thread, as the one whose calls are helped.
+struct Waited {
+  Clock::duration for_helpers, for_a_task;
+  bool in_vain() const { return for_helpers > kAway + kLost * for_a_task; }
+};
+
+void run_alone(std::int64_t n_tasks, Task task, void* context) {
+  for (std::int64_t i = 0; i < n_tasks; ++i) task(context, i);
+}
+
+// The helpers that are OpenMP's, until one of them was waited for in vain.
+class Shared {
+ public:
+  // False where it is not the time for them.
+  bool run(std::int64_t n_tasks, int helpers, Task task, void* context, Clock::time_point begin) {
+#ifdef _OPENMP
+    // libgomp never comes back from a region in a fork of a process that had one.
+    if (begin < again_ || forks.load(std::memory_order_relaxed) > 0) return false;
+    std::atomic<std::int64_t> next{0};
+    std::int64_t done = 0;
+    Clock::time_point idle = begin;
+#pragma omp parallel num_threads(helpers + 1)
+    {
+      in_task = true;
+      std::int64_t mine = 0;
+      for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n_tasks; ++mine) {
+        task(context, i);
+      }
+      in_task = false;
+      if (omp_get_thread_num() == 0) {
+        done = mine;
+        idle = Clock::now();
+      }
+    }
+    const auto end = Clock::now();
+    const Waited waited{end - idle, (idle - begin) / std::max<std::int64_t>(done, 1)};
+    if (waited.in_vain()) {
+      const bool soon = begin - again_ < without_;
+      const auto longer = soon ? 2 * without_ : Clock::duration::zero();
+      without_ = std::min<Clock::duration>(std::max(kWithout * waited.for_helpers, longer), kLongest);
+      again_ = end + without_;
+    }
+    return true;
+#else
+    return false;
+#endif
+  }
+
+ private:
+  Clock::time_point again_{};
+  Clock::duration without_{};
+};
+
+// The helpers that are our own.
 class Team {
  public:
   ~Team() { dismiss(); }
 
-  void run(std::int64_t n_tasks, int helpers, Task task, void* context) {
-    const auto begin = Clock::now();
-    if (begin < alone_until_) return run_alone(n_tasks, task, context);
+  void run(std::int64_t n_tasks, int helpers, Task task, void* context, Clock::time_point begin) {
+    if (begin < again_) return run_alone(n_tasks, task, context);
     hire(helpers);
     Board& board = *board_;
     board.n_tasks.store(n_tasks, std::memory_order_relaxed);
@@ -181,10 +238,6 @@ class Team {
     const std::uint32_t done = do_tasks(board, call_);
     finish(board, done);
     if (board.unfinished.load(std::memory_order_acquire) > 0) wait_for_helpers(begin, done);
-  }
-
-  static void run_alone(std::int64_t n_tasks, Task task, void* context) {
-    for (std::int64_t i = 0; i < n_tasks; ++i) task(context, i);
   }
 
  private:
@@ -229,15 +282,15 @@ class Team {
       }
       now = Clock::now();
     }
-    const auto task = (from - begin) / std::max<std::uint32_t>(done, 1);
-    if (now - from > kAway + kLost * task) alone_until_ = now + kAlone * (now - from);
+    const Waited waited{now - from, (from - begin) / std::max<std::uint32_t>(done, 1)};
+    if (waited.in_vain()) again_ = now + kWithout * waited.for_helpers;
   }
 
   std::shared_ptr<Board> board_;
   std::vector<std::shared_ptr<Bed>> beds_;
   std::uint32_t call_ = 0;
   int forks_ = forks.load(std::memory_order_relaxed);
-  Clock::time_point alone_until_{};
+  Clock::time_point again_{};
 };
 
 }  // namespace
@@ -245,10 +298,13 @@ class Team {
 void run_tasks(std::int64_t n_tasks, int helpers, Task task, void* context) {
   [[maybe_unused]] static const int watched =
       pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  if (in_task || n_tasks >= static_cast<std::int64_t>(kCall))
-    return Team::run_alone(n_tasks, task, context);
+  if (in_task || n_tasks >= static_cast<std::int64_t>(kCall)) return run_alone(n_tasks, task, context);
+  thread_local Shared shared;
   thread_local Team team;
-  team.run(n_tasks, static_cast<int>(std::min<std::int64_t>(helpers, n_tasks - 1)), task, context);
+  const auto begin = Clock::now();
+  const int most = static_cast<int>(std::min<std::int64_t>(helpers, n_tasks - 1));
+  if (shared.run(n_tasks, most, task, context, begin)) return;
+  team.run(n_tasks, most, task, context, begin);
 }
 
 }  // namespace glai

@@ -1,5 +1,10 @@
-// The threads that help a call with its tasks. A thread that is not scheduled costs nothing: tasks are
-// claimed from a counter, the caller takes part, and waits only for tasks that another has begun.
+// The threads that help a call with its tasks, which are claimed from a counter; the caller takes part.
+//
+// As long as all of them have cores they are OpenMP's, which torch computes with too: two pools would
+// compete, since OpenMP's threads keep their cores for a while after each region. But OpenMP's caller
+// waits for every thread, and for milliseconds where one has lost its core. Once that has happened,
+// helpers are threads of our own for a while. One that is not scheduled costs nothing: the caller waits
+// only for tasks that a helper has begun.
 #pragma once
 
 #include <cstdint>

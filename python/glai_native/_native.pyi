@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'model_output', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'train_steps', 'unpack_gates', 'version', 'way']
+__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'model_output', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'train_steps', 'unpack_gates', 'version', 'way']
 class CudaProduct:
     def __init__(self, tf32: bool, *, partial: torch.Tensor | None = None, gate_columns: torch.Tensor | None = None, reference: torch.Tensor | None = None) -> None:
         ...
@@ -38,6 +38,8 @@ def gated_matmul_input_grad(dy: torch.Tensor, words: torch.Tensor, n_gates: typi
 def gated_matmul_weight_grad(x: torch.Tensor, words: torch.Tensor, n_gates: typing.SupportsInt | typing.SupportsIndex, dy: torch.Tensor, dw: torch.Tensor, db: torch.Tensor | None, accumulate: bool, form: typing.Any, precision: typing.Any, cuda: CudaProduct | None, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def model_output(x: torch.Tensor, projection: collections.abc.Sequence[torch.Tensor], layers: collections.abc.Sequence[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, directions: collections.abc.Sequence[torch.Tensor], y: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def openmp() -> bool:
     ...
 def pack_gates(bits: torch.Tensor, words: torch.Tensor, threads: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -29,20 +28,6 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
-
-
-def helpers():
-    """Threads of this process that take no signals."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            status = (task / "status").read_text()
-        except OSError:  # it has just ended
-            continue
-        blocked = int(status.split("SigBlk:")[1].split()[0], 16)
-        if blocked & (1 << 1):  # SIGINT, signal 2
-            found.add(task.name)
-    return found
 
 
 def test_more_and_fewer_threads_one_after_another(threads):
@@ -73,28 +58,55 @@ def test_many_callers_at_once(threads):
     assert not wrong
 
 
-def test_helpers_leave_with_the_thread_that_they_help(threads):
-    threads(4)
-    before = helpers()
-    multiply = product()
-    while_it_lived = []
+FORKED = """
+import os, sys, threading, time
+import torch, glai_native as glai
+from pathlib import Path
+child = os.fork()  # where OpenMP's threads, which may not be used in a fork, are not
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+x, w = torch.ones(512, 16), torch.ones(20, 16, 8)
+gates = glai.pack_gates(torch.ones(512, 20, dtype=torch.bool))
+torch.set_num_threads(4)
+def multiply():
+    assert bool((glai.gated_matmul(x, gates, w) == 320).all())
+def helpers():  # threads of this process that take no signals
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            blocked = int((task / "status").read_text().split("SigBlk:")[1].split()[0], 16)
+        except OSError:  # it has just ended
+            continue
+        found += [task.name] if blocked & 2 else []  # signal 2, an interrupt
+    return found
+"""
 
-    def call():
-        multiply()
-        while_it_lived.append(len(helpers() - before))
 
-    caller = threading.Thread(target=call)
-    caller.start()
-    caller.join()
-    assert while_it_lived == [3]
-    deadline = time.monotonic() + 30
-    while helpers() - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not helpers() - before
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for _ in range(200): multiply()\nassert len(helpers()) == 3",
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nfor _ in range(200): multiply()",
+        "for n in (2, 7, 1, 3, 16, 2):\n    torch.set_num_threads(n)\n    for _ in range(20): multiply()",
+        # Helpers leave with the thread that they help.
+        "caller = threading.Thread(target=multiply)\ncaller.start()\ncaller.join()\n"
+        "deadline = time.monotonic() + 30\n"
+        "while helpers() and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "assert not helpers()",
+        "multiply()\nchild = os.fork()\nif child == 0:\n    multiply()\n    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\nmultiply()",
+    ],
+    ids=["helpers", "one core", "more and fewer", "leave", "fork"],
+)
+def test_helpers_of_our_own(body):
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED + body], capture_output=True, text=True, timeout=200
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_has_no_helpers_and_needs_none(threads):
+def test_a_fork_waits_for_none_of_its_parent_s_threads(threads):
     threads(3)
     multiply = product()
     expected = multiply()
@@ -104,18 +116,6 @@ def test_a_fork_has_no_helpers_and_needs_none(threads):
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert torch.equal(multiply(), expected)
-
-
-def test_one_core_for_many_threads():
-    script = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "import torch, glai_native as glai\n"
-        "x, w = torch.ones(512, 16), torch.ones(20, 16, 8)\n"
-        "gates = glai.pack_gates(torch.ones(512, 20, dtype=torch.bool))\n"
-        "torch.set_num_threads(8)\n"
-        "assert all(bool((glai.gated_matmul(x, gates, w) == 320).all()) for _ in range(200))\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=200)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# torch first: its OpenMP runtime is then the one that the kernels share.
 import torch
 
 import glai_native._native as _native
@@ -39,8 +40,8 @@ def build_info() -> dict[str, Any]:
         ``version``; ``cuda_compiled``: CUDA kernels are part of the build; ``cuda_available``: and a
         device, driver and torch to use them are here; ``cuda_reason``: why not (empty when available);
         ``cpu_isa``: the instruction set of the CPU kernels (environment variable ``GLAI_CPU_ISA``
-        forces one); ``cpu_isas``: those this machine runs; ``threads``: how many the CPU kernels use
-        (``torch.set_num_threads`` sets it).
+        forces one); ``cpu_isas``: those this machine runs; ``openmp``: whether the CPU kernels were built
+        with threads; ``threads``: how many they use (``torch.set_num_threads`` sets it).
     """
     compiled, available, reason = _native.cuda_status()
     if available and not torch.cuda.is_available():
@@ -52,5 +53,6 @@ def build_info() -> dict[str, Any]:
         "cuda_reason": reason,
         "cpu_isa": _native.cpu_isa(),
         "cpu_isas": list(_native.cpu_isas()),
+        "openmp": _native.openmp(),
         "threads": torch.get_num_threads(),
     }
