@@ -33,7 +33,7 @@ from glai_bench.folders import results_folder
 from glai_bench.threads.calls import SHAPES, Call, loops, ops_of, torch_product
 from glai_bench.threads.report import markdown
 from glai_native.machine.backend import build_info
-from glai_native.machine.files import write_files
+from glai_native.machine.writing import write_files
 
 THREADS = (1, 2)
 BUSY_PROCESSES = 2

@@ -144,11 +144,12 @@ def total(values: Tensor) -> float:
 
 def require_finite(owner: str, name: str, values: Tensor) -> None:
     """Raise if any value is NaN or infinite."""
-    if values.numel() and not _all_finite(values):
+    if values.numel() and not all_finite(values):
         raise ValueError(f"{owner}: {name} must be finite, got NaN or infinite values")
 
 
-def _all_finite(values: Tensor) -> bool:
+def all_finite(values: Tensor) -> bool:
+    """Return whether no value is NaN or infinite; there must be one at least."""
     # NumPy where it can: its one thread waits for nobody, where torch's would for a core that others have taken.
     if values.device.type == "cpu" and values.dtype in FLOATS:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -6,15 +6,17 @@ from typing import Any
 
 # torch first: its OpenMP runtime is then the one that the kernels share.
 import torch
+from torch import get_num_threads
 
 import glai_native._native as _native
+from glai_native.machine.threads import OUTSIDE, kernel_threads
 
 
 def execution(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the threads and the CUDA stream that an op on ``tensor`` runs with, as torch itself would."""
     if tensor.is_cuda:
         return 1, torch.cuda.current_stream(tensor.device).cuda_stream
-    return torch.get_num_threads(), 0
+    return OUTSIDE.threads or get_num_threads(), 0  # kernel_threads(), without the call
 
 
 def runs_cuda_kernels(tensor: torch.Tensor) -> bool:
@@ -54,5 +56,5 @@ def build_info() -> dict[str, Any]:
         "cpu_isa": _native.cpu_isa(),
         "cpu_isas": list(_native.cpu_isas()),
         "openmp": _native.openmp(),
-        "threads": torch.get_num_threads(),
+        "threads": kernel_threads(),
     }

@@ -11,6 +11,7 @@ from torch.compiler import is_dynamo_compiling
 import glai_native._native as _native
 from glai_native.data.checks import FLOATS
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.threads import kernel_threads
 from glai_native.machine.watching import BARE
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
@@ -58,7 +59,7 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
         parameters[bias],
         along,
         y,
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     return y
 

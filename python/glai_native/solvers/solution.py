@@ -16,6 +16,7 @@ from torch import Tensor
 from glai_native.data.checks import weighted_mean
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import fit_temperature
+from glai_native.machine.threads import FEW_VALUES, one_torch_thread
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import PathSelector
 
@@ -146,5 +147,6 @@ def judge(estimator: PathEstimator, held_out: Samples | None) -> Tensor | None:
         return None
     output = estimator(held_out.z, held_out.gates)
     if held_out.classes is not None:
-        estimator.temperature = fit_temperature(output, held_out.classes, held_out.weight)
+        with one_torch_thread(output.numel() < FEW_VALUES):
+            estimator.temperature = fit_temperature(output, held_out.classes, held_out.weight)
     return scores_of_outputs(output, held_out)

@@ -52,12 +52,16 @@ def _demo(arguments: argparse.Namespace) -> int:
     from glai_native.cli.demo.report import print_report
     from glai_native.cli.demo.steps import run_demo
     from glai_native.data.labelled import load_data
+    from glai_native.machine.threads import one_torch_thread
+    from glai_native.structure.settling import FEW_NUMBERS
 
     plot = arguments.out / "demo.png" if arguments.plot == Path() else arguments.plot
     if plot is not None:  # before the work, not after it
         require_plot(plot, made_later=arguments.out)
     settings = DemoSettings(hidden=arguments.hidden, epochs=arguments.epochs, seed=arguments.seed)
-    report = run_demo(load_data(arguments.data, arguments.seed), arguments.out, settings)
+    data = load_data(arguments.data, arguments.seed)
+    with one_torch_thread(settings.hidden * (data.x_train.shape[1] + data.n_classes) < FEW_NUMBERS):
+        report = run_demo(data, arguments.out, settings)
     if arguments.json:
         print(report.to_json())
     else:

@@ -13,6 +13,7 @@ from torch import Tensor
 import glai_native._native as _native
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.adam import BETAS, EPS
+from glai_native.machine.threads import kernel_threads
 from glai_native.solvers.samples import Samples
 
 SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
@@ -152,7 +153,7 @@ class NativeLoop:
             weight_decay=settings.weight_decay,
             **self._workspace,
             losses=losses,
-            threads=torch.get_num_threads(),
+            threads=kernel_threads(),
         )
         failed = torch.isfinite(losses).logical_not().nonzero()
         if len(failed):

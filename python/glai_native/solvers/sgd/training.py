@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from glai_native.data.checks import (
+    all_finite,
     total,
 )
 from glai_native.estimator.estimator import PathEstimator
@@ -25,6 +26,7 @@ from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import crc32, tensors_to_bytes
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
+from glai_native.machine.threads import FEW_VALUES, one_torch_thread
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.arguments import (
@@ -186,7 +188,10 @@ def train_on(
                 training.restore(path)
     training.follow_first()
     try:
-        with epoch_progress(progress and ranks.is_first) as bar:
+        small = (
+            not x.is_cuda and x.numel() < FEW_VALUES
+        )  # of what torch does between the native loop's epochs
+        with epoch_progress(progress and ranks.is_first) as bar, one_torch_thread(small):
             task = bar.add_task("training", total=epochs, completed=len(training.history))
             while len(training.history) < epochs and not training.exhausted(patience):
                 epoch = training.run_epoch(
@@ -252,7 +257,7 @@ class _Training:
         started = time.perf_counter()
         try:
             loss = self.loop.run_epoch(order, report)
-            if not bool(torch.isfinite(self.loop.result()).all()):
+            if not all_finite(self.loop.result()):
                 raise FloatingPointError("the parameters are not finite at the end")
         except FloatingPointError as error:
             raise FloatingPointError(
