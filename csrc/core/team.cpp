@@ -164,6 +164,8 @@ bool start(std::unique_ptr<Helper> helper) {
 
 // How often this process is a fork of another: of that one's threads only the one that forked is here.
 std::atomic<int> forks{0};
+[[maybe_unused]] const int watched =
+    pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 
 struct Waited {
   Clock::duration for_helpers, for_a_task;
@@ -296,8 +298,6 @@ class Team {
 }  // namespace
 
 void run_tasks(std::int64_t n_tasks, int helpers, Task task, void* context) {
-  [[maybe_unused]] static const int watched =
-      pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
   if (in_task || n_tasks >= static_cast<std::int64_t>(kCall)) return run_alone(n_tasks, task, context);
   thread_local Shared shared;
   thread_local Team team;

@@ -187,10 +187,9 @@ def train_on(
             if find_file(path) is not None:
                 training.restore(path)
     training.follow_first()
+    # What torch does between the native loop's epochs.
+    small = not data.z.is_cuda and data.z.numel() < FEW_VALUES
     try:
-        small = (
-            not x.is_cuda and x.numel() < FEW_VALUES
-        )  # of what torch does between the native loop's epochs
         with epoch_progress(progress and ranks.is_first) as bar, one_torch_thread(small):
             task = bar.add_task("training", total=epochs, completed=len(training.history))
             while len(training.history) < epochs and not training.exhausted(patience):
