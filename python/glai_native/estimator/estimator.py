@@ -104,6 +104,7 @@ class PathEstimator(Outputs, nn.Module):
             raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
         self.structure_id = structure_id
         self.provenance = {}
+        self.solved_from: str | None = None  # the state of the statistics, where it was solved from some
         self.register_load_state_dict_pre_hook(require_same_structure)
         paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
         if directions is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from glai_native.data.labels import Label, label_array
 from glai_native.estimator.estimator import PathEstimator
@@ -99,6 +101,8 @@ class GLAI(nn.Module):
         """
         if self._statistics_file is not None:
             self.statistics = self.read_statistics()
+            assert self._statistics is not None
+            self.estimator.solved_from = self._statistics.state
         if self._statistics is not None:
             self._statistics.take_outputs(self.estimator)  # column by column they are the estimator's
         return self._statistics
@@ -164,8 +168,46 @@ class GLAI(nn.Module):
         NaN in x gives NaN for that sample, as any ``nn.Module`` does; what keeps gates (``selector.gates``, stores,
         solvers) refuses it, since a bit cannot show it. Autocast does not reach inside.
         """
+        if self._statistics is not None and not is_compiling():
+            self._warn_if_stale()
         output = self._linear_output(x, gates)
         return self.estimator.in_units(output) if self.estimator.has_scaling else output
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the statistics have changed since the weights were solved from them; :meth:`solve` solves anew."""
+        statistics, solved_from = self._statistics, self.estimator.solved_from
+        return statistics is not None and solved_from is not None and statistics.state != solved_from
+
+    def _warn_if_stale(self) -> None:
+        if self.is_stale:
+            warnings.warn(
+                "GLAI: the statistics have changed since the weights were solved from them, model.solve() solves anew",
+                stacklevel=3,
+            )
+
+    def solve(self, l2: float | str | None = None, *, progress: bool = True) -> None:
+        """Make the weights those of the statistics as they are now, after samples were added or taken out.
+
+        Args:
+            l2: as :meth:`PathStatistics.solve`; None: the share of the mean diagonal that it had, or ``"gcv"``.
+            progress: show a bar while a penalty is chosen.
+
+        Raises:
+            ValueError: there are no statistics, or they cannot be solved; the model stays as it was.
+        """
+        statistics, estimator = self.statistics, self.estimator
+        if statistics is None:
+            raise ValueError("GLAI.solve: the model has no statistics, train it with solver='statistics'")
+        made = estimator.provenance
+        if l2 is None:
+            known = {"l2", "mean_diagonal"} <= made.keys() and made["mean_diagonal"] > 0
+            l2 = made["l2"] / made["mean_diagonal"] * statistics.mean_diagonal if known else "gcv"
+        solved = statistics.solve(l2, estimator.directions, dtype=estimator.dtype, progress=progress)
+        solved.temperature = estimator.temperature
+        with whole_or_unchanged(self):
+            estimator.load_state_dict(solved.state_dict())
+            estimator.provenance, estimator.solved_from = solved.provenance, solved.solved_from
 
     def _linear_output(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Compute the estimator's output ``[N, C]``, which is in the units of what it learnt."""
@@ -251,10 +293,13 @@ class GLAI(nn.Module):
         changed = (
             None if statistics is None else copy(statistics)
         )  # the same gram, which no change of outputs touches
+        stale = self.is_stale
         with uninterrupted(), whole_or_unchanged(self):
             yield changed
             if statistics is not None and changed is not None:
                 statistics.become(changed)
+                if not stale and self.estimator.solved_from is not None:
+                    self.estimator.solved_from = statistics.state
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write ``structure.safetensors``, ``estimator.safetensors`` and, where the model has them, its statistics.
@@ -269,7 +314,7 @@ class GLAI(nn.Module):
         Raises:
             OSError: the folder cannot be made, or not be written to.
             ValueError: the folder holds a gate store; or a model of another structure, or statistics where this model
-                has none, and ``overwrite`` is False.
+                has none, and ``overwrite`` is False; or the weights are not of the statistics (:attr:`is_stale`).
         """
         folder = prepare_folder("GLAI.save", folder, self.structure_id, overwrite)
         file = folder / STATISTICS_FILE
@@ -277,6 +322,11 @@ class GLAI(nn.Module):
         checksum = self._checksum_kept(file)
         if checksum is None:
             statistics = self.read_statistics()
+            if self.is_stale:
+                raise ValueError(
+                    "GLAI.save: the statistics have changed since the weights were solved from them; model.solve() "
+                    "solves anew, or set statistics to None"
+                )
             if statistics is not None:
                 contents[file] = statistics.to_bytes()
                 checksum = stated_checksum(contents[file])
@@ -342,7 +392,7 @@ class ModelState:
         self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
         self._provenance, self._meaning = estimator.provenance, Outputs()
         self._meaning.take_outputs(estimator)
-        self._temperature = estimator.temperature
+        self._temperature, self._solved_from = estimator.temperature, estimator.solved_from
         self._statistics = model._statistics, model._statistics_file, model._statistics_checksum
 
     @torch.no_grad()
@@ -354,7 +404,7 @@ class ModelState:
                 setattr(estimator, name, tensor.copy_(values))
             estimator.provenance = self._provenance
             estimator.take_outputs(self._meaning)
-            estimator.temperature = self._temperature
+            estimator.temperature, estimator.solved_from = self._temperature, self._solved_from
             model._statistics, model._statistics_file, model._statistics_checksum = self._statistics
 
 

@@ -33,7 +33,7 @@ def take_over(model: GLAI, estimator: PathEstimator) -> None:
     meaning = Outputs()
     meaning.take_outputs(model.estimator)
     model.estimator.load_state_dict(estimator.state_dict())
-    model.estimator.provenance = estimator.provenance
+    model.estimator.provenance, model.estimator.solved_from = estimator.provenance, estimator.solved_from
     model.estimator.temperature = estimator.temperature
     if meaning.has_values or not meaning.means_nothing:
         model.estimator.take_outputs(meaning)

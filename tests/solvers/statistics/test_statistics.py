@@ -294,6 +294,9 @@ def test_what_was_never_added_is_found_when_solved(l2):
     z, gates, targets, _ = draw((5,), 5, 3, 40)
     values = torch.nn.functional.one_hot(targets, 3).double()
     statistics = gather(z[:20], gates[:20], values[:20], 3)
-    statistics.downdate(3 * z[20:35], gates[20:35], values[20:35])
+    with pytest.raises(ValueError, match="the samples must be among those that the statistics hold"):
+        statistics.downdate(3 * z[20:35], gates[20:35], values[20:35])
+    taken = gather(3 * z[20:35], gates[20:35], values[20:35], 3).sums()
+    left = {name: sums - taken[name] for name, sums in statistics.sums().items()}
     with pytest.raises(ValueError, match="samples were taken out that the statistics did not hold"):
-        statistics.solve(l2)
+        glai.PathStatistics.from_sums(left, 5).solve(l2)

@@ -12,6 +12,8 @@ from glai_native.solvers.statistics.unknowns import PathSums
 
 # Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
 CHUNK_ROWS = 4 * 4096
+# Up to here what is left after samples were taken out is factored, a tenth of a second at most.
+CHECKED_UNKNOWNS = 2048
 
 
 def require_memory_of_sums(
@@ -33,6 +35,44 @@ def require_memory_of_sums(
         device,
         "number classes 0, 1, ... without gaps",
     )
+
+
+@torch.no_grad()
+def require_held(before: PathSums, after: PathSums, n_left: int) -> None:
+    """Raise where samples were taken out that sums did not hold, so far as the sums that are left can tell.
+
+    Sums of squares, and what no linear model explains of them, cannot be negative beyond rounding, and of no samples
+    all are 0, which they are then made. That holds too for some samples that were never there: others like them are.
+
+    Args:
+        before: the sums with the samples.
+        after: without them.
+        n_left: how many samples there are left.
+    """
+    rounding = torch.finfo(after.gram.dtype).eps ** 0.5
+    held = ValueError(
+        "downdate: the samples must be among those that the statistics hold, got some that are not, or that were taken "
+        "out before: the sums that would be left are of no samples"
+    )
+    for sums, whole in ((after.gram.diagonal(), before.gram.diagonal()), (after.squares, before.squares)):
+        if bool((sums < -rounding * whole.max()).any()):
+            raise held
+        if not n_left and bool((sums > rounding * whole.max()).any()):
+            raise held
+    if not n_left:
+        for sums in (after.gram, after.rhs, after.squares):
+            sums.zero_()
+    size = len(after.gram)
+    if not n_left or size > CHECKED_UNKNOWNS:
+        return
+    shifted = after.gram.clone()
+    shifted.diagonal().add_(rounding * float(after.gram.diagonal().max()))
+    factor, info = torch.linalg.cholesky_ex(shifted, upper=True)  # which reads the upper triangle
+    if int(info):
+        raise held
+    explained = torch.linalg.solve_triangular(factor.mT, after.rhs.reshape(size, -1), upper=False)
+    if bool((explained.square().sum(0) > after.squares + rounding * after.squares.max()).any()):
+        raise held
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import torch
 import torch.distributed as dist
 
@@ -54,6 +56,7 @@ def all_reduce(statistics: PathStatistics, group: dist.ProcessGroup | None = Non
     counts = torch.tensor([statistics.n_samples], device=statistics.device)
     total.n_samples = int(ranks.add_up(counts))
     statistics.become(total)
+    statistics.state = uuid4().hex
     return statistics
 
 

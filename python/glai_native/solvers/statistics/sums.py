@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from glai_native.machine.memory import require_memory
 from glai_native.machine.writing import write_files
 from glai_native.ops.path_matrices import pack_upper, unpack_upper
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.statistics.adding import add_samples, require_memory_of_sums
+from glai_native.solvers.statistics.adding import add_samples, require_held, require_memory_of_sums
 from glai_native.solvers.statistics.alike import require_alike
 from glai_native.solvers.statistics.file import (
     open_statistics,
@@ -53,6 +54,7 @@ class PathStatistics(Outputs):
         device: where the sums are kept; samples must lie there too.
 
     Attributes:
+        state: a name of these sums, another one whenever they change.
         n_samples: N, how many samples they hold.
         on_counts: int64 ``[P, C]``, in how many samples of class c path p was on; zero for targets that are values.
 
@@ -79,9 +81,8 @@ class PathStatistics(Outputs):
         self.n_paths, self.in_features = n_paths, in_features
         self.structure_id = structure_id
         self.n_samples = 0
-        self._private = (
-            False  # whether a failure may leave a part of the samples in them: nobody keeps them then
-        )
+        self.state = uuid4().hex
+        self._private = False  # whether a failure may leave a part in them: nobody keeps them then
         size = n_paths * (in_features + 1)
         require_memory_of_sums(n_paths, in_features, out_features, dtype, device)
         self._gram = torch.zeros((size, size), dtype=dtype, device=device)
@@ -147,7 +148,7 @@ class PathStatistics(Outputs):
         others.
 
         Raises:
-            ValueError: there are not as many samples, or not as many of a class with a path on.
+            ValueError: some were not there, so far as the counts and sums left would show; nothing is taken out.
         """
         self._add("downdate", self._read("downdate", x, gates, targets, sample_weight), sign=-1)
 
@@ -165,6 +166,8 @@ class PathStatistics(Outputs):
             )
         grown = self if self._private else self.copy()
         add_samples(grown._sums(), samples, sign)
+        if sign < 0:
+            require_held(self._sums(), grown._sums(), n_samples)
         grown.n_samples, grown.on_counts = n_samples, on_counts
         grown.structure_id = self.structure_id or samples.gates.structure_id
         self.become(grown)
@@ -213,7 +216,7 @@ class PathStatistics(Outputs):
 
     def become(self, other: PathStatistics) -> None:
         """Be what ``other`` is, whose sums nobody else changes; in one step, which no interrupt can divide."""
-        self.__dict__ = other.__dict__ | {"_private": self._private}
+        self.__dict__ = other.__dict__ | {"_private": self._private, "state": uuid4().hex}
 
     def restore(self, other: PathStatistics) -> None:
         """Take the sums of ``other`` over for its own, on its own device.
@@ -235,8 +238,7 @@ class PathStatistics(Outputs):
 
     def sums(self) -> dict[str, Tensor]:
         """Return all sums but N: ``gram`` (upper triangle ``[M·(M+1)/2]``), ``rhs``, ``squares``, ``on_counts``."""
-        sums = {"rhs": self._rhs, "squares": self._squares, "on_counts": self.on_counts}
-        return {"gram": pack_upper(self._gram)} | sums
+        return self._sums()._asdict() | {"gram": pack_upper(self._gram)}
 
     @classmethod
     def from_sums(
@@ -330,7 +332,7 @@ class PathStatistics(Outputs):
         if isinstance(l2, str):
             l2 = self.choose_l2(l2, directions, data, progress=progress)
         estimator = solve_sums(self._sums(), self.n_samples, l2, directions, dtype or self.dtype)
-        estimator.structure_id = self.structure_id
+        estimator.structure_id, estimator.solved_from = self.structure_id, self.state
         estimator.take_outputs(self)
         if self.means_nothing:
             estimator.note_targets("solve", of_values=not bool(self.on_counts.any()))
