@@ -224,6 +224,8 @@ def print_federate_report(report: SimulationReport, console: Console) -> None:
         facts.add_row(
             "", f"{report.structure['paths']} paths; {cost[0]:,.1f} kB down and {cost[1]:,.1f} kB up"
         )
+    for reason in report.structure.get("left_out", ()):
+        facts.add_row("left out of the structure", reason)
     for done in report.rounds:
         for reason in done["dropped"]:
             facts.add_row(f"dropped in round {done['round']}", reason)

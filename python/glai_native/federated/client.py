@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from glai_native.federated.messages import (
+    AROUND,
     CONFIG,
     MODEL,
     SAMPLES,
@@ -53,8 +54,10 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
     @app.train("moments")
     def moments(message: Message, context: Context) -> Message:
         """Sums of the raw features: what the projection is made of."""
-        x = party_of(context).x.double()
-        squares = x.T @ x if message.content[CONFIG]["covariance"] else x.square().sum(0)
+        x, config = party_of(context).x.double(), message.content.config_records[CONFIG]
+        if AROUND in config:
+            x = x - torch.tensor(config[AROUND], dtype=torch.float64, device="cpu")
+        squares = x.T @ x if config["covariance"] else x.square().sum(0)
         sums = {"x": x.sum(0), "squares": squares, SAMPLES: torch.tensor([len(x)], device="cpu")}
         return Message(RecordDict({SUMS: to_arrays(sums)}), reply_to=message)
 

@@ -17,6 +17,7 @@ from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 # Names of records in a message.
 SUMS, MODEL, STRUCTURE, CONFIG, STATED = "sums", "model", "structure", "config", "stated"
 SAMPLES = "n_samples"
+AROUND = "around"  # what features are taken from before they are summed
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:

@@ -18,6 +18,7 @@ import torch
 from flwr.app import Context
 from torch import Tensor
 
+from glai_native.data.features import float_features
 from glai_native.data.labelled import LabelledData, load_data
 from glai_native.data.splitting import split_rows
 
@@ -28,7 +29,7 @@ FEWEST_SAMPLES = 2
 
 @dataclass(frozen=True)
 class Party:
-    """An owner of data: x float32 ``[N, in_features]``, class indices y int64 ``[N]``."""
+    """An owner of data: x ``[N, in_features]``, float32 or float64, class indices y int64 ``[N]``."""
 
     name: str
     x: Tensor
@@ -143,13 +144,7 @@ def load_party(path: str | os.PathLike[str], name: str) -> Party:
         )
     if y.dtype.kind not in "iu":
         raise ValueError(f"{path}: y must be class indices, got y of {y.dtype}")
-    with np.errstate(over="ignore"):
-        finite = x.dtype.kind in "biuf" and np.isfinite(x.astype(np.float32)).all()
-    if not finite:
-        raise ValueError(
-            f"{path}: x must be finite numbers in float32, got NaN, infinite, too large or other values"
-        )
-    features = np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
+    features = float_features(str(path), x.reshape(len(x), -1))
     return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)))
 
 

@@ -133,6 +133,7 @@ class PathStrategy(Strategy):
             self.parties.given(node, self.progress.selector.structure_id)
             total = add_sums(total, sums)
             names.add(name)
+        dropped += [f"node {node}: {reason}" for node, reason in self.parties.refused.items()]
         for node, name in missing.items():
             dropped.append(f"{name}: no reply within {self.settings.timeout:g} s")
             self.parties.forget(node)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glai_native.data.checks import require_finite
 from glai_native.federated.messages import (
+    AROUND,
     CONFIG,
     MODEL,
     SAMPLES,
@@ -21,7 +22,6 @@ from glai_native.federated.messages import (
     add_sums,
     averaged,
     from_arrays,
-    require_shapes,
     to_arrays,
 )
 from glai_native.federated.networks import PROJECTION, make_network, projection_bytes
@@ -37,6 +37,11 @@ ORIGINS = {
     "clients": "projection from sums over {parties} clients, selector averaged over {rounds} rounds of them",
     "random": "random units, on a projection from sums over {parties} clients",
 }
+
+# A variance that is less than this part of the mean square has lost 20 of float64's 53 bits.
+CANCELLED = 2.0**-20
+# Of sums, by name.
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass
@@ -55,13 +60,14 @@ class Structuring:
     bytes_down: int = 0
     bytes_up: int = 0
     fewest: int = field(default=0, init=False)  # parties that replied, of the round with the fewest
+    left_out: dict[str, None] = field(default_factory=dict, init=False)  # who, and why: a sentence each
 
     def make(self, server_samples: tuple[Tensor, Tensor] | None) -> tuple[PathSelector, dict[str, Any]]:
         """The structure, and a statement of where it came from.
 
         Raises:
-            ValueError: ``structure="server"`` and the server holds no samples; parties with other features.
-            RuntimeError: no client replied.
+            ValueError: ``structure="server"`` and the server holds no samples; parties with other features, by name.
+            RuntimeError: no client replied, or none has samples.
         """
         settings = self.settings
         facts = {"server": 0, "parties": 0, "rounds": settings.structure_rounds}
@@ -85,7 +91,8 @@ class Structuring:
             selector = PathSelector(network, projection)
             facts["parties"] = self.fewest
         stated = {"structure": settings.structure, "origin": ORIGINS[settings.structure].format(**facts)}
-        return selector, stated | {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
+        left_out = {"left_out": [*self.left_out]} if self.left_out else {}
+        return selector, stated | {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up} | left_out
 
     def _on_server(self, x: Tensor, y: Tensor) -> PathSelector:
         settings = self.settings
@@ -108,8 +115,14 @@ class Structuring:
     def projection(self, nodes: list[int] | None = None) -> InputProjection:
         """Centring, or rotation, from the sums of the clients' raw features: as if fitted on their samples together."""
         config = {"covariance": self.settings.components > 0}
-        sums = self._ask("moments", self._first_round() if nodes is None else nodes, config, {})
-        return projection_from(sums, self.settings.components)
+        nodes = self._first_round() if nodes is None else nodes
+        sums = self._ask("moments", nodes, config, {})
+        around = sums["x"] / int(sums[SAMPLES])
+        if not _cancels(sums):
+            return projection_from(sums, self.settings.components)
+        # Again around the mean: of a large one, squares hold nothing else.
+        sums = self._ask("moments", nodes, config | {AROUND: around.tolist()}, {})
+        return projection_from(sums, self.settings.components, around)
 
     def _averaged(
         self, weights: dict[str, Tensor], projection: InputProjection, nodes: list[int]
@@ -136,25 +149,88 @@ class Structuring:
         replies = list(self.grid.send_and_receive(messages, timeout=self.settings.timeout))
         self.bytes_down += sent_bytes(messages)
         self.bytes_up += sent_bytes(replies)
+        asked = {node: self._name(node) for node in nodes}
         total: dict[str, Tensor] | None = None
-        reasons = [reason_of(reply) for reply in replies if reply.has_error()]
+        shapes: dict[Shapes, list[str]] = {}
+        left_out, replied = [], []
         for reply in replies:
-            if not reply.has_error():
-                sums = from_arrays(reply.content.array_records[SUMS])
-                for name, t in sums.items():
-                    require_finite("federate", name, t)
-                if total is not None:
-                    require_shapes(sums, {name: t.shape for name, t in total.items()})
+            name = asked.pop(reply.metadata.src_node_id, None)
+            if name is None:
+                continue  # not asked
+            try:
+                sums = _checked(reply)
+            except ValueError as error:
+                left_out.append(f"{name}: {error}")
+                continue
+            replied.append(name)
+            shapes.setdefault(tuple(sorted((key, tuple(t.shape)) for key, t in sums.items())), []).append(
+                name
+            )
+            if len(shapes) == 1:
                 total = add_sums(total, sums)
-        self.fewest = min(self.fewest, len(replies) - len(reasons))
+        if len(shapes) > 1:
+            raise _of_other_features(shapes)
+        left_out += [f"{name}: no reply within {self.settings.timeout:g} s" for name in asked.values()]
+        self.left_out |= dict.fromkeys(sorted(left_out))
+        self.fewest = min(self.fewest, len(replied))
         if total is None or not int(total[SAMPLES]):
-            reason = reasons[0] if reasons else f"no reply within {self.settings.timeout:g} s"
+            if replied:
+                left_out.append(f"no samples at {', '.join(sorted(replied))}")
+            reason = "; ".join(sorted(left_out)) or "no party was there to be asked"
             raise RuntimeError(f"federate: no client made its part of the structure ({reason})")
         return total
 
+    def _name(self, node: int) -> str:
+        try:
+            return self.parties.name(node)
+        except KeyError:
+            return f"node {node}"
 
-def projection_from(sums: Mapping[str, Tensor], n_components: int) -> InputProjection:
-    """``InputProjection.fit`` from sums over samples: ``x [D]``, ``squares [D]`` or ``[D, D]``, and their number."""
+
+def _of_other_features(shapes: dict[Shapes, list[str]]) -> ValueError:
+    """Name the parties whose sums have other shapes than those of most."""
+    most = max(shapes, key=lambda kind: len(shapes[kind]))
+    other = next(kind for kind in shapes if kind != most)
+    keys = sorted({key for key, _ in (*most, *other)})
+    key = next(key for key in keys if dict(most).get(key) != dict(other).get(key))
+    wanted, found = (
+        f"{list(dict(kind)[key]) if key in dict(kind) else 'absent'} of {', '.join(sorted(shapes[kind]))}"
+        for kind in (most, other)
+    )
+    return ValueError(f"federate: {key} must be alike, of the same features, {wanted}, got {found}")
+
+
+def _checked(reply: Message) -> dict[str, Tensor]:
+    """Return the sums of a reply; raise where it is an error, holds none, or they are not finite."""
+    if reply.has_error():
+        raise ValueError(reason_of(reply))
+    if SUMS not in reply.content.array_records or SAMPLES not in reply.content.array_records[SUMS]:
+        raise ValueError("federate: a reply must hold sums and how many samples they are of")
+    sums = from_arrays(reply.content.array_records[SUMS])
+    for name, t in sums.items():
+        require_finite("federate", name, t)
+    if int(sums[SAMPLES]) < 0:
+        raise ValueError(f"federate: {SAMPLES} must be >= 0, got {int(sums[SAMPLES])}")
+    return sums
+
+
+def _cancels(sums: Mapping[str, Tensor]) -> bool:
+    """Whether a feature's variance is lost between its mean square and the square of its mean."""
+    mean, squares = (sums[name] / int(sums[SAMPLES]) for name in ("x", "squares"))
+    squares = squares.diagonal() if squares.ndim == 2 else squares
+    return bool((squares - mean.square() < squares * CANCELLED).any())
+
+
+def projection_from(
+    sums: Mapping[str, Tensor], n_components: int, around: Tensor | None = None
+) -> InputProjection:
+    """``InputProjection.fit`` from sums over samples: ``x [D]``, ``squares [D]`` or ``[D, D]``, and their number.
+
+    Args:
+        sums: of the features, less ``around``.
+        n_components: 0: all features.
+        around: ``[D]``; None: 0. With it the projection centres in float64, as the features then need it.
+    """
     n = int(sums[SAMPLES])
     mean = sums["x"] / n
     if not n_components:
@@ -169,6 +245,8 @@ def projection_from(sums: Mapping[str, Tensor], n_components: int) -> InputProje
         rotation = (axes * torch.where(largest < 0, -1.0, 1.0)).float().contiguous()
         variance = float(variances.flip(0)[:n_components].clamp(min=0).mean())
     scale = 1.0 / math.sqrt(variance) if variance > 0 else 1.0
-    return InputProjection(
-        len(mean), mean.float(), torch.tensor(scale, dtype=torch.float32, device="cpu"), rotation
-    )
+    centre = mean.float()
+    if around is not None:
+        centre, rotation = around + mean, None if rotation is None else rotation.double()
+    scales = torch.tensor(scale, dtype=torch.float32, device="cpu")
+    return InputProjection(len(mean), centre, scales, rotation)
