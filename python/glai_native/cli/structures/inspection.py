@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
@@ -86,8 +87,17 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "bytes": sizes["bytes"],
         "samples_seen": int(estimator.samples_seen),
         "classes": estimator.class_labels,
+        **_units(estimator),
         "made_by": _made_by(estimator.provenance),
     }
+
+
+def _units(estimator: PathEstimator) -> dict[str, Any]:
+    """Return centre and scale of outputs that are values."""
+    mean, scale = estimator.target_mean, estimator.target_scale
+    if mean is None or scale is None:
+        return {}
+    return {"values": {"centre": mean.tolist(), "scale": scale.tolist()}}
 
 
 def _made_by(provenance: dict[str, Any]) -> str | None:

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from glai_native.cli.command import require_new_folder, require_plot, show
+from glai_native.data.labels import label_indices, require_same_type
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
@@ -63,11 +65,8 @@ def prune_model(arguments: argparse.Namespace) -> int:
     require_new_folder(arguments.out)
     model = GLAI.load(arguments.model)
     data = _load(arguments.data, model.selector)
-    if data is not None and data.n_classes > model.estimator.out_features:
-        raise ValueError(
-            f"{arguments.data}: must have at most C={model.estimator.out_features} classes like the model's outputs, "
-            f"got {data.n_classes}"
-        )
+    if data is not None:
+        _require_known_classes(arguments.data, model, data)
     gates: GateStore | list[PackedGates] | None = None
     if arguments.store is not None:
         gates = GateStore.open(arguments.store)
@@ -124,6 +123,25 @@ def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
     return float(f"{change:.2g}")
 
 
+def _require_known_classes(path: Path, model: GLAI, data: LabelledData) -> None:
+    """Raise unless the data's labels are among the model's, those of outputs without labels being their indices."""
+    if model.estimator.has_values:
+        raise ValueError(
+            f"{path}: --data holds classes, and the outputs of this model are values; pass --store"
+        )
+    n_outputs = model.estimator.out_features
+    if data.n_classes > n_outputs:
+        raise ValueError(
+            f"{path}: must have at most C={n_outputs} classes like the model's outputs, got {data.n_classes}"
+        )
+    known = model.class_labels or list(range(n_outputs))
+    require_same_type(str(path), known, data.classes, "y", "the model's")
+    label_indices(str(path), np.array(data.classes), known)
+
+
 def _accuracy(model: GLAI, data: LabelledData) -> float:
+    known = model.class_labels or list(range(model.estimator.out_features))
+    numbers = torch.tensor([known.index(label) for label in data.classes])
     with torch.no_grad():
-        return round(float((model(data.x_test).argmax(1) == data.y_test).double().mean()), 4)
+        right = model(data.x_test).argmax(1) == numbers[data.y_test]
+    return round(float(right.double().mean()), 4)
