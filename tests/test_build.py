@@ -5,6 +5,7 @@ import importlib.resources
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,9 @@ def test_stubs_match_the_built_module(tmp_path):
 def test_every_public_name_is_documented():
     for name in glai.__all__:
         assert getattr(glai, name).__doc__, name
+
+
+def test_a_build_writes_nothing_into_the_sources():
+    """They may be read-only: where it builds is a temporary folder, which a ``build-dir`` would not be."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert "build-dir" not in project["tool"]["scikit-build"]

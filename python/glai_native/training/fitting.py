@@ -303,7 +303,7 @@ def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tens
     n, seed = len(y), require_seed("fit", seed)
     n_held_out = min(VALIDATION_SAMPLES, round(n * validation))
     if not n_held_out:
-        return torch.arange(n), torch.arange(0)
+        return torch.arange(n, device="cpu"), torch.arange(0, device="cpu")
     if n_held_out == n:
         raise ValueError(f"fit: validation must leave a sample to train on, got {validation} of N={n}")
     classes = None if y.is_floating_point() else y.cpu().numpy()
