@@ -17,15 +17,18 @@ from torch import Tensor
 from glai_native.data.arrays import array_tensor, weight_tensor
 from glai_native.data.features import float_features
 from glai_native.data.labels import Label
+from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
-from glai_native.training.fitting import FitResult, fit
+from glai_native.training.fitting import FitResult, fit, rows_held_out
 from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
+from glai_native.training.learners.progressive import Progressive
 from glai_native.training.learners.saving import SavedLearner
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
@@ -245,7 +248,8 @@ class Learner(SavedLearner, BaseEstimator):
         """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
         if not self._is_accumulating():
             require_options("statistics", self._options())
-            self._selector = self._train_selector(x, y, n_outputs, seed_of(self.random_state))
+            self._seed, self._progressive = seed_of(self.random_state), Progressive()
+            self._selector = self._train_selector(x, y, n_outputs, self._seed, self.validation_fraction)
             self._statistics = PathStatistics(
                 self._selector.n_paths,
                 self._selector.z_features,
@@ -261,8 +265,31 @@ class Learner(SavedLearner, BaseEstimator):
         if class_labels is not None:
             self._statistics.add_classes(class_labels)
         z = self._selector.project(x)
-        self._statistics.update(z, self._selector.gates_of(z), y, weight)
+        self._add(Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z)))
         self.__dict__.pop("model_", None)  # of the chunks before
+
+    def _add(self, samples: Samples) -> None:
+        """Add samples to the sums; those of classes are scored before, the first chunk's by what is not held out."""
+        sums = self._statistics
+        assert sums is not None
+        parts = [samples]
+        if not samples.has_values and not sums.n_samples:
+            rows, held_out = rows_held_out(samples.y, self.validation_fraction, self._seed)
+            parts = [samples[rows], samples[held_out]] if len(held_out) else parts
+        for part in parts:
+            if not part.has_values:
+                self._progressive = self._progress().scored(part, sums, self._solve)
+            sums.update(part.z, part.gates, part.y, part.weight)
+
+    def _progress(self) -> Progressive:
+        """Return what is known of the temperature; of a learner that was loaded, the one that its model has."""
+        known: Progressive | None = self.__dict__.get("_progressive")
+        model = self.__dict__.get("model_")
+        return known or (Progressive() if model is None else Progressive(model.estimator.temperature))
+
+    def _solve(self, sums: PathStatistics) -> PathEstimator:
+        options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()
+        return sums.solve(**options, progress=self.verbose)
 
     def _output(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
@@ -278,6 +305,7 @@ class Learner(SavedLearner, BaseEstimator):
 
     def _solved_model(self) -> GLAI:
         assert self._statistics is not None
-        options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()
-        estimator = self._statistics.solve(**options, progress=self.verbose)
+        estimator = self._solve(self._statistics)
+        if not estimator.has_values:
+            estimator.temperature = self._progress().temperature
         return GLAI(self._selector, estimator, copy(self._statistics))
