@@ -32,7 +32,7 @@ def test_probabilities_of_chunks_are_calibrated(size):
         log_loss(Y_TEST, np.exp(s := scores / t) / np.exp(s).sum(1, keepdims=True))
         for t in temperature * np.logspace(-1, 1, 41)
     )
-    assert loss < 1.06 * best
+    assert loss < 1.15 * best
 
 
 def test_few_chunks_are_solved_for(monkeypatch):
@@ -42,7 +42,8 @@ def test_few_chunks_are_solved_for(monkeypatch):
         Learner, "_solve", lambda learner, sums: (solved.append(sums.n_samples), whole(learner, sums))[1]
     )
     in_chunks(40)
-    assert solved == [36, 80, 160, 320, 640, 1280]
+    assert solved[:3] == [36, 40, 80]
+    assert len(solved) < 12  # of 34 chunks
 
 
 def test_chunks_that_cannot_be_scored():
@@ -72,15 +73,15 @@ def test_classes_that_come_later_and_sort_earlier_are_told_apart(tmp_path):
     model = glai.GLAIClassifier((8,), structure_epochs=4, l2=1e3)
     model.partial_fit(X[Y < 7], names[Y[Y < 7]])
     before = model.model_.estimator.temperature
-    rows = np.flatnonzero(Y >= 7)[:40]  # too few to solve anew for
-    model.partial_fit(X[rows], names[Y[rows]])
+    model.partial_fit(X[Y >= 7], names[Y[Y >= 7]])  # of new classes none can be scored
     model.partial_fit(X[:300], names[Y[:300]])
     after = model.model_.estimator.temperature
-    assert after != before
     assert after == pytest.approx(before, rel=0.5)  # mixed up, it would be several times as large
     model.save(tmp_path / "model")
     loaded = glai.GLAIClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(X_TEST), model.predict_proba(X_TEST))
-    loaded.partial_fit(X[300:], names[Y[300:]])
-    assert loaded.model_.estimator.temperature == pytest.approx(after, rel=0.5)
+    for learner in (loaded, model):
+        for _ in range(2):
+            learner.partial_fit(X, names[Y])
+    assert loaded.model_.estimator.temperature == model.model_.estimator.temperature != after
     assert loaded.score(X_TEST, names[Y_TEST]) > 0.9

@@ -136,6 +136,23 @@ class RunningTemperature:
         self._losses = self._losses + torch.stack(losses)
         self._weight += float(weight.sum())
 
+    def to_list(self) -> list[float]:
+        """Return the sums: the losses along the grid, then the weight."""
+        return [*self._losses.tolist(), self._weight]
+
+    @classmethod
+    def of_list(cls, sums: list[float]) -> RunningTemperature:
+        """Return what :meth:`to_list` gave.
+
+        Raises:
+            ValueError: there are more or fewer.
+        """
+        if len(sums) != len(cls.GRID) + 1:
+            raise ValueError(f"RunningTemperature: sums must be {len(cls.GRID) + 1} numbers, got {len(sums)}")
+        running = cls()
+        running._losses, running._weight = torch.tensor(sums[:-1], dtype=torch.float64), float(sums[-1])
+        return running
+
     def temperature(self, default: float) -> float:
         """Return the temperature of the least loss, between those of the grid by a parabola; the default of nothing."""
         if not self._weight:

@@ -282,10 +282,9 @@ class Learner(SavedLearner, BaseEstimator):
             sums.update(part.z, part.gates, part.y, part.weight)
 
     def _progress(self) -> Progressive:
-        """Return what is known of the temperature; of a learner that was loaded, the one that its model has."""
+        """Return what chunks have told of the temperature so far."""
         known: Progressive | None = self.__dict__.get("_progressive")
-        model = self.__dict__.get("model_")
-        return known or (Progressive() if model is None else Progressive(model.estimator.temperature))
+        return known or Progressive()
 
     def _solve(self, sums: PathStatistics) -> PathEstimator:
         options: dict[str, Any] = {"l2": "gcv", "dtype": torch.float32} | self._options()

@@ -24,6 +24,7 @@ from glai_native.solvers.solution import SgdEpoch
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult
+from glai_native.training.learners.progressive import Progressive
 
 LEARNER = "learner"  # the entry
 FIGURES = ("score", "linear_score", "standard_error")
@@ -38,6 +39,7 @@ class SavedLearner:
     _one_target: bool | None
     _statistics: PathStatistics | None
     _selector: PathSelector
+    _progressive: Progressive
     result_: FitResult
 
     def _is_accumulating(self) -> bool:
@@ -45,6 +47,9 @@ class SavedLearner:
         return getattr(self, "_statistics", None) is not None
 
     def _take_history(self) -> None:
+        raise NotImplementedError
+
+    def _progress(self) -> Progressive:
         raise NotImplementedError
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -67,6 +72,7 @@ class SavedLearner:
             "n_features": self.n_features_in_,
             "feature_names": getattr(self, "feature_names_in_", np.empty(0)).tolist(),
             "accumulating": self._is_accumulating(),
+            "progressive": self._progress().to_json() if self._is_accumulating() else None,
             "one_target": getattr(self, "_one_target", None),
             "result": result_to_json(self.result_) if hasattr(self, "result_") else None,
         }
@@ -117,6 +123,7 @@ class SavedLearner:
         learner.model_, learner._statistics = model, None
         if entry.get("accumulating") and isinstance(model, GLAI) and model.statistics is not None:
             learner._selector, learner._statistics = model.selector, copy(model.statistics)
+            learner._progressive = Progressive.from_json(entry.get("progressive"))
             return learner
         kept, solver = entry.get("result"), provenance_of(model).get("solver", "unknown")
         learner.result_ = (
