@@ -229,9 +229,12 @@ class StatisticsStrategy(PathStrategy):
         """Adds to the statistics of earlier rounds, and solves."""
         progress = self.progress
         sums = PathStatistics.from_sums(total, int(total[SAMPLES]), progress.selector.structure_id)
-        progress.statistics = sums if progress.statistics is None else progress.statistics.merge(sums)
+        statistics = sums if progress.statistics is None else progress.statistics + sums
+        estimator = solve(
+            statistics, self.settings, progress.estimator
+        )  # which may fail: nothing is changed before
+        progress.statistics, progress.estimator = statistics, estimator
         progress.contributed = sorted({*progress.contributed, *names})
-        progress.estimator = solve(progress.statistics, self.settings, progress.estimator)
 
 
 def solve(statistics: PathStatistics, settings: FederationSettings, like: PathEstimator) -> PathEstimator:

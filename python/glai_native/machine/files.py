@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -137,8 +138,8 @@ class TensorFile:
             self.metadata: dict[str, str] = self._file.metadata() or {}
             self._names = set(self._file.keys())
             tensors = {name: self._file.get_tensor(name) for name in self._names}
-        except OSError:
-            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
         except Exception as error:  # the library's and torch's own, of many types
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path}: truncated or not a safetensors file ({reason})") from None
@@ -231,6 +232,8 @@ def _require_readable(path: Path, found: Path) -> None:
     """Raise what the system says: the library calls whatever it cannot open a file that is not there."""
     try:
         os.close(os.open(found, os.O_RDONLY))
+        if found.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 

@@ -251,8 +251,8 @@ def _replace_all(folder: Path, staged: _Staged, remove: Collection[Path]) -> Non
         staged.kept = True
         try:
             os.replace(note.names[folder / RECORD], folder / RECORD)
-        except BaseException:
-            staged.kept = False
+        except BaseException:  # a rename may be done and reported as failed, over a network say
+            staged.kept = os.path.lexists(folder / RECORD)
             raise
     finally:
         note.close()
