@@ -248,8 +248,8 @@ def test_state_round_trip():
     assert torch.equal(copy.deepcopy(trained)(x), trained(x))
     other = Network(make_mlp(12, 33, 5, seed=9), torch.float32)
     glai.replace_mlp(other)
-    with pytest.raises(ValueError, match="must be of structure_id"):
-        other.load_state_dict(trained.state_dict())
+    other.load_state_dict(trained.state_dict())  # of another structure, which comes along
+    assert torch.equal(other(x), trained(x))
 
 
 def test_files(tmp_path):
@@ -334,3 +334,101 @@ def test_few_shots_of_new_classes(data_folder, shots):
     ours = mean("GLAI, given structure of base")
     assert ours > {1: 75, 5: 88}[shots]
     assert ours > max(mean("linear"), mean("MLP from base")) - 10
+
+
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Leaky(nn.ReLU):
+    def forward(self, x):
+        return torch.where(x > 0, x, 0.1 * x)
+
+
+def shared_layers(kind):
+    """Sequentials that hold one module more than once."""
+    relu, square, out = nn.ReLU(inplace=True), nn.Linear(6, 6), nn.Linear(6, 3)
+    dropout = nn.Dropout(0.5)
+    return {
+        "one ReLU": [nn.Linear(6, 5), relu, nn.Linear(5, 6), relu, out],
+        "one Linear": [square, relu, square, nn.ReLU(), out],
+        "one Linear, also before": [square, nn.Tanh(), square, relu, out],
+        "one Dropout": [
+            nn.Linear(6, 5),
+            dropout,
+            relu,
+            dropout,
+            nn.Linear(5, 6),
+            dropout,
+            relu,
+            out,
+            dropout,
+        ],
+        "after Flatten": [nn.Flatten(), square, relu, nn.Linear(6, 4), relu, nn.Linear(4, 3)],
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["one ReLU", "one Linear", "one Linear, also before", "one Dropout", "after Flatten"]
+)
+def test_layers_that_are_held_twice(kind):
+    torch.manual_seed(0)
+    network = nn.Sequential(*shared_layers(kind)).double().eval()
+    x = torch.randn(20, 6, dtype=torch.float64)
+    expected = network(x)
+    head = glai.replace_mlp(network)
+    assert_same(network(x), expected)
+    assert network[-1] is head or isinstance(network[-1], glai.GLAIHead)
+
+
+def test_an_mlp_that_is_held_twice():
+    mlp = make_mlp(6, 5, 6).double()
+    network = nn.Sequential(mlp, nn.Tanh(), mlp)
+    x = torch.randn(20, 6, dtype=torch.float64)
+    expected = network(x)
+    glai.replace_mlp(network, "0")
+    assert_same(network(x), expected)
+    assert network[2] is network[0]
+
+
+def test_a_tail_that_ends_in_the_shared_relu_is_none():
+    relu = nn.ReLU()
+    network = nn.Sequential(nn.Linear(6, 5), relu, nn.Linear(5, 3), relu)
+    with pytest.raises(ValueError, match="found none"):
+        glai.replace_mlp(network)
+
+
+@pytest.mark.parametrize("layer", [Doubling(5, 5), Leaky(), nn.LeakyReLU(), nn.GELU(), nn.AlphaDropout()])
+def test_layers_that_compute_something_else_are_no_mlp(layer):
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), layer, nn.Linear(5, 3))
+    with pytest.raises(ValueError, match="found none"):
+        glai.replace_mlp(network)
+    patched = make_mlp(6, 5, 3)
+    patched[1].forward = lambda x: x
+    with pytest.raises(ValueError, match="found none"):
+        glai.replace_mlp(patched)
+
+
+def test_backward_hooks_are_refused():
+    network = make_mlp(6, 5, 3)
+    handle = network[0].register_full_backward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="must have no backward hooks, they would be lost; layer '0' has"):
+        glai.replace_mlp(network)
+    handle.remove()
+    glai.replace_mlp(network)
+
+
+def test_functional_mlps_are_not_found():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x)))
+
+    with pytest.raises(
+        ValueError, match="module must hold one MLP, an nn.Sequential that ends in .*, found none"
+    ):
+        glai.replace_mlp(Functional())

@@ -11,7 +11,12 @@ from torch import Tensor
 
 def array_tensor(array: ArrayLike) -> Tensor:
     """Return the array's own memory where torch can share it, writable and in C's order; copy any other."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    own = np.require(array, requirements=["C", "W"])
+    own = own.astype(own.dtype.newbyteorder("="), copy=False)
+    # An axis of one element may have any stride in NumPy, also one that torch refuses.
+    if any(stride < 0 or stride % own.itemsize for stride in own.strides):
+        own = own.copy()
+    return torch.from_numpy(own)
 
 
 def weight_tensor(sample_weight: ArrayLike | None, x: Tensor) -> Tensor | None:

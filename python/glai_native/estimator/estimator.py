@@ -32,6 +32,7 @@ from glai_native.estimator.file import (
 from glai_native.estimator.outputs import Outputs, require_order
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
 from glai_native.ops.gated_linear import gated_linear
@@ -84,6 +85,7 @@ class PathEstimator(Outputs, nn.Module):
     on_counts: Tensor
     provenance: dict[str, Any]
 
+    @outside_inference_mode
     def __init__(
         self,
         n_paths: int,
@@ -234,10 +236,19 @@ class PathEstimator(Outputs, nn.Module):
         """Compute ``[N, C]`` from z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]``."""
         if isinstance(gates, PackedGates):
             require_structure("PathEstimator", gates, self.structure_id)
+        directed = self.directions is not None
+        weights: list[Tensor] = [self.u, self.beta] if directed else [self.weight, self.bias]
+        if directed:
+            weights += [self.constant_weight, self.constant_bias]
+        dtype = weights[0].dtype
+        if dtype.itemsize == 2:  # computed in what z is, which is wider: the CPU has no products of 16 bits
+            weights = [weight.to(z.dtype) for weight in weights]
         if self.directions is None:
-            return gated_matmul(z, gates, self.weight, self.bias)
-        h = gated_linear(z, gates, self.u, self.beta)
-        return torch.addmm(torch.addmm(self.constant_bias, z, self.constant_weight), h, self.directions)
+            y = gated_matmul(z, gates, weights[0], weights[1])
+        else:
+            h = gated_linear(z, gates, weights[0], weights[1])
+            y = torch.addmm(torch.addmm(weights[3], z, weights[2]), h, self.directions.to(z.dtype))
+        return y if y.dtype == dtype else y.to(dtype)
 
     @torch.no_grad()
     def add_outputs(self, k: int, seed: int = 0, labels: Sequence[Label] | None = None) -> None:
@@ -346,7 +357,11 @@ class PathEstimator(Outputs, nn.Module):
         metadata |= self.outputs_metadata()
         if self.directions is not None:
             metadata["directions_id"] = directions_id(self.directions)
-        return tensors_to_bytes(self.state_dict(), metadata)
+        state = self.state_dict()
+        for name, parameter in self.named_parameters():
+            if parameter.dtype not in FLOATS:  # 16 bits: files hold them widened, which rounds nothing
+                state[name] = parameter.detach().float()
+        return tensors_to_bytes(state, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PathEstimator:

@@ -1,4 +1,4 @@
-"""This module keeps autocast out of what has a precision of its own: gates are bits, which rounding would switch."""
+"""This module keeps casts out of what has a precision of its own: gates are bits, which rounding would switch."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def in_own_precision(method: Method) -> Method:
         return method(module, x, *rest)
 
     return cast(Method, run)
+
+
+def is_narrower(dtype: torch.dtype, than: torch.dtype) -> bool:
+    """Return whether a cast to a floating type rounds what another holds."""
+    return dtype.is_floating_point and than.is_floating_point and dtype.itemsize < than.itemsize

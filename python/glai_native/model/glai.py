@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
+from glai_native.data.arrays import array_tensor
 from glai_native.data.labels import Label, label_array
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
@@ -27,6 +27,7 @@ from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.precision import in_own_precision
 from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.output import model_output
+from glai_native.model.taking_over import take_over_structure
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
@@ -71,6 +72,7 @@ class GLAI(nn.Module):
                 f"got [{estimator.n_paths}, {estimator.in_features}, {estimator.out_features}]"
             )
         estimator.structure_id = selector.structure_id
+        self.register_load_state_dict_pre_hook(take_over_structure)
         self.selector = selector
         self.estimator = estimator
         self._statistics_file: Path | None = None
@@ -225,6 +227,26 @@ class GLAI(nn.Module):
             gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GLAI:
+        """Move or cast; 16-bit floats are for the numbers alone: what is frozen stays as it is, and so do the gates."""
+        selector, estimator = self.selector, self.estimator
+        frozen = [(module, dict(module._buffers)) for module in (*selector.modules(), estimator)]
+        identity = selector.structure_id, selector.parent_id
+        super()._apply(fn, recurse)
+        for module, buffers in frozen:
+            for name, tensor in buffers.items():
+                moved = module._buffers[name]
+                if (
+                    tensor is not None
+                    and moved is not None
+                    and moved.dtype.itemsize == 2 < tensor.dtype.itemsize
+                ):
+                    module._buffers[name] = tensor.to(moved.device)
+                    selector.structure_id, selector.parent_id = identity
+        if estimator.structure_id == identity[0] != selector.structure_id:  # rounded to float32
+            estimator.structure_id, self.statistics = selector.structure_id, None
+        return self
+
     @torch.no_grad()
     def predict_proba(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Return class probabilities ``[N, C]``, float64, of raw x: softmax of the outputs over the temperature.
@@ -250,7 +272,7 @@ class GLAI(nn.Module):
             float64 ``[N, C]`` in the units of y.
         """
         if not isinstance(x, Tensor):
-            x = torch.from_numpy(np.ascontiguousarray(x))
+            x = array_tensor(x)
         output = self._linear_output(x.to(self.estimator.on_counts.device), gates)
         if self.estimator.has_values:
             return self.estimator.in_units(output.double()).cpu().numpy()

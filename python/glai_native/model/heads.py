@@ -31,7 +31,8 @@ class GLAIHead(GLAI):
 
     It computes, and returns, in the dtype of the MLP's weights, float32 or float64 (CUDA kernels: see
     :func:`gated_matmul`): inputs of another dtype, such as a backbone's bfloat16 under autocast, are converted, and
-    autocast does not reach inside.
+    autocast does not reach inside. Cast to 16 bits (``half()``, ``to(torch.bfloat16)``), the numbers are rounded and
+    the output is of that type; the structure stays as it is, and on it all is computed.
 
     Source: the block form of GreenLightningAI, arXiv 2510.00883.
     """
@@ -73,9 +74,9 @@ def replace_mlp(
     statistics (BatchNorm1d after a Linear is folded in with its running statistics).
 
     The head takes the first of the tail's names in the Sequential: an MLP ``model.head`` becomes ``model.head[0]``.
-    An optimizer must be made after the replacement. A ``state_dict`` of the new module loads into one whose MLP had
-    the same hidden layers when it was replaced, and is refused by name by others: load the MLP's weights first,
-    replace, then load the head's; or keep the head in files of its own (``head.save``, ``GLAIHead.load``).
+    An optimizer must be made after the replacement. A ``state_dict`` of the new module loads into any whose MLP had
+    the same sizes when it was replaced, built anew with other weights too: the structure comes along. The MLP's own
+    state must be loaded before.
 
     Source: the block form of GreenLightningAI, arXiv 2510.00883.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 EXPECTED = (
     "an nn.Sequential that ends in (Linear, ReLU, ..., Linear) with at least one hidden layer (Dropout, Identity and "
@@ -36,7 +37,7 @@ class MLPTail:
         """
         linears: list[nn.Linear] = []
         for key in self.keys:
-            layer = self.sequential.get_submodule(key)
+            layer = self.sequential._modules[key]
             if isinstance(layer, nn.Linear):
                 weight = layer.weight.detach()
                 linears.append(
@@ -84,42 +85,63 @@ def find_mlp(owner: str, module: nn.Module, name: str | None) -> MLPTail:
             )
         tail = named
     for key in tail.keys:
-        layer = tail.sequential.get_submodule(key)
+        layer = tail.sequential._modules[key]
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise ValueError(
                 f"{owner}: layers of {tail.name!r} must have no forward hooks, they would be lost; layer {key!r} "
                 "has (pruning: prune.remove makes it permanent)"
             )
+        if layer._backward_hooks or layer._backward_pre_hooks:
+            raise ValueError(
+                f"{owner}: layers of {tail.name!r} must have no backward hooks, they would be lost; layer {key!r} has"
+            )
     return tail
 
 
 def _tail_of(name: str, module: nn.Module) -> MLPTail | None:
-    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+    if not isinstance(module, nn.Sequential) or not _computes_as(module, nn.Sequential):
         return None
-    named = list(module.named_children())
+    # All that is called, also what is called twice: named_children() leaves repeats out.
+    named = [(key, layer) for key, layer in module._modules.items() if layer is not None]
     layers = [layer for _, layer in named]
     start, linears, end = len(layers), 0, len(layers)
     while True:
         end = _without_neutral(layers, end)
-        if end and isinstance(layers[end - 1], nn.BatchNorm1d) and layers[end - 1].running_mean is not None:
+        if end and _is_foldable(layers[end - 1]):
             end = _without_neutral(layers, end - 1)
         if (
             not end
-            or not isinstance(layers[end - 1], nn.Linear)
+            or not _computes_as(layers[end - 1], nn.Linear)
             or isinstance(layers[end - 1], nn.LazyLinear)
         ):
             break
         start, linears = end - 1, linears + 1
         end = _without_neutral(layers, start)
-        if not end or not isinstance(layers[end - 1], nn.ReLU):
+        if not end or not _computes_as(layers[end - 1], nn.ReLU):
             break
         end -= 1
     return MLPTail(name, module, tuple(key for key, _ in named[start:])) if linears >= 2 else None
 
 
+def _computes_as(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a call of the layer is what the class computes; a subclass may do more (adapters)."""
+    return isinstance(layer, kind) and type(layer).forward is kind.forward and "forward" not in vars(layer)
+
+
+def _is_foldable(layer: nn.Module) -> bool:
+    if not isinstance(layer, nn.BatchNorm1d) or isinstance(layer, LazyModuleMixin):
+        return False
+    kind = nn.BatchNorm1d
+    return (
+        type(layer).forward is kind.forward
+        and "forward" not in vars(layer)
+        and layer.running_mean is not None
+    )
+
+
 def _without_neutral(layers: list[nn.Module], end: int) -> int:
     """Return how many layers are left once neutral ones are taken off the end."""
-    while end and isinstance(layers[end - 1], NEUTRAL):
+    while end and any(_computes_as(layers[end - 1], kind) for kind in NEUTRAL):
         end -= 1
     return end
 

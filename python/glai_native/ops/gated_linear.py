@@ -28,7 +28,7 @@ from glai_native.machine.layouts import (
 )
 from glai_native.machine.watching import PLAIN, is_batched_gradient, register, way
 from glai_native.ops.gated_matmul_autograd import EAGER
-from glai_native.ops.operands import plain_gates, require_gates
+from glai_native.ops.operands import ordinary_words, plain_gates, require_gates
 from glai_native.ops.oracle import apply_gates_ref, gated_linear_ref
 
 
@@ -124,7 +124,7 @@ _BARE = _Family(_gated_linear, _apply_gates, _own_gradients)
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, words, ctx.n_gates, u, _ = inputs
-    ctx.save_for_backward(x, words, u)
+    ctx.save_for_backward(x, ordinary_words(words), u)
 
 
 def _linear_backward(family: _Family | None, ctx: Any, dh: Tensor) -> Any:
@@ -138,7 +138,7 @@ def _linear_backward(family: _Family | None, ctx: Any, dh: Tensor) -> Any:
 
 def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, words, ctx.n_gates = inputs
-    ctx.save_for_backward(words)
+    ctx.save_for_backward(ordinary_words(words))
 
 
 def _gates_backward(family: _Family | None, ctx: Any, dout: Tensor) -> Any:

@@ -27,7 +27,7 @@ from glai_native.machine.layouts import (
     unit_stride,
 )
 from glai_native.machine.watching import is_batched_gradient, register, way
-from glai_native.ops.operands import Estimate, plain_gates, plan_product, plan_weight_grad
+from glai_native.ops.operands import Estimate, ordinary_words, plain_gates, plan_product, plan_weight_grad
 from glai_native.ops.oracle import (
     gated_matmul_bias_grad_ref,
     gated_matmul_input_grad_ref,
@@ -136,7 +136,7 @@ BARE = GatedProducts(_gated_matmul, _weight_grad, _input_grad)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     first, words, n_gates, estimate, second, *_, precision = inputs
-    ctx.save_for_backward(first, words, second)
+    ctx.save_for_backward(first, ordinary_words(words), second)
     ctx.n_gates, ctx.estimate, ctx.precision = n_gates, estimate, precision
 
 

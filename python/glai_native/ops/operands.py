@@ -35,6 +35,11 @@ def known_of(gates: PackedGates) -> Estimate:
     return gates.coarse_estimate if gates.words.is_cuda else None
 
 
+def ordinary_words(words: Tensor) -> Tensor:
+    """Return words that a backward pass may read; gates may well be captured in inference mode, beforehand."""
+    return words.clone() if words.is_inference() else words
+
+
 def plain_gates(op: str, words: Tensor, n_gates: int, *tensors: tuple[Tensor | None, str]) -> Tensor:
     """Unpack gates for plain torch, which would stretch sizes of 1 where a kernel refuses: sizes are checked here.
 

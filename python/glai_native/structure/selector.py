@@ -6,7 +6,7 @@ import copy
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,8 @@ from glai_native.gates.packing import pack_gates, selector_gates
 from glai_native.gates.paths import count_paths, require_kept_paths, structure_gates
 from glai_native.gates.store import holds_store
 from glai_native.machine.files import TensorFile, hash_values, shown, tensors_to_bytes
-from glai_native.machine.precision import in_own_precision
+from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.precision import in_own_precision, is_narrower
 from glai_native.machine.watching import is_watched
 from glai_native.machine.writing import find_file, make_folder
 from glai_native.structure.projection import InputProjection
@@ -32,15 +33,21 @@ STRUCTURE_VERSION = 3  # 1 and 2, of files with kept paths, have a checksum over
 CAPTURE_ROWS = 16384
 
 
+def stated_structure(state: Mapping[str, Any], prefix: str) -> str | None:
+    """Return the structure_id that the state of a selector or an estimator, its names after ``prefix``, states."""
+    stated = state.get(f"{prefix}_extra_state") or None
+    if stated is not None and stated.startswith("{"):  # with what an estimator's outputs mean
+        stated = json.loads(stated)["structure_id"]
+    return cast("str | None", stated)
+
+
 def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Raise, before a state is loaded, if it states another structure_id than the module has."""
-    mine, theirs = getattr(module, "structure_id", None), state.get(f"{prefix}_extra_state") or None
-    if theirs is not None and theirs.startswith("{"):  # with what an estimator's outputs mean
-        theirs = json.loads(theirs)["structure_id"]
+    mine, theirs = getattr(module, "structure_id", None), stated_structure(state, prefix)
     if mine is not None and theirs is not None and mine != theirs:
         raise ValueError(
             f"{type(module).__name__}: the state must be of structure_id {mine[:12]}… like this module, "
-            f"got {theirs[:12]}…"
+            f"got {theirs[:12]}…; a whole model (GLAI, GLAIHead) takes another's structure over"
         )
 
 
@@ -66,6 +73,7 @@ class PathSelector(nn.Module):
 
     kept_paths: Tensor | None
 
+    @outside_inference_mode
     def __init__(self, mlp: nn.Sequential, projection: InputProjection | None = None) -> None:
         super().__init__()
         linears = _linear_layers(mlp)
@@ -106,6 +114,16 @@ class PathSelector(nn.Module):
         self.structure_id = self._compute_id()
         self.parent_id = parent_id
         self.register_load_state_dict_pre_hook(require_same_structure)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PathSelector:
+        """Move or cast; a cast that rounds makes another structure, which says so."""
+        before = {name: tensor.dtype for name, tensor in self.named_buffers()}
+        super()._apply(fn, recurse)
+        if any(is_narrower(tensor.dtype, before[name]) for name, tensor in self.named_buffers()):
+            rounded = self._compute_id()
+            if rounded != self.structure_id:
+                self.structure_id, self.parent_id = rounded, self.structure_id
+        return self
 
     @classmethod
     def from_layers(
@@ -254,6 +272,7 @@ class PathSelector(nn.Module):
         return tensors_to_bytes(state, self._metadata())
 
     @classmethod
+    @outside_inference_mode
     def load(cls, path: Path) -> PathSelector:
         """Read a structure file; its content must match the structure_id that it states."""
         file = open_structure(path)

@@ -22,6 +22,7 @@ from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.patterns import oui
 from glai_native.machine.adam import Adam
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.threads import one_torch_thread
 from glai_native.structure.projection import InputProjection
@@ -144,6 +145,7 @@ class StructureMonitor:
         self._gates, self._weights = gates, weights
 
 
+@outside_inference_mode
 def train_structure(
     mlp: nn.Sequential,
     x: Tensor,

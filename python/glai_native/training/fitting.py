@@ -22,6 +22,7 @@ from glai_native.data.splitting import split_rows
 from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI, whole_or_unchanged
@@ -72,6 +73,7 @@ class FitResult:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@outside_inference_mode
 def fit(
     model: GLAI | PathSelector,
     x: Tensor | Iterable[tuple[Tensor, ...]],

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glai_native.data.labels import Label
 from glai_native.gates.packed import PackedGates
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI, ModelState
 from glai_native.solvers.choice import require_options
@@ -30,6 +31,7 @@ from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import begin_training, take_over_solution
 
 
+@outside_inference_mode
 def retrain(
     model: GLAI,
     x: Tensor,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glai_native.data.checks import as_values, require_finite, require_samples, scale_sample_weight
+from glai_native.data.checks import FLOATS, as_values, require_finite, require_samples, scale_sample_weight
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.layouts import unit_stride
@@ -103,6 +103,11 @@ def read_samples(
 
 
 def _require_like_estimator(owner: str, estimator: PathEstimator, x: Tensor) -> None:
+    if estimator.dtype not in FLOATS:
+        raise ValueError(
+            f"{owner}: the estimator must be float32 or float64, got {estimator.dtype}; train it as .float() and "
+            "cast it afterwards"
+        )
     if x.dtype != estimator.dtype or x.device != estimator.samples_seen.device:
         raise ValueError(
             f"{owner}: x must be {estimator.dtype} on {estimator.samples_seen.device} like the estimator, "

@@ -24,6 +24,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import crc32, tensors_to_bytes
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.threads import FEW_VALUES, one_torch_thread
@@ -49,6 +50,7 @@ from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, w
 from glai_native.solvers.solution import SgdEpoch
 
 
+@outside_inference_mode
 def train_estimator(
     estimator: PathEstimator,
     x: Tensor,

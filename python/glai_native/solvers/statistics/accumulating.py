@@ -17,12 +17,14 @@ from glai_native.data.counts import require_count
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
 from glai_native.machine.files import crc32, shown
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.statistics.file import open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 
 
+@outside_inference_mode
 def accumulate(
     statistics: PathStatistics,
     x: Tensor | np.ndarray[Any, Any],

@@ -22,6 +22,7 @@ from glai_native.data.labels import (
 )
 from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
 
@@ -55,6 +56,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
         if outputs.class_labels is None:
             outputs.class_labels = range(outputs.out_features)
 
+    @outside_inference_mode
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, labels y ``[N]`` of one type, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
@@ -68,6 +70,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
             )
         return self
 
+    @outside_inference_mode
     def retrain(
         self,
         X: ArrayLike,
@@ -93,6 +96,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
             )
         return self
 
+    @outside_inference_mode
     def partial_fit(
         self,
         X: ArrayLike,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.estimator.outputs import Outputs
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.training.learners.learner import Learner
 
 
@@ -33,6 +34,7 @@ class GLAIRegressor(RegressorMixin, Learner):
                 f"{folder}: the model's outputs must be values, got classes; GLAIClassifier.load opens it"
             )
 
+    @outside_inference_mode
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
@@ -42,6 +44,7 @@ class GLAIRegressor(RegressorMixin, Learner):
             self._outputs().set_target_scaling(*self._scaling)
         return self
 
+    @outside_inference_mode
     def retrain(
         self,
         X: ArrayLike,
@@ -61,6 +64,7 @@ class GLAIRegressor(RegressorMixin, Learner):
             self._retrain(array_tensor(X), self._values(y), sample_weight, increment)
         return self
 
+    @outside_inference_mode
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Add a chunk; centre and scale of y are the first one's."""
         self._require_no_fit()
