@@ -51,10 +51,10 @@ def test_fit_the_same(solver, centred):
 
 
 def test_structures_and_sums():
+    sums = glai.PathStatistics(9, 6, 3)
     with torch.inference_mode():
         selector = glai.train_structure(make_mlp(6, 8, 3), X + 0, Y + 0, progress=False)
         z = selector.project(X)
-        sums = glai.PathStatistics(selector.n_paths, 6, 3)
         sums.update(z, selector.gates_of(z), Y)
     sums.update(z, selector.gates_of(z), Y)
     sums.downdate(z, selector.gates_of(z), Y)

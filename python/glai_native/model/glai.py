@@ -19,14 +19,15 @@ from glai_native.data.arrays import array_tensor
 from glai_native.data.labels import Label, label_array
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
-from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import CHECKSUM, stated_checksum
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.precision import in_own_precision
 from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
+from glai_native.model.casting import structure_as_it_is
 from glai_native.model.output import model_output
+from glai_native.model.restoring import whole_or_unchanged
 from glai_native.model.taking_over import take_over_structure
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -211,9 +212,8 @@ class GLAI(nn.Module):
     def _linear_output(self, x: Tensor, gates: PackedGates | None = None) -> Tensor:
         """Compute the estimator's output ``[N, C]``, which is in the units of what it learnt."""
         if gates is None:
-            modules: dict[str, Any] = (
-                self._modules
-            )  # attributes would be a tenth of the time of a call for one sample
+            # Attributes would be a tenth of the time of a call for one sample.
+            modules: dict[str, Any] = self._modules
             y = model_output(modules["selector"], modules["estimator"], x)
             if y is not None:
                 return y
@@ -228,23 +228,8 @@ class GLAI(nn.Module):
         return cast(Tensor, self.estimator(z, gates))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GLAI:
-        """Move or cast; 16-bit floats are for the numbers alone: what is frozen stays as it is, and so do the gates."""
-        selector, estimator = self.selector, self.estimator
-        frozen = [(module, dict(module._buffers)) for module in (*selector.modules(), estimator)]
-        identity = selector.structure_id, selector.parent_id
-        super()._apply(fn, recurse)
-        for module, buffers in frozen:
-            for name, tensor in buffers.items():
-                moved = module._buffers[name]
-                if (
-                    tensor is not None
-                    and moved is not None
-                    and moved.dtype.itemsize == 2 < tensor.dtype.itemsize
-                ):
-                    module._buffers[name] = tensor.to(moved.device)
-                    selector.structure_id, selector.parent_id = identity
-        if estimator.structure_id == identity[0] != selector.structure_id:  # rounded to float32
-            estimator.structure_id, self.statistics = selector.structure_id, None
+        with structure_as_it_is(self):
+            super()._apply(fn, recurse)
         return self
 
     @torch.no_grad()
@@ -397,42 +382,3 @@ class GLAI(nn.Module):
             model._statistics_file = (folder / STATISTICS_FILE).absolute()
             model._statistics_checksum = file.metadata.get(STATISTICS_CHECKSUM)
         return model
-
-
-class ModelState:
-    """A model as it is now, to which it is put back where its training fails.
-
-    Statistics are kept as they are, without a copy: nothing may add to them in place meanwhile.
-    """
-
-    def __init__(self, model: GLAI) -> None:
-        self._model, estimator = model, model.estimator
-        tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
-        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors}
-        self._provenance, self._meaning = estimator.provenance, Outputs()
-        self._meaning.take_outputs(estimator)
-        self._temperature, self._solved_from = estimator.temperature, estimator.solved_from
-        self._statistics = model._statistics, model._statistics_file, model._statistics_checksum
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the model back; parameters and buffers are the same tensors again, whatever took their place."""
-        model, estimator = self._model, self._model.estimator
-        with uninterrupted():
-            for name, (tensor, values) in self._tensors.items():
-                setattr(estimator, name, tensor.copy_(values))
-            estimator.provenance = self._provenance
-            estimator.take_outputs(self._meaning)
-            estimator.temperature, estimator.solved_from = self._temperature, self._solved_from
-            model._statistics, model._statistics_file, model._statistics_checksum = self._statistics
-
-
-@contextmanager
-def whole_or_unchanged(model: GLAI) -> Iterator[None]:
-    """Leave the model as it was where a training within fails or is interrupted."""
-    before = ModelState(model)
-    try:
-        yield
-    except BaseException:
-        before.restore()
-        raise

@@ -25,7 +25,8 @@ from glai_native.gates.packed import PackedGates
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
-from glai_native.model.glai import GLAI, whole_or_unchanged
+from glai_native.model.glai import GLAI
+from glai_native.model.restoring import whole_or_unchanged
 from glai_native.solvers.choice import SOLVE, choose_solver, require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear

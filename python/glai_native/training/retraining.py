@@ -14,7 +14,8 @@ from glai_native.data.labels import Label
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.ranks import Ranks
-from glai_native.model.glai import GLAI, ModelState
+from glai_native.model.glai import GLAI
+from glai_native.model.restoring import ModelState
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics

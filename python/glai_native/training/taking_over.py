@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
-from glai_native.model.glai import GLAI, whole_or_unchanged
+from glai_native.model.glai import GLAI
+from glai_native.model.restoring import whole_or_unchanged
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.training.numbering import Numbering
 

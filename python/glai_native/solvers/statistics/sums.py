@@ -18,7 +18,6 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs, require_order
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import TensorFile
-from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.memory import require_memory
 from glai_native.machine.writing import write_files
 from glai_native.ops.path_matrices import pack_upper, unpack_upper
@@ -63,7 +62,6 @@ class PathStatistics(Outputs):
         MemoryError: the gram matrix ``[P·(D+1), P·(D+1)]`` takes more memory than there is.
     """
 
-    @outside_inference_mode
     def __init__(
         self,
         n_paths: int,
