@@ -76,6 +76,7 @@ def run_fedavg(
 
     config = {
         PROJECTION: projection_bytes(projection),
+        "class_labels": settings.class_labels,
         "epochs": settings.local_epochs,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,

@@ -29,8 +29,9 @@ from glai_native.federated.messages import (
     weighted,
 )
 from glai_native.federated.networks import read_projection, train_network
-from glai_native.federated.partition import Party, party_of
+from glai_native.federated.partition import Party, numbered, party_of
 from glai_native.federated.secure import ACTION, CLIP, as_fit_result, masked
+from glai_native.federated.settings import labels_of
 from glai_native.solvers.sgd.training import train_estimator
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
@@ -43,6 +44,11 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
         party_of: the name and the data of the party that a node's context describes.
     """
     app = ClientApp()
+
+    def _numbered(message: Message, context: Context) -> tuple[Party, ConfigRecord]:
+        """The party's samples, by the labels of the federation that asks, and what it is told."""
+        config = message.content.config_records[CONFIG]
+        return numbered(party_of(context), labels_of(str(config.get("class_labels", "")))), config
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
@@ -64,14 +70,14 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
     @app.train("selector")
     def selector(message: Message, context: Context) -> Message:
         """The selector's network, trained on from the weights sent; times the number of samples."""
-        party, config = party_of(context), message.content.config_records[CONFIG]
+        party, config = _numbered(message, context)
         tensors = train_network(from_arrays(message.content[MODEL]), read_projection(config), party, config)
         return Message(RecordDict({SUMS: to_arrays(weighted(tensors, len(party.x)))}), reply_to=message)
 
     @app.train("statistics")
     def statistics(message: Message, context: Context) -> Message:
         """Sufficient statistics of all samples."""
-        party, config = party_of(context), message.content.config_records[CONFIG]
+        party, config = _numbered(message, context)
         structure, _ = _structure(message, context)
         sums = PathStatistics(
             structure.n_paths,
@@ -87,7 +93,7 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
     @app.train("estimator")
     def estimator(message: Message, context: Context) -> Message:
         """The estimator, trained on from the weights sent; times the number of samples, or counts of activations."""
-        party, config = party_of(context), message.content.config_records[CONFIG]
+        party, config = _numbered(message, context)
         structure, directions = _structure(message, context)
         n_classes = cast(int, config["n_classes"])
         model = estimator_from(message.content[MODEL], structure, n_classes, directions)
@@ -124,7 +130,7 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
         config = message.content.config_records[CONFIG]
         if ACTION in config:
             return as_fit_result(actions[config[ACTION]](message, context), config[CLIP])
-        party = party_of(context)
+        party, config = _numbered(message, context)
         tensors = train_network(
             from_arrays(message.content["arrays"]), read_projection(config), party, config
         )

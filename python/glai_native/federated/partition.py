@@ -8,8 +8,8 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ from torch import Tensor
 
 from glai_native.data.features import float_features
 from glai_native.data.labelled import LabelledData, load_data
+from glai_native.data.labels import (
+    Label,
+    label_array,
+    label_indices,
+    label_type,
+    require_same_type,
+)
 from glai_native.data.splitting import split_rows
 
 PARTITIONS = ("iid", "dirichlet")
@@ -34,6 +41,7 @@ class Party:
     name: str
     x: Tensor
     y: Tensor
+    labels: list[Label] | None = None  # what y's indices are called; None: y are themselves labels
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Split:
     def party(self, i: int) -> Party:
         """What party i holds."""
         data, ids = self.load(), _ids(self)[1 + i]
-        return Party(f"party-{i}", data.x_train[ids], data.y_train[ids])
+        return Party(f"party-{i}", data.x_train[ids], data.y_train[ids], data.classes)
 
     def __call__(self, context: Context) -> Party:
         """The party of a node in Flower's simulation engine."""
@@ -130,7 +138,7 @@ def _ids(split: Split) -> list[Tensor]:
 
 @functools.lru_cache(maxsize=2)
 def load_party(path: str | os.PathLike[str], name: str) -> Party:
-    """A party's own file: an .npz with x ``[N, in_features]`` and class indices y ``[N]``."""
+    """A party's own file: an .npz with x ``[N, in_features]`` and labels y ``[N]``, or class indices."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"]
@@ -142,10 +150,41 @@ def load_party(path: str | os.PathLike[str], name: str) -> Party:
         raise ValueError(
             f"{path}: must hold x [N >= 1, ...] and y [N], got {list(x.shape)} and {list(y.shape)}"
         )
-    if y.dtype.kind not in "iu":
-        raise ValueError(f"{path}: y must be class indices, got y of {y.dtype}")
     features = float_features(str(path), x.reshape(len(x), -1))
+    if y.dtype.kind not in "iu":
+        if y.dtype.kind not in "bU":
+            raise ValueError(
+                f"{path}: y must be class indices, got y of {y.dtype}, or labels, ints, texts or bools"
+            )
+        labels, indices = np.unique(y, return_inverse=True)
+        return Party(name, torch.from_numpy(features), torch.from_numpy(indices), labels.tolist())
     return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)))
+
+
+def numbered(party: Party, class_labels: Sequence[Label] | None) -> Party:
+    """A party's samples, numbered as the federation's classes: by label, not by the order in which it has them.
+
+    Args:
+        party: as its data are.
+        class_labels: what the federation calls class 0, 1, ...; None: labels are class indices.
+
+    Raises:
+        ValueError: labels of another type, or one that the federation does not have.
+    """
+    owner = f"party {party.name}"
+    if class_labels is None and party.labels is None:
+        return party
+    own = party.labels
+    if class_labels is None:
+        if own is not None and label_type(own) != "int":
+            raise ValueError(
+                f"{owner}: y must be class indices, got labels of type {label_type(own)}; class-labels of the run "
+                "config name the classes of all parties, a JSON list"
+            )
+        return replace(party, y=torch.tensor(own)[party.y], labels=None)
+    found = party.y.numpy() if own is None else label_array(owner, own)[party.y.numpy()]
+    require_same_type(owner, class_labels, found, "y", "the federation's")
+    return replace(party, y=label_indices(owner, found, class_labels), labels=list(class_labels))
 
 
 def party_of(context: Context) -> Party:

@@ -94,8 +94,9 @@ class Progress:
         if kept is None:
             raise ValueError(f"{folder}: holds a model of no federation, name a new folder")
         rounds = _require_kept(folder, kept)
-        if kept["settings"] != settings.identity():
-            before, now = json.loads(kept["settings"]), json.loads(settings.identity())
+        before, now = json.loads(kept["settings"]), json.loads(settings.identity())
+        before = {"class_labels": now["class_labels"]} | before  # which earlier versions did not keep
+        if before != now:
             name = next((name for name in now if before.get(name) != now[name]), "settings")
             raise ValueError(
                 f"{folder}: holds a federation with {name} {before.get(name)!r}, got {now.get(name)!r}; "

@@ -39,7 +39,7 @@ from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
 from glai_native.federated.parties import Parties
-from glai_native.federated.partition import Party, load_party, split_of
+from glai_native.federated.partition import Party, load_party, numbered, split_of
 from glai_native.federated.progress import FEDERATION, Progress
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.secure import SecureGrid
@@ -76,9 +76,11 @@ class Plan:
 def plan_of(context: Context) -> Plan:
     """The plan of a run config."""
     config = context.run_config
-    labels = None
+    labels, settings = None, FederationSettings.from_config(config)
     held, test = (
-        None if name not in config else _labelled(load_party(str(config[name]), name))
+        None
+        if name not in config
+        else _labelled(numbered(load_party(str(config[name]), name), settings.labels))
         for name in ("server-data", "test-data")
     )
     if "data" in config:  # a data set that is split: its test part, and the server's share
@@ -86,10 +88,9 @@ def plan_of(context: Context) -> Plan:
         data = split.load()
         test, labels = test or (data.x_test, data.y_test), data.classes
         held = held or (split.server_samples() if split.server_share else None)
-    settings = FederationSettings.from_config(config)
     folder = Path(str(config["out"])) if "out" in config else None
     named = labels if labels is not None and len(labels) == settings.n_classes else None
-    return Plan(settings, folder, held, test, named)
+    return Plan(settings, folder, held, test, settings.labels or named)
 
 
 def _labelled(party: Party) -> Labelled:

@@ -7,12 +7,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from glai_native.data.labels import Label, label_list
+
 METHODS = ("statistics", "samples", "activations_classes")
 STRUCTURES = ("server", "clients", "random")
 BASELINES = ("fedavg",)
 
 # What a server that goes on from its folder may be told anew.
 FREE = ("rounds", "timeout", "min_clients")
+
+
+def labels_of(text: str) -> list[Label] | None:
+    """Labels from JSON; None of an empty text."""
+    if not text:
+        return None
+    try:
+        labels = json.loads(text)
+    except ValueError:
+        labels = None
+    if not isinstance(labels, list):
+        raise ValueError(f"federate: class-labels must be a JSON list of labels, got {text!r}")
+    return label_list("federate", labels, "class-labels")
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,8 @@ class FederationSettings:
         secure: secure aggregation (:mod:`~glai_native.federated.secure`): the server sees totals only; not exact.
         secure_clip: of each value that a party then sends, which is rounded to multiples of ``secure_clip / 2^21``.
         data: what the parties hold, in any words: a folder is gone on from with the same data only.
+        class_labels: what class 0, 1, ... are called, as JSON: parties' data are numbered by label. "": their labels
+            are class indices.
         seed: of everything.
         timeout: seconds to wait for replies; who has not replied by then has dropped out of the round.
     """
@@ -64,6 +81,7 @@ class FederationSettings:
     secure: bool = False
     secure_clip: float = 65536.0
     data: str = ""
+    class_labels: str = ""
     seed: int = 0
     timeout: float = 3600.0
 
@@ -92,6 +110,10 @@ class FederationSettings:
             raise ValueError(f"federate: secure-clip must be a finite number > 0, got {self.secure_clip}")
         if self.secure and self.baseline:
             raise ValueError("federate: the baseline is Flower's FedAvg as it is, got secure")
+        if self.labels is not None and len(self.labels) != self.n_classes:
+            raise ValueError(
+                f"federate: class-labels must be of the {self.n_classes} classes, got {len(self.labels)}"
+            )
         if self.l2 != "gcv":
             try:
                 penalty = float(self.l2)
@@ -99,6 +121,11 @@ class FederationSettings:
                 penalty = -1.0
             if not 0 <= penalty < float("inf"):
                 raise ValueError(f"federate: l2 must be a finite number >= 0 or 'gcv', got {self.l2!r}")
+
+    @property
+    def labels(self) -> list[Label] | None:
+        """What class 0, 1, ... are called; None: their indices."""
+        return labels_of(self.class_labels)
 
     @property
     def widths(self) -> list[int]:

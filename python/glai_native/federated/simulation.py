@@ -79,8 +79,8 @@ def simulate(
         RuntimeError: no client replied.
     """
     started = time.perf_counter()
-    settings = replace(settings, data=json.dumps(asdict(split)))
     data = split.load()
+    settings = replace(settings, data=json.dumps(asdict(split)), class_labels=json.dumps(data.classes))
     split.party(0)  # refuses what cannot be split before the engine starts
     held = split.server_samples() if split.server_share else None
     plan = Plan(settings, folder, held, (data.x_test, data.y_test), data.classes, on_round)

@@ -96,6 +96,7 @@ class PathStrategy(Strategy):
         self._asked = {node: name for node, name in online.items() if name in chosen}
         structure_id = self.progress.selector.structure_id
         told = {"structure_id": structure_id, "n_classes": self.settings.n_classes} | self.config(number)
+        told["class_labels"] = self.settings.class_labels
         records = {CONFIG: ConfigRecord(told), MODEL: to_arrays(self.model())}
         structure = structure_records(self.progress.selector, self.progress.estimator.directions)
         messages = [

@@ -130,6 +130,7 @@ class Structuring:
         settings = self.settings
         config = {
             PROJECTION: projection_bytes(projection),
+            "class_labels": settings.class_labels,
             "epochs": settings.structure_epochs,
             "batch_size": settings.batch_size,
             "learning_rate": settings.learning_rate,
