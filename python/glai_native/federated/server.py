@@ -12,6 +12,7 @@ On many machines ``app`` runs under ``flwr run``; an app's ``pyproject.toml`` na
 
     [tool.flwr.app.config]
     n-classes = 10
+    class-labels = '["ant", "bee", ...]'  # of all parties; may be left out where labels are 0 to n-classes - 1
     method = "statistics"
     structure = "clients"
     rounds = 3
