@@ -174,7 +174,16 @@ def _models(folder: Path, x: Tensor, y: Tensor) -> list[Format]:
         store.append([layer[5:] for layer in layers])
         forms.append(Format(name, _content(folder / name), _store))
     forms.append(_half_renamed(folder, selector, directed, values))
+    learner = glai.GLAIClassifier((4,), structure_epochs=1, solver="statistics", validation_fraction=0.0)
+    learner.fit(x.numpy(), [["dog", "fog"][i] for i in y.tolist()]).save(folder / "learner")
+    forms.append(Format("learner", _content(folder / "learner"), _learner))
     return forms
+
+
+def _learner(folder: Path) -> Any:
+    learner = glai.GLAIClassifier.load(folder)
+    scores = learner.predict_proba(torch.arange(6.0).reshape(2, 3).numpy())
+    return [torch.from_numpy(scores), learner.classes_.tolist(), repr(learner.get_params()), _model(folder)]
 
 
 def _kernel(folder: Path) -> Any:
