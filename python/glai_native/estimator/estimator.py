@@ -236,18 +236,19 @@ class PathEstimator(Outputs, nn.Module):
         """Compute ``[N, C]`` from z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]``."""
         if isinstance(gates, PackedGates):
             require_structure("PathEstimator", gates, self.structure_id)
-        directed = self.directions is not None
+        directions = self.directions  # looked up once: a call for one sample feels it
+        directed = directions is not None
         weights: list[Tensor] = [self.u, self.beta] if directed else [self.weight, self.bias]
         if directed:
             weights += [self.constant_weight, self.constant_bias]
         dtype = weights[0].dtype
         if dtype.itemsize == 2:  # computed in what z is, which is wider: the CPU has no products of 16 bits
             weights = [weight.to(z.dtype) for weight in weights]
-        if self.directions is None:
+        if directions is None:
             y = gated_matmul(z, gates, weights[0], weights[1])
         else:
             h = gated_linear(z, gates, weights[0], weights[1])
-            y = torch.addmm(torch.addmm(weights[3], z, weights[2]), h, self.directions.to(z.dtype))
+            y = torch.addmm(torch.addmm(weights[3], z, weights[2]), h, directions.to(z.dtype))
         return y if y.dtype == dtype else y.to(dtype)
 
     @torch.no_grad()
