@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors
 
 from glai_native.machine import writing
 from glai_native.machine.files import TensorFile, tensors_to_bytes
@@ -201,3 +202,21 @@ def test_an_interrupt_waits_for_the_end():
     finally:
         signal.signal(signal.SIGINT, handler)
     assert done == ["all"]
+
+
+def test_a_file_replaced_while_it_is_opened_is_opened_anew(tmp_path, monkeypatch):
+    path, names = tmp_path / "x", ["old", "new"]
+    contents = [tensors_to_bytes({}, {"format": "f", "version": "1", "name": name}) for name in names]
+    path.write_bytes(contents[0])
+    opened, do = [], safetensors.safe_open
+
+    def replaced_after(*arguments, **named):
+        found = do(*arguments, **named)
+        if not opened:
+            write_files({path: contents[1]})
+        opened.append(found)
+        return found
+
+    monkeypatch.setattr(safetensors, "safe_open", replaced_after)
+    assert TensorFile(path, "f", newest=1).metadata["name"] == "new"
+    assert len(opened) == 2

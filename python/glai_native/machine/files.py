@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from glai_native.machine.writing import find_file
+from glai_native.machine.writing import find_file, read_whole
 
 CHECKSUM = "checksum"
 MOST = (1 << 63) - 1  # what an int64 holds
@@ -129,20 +129,9 @@ class TensorFile:
 
     def __init__(self, path: Path, file_format: str, newest: int) -> None:
         self.path = path
-        found = find_file(path)
-        if found is None:
-            raise FileNotFoundError(f"{path}: there is no such file, a {file_format} file was expected here")
-        _require_readable(path, found)
-        try:
-            self._file = safetensors.safe_open(found, framework="pt")
-            self.metadata: dict[str, str] = self._file.metadata() or {}
-            self._names = set(self._file.keys())
-            tensors = {name: self._file.get_tensor(name) for name in self._names}
-        except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
-        except Exception as error:  # the library's and torch's own, of many types
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: truncated or not a safetensors file ({reason})") from None
+        self.metadata: dict[str, str] = {}
+        # The library opens the file twice, and another may have taken its name in between.
+        tensors = read_whole(path.parent, lambda: self._open(file_format), of=path.name)
         stated = self.metadata.get("format")
         if stated != file_format:
             raise ValueError(f"{path}: format must be '{file_format}', got {shown(stated)}")
@@ -160,6 +149,23 @@ class TensorFile:
         if stated != right:
             what = "tensors and metadata" if version == versions[-1] else "the tensors"
             raise ValueError(f"{path}: the checksum of {what} does not match, the file is damaged")
+
+    def _open(self, file_format: str) -> dict[str, Tensor]:
+        """Open what has the name now, and return its tensors."""
+        path, found = self.path, find_file(self.path)
+        if found is None:
+            raise FileNotFoundError(f"{path}: there is no such file, a {file_format} file was expected here")
+        _require_readable(path, found)
+        try:
+            self._file = safetensors.safe_open(found, framework="pt")
+            self.metadata = self._file.metadata() or {}
+            self._names = set(self._file.keys())
+            return {name: self._file.get_tensor(name) for name in self._names}
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        except Exception as error:  # the library's and torch's own, of many types
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path}: truncated or not a safetensors file ({reason})") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._names

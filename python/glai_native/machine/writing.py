@@ -118,26 +118,31 @@ def find_file(path: Path) -> Path | None:
     return path if os.path.lexists(path) else None
 
 
-def read_whole(folder: Path, read: Callable[[], Whole]) -> Whole:
-    """Return what ``read`` makes of several files of a folder, all of one moment.
+def read_whole(folder: Path, read: Callable[[], Whole], of: str | None = None) -> Whole:
+    """Return what ``read`` makes of several files of a folder, or of one named, all of one moment.
 
     Where a writer has come in between, all are read anew.
     """
     for last in (False,) * 20 + (True,):
-        before = _moment(folder)
+        before = _moment(folder, of)
         try:
             found = read()
         except (OSError, ValueError):
-            if last or _moment(folder) == before:
+            if last or _moment(folder, of) == before:
                 raise
         else:
-            if last or _moment(folder) == before:
+            if last or _moment(folder, of) == before:
                 return found
     raise AssertionError("unreachable")
 
 
-def _moment(folder: Path) -> set[tuple[str, int, int, int]]:
+def _moment(folder: Path, of: str | None) -> set[tuple[str, int, int, int]]:
     """Return what changes whenever a file of the folder is replaced."""
+    if of is not None:
+        with suppress(OSError):
+            status = os.stat(folder / of)
+            return {(of, status.st_ino, status.st_mtime_ns, status.st_size)}
+        return set()
     found = set()
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
