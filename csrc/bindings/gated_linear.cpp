@@ -17,28 +17,29 @@ namespace glai::bindings {
 void bind_gated_linear(py::module_& m) {
   m.def(
       "gated_linear",
-      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& u,
-         const std::optional<TensorArg>& bias, const TensorArg& y, bool tf32, int threads,
-         std::uintptr_t stream) {
+      [](const TensorArg& x, const TensorArg& words, const IntArg& n_gates, const TensorArg& u,
+         const std::optional<TensorArg>& bias, const TensorArg& y, const BoolArg& tf32,
+         const IntArg& threads, const IntArg& stream) {
         const char* op = "gated_linear";
         const GatedLinearArgs args{view(x, op, "x"),
                                    view(words, op, "gates.words"),
-                                   n_gates,
+                                   integer(n_gates, op, "n_gates"),
                                    view(u, op, "u"),
                                    view(bias, op, "bias"),
                                    view(y, op, "y"),
-                                   execution(threads, stream),
-                                   {tf32, std::nullopt, std::nullopt}};
+                                   execution(op, threads, stream),
+                                   {flag(tf32, op, "tf32"), std::nullopt, std::nullopt}};
         check_and_run(op, check_gated_linear, &OpTable::gated_linear, args.x.device, args);
       },
       "x"_a, "words"_a, "n_gates"_a, "u"_a, "bias"_a, "y"_a, "tf32"_a, "threads"_a, "stream"_a);
   m.def(
       "apply_gates",
-      [](const TensorArg& values, const TensorArg& words, std::int64_t n_gates, const TensorArg& out,
-         int threads, std::uintptr_t stream) {
+      [](const TensorArg& values, const TensorArg& words, const IntArg& n_gates, const TensorArg& out,
+         const IntArg& threads, const IntArg& stream) {
         const char* op = "apply_gates";
-        const ApplyGatesArgs args{view(values, op, "values"), view(words, op, "gates.words"), n_gates,
-                                  view(out, op, "out"), execution(threads, stream)};
+        const ApplyGatesArgs args{view(values, op, "values"), view(words, op, "gates.words"),
+                                  integer(n_gates, op, "n_gates"), view(out, op, "out"),
+                                  execution(op, threads, stream)};
         check_and_run(op, check_apply_gates, &OpTable::apply_gates, args.values.device, args);
       },
       "values"_a, "words"_a, "n_gates"_a, "out"_a, "threads"_a, "stream"_a);

@@ -22,53 +22,66 @@ using namespace py::literals;
 namespace glai::bindings {
 namespace {
 
-Form form_of(const char* op, const py::object& form) {
-  if (form.is_none()) return Form::automatic;
-  if (py::isinstance<py::str>(form)) return parse_form(op, form.cast<std::string>());
-  throw py::type_error(std::string(op) + ": form must be None or a str, got " +
-                       Py_TYPE(form.ptr())->tp_name);
+Form form_of(const char* op, const OptionalStringArg& form) {
+  const std::optional<std::string> name = text(form, op, "form");
+  return name ? parse_form(op, *name) : Form::automatic;
 }
 
-Precision precision_of(const char* op, const py::object& precision) {
-  if (precision.is_none()) return Precision::automatic;
-  if (py::isinstance<py::str>(precision)) return parse_precision(op, precision.cast<std::string>());
-  throw py::type_error(std::string(op) + ": precision must be None or a str, got " +
-                       Py_TYPE(precision.ptr())->tp_name);
+Precision precision_of(const char* op, const OptionalStringArg& precision) {
+  const std::optional<std::string> name = text(precision, op, "precision");
+  return name ? parse_precision(op, *name) : Precision::automatic;
 }
 
-// Density and deviation.
-std::optional<GateEstimate> gate_estimate(const std::optional<std::pair<double, double>>& estimate) {
-  if (!estimate) return std::nullopt;
-  return GateEstimate{estimate->first, estimate->second};
+std::optional<GateEstimate> gate_estimate(const char* op, const EstimateArg& estimate) {
+  if (estimate.is_none()) return std::nullopt;
+  if (!PyTuple_Check(estimate.ptr()) || PyTuple_GET_SIZE(estimate.ptr()) != 2) {
+    throw py::type_error(std::string(op) + ": estimate must be None or (density, deviation), got " +
+                         Py_TYPE(estimate.ptr())->tp_name);
+  }
+  const auto item = [&](int i, const char* name) {
+    return number(py::reinterpret_borrow<FloatArg>(PyTuple_GET_ITEM(estimate.ptr(), i)), op, name);
+  };
+  return GateEstimate{item(0, "density"), item(1, "deviation")};
 }
 
 void bind_plan(py::module_& m) {
   m.def(
       "plan_cuda_product",
-      [](const std::string& op, const TensorArg& y, std::int64_t n_gates, std::int64_t depth, bool tf32,
-         const std::optional<std::pair<double, double>>& estimate, const py::object& form) {
-        const TensorView v = view(y, op.c_str(), "y");
-        const Form wanted = form_of(op.c_str(), form);
-        check_form(op.c_str(), kProductForms, v.device, wanted);
+      [](const StringArg& op_name, const TensorArg& y, const IntArg& n_gates, const IntArg& depth,
+         const BoolArg& tf32, const EstimateArg& estimate, const OptionalStringArg& form) {
+        const std::string name = text(op_name, "plan_cuda_product", "op");
+        const char* op = name.c_str();
+        const TensorView v = view(y, op, "y");
+        const std::int64_t paths = integer(n_gates, op, "n_gates"), d = integer(depth, op, "depth");
+        check_plan_cuda_product(op, v, paths, d);
+        const Form wanted = form_of(op, form);
+        check_form(op, kProductForms, v.device, wanted);
         const CudaProductPlan plan =
-            plan_cuda_product(v, n_gates, depth, tf32, gate_estimate(estimate), wanted);
+            plan_cuda_product(v, paths, d, flag(tf32, op, "tf32"), gate_estimate(op, estimate), wanted);
         return py::typing::Tuple<py::str, py::int_, py::int_>(
             py::make_tuple(form_name(plan.form), plan.slices, plan.reference_words));
       },
       "op"_a, "y"_a, "n_gates"_a, "depth"_a, "tf32"_a, "estimate"_a, "form"_a);
   m.def(
       "plan_cuda_weight_grad",
-      [](const TensorArg& x, std::int64_t n_gates, std::int64_t columns) {
-        const TensorView v = view(x, "gated_matmul_weight_grad", "x");
-        return weight_grad_tiling(v.dtype, v.shape[0], n_gates, v.shape[1], columns).splits;
+      [](const TensorArg& x, const IntArg& n_gates, const IntArg& columns) {
+        const char* op = "gated_matmul_weight_grad";
+        const TensorView v = view(x, op, "x");
+        const std::int64_t p = integer(n_gates, op, "n_gates"), c = integer(columns, op, "columns");
+        check_plan_cuda_weight_grad(v, p, c);
+        return weight_grad_tiling(v.dtype, v.shape[0], p, v.shape[1], c).splits;
       },
       "x"_a, "n_gates"_a, "columns"_a);
   m.def(
       "explain_cuda_form",
-      [](std::int64_t n, std::int64_t p, std::int64_t depth, std::int64_t columns, bool tensor_cores,
-         const std::optional<std::pair<double, double>>& estimate) {
+      [](const IntArg& n, const IntArg& p, const IntArg& depth, const IntArg& columns,
+         const BoolArg& tensor_cores, const EstimateArg& estimate) {
+        const char* op = "explain_cuda_form";
+        const GatedShape shape{integer(n, op, "n"), integer(p, op, "p"), integer(depth, op, "depth"),
+                               integer(columns, op, "columns")};
+        check_explain_cuda_form(shape);
         const CudaFormChoice why =
-            choose_cuda_form({n, p, depth, columns}, tensor_cores, gate_estimate(estimate));
+            choose_cuda_form(shape, flag(tensor_cores, op, "tensor_cores"), gate_estimate(op, estimate));
         return py::typing::Dict<py::str, py::object>(
             py::dict("form"_a = form_name(why.form), "dense"_a = why.dense,
                      "compaction"_a = why.compaction, "reference"_a = why.reference));
@@ -76,10 +89,12 @@ void bind_plan(py::module_& m) {
       "n"_a, "p"_a, "depth"_a, "columns"_a, "tensor_cores"_a, "estimate"_a);
   m.def(
       "explain_form",
-      [](const std::string& op, const TensorArg& words, std::int64_t n_gates, std::int64_t d,
-         std::int64_t c) {
-        const GatedMatmulExplanation why =
-            explain_gated_matmul(op, view(words, "explain_form", "words"), n_gates, d, c);
+      [](const StringArg& op_name, const TensorArg& words, const IntArg& n_gates, const IntArg& d,
+         const IntArg& c) {
+        const char* op = "explain_form";
+        const GatedMatmulExplanation why = explain_gated_matmul(
+            text(op_name, op, "op"), view(words, op, "words"), integer(n_gates, op, "n_gates"),
+            integer(d, op, "d"), integer(c, op, "c"));
         return py::typing::Dict<py::str, py::object>(
             py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
                      "sums_first"_a = why.sums_first, "density"_a = why.density,
@@ -94,27 +109,30 @@ void bind_plan(py::module_& m) {
 void bind_gated_matmul(py::module_& m) {
   // module_local: the tests' executor is a second module with this class.
   py::class_<CudaProductArg>(m, "CudaProduct", py::module_local())
-      .def(
-          py::init<bool, std::optional<TensorArg>, std::optional<TensorArg>, std::optional<TensorArg>>(),
-          "tf32"_a, py::kw_only(), "partial"_a = py::none(), "gate_columns"_a = py::none(),
-          "reference"_a = py::none());
+      .def(py::init([](const BoolArg& tf32, const std::optional<TensorArg>& partial,
+                       const std::optional<TensorArg>& gate_columns,
+                       const std::optional<TensorArg>& reference) {
+             return CudaProductArg{flag(tf32, "CudaProduct", "tf32"), partial, gate_columns, reference};
+           }),
+           "tf32"_a, py::kw_only(), "partial"_a = py::none(), "gate_columns"_a = py::none(),
+           "reference"_a = py::none());
   bind_plan(m);
   m.def(
       "gated_matmul",
-      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const std::optional<TensorArg>& bias, const TensorArg& y, const py::object& form,
-         const py::object& precision, const std::optional<CudaProductArg>& cuda, int threads,
-         std::uintptr_t stream) {
+      [](const TensorArg& x, const TensorArg& words, const IntArg& n_gates, const TensorArg& weight,
+         const std::optional<TensorArg>& bias, const TensorArg& y, const OptionalStringArg& form,
+         const OptionalStringArg& precision, const OptionalCudaProductArg& cuda, const IntArg& threads,
+         const IntArg& stream) {
         const char* op = "gated_matmul";
         const Precision rounding = precision_of(op, precision);
         const GatedMatmulArgs args{view(x, op, "x"),
                                    view(words, op, "gates.words"),
-                                   n_gates,
+                                   integer(n_gates, op, "n_gates"),
                                    view(weight, op, "weight"),
                                    view(bias, op, "bias"),
                                    view(y, op, "y"),
                                    form_of(op, form),
-                                   execution(threads, stream),
+                                   execution(op, threads, stream),
                                    view(cuda, op),
                                    rounding};
         check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
@@ -123,18 +141,18 @@ void bind_gated_matmul(py::module_& m) {
       "threads"_a, "stream"_a);
   m.def(
       "gated_matmul_input_grad",
-      [](const TensorArg& dy, const TensorArg& words, std::int64_t n_gates, const TensorArg& weight,
-         const TensorArg& dx, const py::object& form, const py::object& precision,
-         const std::optional<CudaProductArg>& cuda, int threads, std::uintptr_t stream) {
+      [](const TensorArg& dy, const TensorArg& words, const IntArg& n_gates, const TensorArg& weight,
+         const TensorArg& dx, const OptionalStringArg& form, const OptionalStringArg& precision,
+         const OptionalCudaProductArg& cuda, const IntArg& threads, const IntArg& stream) {
         const char* op = "gated_matmul_input_grad";
         const Precision rounding = precision_of(op, precision);
         const GatedMatmulInputGradArgs args{view(dy, op, "dy"),
                                             view(words, op, "gates.words"),
-                                            n_gates,
+                                            integer(n_gates, op, "n_gates"),
                                             view(weight, op, "weight"),
                                             view(dx, op, "dx"),
                                             form_of(op, form),
-                                            execution(threads, stream),
+                                            execution(op, threads, stream),
                                             view(cuda, op),
                                             rounding};
         check_and_run(op, check_gated_matmul_input_grad, &OpTable::gated_matmul_input_grad,
@@ -144,21 +162,21 @@ void bind_gated_matmul(py::module_& m) {
       "stream"_a);
   m.def(
       "gated_matmul_weight_grad",
-      [](const TensorArg& x, const TensorArg& words, std::int64_t n_gates, const TensorArg& dy,
-         const TensorArg& dw, const std::optional<TensorArg>& db, bool accumulate,
-         const py::object& form, const py::object& precision, const std::optional<CudaProductArg>& cuda,
-         int threads, std::uintptr_t stream) {
+      [](const TensorArg& x, const TensorArg& words, const IntArg& n_gates, const TensorArg& dy,
+         const TensorArg& dw, const std::optional<TensorArg>& db, const BoolArg& accumulate,
+         const OptionalStringArg& form, const OptionalStringArg& precision,
+         const OptionalCudaProductArg& cuda, const IntArg& threads, const IntArg& stream) {
         const char* op = "gated_matmul_weight_grad";
         const Precision rounding = precision_of(op, precision);
         const GatedMatmulWeightGradArgs args{view(x, op, "x"),
                                              view(words, op, "gates.words"),
-                                             n_gates,
+                                             integer(n_gates, op, "n_gates"),
                                              view(dy, op, "dy"),
                                              view(dw, op, "out"),
                                              view(db, op, "bias_out"),
-                                             accumulate,
+                                             flag(accumulate, op, "accumulate"),
                                              form_of(op, form),
-                                             execution(threads, stream),
+                                             execution(op, threads, stream),
                                              view(cuda, op),
                                              rounding};
         check_and_run(op, check_gated_matmul_weight_grad, &OpTable::gated_matmul_weight_grad,

@@ -22,7 +22,9 @@ void bind_build(py::module_& m) {
   });
   m.def("cpu_isas", &cpu_isas);
   m.def("cpu_isa", &cpu_isa);
-  m.def("force_cpu_isa", &force_cpu_isa, "name"_a);
+  m.def(
+      "force_cpu_isa", [](const StringArg& name) { force_cpu_isa(text(name, "force_cpu_isa", "name")); },
+      "name"_a);
   m.def("cuda_status", [] {
     const CudaStatus status = cuda_status();
     return py::make_tuple(status.compiled, status.available, status.reason);

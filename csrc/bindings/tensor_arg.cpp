@@ -2,11 +2,13 @@
 
 #include <pybind11/gil_safe_call_once.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <utility>
 
 #include "bindings/dlpack.hpp"
+#include "core/sizes.hpp"
 
 namespace py = pybind11;
 
@@ -150,6 +152,23 @@ TensorView view_by_attributes(const TensorArg& tensor, const char* op, const cha
   return v;
 }
 
+// See TensorView::stride.
+void settle_strides(TensorView& v) {
+  if (is_empty(v)) {
+    std::int64_t stride = 1;
+    for (int i = v.ndim - 1; i >= 0; --i) {
+      v.stride[i] = stride;
+      stride = product_of(stride, v.shape[i] == 0 ? 1 : v.shape[i]);
+    }
+    return;
+  }
+  for (int i = v.ndim - 1; i >= 0; --i) {
+    if (v.shape[i] == 1) {
+      v.stride[i] = i + 1 == v.ndim ? 1 : std::max<std::int64_t>(v.shape[i + 1] * v.stride[i + 1], 1);
+    }
+  }
+}
+
 }  // namespace
 
 TensorView view(const TensorArg& tensor, const char* op, const char* name) {
@@ -165,6 +184,7 @@ TensorView view(const TensorArg& tensor, const char* op, const char* name) {
     throw py::value_error(std::string(op) + ": " + name + " is a lazily negated view, pass " + name +
                           ".resolve_neg()");
   }
+  settle_strides(v);
   return v;
 }
 

@@ -55,6 +55,27 @@ CudaStatus cuda_status();
 
 const OpTable& op_table(const char* op, const Device& device);
 
+// Whether no element is to be written. Sizes beside a size of zero may be any that 64 bits hold: loops
+// over them would not end.
+template <class Args>
+bool writes_nothing(const Args&) {
+  return false;
+}
+inline bool writes_nothing(const PackGatesArgs& a) { return is_empty(a.words); }
+inline bool writes_nothing(const UnpackGatesArgs& a) { return is_empty(a.bits); }
+inline bool writes_nothing(const GateHammingArgs& a) { return is_empty(a.distance); }
+inline bool writes_nothing(const PathGatesArgs& a) { return is_empty(a.words); }
+inline bool writes_nothing(const SelectorGatesArgs& a) { return is_empty(a.words); }
+inline bool writes_nothing(const GatedLinearArgs& a) { return is_empty(a.y); }
+inline bool writes_nothing(const ApplyGatesArgs& a) { return is_empty(a.out); }
+inline bool writes_nothing(const GatedMatmulArgs& a) { return is_empty(a.y); }
+inline bool writes_nothing(const GatedMatmulInputGradArgs& a) { return is_empty(a.dx); }
+inline bool writes_nothing(const GatedMatmulWeightGradArgs& a) {
+  return is_empty(a.dw) && (!a.db || is_empty(*a.db));
+}
+inline bool writes_nothing(const PathKernelArgs& a) { return is_empty(a.out); }
+inline bool writes_nothing(const PathGramArgs& a) { return is_empty(a.out); }
+
 // Runs the op's table entry on the device of its first tensor.
 template <class Args>
 void run(const char* op, void (*OpTable::*entry)(const Args&), const Device& device, const Args& args) {
@@ -63,7 +84,7 @@ void run(const char* op, void (*OpTable::*entry)(const Args&), const Device& dev
     throw std::invalid_argument(std::string(op) +
                                 ": there is no CUDA kernel for this op yet, move its tensors to cpu");
   }
-  kernel(args);
+  if (!writes_nothing(args)) kernel(args);
 }
 
 }  // namespace glai

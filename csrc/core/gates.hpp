@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/sizes.hpp"
 #include "core/tensor.hpp"
 
 namespace glai {
@@ -12,7 +13,7 @@ namespace glai {
 constexpr int kWordBits = 32;
 
 GLAI_HOST_DEVICE GLAI_ALWAYS_INLINE constexpr std::int64_t words_per_row(std::int64_t n_gates) {
-  return (n_gates + kWordBits - 1) / kWordBits;
+  return ceil_div(n_gates, kWordBits);
 }
 
 // The bits of a row's last word that carry gates.

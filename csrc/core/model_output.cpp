@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/checks/check.hpp"
 #include "core/dispatch.hpp"
 #include "core/gates.hpp"
+#include "core/sizes.hpp"
 
 namespace glai {
 namespace {
@@ -30,9 +30,9 @@ TensorView matrix_view(DType dtype, std::int64_t rows, std::int64_t columns) {
 }
 
 Matrix new_matrix(DType dtype, std::int64_t rows, std::int64_t columns) {
-  const std::size_t item = dtype == DType::float64 ? sizeof(double) : sizeof(float);
-  Matrix m{std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(rows * columns) * item),
-           matrix_view(dtype, rows, columns)};
+  const std::int64_t item = dtype == DType::float64 ? sizeof(double) : sizeof(float);
+  const auto bytes = static_cast<std::size_t>(product_of(rows, columns, item));
+  Matrix m{std::make_unique_for_overwrite<std::byte[]>(bytes), matrix_view(dtype, rows, columns)};
   m.view.data = m.memory.get();
   return m;
 }
@@ -67,10 +67,7 @@ class Model {
     std::int64_t n_paths = 0;
     const Matrix gates = path_gates(unit_gates(z), n_paths);
     if (a_.directions) return add_directions(z, gates.view, n_paths);
-    const GatedMatmulArgs product{z,       gates.view, n_paths,         a_.weight,
-                                  a_.bias, a_.y,       Form::automatic, a_.exec};
-    check_gated_matmul(product);
-    ops_.gated_matmul(product);
+    ops_.gated_matmul({z, gates.view, n_paths, a_.weight, a_.bias, a_.y, Form::automatic, a_.exec});
   }
 
  private:
@@ -87,9 +84,7 @@ class Model {
   void gated_linear(const TensorView& x, const TensorView& words, std::int64_t n_gates,
                     const TensorView& u, const std::optional<TensorView>& bias,
                     const TensorView& y) const {
-    const GatedLinearArgs args{x, words, n_gates, u, bias, y, a_.exec};
-    check_gated_linear(args);
-    ops_.gated_linear(args);
+    ops_.gated_linear({x, words, n_gates, u, bias, y, a_.exec});
   }
 
   Matrix project() const { return a_.x.dtype == DType::float64 ? project<double>() : project<float>(); }
@@ -122,9 +117,7 @@ class Model {
       gates.push_back(new_gates(n_, layer.weight.shape[0]));
       const TensorView& words = gates.back().view;
       if (l + 1 == a_.n_layers) {
-        const SelectorGatesArgs args{*input, layer.weight, layer.bias, words, a_.exec};
-        check_selector_gates(args);
-        ops_.selector_gates(args);
+        ops_.selector_gates({*input, layer.weight, layer.bias, words, a_.exec});
         break;
       }
       activation = linear(*input, layer.weight, layer.bias);
@@ -163,10 +156,13 @@ class Model {
     const Matrix hidden = new_matrix(z.dtype, n_, n_paths);
     gated_linear(z, gates, n_paths, a_.weight, a_.bias, hidden.view);
     const Matrix constant = linear(z, transposed(d.constant_weight), d.constant_bias);
-    const Matrix on = all_on(n_, a_.y.shape[1]);
-    gated_linear(hidden.view, on.view, a_.y.shape[1], transposed(d.directions), std::nullopt, a_.y);
+    const std::int64_t outputs = a_.y.shape[1];
+    const Matrix on = all_on(n_, outputs);
+    gated_linear(hidden.view, on.view, outputs, transposed(d.directions), std::nullopt, a_.y);
     const auto add = [&](auto* y, const auto* values) {
-      for (std::int64_t i = 0; i < n_ * a_.y.shape[1]; ++i) y[i] += values[i];
+      for (std::int64_t i = 0; i < n_; ++i, y += a_.y.stride[0], values += outputs) {
+        for (std::int64_t j = 0; j < outputs; ++j) y[j] += values[j];
+      }
     };
     z.dtype == DType::float64 ? add(a_.y.as<double>(), constant.view.as<const double>())
                               : add(a_.y.as<float>(), constant.view.as<const float>());
@@ -179,6 +175,8 @@ class Model {
 
 }  // namespace
 
-void model_output(const ModelOutputArgs& args) { Model(args).run(); }
+void model_output(const ModelOutputArgs& args) {
+  if (!is_empty(args.y)) Model(args).run();
+}
 
 }  // namespace glai

@@ -1,5 +1,5 @@
 // model_output: what a whole model makes of raw x, in one call. It has no kernel of its own: the ops'
-// checks and kernels run one after another. For few samples on the CPU, where calls cost more than they
+// kernels run one after another. For few samples on the CPU, where calls cost more than they
 // compute.
 #pragma once
 

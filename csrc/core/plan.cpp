@@ -128,6 +128,7 @@ GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorV
         "'gated_matmul_weight_grad', got '" +
         op + "'");
   }
+  check_explain_form(words, n_gates, d, c);
   std::vector<std::int64_t> counts(static_cast<std::size_t>(n_gates));
   TensorView view;
   view.data = counts.data();
@@ -136,7 +137,6 @@ GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorV
   view.shape[0] = n_gates;
   view.stride[0] = 1;
   const GateCountsArgs args{words, n_gates, view, {}};
-  check_gate_counts(args);
   run("explain_form", &OpTable::gate_counts, words.device, args);
 
   const GatedShape shape{words.shape[0], n_gates, input_grad ? c : d, input_grad ? d : c};

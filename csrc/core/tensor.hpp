@@ -50,12 +50,21 @@ struct TensorView {
   Device device;
   int ndim = 0;
   std::int64_t shape[kMaxDims] = {};
-  std::int64_t stride[kMaxDims] = {};  // in elements
+  // In elements. Of a dimension of size 0 or 1, along which nothing is ever stepped, and of a tensor
+  // without elements a contiguous tensor's, whatever Python says: kernels compare and multiply them.
+  std::int64_t stride[kMaxDims] = {};
 
   template <class T>
   GLAI_ALWAYS_INLINE T* as() const {
     return static_cast<T*>(data);
   }
 };
+
+GLAI_ALWAYS_INLINE bool is_empty(const TensorView& v) {
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return true;
+  }
+  return false;
+}
 
 }  // namespace glai

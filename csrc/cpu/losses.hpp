@@ -26,7 +26,7 @@ GLAI_ALWAYS_INLINE float exponential(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const float clamped = k < -126.0f ? -126.0f : k;
+  const float clamped = k > -126.0f ? k : -126.0f;  // NaN too, which no integer holds
   const auto power = std::bit_cast<float>((static_cast<std::int32_t>(clamped) + 127) << 23);
   return x < -87.0f ? 0.0f : p * power;
 }

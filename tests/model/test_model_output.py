@@ -143,18 +143,25 @@ def test_messages_are_those_of_the_modules():
     ("wrong", "message"),
     [
         (
-            {"projection": [torch.zeros(3), torch.tensor(1.0)]},
+            {"mean": torch.zeros(3), "scale": torch.tensor(1.0)},
             r"mean must be float32 \[I=2\], got float32 \[3\]",
         ),
         (
-            {"projection": [torch.zeros(2), torch.ones(1)]},
+            {"mean": torch.zeros(2), "scale": torch.ones(1)},
             r"scale must be float32 or float64 \[\], got float32",
         ),
-        ({"layers": []}, "layers must hold one hidden layer at least, got none"),
+        ({"mean": torch.zeros(2)}, "mean and scale must come together"),
+        ({"rotation": torch.zeros(2, 2)}, "rotation with them"),
         (
-            {"layers": [torch.zeros(3, 5), torch.zeros(3)]},
-            r"weight must be float32 \[H, D=2\], got float32 \[3, 5\]",
+            {"hidden_weights": [], "hidden_biases": []},
+            "layers must hold one hidden layer at least, got none",
         ),
+        ({"hidden_biases": []}, "hidden_biases must be as many as hidden_weights, 1, got 0"),
+        (
+            {"hidden_weights": [torch.zeros(3, 5)]},
+            r"hidden_weights\[0\] must be float32 \[H, D=2\], got float32 \[3, 5\]",
+        ),
+        ({"directions": torch.zeros(4, 1)}, "constant_weight and constant_bias must come together"),
         (
             {"weight": torch.zeros(9, 2, 1)},
             r"weight must be float32 \[P=4, D=2, C\], got float32 \[9, 2, 1\]",
@@ -166,11 +173,10 @@ def test_messages_are_those_of_the_modules():
 def test_the_native_call_checks_what_it_is_given(wrong, message):
     given = {
         "x": torch.zeros(1, 2),
-        "projection": [],
-        "layers": [torch.zeros(3, 2), torch.zeros(3)],
+        "hidden_weights": [torch.zeros(3, 2)],
+        "hidden_biases": [torch.zeros(3)],
         "weight": torch.zeros(4, 2, 1),
         "bias": torch.zeros(4, 1),
-        "directions": [],
         "y": torch.zeros(1, 1),
         "threads": 1,
     }

@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "core/args.hpp"
+#include "core/plan.hpp"
 
 namespace glai {
 
@@ -40,7 +41,13 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
 void check_path_kernel(const PathKernelArgs& args);
 void check_path_gram(const PathGramArgs& args);
 void check_train_steps(const TrainStepsArgs& args);
-// What no op within checks.
 void check_model_output(const ModelOutputArgs& args);
+
+// What plans and explanations are made of; op: whose plan it is.
+void check_plan_cuda_product(const char* op, const TensorView& y, std::int64_t n_gates,
+                             std::int64_t depth);
+void check_plan_cuda_weight_grad(const TensorView& x, std::int64_t n_gates, std::int64_t columns);
+void check_explain_cuda_form(const GatedShape& shape);
+void check_explain_form(const TensorView& words, std::int64_t n_gates, std::int64_t d, std::int64_t c);
 
 }  // namespace glai

@@ -1,9 +1,8 @@
 #include "core/checks/checker.hpp"
 
-#include <utility>
-
 #include "core/gates.hpp"
 #include "core/names.hpp"
+#include "core/sizes.hpp"
 
 namespace glai {
 namespace {
@@ -27,9 +26,7 @@ std::string describe(DTypes dtypes, Dims dims) {
 }
 
 bool has_layout(const TensorView& v, Layout layout) {
-  for (int i = 0; i < v.ndim; ++i) {
-    if (v.shape[i] == 0) return true;
-  }
+  if (is_empty(v)) return true;
   if (layout == Layout::either_unit_stride) {
     for (int i = v.ndim - 2; i < v.ndim; ++i) {
       if (v.shape[i] == 1 || v.stride[i] == 1) return true;
@@ -72,16 +69,30 @@ std::int64_t item_size(DType dtype) {
   }
 }
 
-// From the first byte of a tensor to past its last one.
-std::pair<const char*, const char*> bytes(const TensorView& v) {
+// From the first byte of dimension `first` and those within it to past the last one.
+std::int64_t extent(const TensorView& v, int first) {
   std::int64_t last = 0;
-  for (int i = 0; i < v.ndim; ++i) {
-    if (v.shape[i] == 0) return {nullptr, nullptr};
-    last += (v.shape[i] - 1) * v.stride[i];
-  }
-  const std::int64_t size = item_size(v.dtype);
-  const auto* begin = v.as<const char>();
-  return {begin, begin + (last + 1) * size};
+  for (int i = first; i < v.ndim; ++i) last += (v.shape[i] - 1) * v.stride[i];
+  return (last + 1) * item_size(v.dtype);
+}
+
+// Whether two tensors have a byte in common. Slices of one buffer's columns have none, though each
+// begins before the other ends: rows that are equally far apart are compared by what they take of a row.
+bool share_memory(const TensorView& a, const TensorView& b) {
+  if (is_empty(a) || is_empty(b)) return false;
+  const auto at = reinterpret_cast<std::uintptr_t>(a.data),
+             other = reinterpret_cast<std::uintptr_t>(b.data);
+  const auto length = static_cast<std::uintptr_t>(extent(a, 0));
+  const auto other_length = static_cast<std::uintptr_t>(extent(b, 0));
+  if (at >= other + other_length || other >= at + length) return false;
+  if (a.ndim < 2 || b.ndim < 2) return true;
+  const std::int64_t row = a.stride[0] * item_size(a.dtype);
+  if (row <= 0 || row != b.stride[0] * item_size(b.dtype)) return true;
+  const std::int64_t width = extent(a, 1), other_width = extent(b, 1);
+  if (width > row || other_width > row) return true;
+  std::int64_t shift = static_cast<std::int64_t>(other - at) % row;
+  if (shift < 0) shift += row;
+  return shift < width || shift + other_width > row;
 }
 
 const DTypes kCudaFloats = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
@@ -127,24 +138,41 @@ void Checker::tensor(const char* name, const TensorView& v, DTypes dtypes, Dims 
     fail(std::string(op_) + ": " + name + " must be on " + device_name(device_) + " like " + first_ +
          ", got " + device_name(v.device));
   }
+  if (reinterpret_cast<std::uintptr_t>(v.data) % item_size(v.dtype) != 0) {
+    fail(std::string(op_) + ": " + name +
+         " must begin at a multiple of its numbers' size, pass a copy made with " + name + ".clone()");
+  }
   if (!has_layout(v, layout)) {
     fail(std::string(op_) + ": " + name + " must " + layout_demand(layout) + ", pass a copy made with " +
          name + ".contiguous()");
   }
 }
 
-void Checker::apart(const char* name, const TensorView& out, const char* other_name,
-                    const TensorView& other) const {
-  const auto [begin, end] = bytes(out);
-  const auto [other_begin, other_end] = bytes(other);
-  if (begin < other_end && other_begin < end) {
-    fail(std::string(op_) + ": " + name + " must not share memory with " + other_name);
+void Checker::apart(std::initializer_list<Named> written, std::initializer_list<Named> read) const {
+  for (const Named* one = written.begin(); one != written.end(); ++one) {
+    const auto refuse_shared = [&](const Named& other) {
+      if (one->view == nullptr || other.view == nullptr) return;
+      if (share_memory(*one->view, *other.view)) {
+        fail(std::string(op_) + ": " + one->name + " must not share memory with " + other.name);
+      }
+    };
+    for (const Named& other : read) refuse_shared(other);
+    for (const Named* other = one + 1; other != written.end(); ++other) refuse_shared(*other);
+  }
+}
+
+void Checker::sizes(std::initializer_list<Dim> sizes) const {
+  for (const Dim& size : sizes) {
+    const std::string got = ", got " + std::to_string(size.size);
+    if (size.size < 0) fail(std::string(op_) + ": " + size.name + " must be >= 0" + got);
+    if (size.size > kMaxSize)
+      fail(std::string(op_) + ": " + size.name + " must be less than 2**31" + got);
   }
 }
 
 void Checker::words(const char* name, const TensorView& v, Dim n, const char* gate_letter,
                     std::int64_t n_gates) const {
-  if (n_gates < 0) fail(std::string(op_) + ": n_gates must be >= 0, got " + std::to_string(n_gates));
+  sizes({{"n_gates", n_gates}});
   const std::string w = std::string("ceil(") + gate_letter + "/32)";
   tensor(name, v, {DType::int32}, {n, {w.c_str(), words_per_row(n_gates)}}, Layout::contiguous);
 }

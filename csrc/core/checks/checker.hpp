@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "core/args.hpp"
@@ -13,6 +14,16 @@ namespace glai {
 struct Dim {
   const char* name;
   std::int64_t size = -1;
+};
+
+// A tensor by its name, for those that must lie apart; one that is not there lies apart from all.
+struct Named {
+  Named(const char* tensor_name, const TensorView& tensor) : name(tensor_name), view(&tensor) {}
+  Named(const char* tensor_name, const std::optional<TensorView>& tensor)
+      : name(tensor_name), view(tensor ? &*tensor : nullptr) {}
+
+  const char* name;
+  const TensorView* view;
 };
 
 // What a kernel needs of the strides. Inputs: unit_stride in the last dimension, or in one of the last
@@ -36,9 +47,12 @@ class Checker {
   void tensor(const char* name, const TensorView& v, DTypes dtypes, Dims dims,
               Layout layout = Layout::unit_stride) const;
 
-  // An output that is read while it is written would give neither the one nor the other.
-  void apart(const char* name, const TensorView& out, const char* other_name,
-             const TensorView& other) const;
+  // What is written, workspace too, shares no memory with what is read nor with each other: read while
+  // it is written a tensor would give neither the one nor the other.
+  void apart(std::initializer_list<Named> written, std::initializer_list<Named> read) const;
+
+  // Sizes of what a sample has: 0 to kMaxSize.
+  void sizes(std::initializer_list<Dim> sizes) const;
 
   void words(const char* name, const TensorView& v, Dim n, const char* gate_letter,
              std::int64_t n_gates) const;

@@ -8,10 +8,12 @@ void check_gated_linear(const GatedLinearArgs& a) {
   check.tensor("x", a.x, floats_of(a.x.device), {{"N"}, {"D"}});
   const DType dtype = a.x.dtype;
   const std::int64_t n = a.x.shape[0];
+  check.sizes({{"D", a.x.shape[1]}});
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
   check.tensor("u", a.u, {dtype}, {{"P", a.n_gates}, {"D", a.x.shape[1]}}, Layout::either_unit_stride);
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"P", a.n_gates}}, Layout::rows);
+  check.apart({{"y", a.y}}, {{"x", a.x}, {"gates.words", a.words}, {"u", a.u}, {"bias", a.bias}});
 }
 
 void check_apply_gates(const ApplyGatesArgs& a) {
@@ -20,6 +22,7 @@ void check_apply_gates(const ApplyGatesArgs& a) {
   const Dim n{"N", a.values.shape[0]};
   check.words("gates.words", a.words, n, "P", a.n_gates);
   check.tensor("out", a.out, {a.values.dtype}, {n, {"P", a.n_gates}}, Layout::rows);
+  check.apart({{"out", a.out}}, {{"values", a.values}, {"gates.words", a.words}});
 }
 
 }  // namespace glai

@@ -77,11 +77,14 @@ void check_gated_matmul(const GatedMatmulArgs& a) {
   check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C"}},
                Layout::either_unit_stride);
   const std::int64_t c = a.weight.shape[2];
+  check.sizes({{"D", d}, {"C", c}});
   if (a.bias) check.tensor("bias", *a.bias, {dtype}, {{"P", a.n_gates}, {"C", c}});
   check.tensor("y", a.y, {dtype}, {{"N", n}, {"C", c}}, Layout::rows);
   check_form("gated_matmul", kProductForms, a.y.device, a.form);
   check_partial("gated_matmul", check, a.y, a.n_gates, d, a.form, a.cuda);
   check_precision("gated_matmul", a.x, a.precision);
+  check.apart({{"y", a.y}, {"partial", a.cuda.partial}, {"reference", a.cuda.reference}},
+              {{"x", a.x}, {"gates.words", a.words}, {"weight", a.weight}, {"bias", a.bias}});
 }
 
 void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
@@ -92,10 +95,13 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& a) {
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
   check.tensor("weight", a.weight, {dtype}, {{"P", a.n_gates}, {"D"}, {"C", c}},
                Layout::either_unit_stride);
+  check.sizes({{"D", a.weight.shape[1]}, {"C", c}});
   check.tensor("dx", a.dx, {dtype}, {{"N", n}, {"D", a.weight.shape[1]}}, Layout::rows);
   check_form("gated_matmul_input_grad", kProductForms, a.dx.device, a.form);
   check_partial("gated_matmul_input_grad", check, a.dx, a.n_gates, c, a.form, a.cuda);
   check_precision("gated_matmul_input_grad", a.dy, a.precision);
+  check.apart({{"dx", a.dx}, {"partial", a.cuda.partial}, {"reference", a.cuda.reference}},
+              {{"dy", a.dy}, {"gates.words", a.words}, {"weight", a.weight}});
 }
 
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
@@ -107,10 +113,8 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
   check.words("gates.words", a.words, {"N", n}, "P", a.n_gates);
   check.tensor("dy", a.dy, {dtype}, {{"N", n}, {"C"}});
   const std::int64_t c = a.dy.shape[1];
+  check.sizes({{"D", d}, {"C", c}});
   check.tensor("out", a.dw, {dtype}, {{"P", a.n_gates}, {"D", d}, {"C", c}}, Layout::rows);
-  check.apart("out", a.dw, "x", a.x);
-  check.apart("out", a.dw, "dy", a.dy);
-  check.apart("out", a.dw, "gates.words", a.words);
   if (a.db) check.tensor("bias_out", *a.db, {dtype}, {{"P", a.n_gates}, {"C", c}}, Layout::rows);
   check_precision("gated_matmul_weight_grad", a.x, a.precision);
   check_gate_columns("gated_matmul_weight_grad", check, a.words, a.n_gates, a.cuda);
@@ -121,6 +125,11 @@ void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& a) {
       fail("gated_matmul_weight_grad: partial must have splits >= 1, got 0");
     }
   }
+  check.apart({{"out", a.dw},
+               {"bias_out", a.db},
+               {"partial", a.cuda.partial},
+               {"gate_columns", a.cuda.gate_columns}},
+              {{"x", a.x}, {"gates.words", a.words}, {"dy", a.dy}});
 }
 
 }  // namespace glai

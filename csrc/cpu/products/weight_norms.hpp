@@ -108,8 +108,8 @@ bool majority_is_safe(const GatedMatmulArgs& a, const std::uint32_t* majority) {
     const std::int64_t columns = c - first < kNormColumns ? c - first : kNormColumns;
     const auto check = [&](const T* w, std::int64_t path_stride, std::int64_t rows,
                            std::int64_t row_stride, std::int64_t column_stride) {
-      parallel_for(paths, static_cast<double>(paths * rows * columns), a.exec.threads,
-                   [&](std::int64_t p) {
+      parallel_for(paths, static_cast<double>(paths * rows) * static_cast<double>(columns),
+                   a.exec.threads, [&](std::int64_t p) {
                      const std::int64_t real = p < a.n_gates ? rows : 0;
                      column_norms(w + (p < a.n_gates ? p : 0) * path_stride + first * column_stride,
                                   real, row_stride, columns, column_stride, norms + p * kNormColumns);

@@ -231,7 +231,8 @@ class TensorFile:
                 f"{self.path}: tensor '{name}' must be {kinds} [{sizes}], "
                 f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             )
-        return tensor
+        # A header of any length may lie before the numbers of a mapped file; kernels read whole numbers.
+        return tensor if tensor.data_ptr() % tensor.itemsize == 0 else tensor.clone()
 
 
 def _require_readable(path: Path, found: Path) -> None:

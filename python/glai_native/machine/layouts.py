@@ -83,5 +83,9 @@ def new_zeros(like: Tensor, *shape: int) -> Tensor:
         and like.device.type == "cpu"
         and like.dtype in (torch.float32, torch.float64)
     ):
-        return torch.from_numpy(np.zeros(shape, np.float32 if like.dtype == torch.float32 else np.float64))
+        dtype = np.float32 if like.dtype == torch.float32 else np.float64
+        try:
+            return torch.from_numpy(np.zeros(shape, dtype))
+        except ValueError:  # more bytes than there are addresses
+            raise MemoryError(f"no memory holds zeros of shape {list(shape)}") from None
     return new_empty(like, *shape).zero_()

@@ -41,25 +41,32 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     directions = buffers["directions"]
     weight, bias = ("weight", "bias") if directions is None else ("u", "beta")
     mean, scale, rotation = (projection._buffers[name] for name in ("mean", "scale", "rotation"))
-    hidden = [tensor for layer in selector.hidden for tensor in layer]
+    hidden = selector.hidden
     weights = parameters.get(weight)  # a replica of DataParallel's has them elsewhere
-    if weights is None or not hidden[0].dtype == weights.dtype == x.dtype:
+    if weights is None or not hidden[0][0].dtype == weights.dtype == x.dtype:
         return None
     if mean is not None and mean.dtype != x.dtype:  # centred in another dtype, before the network's
         return None
-    along = []
+    along = {}
     if directions is not None:
-        along = [directions, parameters["constant_weight"], parameters["constant_bias"]]
+        along = {
+            "directions": directions,
+            "constant_weight": parameters["constant_weight"],
+            "constant_bias": parameters["constant_bias"],
+        }
     y = x.new_empty(x.shape[0], buffers["on_counts"].shape[1])
     _native.model_output(
-        x,
-        [tensor for tensor in (mean, scale, rotation) if tensor is not None],
-        hidden,
-        weights,
-        parameters[bias],
-        along,
-        y,
-        kernel_threads(),
+        x=x,
+        mean=mean,
+        scale=scale,
+        rotation=rotation,
+        hidden_weights=[layer[0] for layer in hidden],
+        hidden_biases=[layer[1] for layer in hidden],
+        weight=weights,
+        bias=parameters[bias],
+        **along,
+        y=y,
+        threads=kernel_threads(),
     )
     return y
 
