@@ -116,6 +116,7 @@ def count_outputs(owner: str, y: Tensor, sample_weight: Tensor | None = None) ->
         and sample_weight.shape == y.shape
         and not sample_weight.is_complex()
     ):
+        require_dense(owner, "sample_weight", sample_weight)
         y = y[sample_weight.to(y.device) > 0]
     return max(int(y.max()) + 1, 1) if y.numel() else 1
 
