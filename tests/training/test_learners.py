@@ -19,12 +19,11 @@ SMALL = {"hidden_layer_sizes": (8,), "structure_epochs": 4}
 
 
 @parametrize_with_checks(
-    [glai.GLAIClassifier(**SMALL), glai.GLAIRegressor(**SMALL)],
-    expected_failed_checks=lambda estimator: {
-        "check_sample_weight_equivalence_on_dense_data": "the selector is trained without weights",
-        "check_sample_weight_equivalence_on_sparse_data": "the selector is trained without weights",
-        "check_fit_score_takes_y": "partial_fit after fit is refused, since fit keeps no statistics",
-    },
+    [
+        learner(**SMALL, solver=solver)
+        for learner in (glai.GLAIClassifier, glai.GLAIRegressor)
+        for solver in ("auto", "dual", "sgd", "statistics")
+    ]
 )
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
@@ -85,7 +84,7 @@ def test_refusals():
         MemoryError, match=r"hidden layers \[1000000000\] between D=4 .* takes .* are available"
     ):
         glai.GLAIClassifier((10**9,)).fit(x, y)
-    with pytest.raises(MemoryError, match="the gates of N=150 samples and the P=2,470,770,901,501 paths"):
+    with pytest.raises(MemoryError, match="the gates of N=149 samples and the P=2,470,770,901,501 paths"):
         glai.GLAIClassifier((300,) * 5).fit(x, y)
     model.fit(x, y)
     with pytest.raises(ValueError, match="partial_fit goes on from partial_fit only"):

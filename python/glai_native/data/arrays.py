@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from sklearn.utils.validation import _check_sample_weight
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
@@ -19,8 +18,6 @@ def array_tensor(array: ArrayLike) -> Tensor:
     return torch.from_numpy(own)
 
 
-def weight_tensor(sample_weight: ArrayLike | None, x: Tensor) -> Tensor | None:
-    """Return the weights ``[N]`` of samples x as float32; None where there are none."""
-    if sample_weight is None:
-        return None
-    return array_tensor(_check_sample_weight(sample_weight, x.numpy(), dtype=np.float32))
+def weight_tensor(weight: NDArray[np.float64] | None) -> Tensor | None:
+    """Return checked weights ``[N]`` as a tensor; None where there are none."""
+    return None if weight is None else array_tensor(weight)

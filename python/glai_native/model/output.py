@@ -11,6 +11,7 @@ from torch.compiler import is_dynamo_compiling
 import glai_native._native as _native
 from glai_native.data.checks import FLOATS
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.machine.memory import free_memory
 from glai_native.machine.threads import kernel_threads
 from glai_native.machine.watching import BARE
 from glai_native.structure.projection import InputProjection
@@ -18,6 +19,24 @@ from glai_native.structure.selector import PathSelector
 
 # Most samples of one call: from 512 on what calls cost is not seen (python -m glai_bench.solvers, inference).
 FEW_SAMPLES = 256
+
+
+@torch.no_grad()
+def wide_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> Tensor:
+    """Compute a model's linear output of raw x ``[N, in_features]``, its products in float64 where memory allows.
+
+    The terms of a closed form nearly cancel, and what float32 leaves of them depends on the samples beside a sample.
+    """
+    z = selector.project(x)
+    gates = selector.gates_of(z)
+    tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
+    floats = {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
+    if 8 * sum(tensor.numel() for tensor in floats.values()) > free_memory(z.device) // 4:
+        output: Tensor = estimator(z, gates)
+        return output
+    wide = {name: tensor.double() for name, tensor in floats.items()}
+    output = torch.func.functional_call(estimator, wide, (z.double(), gates))
+    return output
 
 
 def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> Tensor | None:

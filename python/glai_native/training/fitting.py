@@ -38,6 +38,7 @@ from glai_native.structure.selector import PathSelector
 from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
+from glai_native.training.unseen import lower_unseen
 
 # Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
 # directions D + C (DESIGN section 2).
@@ -194,8 +195,12 @@ def fit_samples(
     progress: bool,
     process_group: dist.ProcessGroup | None,
     options: dict[str, Any],
+    anew: bool = True,
 ) -> FitResult:
-    """Fit as :func:`fit` does, from samples that are checked and split already; say nothing on standard error."""
+    """Fit as :func:`fit` does, from samples that are checked and split already; say nothing on standard error.
+
+    Unless it is ``anew``, the samples join others, of which there may be more classes than were counted.
+    """
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
@@ -226,6 +231,8 @@ def fit_samples(
         if solution.estimator is not None:
             take_over(model, solution.estimator)
             model.statistics = solution.statistics
+            if anew:
+                lower_unseen(model, samples)
     seconds[solver] = time.perf_counter() - started
     reason = "; ".join(filter(None, [f"{solver}: {reason}", solution.warning]))
     made = model if solution.estimator is not None else solution.kernel_model
@@ -375,6 +382,7 @@ def _fit_chunks(
     else:
         model = GLAI(selector, estimator, statistics)
         model.class_labels = numbering.with_outputs(statistics.out_features)
+    lower_unseen(model)
     seconds = {"statistics": time.perf_counter() - started}
     reason = "statistics: a stream is read once, and what it brings is never forgotten"
     return FitResult(model, "statistics", reason, seconds=seconds)

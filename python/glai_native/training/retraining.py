@@ -30,6 +30,7 @@ from glai_native.training.fitting import (
 )
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import begin_training, take_over_solution
+from glai_native.training.unseen import lower_unseen
 
 
 @outside_inference_mode
@@ -122,6 +123,7 @@ def retrain(
                 progress=progress,
                 process_group=process_group,
                 options=options,
+                anew=not increment,
             ),
             progress,
         )
@@ -154,6 +156,7 @@ def _add(
     }
     estimator = statistics.solve(**(solve | options))
     take_over_solution(model, statistics, estimator, numbering, seed)
+    lower_unseen(model)
     joined = samples.count
     reason = (
         f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "

@@ -279,10 +279,14 @@ class _Training:
         if self.held_out is None or not self.best_epoch:
             return True
         best = self.history[self.best_epoch - 1]
-        return (epoch.validation_score, -epoch.validation_loss) > (
-            best.validation_score,
-            -best.validation_loss,
-        )
+        return self._rank(epoch) > self._rank(best)
+
+    def _rank(self, epoch: SgdEpoch) -> tuple[float, float]:
+        """Return what the best epoch has most of; accuracy to one sample of the mean weight, then the loss decides."""
+        score = epoch.validation_score
+        if self.held_out is not None and self.held_out.weight is not None and not self.of_values:
+            score = round(score * len(self.held_out.z))
+        return score, -epoch.validation_loss
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:

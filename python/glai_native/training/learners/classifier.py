@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +27,12 @@ from glai_native.machine.inference import outside_inference_mode
 from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
 
+CLASS_WEIGHT = """\
+        class_weight: what samples of a class weigh beside their own weights: a dict by label, 1 where it lacks one; or
+            "balanced", in inverse proportion to the weight of their class, not for ``partial_fit``. A class of weight 0
+            is as if absent.
+"""
+
 
 class GLAIClassifier(ClassifierMixin, Learner):
     """Classification: softmax by the native loop, or ridge on 0/1 targets by the closed forms.
@@ -37,7 +44,44 @@ class GLAIClassifier(ClassifierMixin, Learner):
     (Buitinck et al., arXiv 1309.0238).
     """
 
-    __doc__ += (Learner.__doc__ or "").split("\n", 1)[1]
+    __doc__ += (
+        (Learner.__doc__ or "")
+        .split("\n", 1)[1]
+        .replace("        verbose:", CLASS_WEIGHT + "        verbose:")
+    )
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] | int = (128,),
+        *,
+        n_components: int | str | None = "auto",
+        solver: str = "auto",
+        structure_epochs: int = 20,
+        validation_fraction: float = 0.1,
+        l2: float | str | None = None,
+        learning_rate: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        solver_options: dict[str, Any] | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            n_components=n_components,
+            solver=solver,
+            structure_epochs=structure_epochs,
+            validation_fraction=validation_fraction,
+            l2=l2,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            solver_options=solver_options,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -62,12 +106,11 @@ class GLAIClassifier(ClassifierMixin, Learner):
         with self._whole_or_unchanged():
             X, labels = self._validated(X, _labels(y))
             check_classification_targets(labels)
+            X, labels, weight = self._weighed(X, labels, sample_weight, self.class_weight)
             classes, indices = np.unique(labels, return_inverse=True)
             if len(classes) < 2:
                 raise ValueError(f"GLAIClassifier: y must have at least 2 classes, got {len(classes)} class")
-            self._fit(
-                array_tensor(X), torch.from_numpy(indices), len(classes), sample_weight, classes.tolist()
-            )
+            self._fit(array_tensor(X), torch.from_numpy(indices), len(classes), weight, classes.tolist())
         return self
 
     @outside_inference_mode
@@ -90,10 +133,9 @@ class GLAIClassifier(ClassifierMixin, Learner):
             X, labels = self._validated(X, _labels(y), reset=False)
             check_classification_targets(labels)
             require_same_type("GLAIClassifier", self.classes_, labels)
+            X, labels, weight = self._weighed(X, labels, sample_weight, self.class_weight)
             classes, indices = np.unique(labels, return_inverse=True)
-            self._retrain(
-                array_tensor(X), torch.from_numpy(indices), sample_weight, increment, classes.tolist()
-            )
+            self._retrain(array_tensor(X), torch.from_numpy(indices), weight, increment, classes.tolist())
         return self
 
     @outside_inference_mode
@@ -106,15 +148,27 @@ class GLAIClassifier(ClassifierMixin, Learner):
     ) -> Self:
         """Add a chunk; classes, if given, are all that are known so far: this chunk has no others, later ones may.
 
-        ``classes_`` stays sorted, whatever the order in which classes come.
+        ``classes_`` stays sorted, whatever the order in which classes come. After ``fit`` it goes on from there where
+        the solver was ``"statistics"``, by an exact increment; otherwise it begins anew.
         """
-        self._require_no_fit()
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"GLAIClassifier: class_weight must be a dict or None for partial_fit, got {self.class_weight!r}: a "
+                "chunk does not know how many samples of each class there are; compute_class_weight of scikit-learn "
+                "gives the dict"
+            )
         with self._whole_or_unchanged():
-            first = getattr(self, "_statistics", None) is None
+            increment = self._goes_on_from_fit()
+            first = not increment and not self._is_accumulating()
+            if first:
+                self._begin_anew()
             X, labels = self._validated(X, _labels(y), reset=first)
             check_classification_targets(labels)
             known: list[Label] = [] if first else self.classes_.tolist()
             require_same_type("GLAIClassifier", known, labels)
+            X, labels, weight = self._weighed(X, labels, sample_weight, self.class_weight, required=first)
+            if not len(X):
+                return self
             if classes is not None:
                 named = label_list("GLAIClassifier", np.asarray(_labels(classes)), "classes")
                 require_same_type("GLAIClassifier", labels, named, "classes", "y's")
@@ -131,7 +185,10 @@ class GLAIClassifier(ClassifierMixin, Learner):
                     "GLAIClassifier: the first chunk must have at least 2 classes, or classes= name them"
                 )
             indices = label_indices("GLAIClassifier", labels, known)
-            self._partial_fit(array_tensor(X), indices, len(known), sample_weight, class_labels=known)
+            if increment:
+                self._retrain(array_tensor(X), indices, weight, True, known, "statistics")
+            else:
+                self._partial_fit(array_tensor(X), indices, len(known), weight, class_labels=known)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:

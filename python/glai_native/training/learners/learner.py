@@ -20,6 +20,7 @@ from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
+from glai_native.model.output import wide_output
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.samples import Samples
@@ -30,8 +31,10 @@ from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.learners.progressive import Progressive
 from glai_native.training.learners.saving import SavedLearner
+from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
+from glai_native.training.unseen import lower_unseen
 
 
 class Learner(SavedLearner, BaseEstimator):
@@ -144,12 +147,12 @@ class Learner(SavedLearner, BaseEstimator):
         x: Tensor,
         y: Tensor,
         n_outputs: int,
-        sample_weight: ArrayLike | None,
+        sample_weight: NDArray[np.float64] | None,
         class_labels: Sequence[Label] | None = None,
     ) -> None:
-        weight = weight_tensor(sample_weight, x)
+        weight = weight_tensor(sample_weight)
         options, seed = self._options(), seed_of(self.random_state)
-        selector = self._train_selector(x, y, n_outputs, seed, self.validation_fraction)
+        selector = self._train_selector(x, y, weight, n_outputs, seed, self.validation_fraction)
         self._statistics: PathStatistics | None = None
         self.result_: FitResult = fit(
             selector,
@@ -191,20 +194,21 @@ class Learner(SavedLearner, BaseEstimator):
         self,
         x: Tensor,
         y: Tensor,
-        sample_weight: ArrayLike | None,
+        sample_weight: NDArray[np.float64] | None,
         increment: bool,
         class_labels: Sequence[Label] | None = None,
+        solver: str | None = None,
     ) -> None:
-        options = self._options()
-        if not increment or self.solver == "sgd":  # an exact increment holds nothing out
+        options, solver = self._options(), solver or self.solver
+        if not increment or solver == "sgd":  # an exact increment holds nothing out
             options["validation"] = self.validation_fraction
         self.result_ = retrain(
             self._require_retrainable(),
             x,
             y,
             increment=increment,
-            solver=self.solver,
-            sample_weight=weight_tensor(sample_weight, x),
+            solver=solver,
+            sample_weight=weight_tensor(sample_weight),
             seed=seed_of(self.random_state),
             progress=self.verbose,
             class_labels=class_labels,
@@ -214,7 +218,7 @@ class Learner(SavedLearner, BaseEstimator):
         self._take_history()
 
     def _train_selector(
-        self, x: Tensor, y: Tensor, n_outputs: int, seed: int, held_out: float = 0.0
+        self, x: Tensor, y: Tensor, weight: Tensor | None, n_outputs: int, seed: int, held_out: float = 0.0
     ) -> PathSelector:
         return train_selector(
             x,
@@ -224,32 +228,57 @@ class Learner(SavedLearner, BaseEstimator):
             self.n_components,
             epochs=self.structure_epochs,
             held_out=held_out,
+            sample_weight=weight,
             seed=seed,
             progress=self.verbose,
         )
 
-    def _require_no_fit(self) -> None:
-        if "model_" in self.__dict__ and not self._is_accumulating():
+    def _weighed(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        class_weight: Any = None,
+        *,
+        required: bool = True,
+    ) -> Weighed:
+        """Return what :func:`weighed_samples` does; some samples must weigh something where that is ``required``."""
+        owner = type(self).__name__
+        weighed = weighed_samples(owner, x, y, sample_weight, class_weight)
+        if required and not len(weighed[0]):
             raise ValueError(
-                f"{type(self).__name__}: partial_fit goes on from partial_fit only, and this was fitted by fit; "
-                "make a new one and give it all data by partial_fit"
+                f"{owner}: sample_weight and class_weight must be > 0 for at least one sample, got none"
             )
+        return weighed
+
+    def _goes_on_from_fit(self) -> bool:
+        """Return whether the latest ``fit`` left sums over its samples, which ``partial_fit`` adds to."""
+        model = self.__dict__.get("model_")
+        return not self._is_accumulating() and isinstance(model, GLAI) and model.has_statistics
+
+    def _begin_anew(self) -> None:
+        """Forget what ``fit`` left without sums over its samples."""
+        for name in ("model_", "result_", "loss_curve_", "n_iter_"):
+            self.__dict__.pop(name, None)
 
     def _partial_fit(
         self,
         x: Tensor,
         y: Tensor,
         n_outputs: int,
-        sample_weight: ArrayLike | None,
+        sample_weight: NDArray[np.float64] | None,
         *,
         class_labels: Sequence[Label] | None = None,
         scaling: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Add a chunk to the statistics; the first one trains the structure. The model is solved when asked for."""
+        weight = weight_tensor(sample_weight)
         if not self._is_accumulating():
             require_options("statistics", self._options())
             self._seed, self._progressive = seed_of(self.random_state), Progressive()
-            self._selector = self._train_selector(x, y, n_outputs, self._seed, self.validation_fraction)
+            self._selector = self._train_selector(
+                x, y, weight, n_outputs, self._seed, self.validation_fraction
+            )
             self._statistics = PathStatistics(
                 self._selector.n_paths,
                 self._selector.z_features,
@@ -260,7 +289,6 @@ class Learner(SavedLearner, BaseEstimator):
             if scaling is not None:
                 self._statistics.set_target_scaling(*scaling)
         assert self._statistics is not None
-        weight = weight_tensor(sample_weight, x)
         self._statistics = copy(self._statistics)  # the same sums, which no change of it alters
         if class_labels is not None:
             self._statistics.add_classes(class_labels)
@@ -293,13 +321,16 @@ class Learner(SavedLearner, BaseEstimator):
     def _output(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
         x = array_tensor(self._validated(X, reset=False))
-        if isinstance(self.model_, PathKernelModel):
-            output = self.model_.predict(x)
-        elif self.model_.estimator.has_values:
-            return self.model_.predict(x)
+        model = self.model_
+        if isinstance(model, PathKernelModel):
+            output = model.predict(x)
+        elif model.estimator.provenance.get("solver") == "dual":
+            output = model.estimator.in_units(wide_output(model.selector, model.estimator, x))
+        elif model.estimator.has_values:
+            return model.predict(x)
         else:
             with torch.no_grad():
-                output = self.model_(x)
+                output = model(x)
         return output.double().numpy()
 
     def _solved_model(self) -> GLAI:
@@ -307,4 +338,6 @@ class Learner(SavedLearner, BaseEstimator):
         estimator = self._solve(self._statistics)
         if not estimator.has_values:
             estimator.temperature = self._progress().temperature
-        return GLAI(self._selector, estimator, copy(self._statistics))
+        model = GLAI(self._selector, estimator, copy(self._statistics))
+        lower_unseen(model)
+        return model

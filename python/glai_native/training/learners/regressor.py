@@ -39,8 +39,9 @@ class GLAIRegressor(RegressorMixin, Learner):
         """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
         with self._whole_or_unchanged():
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, ensure_min_samples=2)
-            targets = self._scaled(y, fitting=True)
-            self._fit(array_tensor(X), targets, targets.shape[1], sample_weight)
+            X, y, weight = self._weighed(X, y, sample_weight)
+            targets = self._scaled(y, weight, fitting=True)
+            self._fit(array_tensor(X), targets, targets.shape[1], weight)
             self._outputs().set_target_scaling(*self._scaling)
         return self
 
@@ -61,29 +62,43 @@ class GLAIRegressor(RegressorMixin, Learner):
         self._require_retrainable()
         with self._whole_or_unchanged():
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=False)
-            self._retrain(array_tensor(X), self._values(y), sample_weight, increment)
+            X, y, weight = self._weighed(X, y, sample_weight)
+            self._retrain(array_tensor(X), self._values(y), weight, increment)
         return self
 
     @outside_inference_mode
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Add a chunk; centre and scale of y are the first one's."""
-        self._require_no_fit()
+        """Add a chunk; centre and scale of y are the first one's.
+
+        After ``fit`` it goes on from there where the solver was ``"statistics"``, by an exact increment; otherwise it
+        begins anew.
+        """
         with self._whole_or_unchanged():
-            first = getattr(self, "_statistics", None) is None
+            increment = self._goes_on_from_fit()
+            first = not increment and not self._is_accumulating()
+            if first:
+                self._begin_anew()
             X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, reset=first)
-            targets = self._scaled(y, fitting=first)
+            X, y, weight = self._weighed(X, y, sample_weight, required=first)
+            if not len(X):
+                return self
+            if increment:
+                self._retrain(array_tensor(X), self._values(y), weight, True, solver="statistics")
+                return self
+            targets = self._scaled(y, weight, fitting=first)
             n_outputs = targets.shape[1]
             scaling = self._scaling if first else None
-            self._partial_fit(array_tensor(X), targets, n_outputs, sample_weight, scaling=scaling)
+            self._partial_fit(array_tensor(X), targets, n_outputs, weight, scaling=scaling)
         return self
 
-    def _scaled(self, y: ArrayLike, fitting: bool) -> Tensor:
+    def _scaled(self, y: ArrayLike, weight: NDArray[np.float64] | None, fitting: bool) -> Tensor:
         """Return targets as they are learnt; where they are the first, centre and scale are theirs."""
         if not fitting:
             return self._outputs().scaled(self._values(y), torch.float32)
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
         self._one_target = np.ndim(y) == 1
-        centre, spread = values.mean(0), values.std(0)
+        centre = np.average(values, axis=0, weights=weight)
+        spread = np.sqrt(np.average((values - centre) ** 2, axis=0, weights=weight))
         spread = np.where(spread > 0, spread, 1.0)
         self._scaling = torch.from_numpy(centre), torch.from_numpy(spread)
         return torch.from_numpy(((values - centre) / spread).astype(np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path
@@ -112,6 +113,8 @@ class SavedLearner:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entry["parameters"].items()
         }
+        if isinstance(parameters.get("class_weight"), tuple):
+            parameters["class_weight"] = dict(parameters["class_weight"])
         learner = cls(**parameters)
         labels = learner._outputs_of(model).class_labels
         if labels is not None and labels != sorted(labels):
@@ -180,6 +183,8 @@ def described(owner: str, parameters: dict[str, Any], state: dict[str, Any]) -> 
     """
     plain = {}
     for name, value in parameters.items():
+        if name == "class_weight" and isinstance(value, Mapping):
+            value = [list(pair) for pair in value.items()]  # labels stay of their type, which keys do not
         try:
             plain[name] = json.loads(json.dumps(value, default=_plain, allow_nan=False))
         except (TypeError, ValueError):

@@ -1,0 +1,57 @@
+"""Classes of which a model has seen no sample, or none that weighs anything, are never its answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glai_native.gates.paths import count_paths
+from glai_native.model.glai import GLAI
+from glai_native.solvers.samples import Samples
+
+# How far below the others, in temperatures: a probability of 5e-5 at most, and a training that brings the class later
+# makes up for it.
+MARGIN = 10.0
+
+
+@torch.no_grad()
+def lower_unseen(model: GLAI, samples: Samples | None = None) -> None:
+    """Put the scores of classes that the model has counted no sample of below those of the others.
+
+    Along full paths such a score is the mean of the others less a margin, whatever the input: no weights that fit the
+    samples say anything of it, and those that were there before, or 0, may be the largest far from the samples. Along
+    output directions, which are frozen, it is lower on the samples.
+
+    Args:
+        model: trained on classes; one with statistics was solved from them.
+        samples: that it was trained on; None: they are counted.
+    """
+    estimator = model.estimator
+    seen = estimator.on_counts.sum(0) > 0
+    if samples is not None:
+        if samples.classes is None:
+            return
+        seen[samples.classes.unique().to(seen.device)] = True
+    unseen = (~seen).nonzero().squeeze(1)
+    if not len(unseen) or not bool(seen.any()):
+        return
+    margin = MARGIN * estimator.temperature
+    if estimator.directions is None:
+        for parameter in (estimator.weight, estimator.bias):
+            parameter[..., unseen] = parameter[..., seen].mean(-1, keepdim=True)
+        if _has_constant_path(model):
+            estimator.bias[-1, unseen] -= margin
+        return
+    for parameter in (estimator.constant_weight, estimator.constant_bias):
+        parameter[..., unseen] = parameter[..., seen].mean(-1, keepdim=True)
+    above: Tensor | float = 0.0
+    if samples is not None:
+        scores = estimator(samples.z, samples.gates)
+        above = (scores[:, unseen] - scores[:, seen].mean(1, keepdim=True)).amax(0).clamp(min=0)
+    estimator.constant_bias[unseen] -= margin + above
+
+
+def _has_constant_path(model: GLAI) -> bool:
+    """Return whether the last path is on in every sample; a pruned structure may have lost it."""
+    kept, widths = model.selector.kept_paths, model.selector.widths
+    return kept is None or int(kept[-1]) + 1 == count_paths(widths)
