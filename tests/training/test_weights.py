@@ -82,7 +82,7 @@ def test_chunks(learner):
         repeated.partial_fit(x[rows], y[rows])
     weighted.partial_fit(np.full((3, x.shape[1]), 1e7), y[:3], sample_weight=np.zeros(3))
     np.testing.assert_allclose(output(weighted, x), output(repeated, x), rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="must be > 0 for at least one sample, got none"):
+    with pytest.raises(ValueError, match="must be > 0 for at least one sample, got zero for all"):
         learner(**SMALL).partial_fit(x, y, sample_weight=np.zeros(len(x)))
 
 

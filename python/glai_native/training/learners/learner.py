@@ -247,7 +247,7 @@ class Learner(SavedLearner, BaseEstimator):
         weighed = weighed_samples(owner, x, y, sample_weight, class_weight)
         if required and not len(weighed[0]):
             raise ValueError(
-                f"{owner}: sample_weight and class_weight must be > 0 for at least one sample, got none"
+                f"{owner}: sample_weight and class_weight must be > 0 for at least one sample, got zero for all"
             )
         return weighed
 
