@@ -87,8 +87,6 @@ def test_refusals():
     with pytest.raises(MemoryError, match="the gates of N=149 samples and the P=2,470,770,901,501 paths"):
         glai.GLAIClassifier((300,) * 5).fit(x, y)
     model.fit(x, y)
-    with pytest.raises(ValueError, match="partial_fit goes on from partial_fit only"):
-        model.partial_fit(x, y)
     with pytest.raises(ValueError, match="n_components must be an int, None or 'auto', got 'all'"):
         glai.GLAIClassifier(n_components="all").fit(x, y)
 

@@ -26,7 +26,7 @@ from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.precision import in_own_precision
 from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.casting import structure_as_it_is
-from glai_native.model.output import model_output
+from glai_native.model.output import model_output, wide_output
 from glai_native.model.restoring import whole_or_unchanged
 from glai_native.model.taking_over import take_over_structure
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
@@ -258,7 +258,11 @@ class GLAI(nn.Module):
         """
         if not isinstance(x, Tensor):
             x = array_tensor(x)
-        output = self._linear_output(x.to(self.estimator.on_counts.device), gates)
+        x = x.to(self.estimator.on_counts.device)
+        if self.estimator.has_values and gates is None and self.estimator.provenance.get("solver") == "dual":
+            output = wide_output(self.selector, self.estimator, x)
+        else:
+            output = self._linear_output(x, gates)
         if self.estimator.has_values:
             return self.estimator.in_units(output.double()).cpu().numpy()
         best: NDArray[Any] = output.argmax(1).cpu().numpy()

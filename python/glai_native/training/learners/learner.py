@@ -20,7 +20,6 @@ from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
-from glai_native.model.output import wide_output
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.samples import Samples
@@ -324,8 +323,6 @@ class Learner(SavedLearner, BaseEstimator):
         model = self.model_
         if isinstance(model, PathKernelModel):
             output = model.predict(x)
-        elif model.estimator.provenance.get("solver") == "dual":
-            output = model.estimator.in_units(wide_output(model.selector, model.estimator, x))
         elif model.estimator.has_values:
             return model.predict(x)
         else:
