@@ -21,7 +21,7 @@ SHARED_KIB = (99, 227)  # of a block: on the smallest GPU that is built for, and
 # Modules that call kernels which also run on CUDA.
 OWNERS = (
     "gates.packed",
-    "gates.packing",
+    "gates.words",
     "ops.gated_linear",
     "ops.gated_matmul_autograd",
     "ops.operands",

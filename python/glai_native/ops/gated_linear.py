@@ -96,7 +96,7 @@ def _own_gradients(dh: Tensor, x: Tensor, u: Tensor, wanted: Wanted) -> Gradient
 
     So they have the same bits for any number of threads, and wait for none that has no core.
     """
-    if dh.is_cuda:
+    if backend.runs_cuda_kernels(dh):
         return _torch_gradients(dh, x, u, wanted)
     want_x, want_u, want_bias = wanted
     on = torch.from_numpy(np.ones((len(dh), 1), dtype=np.int32))
