@@ -5,17 +5,23 @@
 #include "core/names.hpp"
 
 namespace glai {
+namespace {
+
+// Plans are of products on CUDA, wherever the tensor lies that has their sizes.
+const DTypes& planned() { return floats_of({DeviceType::cuda, 0}); }
+
+}  // namespace
 
 void check_plan_cuda_product(const char* op, const TensorView& y, std::int64_t n_gates,
                              std::int64_t depth) {
   const Checker check(op, "y", y.device);
-  check.tensor("y", y, floats_of(y.device), {{"N"}, {"C"}}, Layout::rows);
+  check.tensor("y", y, planned(), {{"N"}, {"C"}}, Layout::rows);
   check.sizes({{"C", y.shape[1]}, {"n_gates", n_gates}, {"depth", depth}});
 }
 
 void check_plan_cuda_weight_grad(const TensorView& x, std::int64_t n_gates, std::int64_t columns) {
   const Checker check("gated_matmul_weight_grad", "x", x.device);
-  check.tensor("x", x, floats_of(x.device), {{"N"}, {"D"}});
+  check.tensor("x", x, planned(), {{"N"}, {"D"}});
   check.sizes({{"D", x.shape[1]}, {"n_gates", n_gates}, {"columns", columns}});
 }
 
