@@ -90,6 +90,26 @@ def test_a_restarted_server_goes_on(parties, tmp_path):
         Progress.load(tmp_path / "other", settings)
 
 
+def test_files_of_two_federations_are_not_mixed(parties, tmp_path):
+    settings, folders = settings_of(rounds=1), [tmp_path / "one", tmp_path / "other"]
+    server = parties[0].x, parties[0].y
+    for folder, held in zip(folders, (parties, parties[:2]), strict=True):
+        settings = settings_of(rounds=1, structure="server")
+        federate(LocalGrid(held), Plan(settings, folder, server))
+    one, other = folders
+    wanted = Progress.load(one, settings).estimator.weight
+    sums = "statistics.safetensors"
+    (other / sums).write_bytes((one / sums).read_bytes())  # as many rounds, of the same structure
+    resumed = federate(LocalGrid(parties), Plan(settings, other))
+    assert torch.equal(resumed.estimator.weight, wanted)
+    assert torch.equal(glai.GLAI.load(other).estimator.weight, wanted)
+    assert Progress.load(other, settings).is_solved
+
+    (other / sums).unlink()
+    with pytest.raises(ValueError, match="must hold the sums of the parties that have contributed, a, b, c"):
+        Progress.load(other, settings)
+
+
 def trained(selector, party, start, epochs, seed):
     estimator = glai.PathEstimator(
         selector.n_paths, 6, 4, start.directions, structure_id=selector.structure_id

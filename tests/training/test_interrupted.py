@@ -1,5 +1,6 @@
 """An interrupt at any line leaves sums, models and learners as they were, or as they are to be."""
 
+import copy
 import signal
 import sys
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import glai_native as glai
+from glai_native.machine.interrupts import uninterrupted
 from glai_native.solvers.statistics import adding
 
 N = 40
@@ -151,6 +153,101 @@ def test_memory_that_ends_within_a_chunk(parts, filled, monkeypatch, error):
         with pytest.raises(type(error)):
             act(*parts)
         assert same(statistics_state(statistics), before)
+
+
+def test_what_shares_sums_keeps_them(selector, parts, filled):
+    statistics = filled()
+    before = statistics_state(statistics)
+    kept, sums = copy.copy(statistics), statistics.sums()
+    restored = glai.PathStatistics(selector.n_paths, 6, 4)
+    restored.restore(statistics)
+    old = {name: tensor.clone() for name, tensor in sums.items()}
+    for _ in range(2):  # the first makes sums of its own, to which the second adds in place
+        statistics.update(*parts)
+    assert same(statistics_state(kept), before)
+    assert same(statistics_state(restored), before)
+    assert same(list(sums.values()), list(old.values()))
+    restored.update(*parts)
+    restored.update(*parts)
+    assert same(statistics_state(restored), statistics_state(statistics))
+    assert same(statistics_state(kept), before)
+
+
+def test_a_chunk_is_added_in_place(parts, filled):
+    statistics = filled()
+    gram, state = statistics._gram, statistics.state
+    statistics.update(*parts)
+    assert statistics._gram is gram
+    assert statistics.state != state
+    again = filled().copy()
+    again.update(*parts)
+    assert same(statistics_state(again), statistics_state(statistics))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM, signal.SIGTERM])
+def test_no_signal_comes_between_the_gram_and_the_counts(number, parts, filled, monkeypatch):
+    def end(*_):
+        raise TimeoutError
+
+    gram = adding.path_gram
+
+    def signalled(*arguments, **named):
+        gram(*arguments, **named)
+        signal.raise_signal(number)
+
+    before = signal.signal(number, end)
+    try:
+        statistics = filled()
+        monkeypatch.setattr(adding, "path_gram", signalled)
+        with pytest.raises(TimeoutError):
+            statistics.update(*parts)
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    monkeypatch.undo()
+    whole = filled()
+    whole.update(*parts)
+    assert same(statistics_state(statistics), statistics_state(whole))
+
+
+def test_signals_that_are_held_all_arrive():
+    came = []
+
+    def end(number, _):
+        came.append(number)
+        raise TimeoutError
+
+    def raise_all():
+        with uninterrupted():
+            for number in numbers:
+                signal.raise_signal(number)
+            assert not came
+
+    numbers = [signal.SIGUSR1, signal.SIGALRM]
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        with pytest.raises(TimeoutError):
+            raise_all()
+        assert sorted(came) == sorted(numbers)
+        assert all(signal.getsignal(number) is end for number in numbers)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_memory_that_ends_before_the_gram(parts, filled, monkeypatch):
+    statistics = filled()
+    before = statistics_state(statistics)
+
+    def fail(*arguments, **named):
+        raise MemoryError
+
+    for op in ("path_gram", "gated_matmul_weight_grad"):
+        monkeypatch.setattr(adding, op, fail)
+        with pytest.raises(MemoryError):
+            statistics.update(*parts)
+        assert same(statistics_state(statistics), before)
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("name", ["add_outputs", "permute_outputs", "add_classes", "record"])

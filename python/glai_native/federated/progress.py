@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.file import ESTIMATOR_FILE
+from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
-from glai_native.machine.files import is_integer, is_number, parse_json, stated_checksum
-from glai_native.machine.writing import find_file, remove_leftovers, write_files
+from glai_native.machine.files import CHECKSUM, is_integer, is_number, parse_json, stated_checksum
+from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.glai import GLAI, STATISTICS_CHECKSUM
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -37,6 +37,7 @@ class Progress:
         statistics: the sums over the parties that contributed.
         contributed: their names.
         rounds: what was done so far.
+        is_solved: whether the estimator is that of the statistics.
     """
 
     folder: Path | None
@@ -47,6 +48,7 @@ class Progress:
     statistics: PathStatistics | None = None
     contributed: list[str] = field(default_factory=list)
     rounds: list[FederatedRound] = field(default_factory=list)
+    is_solved: bool = True
 
     def model(self) -> GLAI:
         """Structure, estimator and statistics."""
@@ -79,21 +81,34 @@ class Progress:
         """What the folder has come to; None where nothing is there.
 
         Raises:
-            ValueError: it is of a federation with other settings, or of none.
+            ValueError: it is of a federation with other settings, or of none, or its files do not belong together.
         """
         remove_leftovers(folder)
+        return read_whole(folder, lambda: cls._load(folder, settings))
+
+    @classmethod
+    def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:
         if find_file(folder / ESTIMATOR_FILE) is None:
             return None
         selector = PathSelector.load(folder / STRUCTURE_FILE)
-        estimator = PathEstimator.load(folder / ESTIMATOR_FILE)
-        kept, statistics = estimator.provenance.get(FEDERATION), None
+        made = open_estimator(folder / ESTIMATOR_FILE)
+        estimator = PathEstimator.from_file(made)
+        kept, statistics, is_solved = estimator.provenance.get(FEDERATION), None, True
         if find_file(folder / STATISTICS_FILE) is not None:
             file = open_statistics(folder / STATISTICS_FILE)
+            before = kept if isinstance(kept, dict) else {}
             kept = file.json(FEDERATION) if FEDERATION in file.metadata else None
-            statistics = PathStatistics.load(file.path, selector.structure_id)
+            statistics = PathStatistics.from_file(file, selector.structure_id)
+            stated = made.metadata.get(STATISTICS_CHECKSUM)  # which earlier versions did not keep, nor write in one step
+            is_solved = before == kept if stated is None else stated == file.entry(CHECKSUM)
         if kept is None:
             raise ValueError(f"{folder}: holds a model of no federation, name a new folder")
         rounds = _require_kept(folder, kept)
+        if kept["contributed"] and statistics is None:
+            raise ValueError(
+                f"{folder}: {STATISTICS_FILE} must hold the sums of the parties that have contributed, "
+                f"{', '.join(kept['contributed'])}, got no such file; restore it, or name a new folder"
+            )
         before, now = json.loads(kept["settings"]), json.loads(settings.identity())
         before = {"class_labels": now["class_labels"]} | before  # which earlier versions did not keep
         if before != now:
@@ -103,8 +118,17 @@ class Progress:
                 "go on with the same settings, or name a new folder"
             )
         progress = cls(
-            folder, settings, selector, estimator, kept["stated"], statistics, kept["contributed"], rounds
+            folder,
+            settings,
+            selector,
+            estimator,
+            kept["stated"],
+            statistics,
+            kept["contributed"],
+            rounds,
+            is_solved,
         )
+        progress.model()  # raises where they are of different structures
         return progress
 
 

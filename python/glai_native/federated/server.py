@@ -41,7 +41,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
 from glai_native.federated.parties import Parties
 from glai_native.federated.partition import Party, load_party, numbered, split_of
-from glai_native.federated.progress import FEDERATION, Progress
+from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.secure import SecureGrid
 from glai_native.federated.settings import FederationSettings
@@ -130,7 +130,7 @@ def federate(grid: Grid, plan: Plan) -> Progress:
         selector, stated = Structuring(settings, grid, parties).make(plan.server_samples)
         progress = Progress(plan.folder, settings, selector, _estimator(selector, plan), stated)
         progress.save()
-    elif progress.statistics is not None and not _solved(progress):
+    elif progress.statistics is not None and not progress.is_solved:
         progress.estimator = solve(progress.statistics, settings, progress.estimator)
         progress.save()  # no round may be left that would
     test = plan.test
@@ -171,12 +171,6 @@ def _estimator(selector: PathSelector, plan: Plan) -> PathEstimator:
     )
     estimator.class_labels = plan.class_labels
     return estimator
-
-
-def _solved(progress: Progress) -> bool:
-    """Whether the estimator's file is of the same round as the statistics'."""
-    kept = progress.estimator.provenance.get(FEDERATION, {})
-    return len(kept.get("rounds", ())) == len(progress.rounds)
 
 
 app = server_app(plan_of)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
+from glai_native.gates.packed import PackedGates
 from glai_native.machine.memory import require_memory
 from glai_native.ops.gated_matmul import gated_matmul_weight_grad
 from glai_native.ops.path_matrices import path_gram
@@ -81,8 +85,33 @@ def add_samples(sums: PathSums, samples: Samples, sign: int) -> None:
     for z, part, values, weight in samples.chunks(CHUNK_ROWS, sums.gram.dtype):
         if sign < 0:
             weight = -(z.new_ones(len(z)) if weight is None else weight)
-        features = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
-        weighted = values if weight is None else values * weight.unsqueeze(1)
-        path_gram(features[:, :-1], part, weight, out=sums.gram)
-        gated_matmul_weight_grad(features, part, weighted, out=sums.rhs, accumulate=True)
-        sums.squares.add_((weighted * values).sum(0))
+        _add_products(sums, z, part, values, weight)
+        path_gram(z, part, weight, out=sums.gram)
+
+
+def are_a_chunk(samples: Samples) -> bool:
+    """Return whether samples are few enough for :func:`prepare_chunk`, and there are some."""
+    return 0 < len(samples) <= CHUNK_ROWS
+
+
+@torch.no_grad()
+def prepare_chunk(sums: PathSums, samples: Samples) -> tuple[PathSums, Callable[[], object]]:
+    """Add samples of one chunk to copies of all sums but the gram matrix, which alone is large, and the counts.
+
+    Returns:
+        the sums, and what adds the samples to the gram matrix in place: one native call, which has nothing left that
+        could fail once it writes.
+    """
+    ((z, part, values, weight),) = samples.chunks(CHUNK_ROWS, sums.gram.dtype)
+    added = sums._replace(rhs=sums.rhs.clone(), squares=sums.squares.clone())
+    _add_products(added, z, part, values, weight)
+    return added, lambda: path_gram(z, part, weight, out=sums.gram)
+
+
+def _add_products(
+    sums: PathSums, z: Tensor, gates: PackedGates, values: Tensor, weight: Tensor | None
+) -> None:
+    features = torch.cat([z, z.new_ones((len(z), 1))], dim=1)
+    weighted = values if weight is None else values * weight.unsqueeze(1)
+    gated_matmul_weight_grad(features, gates, weighted, out=sums.rhs, accumulate=True)
+    sums.squares.add_((weighted * values).sum(0))

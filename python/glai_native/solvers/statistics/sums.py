@@ -15,14 +15,20 @@ from glai_native.data.checks import FLOATS, require_samples
 from glai_native.data.counts import require_count
 from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.outputs import Outputs, require_order
+from glai_native.estimator.outputs import require_order
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import TensorFile
-from glai_native.machine.memory import require_memory
+from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.writing import write_files
 from glai_native.ops.path_matrices import pack_upper, unpack_upper
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.statistics.adding import add_samples, require_held, require_memory_of_sums
+from glai_native.solvers.statistics.adding import (
+    add_samples,
+    are_a_chunk,
+    prepare_chunk,
+    require_held,
+    require_memory_of_sums,
+)
 from glai_native.solvers.statistics.alike import require_alike
 from glai_native.solvers.statistics.file import (
     open_statistics,
@@ -31,10 +37,11 @@ from glai_native.solvers.statistics.file import (
     statistics_to_bytes,
 )
 from glai_native.solvers.statistics.penalty import Passes, SampleTuple, choose_penalty, solve_sums
+from glai_native.solvers.statistics.sharing import SharedSums
 from glai_native.solvers.statistics.unknowns import PathSums
 
 
-class PathStatistics(Outputs):
+class PathStatistics(SharedSums):
     """What the ridge solution of a path estimator needs of its samples, and nothing else of them.
 
     The gram matrix of the path features (``path_gram``), their products with the targets
@@ -54,7 +61,6 @@ class PathStatistics(Outputs):
         device: where the sums are kept; samples must lie there too.
 
     Attributes:
-        state: a name of these sums, another one whenever they change.
         n_samples: N, how many samples they hold.
         on_counts: int64 ``[P, C]``, in how many samples of class c path p was on; zero for targets that are values.
 
@@ -82,7 +88,6 @@ class PathStatistics(Outputs):
         self.structure_id = structure_id
         self.n_samples = 0
         self.state = uuid4().hex
-        self._private = False  # whether a failure may leave a part in them: nobody keeps them then
         size = n_paths * (in_features + 1)
         require_memory_of_sums(n_paths, in_features, out_features, dtype, device)
         self._gram = torch.zeros((size, size), dtype=dtype, device=device)
@@ -124,7 +129,8 @@ class PathStatistics(Outputs):
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
-        They are added to a copy of the sums, which takes their place: what fails, or is interrupted, adds nothing.
+        What fails, or is interrupted, adds nothing. More than 16,384 at a time are added to a copy of the sums, which
+        takes their place.
 
         Args:
             x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
@@ -164,6 +170,15 @@ class PathStatistics(Outputs):
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
                 f"got {samples.count:,} that are not"
             )
+        if sign > 0 and not self._shared and are_a_chunk(samples):
+            sums, add_to_gram = prepare_chunk(self._sums(), samples)
+            known: dict[str, object] = {"_rhs": sums.rhs, "_squares": sums.squares, "on_counts": on_counts}
+            known |= {"structure_id": self.structure_id or samples.gates.structure_id, "n_samples": n_samples}
+            after = self.__dict__ | known | {"state": uuid4().hex}
+            with uninterrupted():
+                add_to_gram()
+                self.__dict__ = after
+            return
         grown = self if self._private else self.copy()
         add_samples(grown._sums(), samples, sign)
         if sign < 0:
@@ -210,13 +225,9 @@ class PathStatistics(Outputs):
         grown._gram, grown._rhs, grown._squares, grown.on_counts = (
             mine + theirs.to(self.device) for mine, theirs in zip(self._sums(), other._sums(), strict=True)
         )
-        grown.n_samples += other.n_samples
+        grown.n_samples, grown._shared = self.n_samples + other.n_samples, False
         self.become(grown)
         return self
-
-    def become(self, other: PathStatistics) -> None:
-        """Be what ``other`` is, whose sums nobody else changes; in one step, which no interrupt can divide."""
-        self.__dict__ = other.__dict__ | {"_private": self._private, "state": uuid4().hex}
 
     def restore(self, other: PathStatistics) -> None:
         """Take the sums of ``other`` over for its own, on its own device.
@@ -230,7 +241,7 @@ class PathStatistics(Outputs):
         restored._gram, restored._rhs, restored._squares, restored.on_counts = (
             sums.to(self.device) for sums in other._sums()
         )
-        restored.n_samples = other.n_samples
+        restored.n_samples, other._shared = other.n_samples, True
         self.become(restored)
 
     def _sums(self) -> PathSums:
@@ -261,17 +272,6 @@ class PathStatistics(Outputs):
 
     def __add__(self, other: PathStatistics) -> PathStatistics:
         return copy(self).merge(other)  # which changes no sums that it has
-
-    def copy(self, device: torch.device | str | None = None) -> PathStatistics:
-        """Return the same sums, to go on separately, or on another device."""
-        copied = copy(self)
-        device = torch.device(device or self.device)
-        size = sum(sums.numel() * sums.element_size() for sums in self._sums())
-        require_memory("PathStatistics", "a second copy of the sums", size, device, "use fewer paths")
-        copied._gram, copied._rhs, copied._squares, copied.on_counts = (
-            sums.to(device, copy=True) for sums in self._sums()
-        )
-        return copied
 
     def add_outputs(self, k: int, labels: Sequence[Label] | None = None) -> None:
         """Add k classes, with labels where the others have some: the samples so far have target 0 there."""
