@@ -193,7 +193,7 @@ def test_accumulate_takes_a_rank_s_share(ranks, tmp_path):
     torch.testing.assert_close(first, whole.solve(0.1).weight.detach(), rtol=1e-9, atol=1e-11)
     with pytest.raises(ValueError, match="rows must be a slice without a step"):
         glai.accumulate(whole, x, gates, y, rows=slice(0, 10, 2))
-    with pytest.raises(ValueError, match="is of another job, rows must be 0:10 of 101, got 0:50 of 101"):
+    with pytest.raises(ValueError, match="is of another job, rows must be 0:10 of 101, got '0:50 of 101'"):
         glai.accumulate(
             glai.PathStatistics(P, D, C),
             x,

@@ -99,7 +99,9 @@ class Progress:
             before = kept if isinstance(kept, dict) else {}
             kept = file.json(FEDERATION) if FEDERATION in file.metadata else None
             statistics = PathStatistics.from_file(file, selector.structure_id)
-            stated = made.metadata.get(STATISTICS_CHECKSUM)  # which earlier versions did not keep, nor write in one step
+            stated = made.metadata.get(
+                STATISTICS_CHECKSUM
+            )  # not of earlier versions, whose writes were two steps
             is_solved = before == kept if stated is None else stated == file.entry(CHECKSUM)
         if kept is None:
             raise ValueError(f"{folder}: holds a model of no federation, name a new folder")

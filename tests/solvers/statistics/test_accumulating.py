@@ -115,11 +115,11 @@ def test_refuses(tmp_path, selector, job):
     options = {"project": selector.project, "checkpoint": checkpoint, "progress": False}
     with pytest.raises(ValueError, match="is of another job, targets_crc32 must be"):
         glai.accumulate(statistics, mapped, store, targets.flip(0), chunk=16, **options)
-    with pytest.raises(ValueError, match="is of another job, weights_crc32 must be [0-9]+, got none"):
+    with pytest.raises(ValueError, match="is of another job, weights_crc32 must be [0-9]+, got 'none'"):
         glai.accumulate(statistics, mapped, store, targets, torch.full((100,), 2.0), chunk=16, **options)
     with pytest.raises(ValueError, match="is of another job, x_crc32 must be"):
         glai.accumulate(statistics, mapped + 1, store, targets, chunk=16, **options)
-    with pytest.raises(ValueError, match="is of another job, chunk must be 17, got 16"):
+    with pytest.raises(ValueError, match="is of another job, chunk must be 17, got '16'"):
         glai.accumulate(statistics, mapped, store, targets, chunk=17, **options)
     with pytest.raises(ValueError, match="gates must be of N=50 samples like x, got N=100"):
         glai.accumulate(statistics, mapped[:50], store, targets[:50])
