@@ -108,6 +108,12 @@ def test_files_of_two_federations_are_not_mixed(parties, tmp_path):
     (other / sums).unlink()
     with pytest.raises(ValueError, match="must hold the sums of the parties that have contributed, a, b, c"):
         Progress.load(other, settings)
+    (one / "estimator.safetensors").unlink()  # a new federation would write over the others
+    with pytest.raises(
+        ValueError, match="must hold estimator.safetensors beside structure.safetensors and stat"
+    ):
+        federate(LocalGrid(parties), Plan(settings, one, server))
+    assert (one / sums).exists()
 
 
 def trained(selector, party, start, epochs, seed):

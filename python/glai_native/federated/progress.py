@@ -89,6 +89,14 @@ class Progress:
     @classmethod
     def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:
         if find_file(folder / ESTIMATOR_FILE) is None:
+            left = [
+                name for name in (STRUCTURE_FILE, STATISTICS_FILE) if find_file(folder / name) is not None
+            ]
+            if left:  # which a new federation would write over
+                raise ValueError(
+                    f"{folder}: must hold {ESTIMATOR_FILE} beside {' and '.join(left)}, got no such file; restore it, "
+                    "or name a new folder"
+                )
             return None
         selector = PathSelector.load(folder / STRUCTURE_FILE)
         made = open_estimator(folder / ESTIMATOR_FILE)
