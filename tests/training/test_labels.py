@@ -96,6 +96,35 @@ def test_two_parties_learn_another_class_each(digits, method, tmp_path):
     assert (learner.predict(x) == predicted).all()
 
 
+@pytest.mark.parametrize("solver", ["dual", "sgd", "statistics"])
+def test_a_class_that_one_model_has_no_samples_of_is_the_other_s(digits, solver):
+    x, y = digits
+    parts = [y < 7, y > 2]
+    first = classifier(solver=solver).fit(x, NAMES[y])
+    second = copy.deepcopy(first)
+    for learner, part in zip((first, second), parts, strict=True):
+        learner.retrain(x[part], NAMES[y][part])  # puts the other classes below all of its own
+    methods = ["samples", "activations_classes"] + ["statistics"] * (solver == "statistics")
+    for method in methods:
+        merged = glai.merge([first.model_, second.model_], method, progress=False)
+        right = merged.predict(torch.from_numpy(x)) == NAMES[y]
+        assert min(right[y == digit].mean() for digit in range(10)) > 0.6, method
+
+
+@pytest.mark.parametrize("method", ["samples", "activations_classes", "statistics"])
+def test_a_class_that_no_model_has_samples_of_is_never_the_answer(digits, method):
+    x, y = digits
+    first = classifier().partial_fit(x[y < 5], NAMES[y[y < 5]], NAMES)
+    second = copy.deepcopy(first)
+    first.partial_fit(x[y < 3], NAMES[y[y < 3]])
+    merged = glai.merge(
+        [first.model_, second.model_], method, progress=False, l2=1.0 if method == "statistics" else None
+    )
+    far = torch.randn(500, 64, generator=torch.Generator().manual_seed(0)) * 30
+    for samples in (torch.from_numpy(x), far):
+        assert set(merged.predict(samples)) <= set(NAMES[:5])
+
+
 def test_merging_does_not_depend_on_the_order_of_labels(digits):
     x, y = digits
     x = torch.from_numpy(x)

@@ -16,10 +16,17 @@ from glai_native.machine.progress import epoch_progress
 from glai_native.model.aligning import aligned_estimators, equal_models, joined_outputs, with_outputs
 from glai_native.model.glai import GLAI
 from glai_native.model.names import METHODS
+from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.statistics.sums import PathStatistics
 
 Model = TypeVar("Model", GLAI, PathEstimator, PathStatistics)
 
+OF_OUTPUTS = (
+    "weight",
+    "bias",
+    "constant_weight",
+    "constant_bias",
+)  # parameters of an output each, in the last axis
 SAME_SHARE = 1e-6  # relative, of l2 over the mean diagonal
 
 
@@ -45,8 +52,8 @@ def merge(
     which samples two models have both seen: they count twice, and models that are equal are warned of.
 
     Outputs are aligned by their labels, where they have some: the result has the classes of all models, sorted, and a
-    model has learnt nothing of those that it lacks, as after ``add_outputs``. Outputs without labels are aligned by
-    number. Values must have one centre and scale.
+    model has learnt nothing of those that it lacks, as after ``add_outputs``, nor of those that it has counted no
+    sample of and another has. Outputs without labels are aligned by number. Values must have one centre and scale.
 
     Source: merging of linear models over one structure, arXiv 2312.09971; by samples as FedAvg, McMahan et al., arXiv
     1602.05629; by sums as AFL, arXiv 2405.16240.
@@ -102,7 +109,9 @@ def merge(
             )
         return _merge_statistics(models, names, l2, progress)
     if isinstance(first, GLAI):
-        return GLAI(first.selector, _average([model.estimator for model in models], names, method))
+        average = GLAI(first.selector, _average([model.estimator for model in models], names, method))
+        lower_unseen(average)
+        return average
     return _average(models, names, method)
 
 
@@ -130,15 +139,21 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
     )
     for estimator in estimators:
         merged.on_counts += estimator.on_counts
+    # A training puts classes without samples below all others, which says nothing of the samples that another has.
+    learnt = [estimator.on_counts.sum(0) > 0 for estimator in estimators]
+    unlearnt = [(merged.on_counts.sum(0) > 0) & ~of for of in learnt]
     # In float64, so that the order of the models does not show beyond the last rounding.
     for name, parameter in merged.named_parameters():
         average = torch.zeros_like(parameter, dtype=torch.float64)
-        for estimator, n in zip(estimators, seen, strict=True):
+        for estimator, n, nothing in zip(estimators, seen, unlearnt, strict=True):
             share: float | Tensor = n / total
             if method == "activations_classes":
                 share = _share_of_activations(estimator.on_counts, merged.on_counts, n / total)
                 share = share.unsqueeze(1) if parameter.ndim == 3 else share  # [P, 1, C] of [P, D, C]
-            average += estimator.get_parameter(name).double() * share
+            part = estimator.get_parameter(name).double() * share
+            if nothing.any() and name in OF_OUTPUTS:
+                part[..., nothing] = 0.0
+            average += part
         parameter.copy_(average)
     merged.samples_seen.fill_(total)
     merged.take_outputs(first)
@@ -180,7 +195,9 @@ def _merge_statistics(
     estimator.take_outputs(first)
     estimator.temperature = _temperature(estimators, seen)
     estimator.provenance |= _provenance("statistics", names, seen)
-    return GLAI(models[0].selector, estimator, total)
+    merged = GLAI(models[0].selector, estimator, total)
+    lower_unseen(merged)
+    return merged
 
 
 def _temperature(estimators: Sequence[PathEstimator], seen: Sequence[int]) -> float:

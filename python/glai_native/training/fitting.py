@@ -27,6 +27,7 @@ from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
 from glai_native.model.restoring import whole_or_unchanged
+from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import SOLVE, choose_solver, require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear
@@ -38,7 +39,6 @@ from glai_native.structure.selector import PathSelector
 from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
-from glai_native.training.unseen import lower_unseen
 
 # Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
 # directions D + C (DESIGN section 2).

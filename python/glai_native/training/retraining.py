@@ -16,6 +16,7 @@ from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
 from glai_native.model.restoring import ModelState
+from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -30,7 +31,6 @@ from glai_native.training.fitting import (
 )
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import begin_training, take_over_solution
-from glai_native.training.unseen import lower_unseen
 
 
 @outside_inference_mode

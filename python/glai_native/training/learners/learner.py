@@ -20,6 +20,7 @@ from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
+from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.samples import Samples
@@ -33,7 +34,6 @@ from glai_native.training.learners.saving import SavedLearner
 from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
-from glai_native.training.unseen import lower_unseen
 
 
 class Learner(SavedLearner, BaseEstimator):
