@@ -62,6 +62,7 @@ FORKED = """
 import os, sys, threading, time
 import torch, glai_native as glai
 from pathlib import Path
+glai.build_info()  # loads the kernels, which learn of forks from then on
 child = os.fork()  # where OpenMP's threads, which may not be used in a fork, are not
 if child:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
