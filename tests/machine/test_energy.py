@@ -29,6 +29,8 @@ def test_phases(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"country must be a three-letter ISO code.*got 'Spain'"):
         glai.EnergyMeter("selector", country="Spain")
+    with pytest.raises(ValueError, match=r"country must be a three-letter ISO code.*got \['ESP'\]"):
+        glai.EnergyMeter("selector", country=["ESP"])
     meter = glai.EnergyMeter("selector", country="ESP")
     with pytest.raises(RuntimeError, match="'selector' must have been measured"):
         _ = meter.energy

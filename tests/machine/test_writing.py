@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,19 @@ def test_a_full_disk_names_the_file(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError, match=r"nowhere/x'$"):
         write_files({tmp_path / "nowhere" / "x": A})
+
+
+def test_a_folder_that_cannot_be_synced_is_named(folder, monkeypatch):
+    def fail(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            replace_all(folder)
+    assert caught.value.filename == str(folder)
+    assert content(folder) == OLD
 
 
 def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):

@@ -235,7 +235,7 @@ def _import_codecarbon() -> ModuleType:
 def _require_country(country: str) -> str:
     from codecarbon.input import DataSource
 
-    if country not in DataSource().get_global_energy_mix_data():
+    if not isinstance(country, str) or country not in DataSource().get_global_energy_mix_data():
         raise ValueError(
             "EnergyMeter: country must be a three-letter ISO code that codecarbon has data for, such as 'ESP', "
             f"got {country!r}"

@@ -347,6 +347,8 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         _sync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(folder)) from None
     finally:
         os.close(handle)
 
