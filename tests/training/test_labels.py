@@ -184,6 +184,13 @@ def test_scalars_of_one_type_are_one_type(digits, dtype):
     assert all(type(label) is int for label in learner.model_.class_labels)
 
 
+def test_labels_in_an_array_of_objects_are_scored(digits):
+    x, y = digits
+    for labels in (y, y > 4, y.astype(float)):
+        learner = classifier(solver="statistics").fit(x, labels.astype(object))
+        assert learner.score(x, labels.astype(object)) == learner.score(x, labels) > 0.9
+
+
 def test_a_list_of_mixed_labels_is_no_list_of_texts(digits):
     x, y = digits
     with pytest.raises(ValueError, match="y must be class labels of one type, got int and str"):
@@ -224,6 +231,24 @@ def test_a_regressor_s_model_knows_its_units(tmp_path):
         glai.merge([model, other], progress=False)
     with pytest.raises(ValueError, match="y must be values"):
         glai.fit(model, tensor, (torch.from_numpy(y) > 0).long(), progress=False)
+
+
+@pytest.mark.parametrize("solver", ["dual", "sgd", "statistics"])
+@pytest.mark.parametrize("unit", [2.0**-1000, 2.0**-60, 2.0**60, 2.0**1000])
+def test_the_unit_of_targets_does_not_matter(solver, unit, tmp_path):
+    x, y = make_regression(150, 4, noise=1.0, random_state=0)
+    one, other = (
+        glai.GLAIRegressor((8,), structure_epochs=2, solver=solver).fit(x, values) for values in (y, y * unit)
+    )
+    np.testing.assert_array_equal(other.predict(x), one.predict(x) * unit)
+    other.save(tmp_path / "m")
+    np.testing.assert_array_equal(glai.GLAIRegressor.load(tmp_path / "m").predict(x), other.predict(x))
+
+
+def test_targets_of_a_range_beyond_float64():
+    x = np.arange(40.0).reshape(20, 2)
+    with pytest.raises(ValueError, match="GLAIRegressor: y must have a range that float64 holds"):
+        glai.GLAIRegressor((8,)).fit(x, np.where(np.arange(20) > 0, 1.7e308, -1.7e308))
 
 
 def test_state_dicts_carry_what_outputs_mean(digits):

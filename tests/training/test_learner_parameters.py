@@ -94,6 +94,7 @@ def test_auto_takes_a_solver_that_has_what_is_given(monkeypatch):
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
+        ({"solver_options": [1]}, "solver_options must be a dict or None, got"),
         (
             {"l2": 1.0, "solver_options": {"l2": 2.0}},
             "l2 must be given once, got l2=1.0 and 2.0 in solver_options",

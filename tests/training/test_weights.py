@@ -183,7 +183,15 @@ def test_class_weight_is_saved(tmp_path):
 @pytest.mark.parametrize("learner", [glai.GLAIClassifier, glai.GLAIRegressor])
 def test_invalid_weights_are_one_error(learner):
     x, y = table(learner)
-    for weight in (-np.ones(150), np.full(150, np.nan), np.ones(149), np.ones((150, 2)), np.zeros(150)):
+    wrong = [
+        -np.ones(150),
+        np.full(150, np.nan),
+        np.ones(149),
+        np.ones((150, 2)),
+        np.zeros(150),
+        np.ones(150) * 1j,
+    ]
+    for weight in (*wrong, (1 + 1j * np.ones(150)).tolist()):
         for call in ("fit", "partial_fit"):
             with pytest.raises(ValueError, match="sample_weight"):
                 getattr(learner(**SMALL), call)(x, y, sample_weight=weight)

@@ -298,7 +298,7 @@ def test_bad_input(two_layers, change, error, message):
 def test_one_sample(two_layers):
     x, _ = data(1)
     values = torch.ones(1, 2).double()
-    with pytest.raises(ValueError, match="needs at least 2 samples"):
+    with pytest.raises(ValueError, match="needs at least 2 samples that differ"):
         glai.PathKernelModel(two_layers).fit(x, values)
     model = glai.PathKernelModel(two_layers).fit(x, values, l2=0.0)
     torch.testing.assert_close(model.predict(x), values)

@@ -19,6 +19,9 @@ def require_l2(owner: str, l2: float | str, n: int) -> None:
     """Raise unless l2 is a number >= 0, or "loo" and there are samples enough for that."""
     if l2 == "loo":
         if n < 2:
-            raise ValueError(f'{owner}: l2="loo" needs at least 2 samples, got {n}; give l2 as a number')
+            raise ValueError(
+                f'{owner}: l2="loo" needs at least 2 samples that differ and weigh something, got {n}; '
+                "give l2 as a number"
+            )
     elif isinstance(l2, (str, bool)) or not 0 <= l2 < float("inf"):
         raise ValueError(f'{owner}: l2 must be a number >= 0 or "loo", got {l2!r}')

@@ -202,6 +202,10 @@ class GLAIClassifier(ClassifierMixin, Learner):
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the share of samples whose label ``predict`` gives, weighted; labels as :meth:`fit` takes them."""
+        return float(super().score(X, _labels(y), sample_weight))
+
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return class probabilities ``[N, C]``: softmax of the scores over the model's temperature.
 

@@ -17,8 +17,10 @@ def solver_options(
     """Join ``solver_options`` and parameters of its own that are not None; numbers of other libraries become Python's.
 
     Raises:
-        ValueError: one is given both ways.
+        ValueError: one is given both ways, or ``options`` are no dict.
     """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"{owner}: solver_options must be a dict or None, got {options!r:.80}")
     joined = dict(options or {})
     for name, value in parameters.items():
         if value is None:

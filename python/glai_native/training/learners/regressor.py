@@ -97,9 +97,7 @@ class GLAIRegressor(RegressorMixin, Learner):
             return self._outputs().scaled(self._values(y), torch.float32)
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
         self._one_target = np.ndim(y) == 1
-        centre = np.average(values, axis=0, weights=weight)
-        spread = np.sqrt(np.average((values - centre) ** 2, axis=0, weights=weight))
-        spread = np.where(spread > 0, spread, 1.0)
+        centre, spread = _centre_and_spread(values, weight)
         self._scaling = torch.from_numpy(centre), torch.from_numpy(spread)
         return torch.from_numpy(((values - centre) / spread).astype(np.float32))
 
@@ -118,6 +116,30 @@ class GLAIRegressor(RegressorMixin, Learner):
         output = self._output(X)
         one = output.shape[1] == 1 if self._one_target is None else self._one_target
         return output[:, 0] if one else output
+
+
+def _centre_and_spread(
+    values: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each target, and its standard deviation, or 1 where that is 0.
+
+    Raises:
+        ValueError: targets so large that their differences are beyond float64.
+    """
+    # Powers of two, which change no digit: sums and squares of whatever float64 holds stay within it.
+    exponent = np.frexp(np.abs(values).max(0))[1]
+    centre = np.ldexp(np.average(np.ldexp(values, -exponent), axis=0, weights=weight), exponent)
+    with np.errstate(over="ignore"):
+        off = values - centre
+    if not np.isfinite(off).all():
+        raise ValueError(
+            f"GLAIRegressor: y must have a range that float64 holds, got values from {values.min():g} to "
+            f"{values.max():g}; divide it by a power of ten first"
+        )
+    exponent = np.frexp(np.abs(off).max(0))[1]
+    spread = np.sqrt(np.average(np.ldexp(off, -exponent) ** 2, axis=0, weights=weight))
+    spread = np.ldexp(spread, exponent)
+    return centre, np.where(spread > 0, spread, 1.0)
 
 
 def _column(y: ArrayLike) -> ArrayLike:

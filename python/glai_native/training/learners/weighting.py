@@ -57,6 +57,8 @@ def weighed_samples(
 def _checked(owner: str, sample_weight: ArrayLike, n: int) -> NDArray[np.float64]:
     """Return weights float64 ``[N]``, those of a number as many."""
     try:
+        if np.iscomplexobj(sample_weight):  # NumPy would drop their imaginary parts
+            raise TypeError
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
