@@ -130,6 +130,17 @@ def trained(selector, party, start, epochs, seed):
     return estimator
 
 
+def averaged_by_samples(models):
+    """Federated averaging: unlike ``merge``, all of what parties send counts, who have started from one model."""
+    total = sum(int(model.samples_seen) for model in models)
+    return {
+        name: sum(
+            model.get_parameter(name).detach().double() * int(model.samples_seen) / total for model in models
+        )
+        for name, _ in models[0].named_parameters()
+    }
+
+
 @pytest.mark.parametrize("directions", [False, True])
 def test_samples_average_what_parties_train(parties, directions):
     settings = settings_of(
@@ -145,7 +156,10 @@ def test_samples_average_what_parties_train(parties, directions):
         structure_id=progress.selector.structure_id,
     )
     for number in (1, 2):
-        start = glai.merge([trained(progress.selector, p, start, 2, 7919 * number) for p in parties])
+        models = [trained(progress.selector, party, start, 2, 7919 * number) for party in parties]
+        with torch.no_grad():
+            for name, average in averaged_by_samples(models).items():
+                start.get_parameter(name).copy_(average)
     for name, parameter in start.named_parameters():
         torch.testing.assert_close(progress.estimator.get_parameter(name), parameter, rtol=1e-4, atol=1e-5)
     assert int(progress.estimator.samples_seen) == 121
@@ -161,11 +175,15 @@ def test_activations_classes(parties):
     progress = federate(LocalGrid(parties), Plan(settings))
     start = glai.PathEstimator(progress.selector.n_paths, 6, 4, structure_id=progress.selector.structure_id)
     models = [trained(progress.selector, party, start, 1, 7919) for party in parties]
-    merged = glai.merge(models, "activations_classes")
-    torch.testing.assert_close(progress.estimator.weight, merged.weight, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(progress.estimator.bias, merged.bias, rtol=1e-4, atol=1e-5)
-    assert torch.equal(progress.estimator.on_counts, merged.on_counts)
-    assert (merged.on_counts == 0).any()  # there it is by samples
+    on_counts = sum(model.on_counts for model in models)
+    for name, average in averaged_by_samples(models).items():
+        at = (slice(None), None) if name == "weight" else (slice(None),)  # [P, 1, C] of [P, D, C]
+        weighted = sum(model.get_parameter(name).detach().double() * model.on_counts[at] for model in models)
+        expected = torch.where(on_counts[at] > 0, weighted / on_counts[at].clamp(min=1), average).float()
+        found = progress.estimator.get_parameter(name)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(progress.estimator.on_counts, on_counts)
+    assert (on_counts == 0).any()  # there it is by samples
     with pytest.raises(ValueError, match="weighs the full paths"):
         settings_of(method="activations_classes", directions=True)
 
