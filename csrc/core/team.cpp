@@ -298,7 +298,9 @@ class Team {
 }  // namespace
 
 void run_tasks(std::int64_t n_tasks, int helpers, Task task, void* context) {
-  if (in_task || n_tasks >= static_cast<std::int64_t>(kCall)) return run_alone(n_tasks, task, context);
+  if (in_task || helpers <= 0 || n_tasks <= 1 || n_tasks >= static_cast<std::int64_t>(kCall)) {
+    return run_alone(n_tasks, task, context);
+  }
   thread_local Shared shared;
   thread_local Team team;
   const auto begin = Clock::now();

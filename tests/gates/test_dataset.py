@@ -80,3 +80,8 @@ def test_it_trains(dataset):
     for gates, x, y in DataLoader(dataset, 16, shuffle=True):
         torch.nn.functional.cross_entropy(estimator(x, gates), y).backward()
     assert bool(estimator.weight.grad.any())
+
+
+def test_a_store_comes_first():
+    with pytest.raises(TypeError, match="GateDataset: store must be a GateStore, got Tensor"):
+        glai.GateDataset(torch.zeros(3), torch.zeros(3))

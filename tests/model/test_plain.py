@@ -102,6 +102,15 @@ def test_scripted_traced_and_compiled(model):
         close(other(OTHERS), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_of_a_model_that_was_cast_the_output_has_its_type(model, dtype):
+    model = copy.deepcopy(model).to(dtype)
+    plain = glai.to_torch(model)
+    assert plain(FEW.to(dtype)).dtype == model(FEW.to(dtype)).dtype == dtype
+    tolerance = 4 * torch.finfo(dtype).eps * float(model(FEW.to(dtype)).detach().abs().max())
+    torch.testing.assert_close(plain(FEW.to(dtype)), model(FEW.to(dtype)), rtol=0, atol=max(tolerance, 1e-5))
+
+
 @pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
 def test_cast(model, dtype):
     cast = glai.to_torch(model).to(dtype)

@@ -205,3 +205,37 @@ def test_training_of_a_16_bit_model_is_refused_or_right(dtype):
             ValueError, match=r"must be (torch.)?float32 or (torch.)?float64.*, got torch.(b?)float16"
         ):
             call()
+
+
+def tensors_alone(state):
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def test_a_state_of_tensors_alone_brings_the_structure_that_they_make():
+    before, after = trained(), build(7)
+    after.load_state_dict(tensors_alone(before.state_dict()), strict=False)
+    assert torch.equal(after(X), before(X))
+    assert after[2][0].structure_id == before[2][0].structure_id == after[2][0].estimator.structure_id
+
+
+@pytest.mark.parametrize("names_alone", [True, False])
+def test_numbers_of_another_structure_do_not_come_in_under_the_own_name(names_alone):
+    model = build(7)[2][0]
+    own, output = (
+        {k: v.clone() for k, v in model.state_dict().items() if torch.is_tensor(v)},
+        model(X).detach(),
+    )
+    state = own | {"selector.hidden_bias_0": own["selector.hidden_bias_0"] + 1}
+    if names_alone:
+        state = {"selector.hidden_bias_0": state["selector.hidden_bias_0"]}
+    else:
+        state |= {"selector._extra_state": model.structure_id}
+    with pytest.raises(ValueError, match="structure"):
+        model.load_state_dict(state, strict=False)
+    selector = {k.removeprefix("selector."): v for k, v in state.items() if k.startswith("selector.")}
+    with pytest.raises(ValueError, match="PathSelector: the state must hold the numbers of structure_id"):
+        model.selector.load_state_dict(selector, strict=False)
+    assert torch.equal(model(X), output)
+    model.load_state_dict(own, strict=False)  # its own come in again, and parts of them
+    model.load_state_dict({"selector.hidden_bias_0": own["selector.hidden_bias_0"]}, strict=False)
+    assert torch.equal(model(X), output)

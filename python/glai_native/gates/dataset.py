@@ -33,6 +33,8 @@ class GateDataset(Dataset[Any]):
     """
 
     def __init__(self, store: GateStore, *tensors: Tensor) -> None:
+        if not isinstance(store, GateStore):
+            raise TypeError(f"GateDataset: store must be a GateStore, got {type(store).__name__}")
         for i, tensor in enumerate(tensors):
             if len(tensor) != len(store):
                 raise ValueError(

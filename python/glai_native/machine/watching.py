@@ -61,6 +61,21 @@ def register(
     return op
 
 
+def saving_forward(run: Callable[..., Any], save: Callable[..., None]) -> Any:
+    """Make the ``forward`` of an ``autograd.Function`` from a bare op and what a registered one has as setup_context.
+
+    Of a ``setup_context`` torch binds the signature anew in each call, which takes longer than small ops. Transforms of
+    functions would need it, but take plain torch here.
+    """
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = run(*inputs)
+        save(ctx, inputs, output)
+        return output
+
+    return staticmethod(forward)
+
+
 def _refusing(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     def refusing(*arguments: Any) -> Any:

@@ -66,6 +66,7 @@ class _Plain(nn.Module):
     scale: Tensor
     rotation: Tensor | None
     zero: Tensor
+    rounded: Tensor | None
     target_mean: Tensor | None
     target_scale: Tensor
 
@@ -98,10 +99,15 @@ class _Plain(nn.Module):
                 estimator.constant_weight.to(dtype).T, estimator.constant_bias.to(dtype), trained
             )
             self.directions = _linear(estimator.directions.to(dtype).T, None, trained=False)
+        # Of the type of what comes out, where numbers cast to 16 bits round it.
+        rounded = None if estimator.dtype == dtype else torch.zeros_like(self.zero, dtype=estimator.dtype)
+        self.register_buffer("rounded", rounded)
         # The outputs' own units are no scaling.
         scaling = (estimator.target_mean, estimator.target_scale) if estimator.has_scaling else (None, None)
         for name, numbers in zip(("target_mean", "target_scale"), scaling, strict=True):
-            self.register_buffer(name, None if numbers is None else numbers.to(self.zero))
+            self.register_buffer(
+                name, None if numbers is None else numbers.to(self.zero.device, estimator.dtype)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         z = x
@@ -116,6 +122,8 @@ class _Plain(nn.Module):
         else:
             each = carried.unflatten(-1, self.sizes)
             y = torch.where(gates.unsqueeze(-1), each, self.zero).sum(-2)
+        if self.rounded is not None:
+            y = y.type_as(self.rounded)
         return cast(Tensor, y if self.target_mean is None else y * self.target_scale + self.target_mean)
 
     def _gates(self, z: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from glai_native.structure.projection import InputProjection
-from glai_native.structure.selector import PathSelector, stated_structure
+from glai_native.structure.selector import (
+    PathSelector,
+    holds_another,
+    require_same_structure,
+    stated_structure,
+)
 
 # Buffers that a structure has or lacks.
 OPTIONAL = ("output_weight", "output_bias", "kept_paths")
@@ -39,8 +44,12 @@ def take_over_structure(model: Any, state: Mapping[str, Any], prefix: str, *_: A
                 "state before replace_mlp"
             )
         return  # nothing of it: strict loading says so
-    if theirs is None or theirs == mine:
+    if theirs == mine:
+        require_same_structure(model.selector, own, "selector.")
         return
+    if theirs is None and not holds_another(own, "selector.", model.selector):
+        return
+    stated = "without a structure_id" if theirs is None else f"of structure_id {theirs[:12]}…"
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     optional = {
         *(f"selector.{name}" for name in OPTIONAL),
@@ -53,17 +62,17 @@ def take_over_structure(model: Any, state: Mapping[str, Any], prefix: str, *_: A
         if not isinstance(found, Tensor) or found.shape != tensor.shape:
             sizes = list(found.shape) if isinstance(found, Tensor) else "nothing"
             raise ValueError(
-                f"{owner}: a state of structure_id {theirs[:12]}…, another than this model's {mine[:12]}…, must hold "
+                f"{owner}: a state {stated}, of another structure than this model's {mine[:12]}…, must hold "
                 f"all of a model of the same sizes, but of {prefix}{name} {list(tensor.shape)} it has {sizes}; build "
                 "the network with the same layers, or read a model's own files with load"
             )
     selector = _selector_of(own, model.selector)
     if (selector.in_features, selector.n_paths) != (model.selector.in_features, model.selector.n_paths):
         raise ValueError(
-            f"{owner}: a state of structure_id {theirs[:12]}… must be of in_features={model.selector.in_features} and "
+            f"{owner}: a state {stated} must be of in_features={model.selector.in_features} and "
             f"P={model.selector.n_paths} paths, got {selector.in_features} and {selector.n_paths}"
         )
-    if selector.structure_id != theirs:
+    if theirs is not None and selector.structure_id != theirs:
         dtype = str(selector.hidden[0][0].dtype).removeprefix("torch.")
         raise ValueError(
             f"{owner}: the state must hold the structure that it states, {theirs[:12]}…, got "
@@ -72,7 +81,7 @@ def take_over_structure(model: Any, state: Mapping[str, Any], prefix: str, *_: A
         )
     # Not in place: other models may share the selector that was here.
     model.selector = selector.train(model.selector.training)
-    model.estimator.structure_id = theirs
+    model.estimator.structure_id = selector.structure_id
     model.statistics = None
 
 

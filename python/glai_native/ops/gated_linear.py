@@ -26,7 +26,7 @@ from glai_native.machine.layouts import (
     new_matrix,
     unit_stride,
 )
-from glai_native.machine.watching import PLAIN, is_batched_gradient, register, way
+from glai_native.machine.watching import PLAIN, is_batched_gradient, register, saving_forward, way
 from glai_native.ops.gated_matmul_autograd import EAGER
 from glai_native.ops.operands import ordinary_words, plain_gates, require_gates
 from glai_native.ops.oracle import apply_gates_ref, gated_linear_ref
@@ -148,8 +148,7 @@ def _gates_backward(family: _Family | None, ctx: Any, dout: Tensor) -> Any:
 
 
 class _GatedLinear(torch.autograd.Function):
-    forward = staticmethod(_gated_linear)
-    setup_context = staticmethod(_save_linear)
+    forward = saving_forward(_gated_linear, _save_linear)
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> Any:
@@ -157,8 +156,7 @@ class _GatedLinear(torch.autograd.Function):
 
 
 class _ApplyGates(torch.autograd.Function):
-    forward = staticmethod(_apply_gates)
-    setup_context = staticmethod(_save_gates)
+    forward = saving_forward(_apply_gates, _save_gates)
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> Any:

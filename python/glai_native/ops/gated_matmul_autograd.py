@@ -26,7 +26,7 @@ from glai_native.machine.layouts import (
     size,
     unit_stride,
 )
-from glai_native.machine.watching import is_batched_gradient, register, way
+from glai_native.machine.watching import is_batched_gradient, register, saving_forward, way
 from glai_native.ops.operands import Estimate, ordinary_words, plain_gates, plan_product, plan_weight_grad
 from glai_native.ops.oracle import (
     gated_matmul_bias_grad_ref,
@@ -188,8 +188,7 @@ def _input_grad_backward(products: GatedProducts | None, ctx: Any, ddx: Tensor) 
 
 
 class _GatedMatmul(torch.autograd.Function):
-    forward = staticmethod(_gated_matmul)
-    setup_context = staticmethod(_save)
+    forward = saving_forward(_gated_matmul, _save)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
@@ -197,8 +196,7 @@ class _GatedMatmul(torch.autograd.Function):
 
 
 class _WeightGrad(torch.autograd.Function):
-    forward = staticmethod(_weight_grad)
-    setup_context = staticmethod(_save_weight_grad)
+    forward = saving_forward(_weight_grad, _save_weight_grad)
 
     @staticmethod
     def backward(ctx: Any, ddw: Tensor, ddb: Tensor) -> Any:
@@ -206,8 +204,7 @@ class _WeightGrad(torch.autograd.Function):
 
 
 class _InputGrad(torch.autograd.Function):
-    forward = staticmethod(_input_grad)
-    setup_context = staticmethod(_save)
+    forward = saving_forward(_input_grad, _save)
 
     @staticmethod
     def backward(ctx: Any, ddx: Tensor) -> Any:

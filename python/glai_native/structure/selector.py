@@ -42,13 +42,36 @@ def stated_structure(state: Mapping[str, Any], prefix: str) -> str | None:
 
 
 def require_same_structure(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Raise, before a state is loaded, if it states another structure_id than the module has."""
+    """Raise, before a state is loaded, if it is of another structure than the module: by what it states, or holds."""
     mine, theirs = getattr(module, "structure_id", None), stated_structure(state, prefix)
     if mine is not None and theirs is not None and mine != theirs:
         raise ValueError(
             f"{type(module).__name__}: the state must be of structure_id {mine[:12]}… like this module, "
             f"got {theirs[:12]}…; a whole model (GLAI, GLAIHead) takes another's structure over"
         )
+    if isinstance(module, PathSelector) and holds_another(state, prefix, module):
+        raise ValueError(
+            f"PathSelector: the state must hold the numbers of structure_id {module.structure_id[:12]}… like this "
+            "module, got others; it was changed since it was taken, or is another structure's without its structure_id"
+        )
+
+
+def holds_another(state: Mapping[str, Any], prefix: str, selector: PathSelector) -> bool:
+    """Return whether a state holds other numbers than a selector's own; it may lack any of them."""
+    own = selector.state_dict()
+    for key, found in state.items():
+        name = key[len(prefix) :]
+        if not key.startswith(prefix) or not isinstance(found, Tensor) or name.startswith("output_"):
+            continue
+        expected = own.get(name)
+        if expected is None:
+            if name in selector._buffers or name.removeprefix("projection.") in selector.projection._buffers:
+                return True
+        elif found.shape != expected.shape or (
+            not (found.is_meta or expected.is_meta) and not torch.equal(found.detach().to(expected), expected)
+        ):
+            return True
+    return False
 
 
 class PathSelector(nn.Module):
