@@ -173,7 +173,10 @@ struct Waited {
 };
 
 void run_alone(std::int64_t n_tasks, Task task, void* context) {
+  const bool outer = in_task;
+  in_task = true;  // what a task calls runs on this thread alone, whoever runs the task
   for (std::int64_t i = 0; i < n_tasks; ++i) task(context, i);
+  in_task = outer;
 }
 
 // The helpers that are OpenMP's, until one of them was waited for in vain.
