@@ -1,5 +1,6 @@
 """A model's output in one native call: the modules', for few samples; and when the modules are asked."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -183,3 +184,15 @@ def test_the_native_call_checks_what_it_is_given(wrong, message):
     _native.model_output(**given)
     with pytest.raises(ValueError, match=message):
         _native.model_output(**(given | wrong))
+
+
+@pytest.mark.parametrize("kind", [bool, object, str, np.longdouble, np.int8, ">f8"])
+def test_arrays_that_torch_has_no_type_for(kind):
+    selector = glai.PathSelector(make_mlp(4, 5, 3), glai.InputProjection.fit(torch.randn(20, 4)))
+    model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
+    zeros_and_ones = np.arange(24).reshape(6, 4) % 3 == 0
+    x = zeros_and_ones.astype(float).astype(kind) if kind is not bool else zeros_and_ones
+    expected = model.predict(zeros_and_ones.astype(float))
+    assert np.array_equal(model.predict(x), expected)
+    if kind is bool:
+        assert torch.equal(model(torch.from_numpy(x)), model(torch.from_numpy(x).float()))

@@ -10,6 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -257,7 +258,10 @@ class GLAI(nn.Module):
             float64 ``[N, C]`` in the units of y.
         """
         if not isinstance(x, Tensor):
-            x = array_tensor(x)
+            array = np.asarray(x)
+            # Numbers that torch has no type for, in text or in objects among them.
+            own = array.dtype.kind in "iufc" and array.dtype.itemsize <= 8
+            x = array_tensor(array if own or array.dtype.kind == "c" else array.astype(np.float64))
         x = x.to(self.estimator.on_counts.device)
         if self.estimator.has_values and gates is None and self.estimator.provenance.get("solver") == "dual":
             output = wide_output(self.selector, self.estimator, x)

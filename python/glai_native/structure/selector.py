@@ -212,7 +212,8 @@ class PathSelector(nn.Module):
         require_samples("PathSelector", x, self.in_features)
         if x.is_complex():
             raise ValueError(f"PathSelector: x must be real numbers, got {x.dtype}")
-        z, dtype = cast(Tensor, self.projection(x)), self._dtype
+        dtype = self._dtype
+        z = cast(Tensor, self.projection(x.to(dtype) if x.dtype is torch.bool else x))
         return z if z.dtype == dtype else z.to(dtype)
 
     @property
