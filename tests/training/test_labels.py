@@ -44,6 +44,18 @@ def test_classes_are_sorted_when_one_arrives(digits, solver):
     assert model.score(x, labels) > 0.95
 
 
+@pytest.mark.parametrize("how", ["retrain", "partial_fit"])
+def test_an_exact_increment_keeps_the_temperature(digits, how):
+    x, y = digits
+    learner = classifier(solver="statistics").fit(x[:300], NAMES[y[:300]])
+    before = learner.model_.estimator.temperature
+    if how == "retrain":
+        learner.retrain(x[300:], NAMES[y[300:]], increment=True)
+    else:
+        learner.partial_fit(x[300:], NAMES[y[300:]])
+    assert learner.model_.estimator.temperature == before != 0.1
+
+
 @pytest.mark.parametrize("order", [[9, 3, 0], [0, 3, 9], [5, 4, 6]])
 def test_an_increment_is_exact_wherever_its_class_sorts(digits, order):
     x, y = digits

@@ -155,6 +155,10 @@ def _add(
         "progress": progress,
     }
     estimator = statistics.solve(**(solve | options))
+    if (
+        statistics.n_samples > samples.count and not samples.has_values
+    ):  # nothing is held out to fit another on
+        estimator.temperature = model.estimator.temperature
     take_over_solution(model, statistics, estimator, numbering, seed)
     lower_unseen(model)
     joined = samples.count
