@@ -57,9 +57,10 @@ def weighed_samples(
 def _checked(owner: str, sample_weight: ArrayLike, n: int) -> NDArray[np.float64]:
     """Return weights float64 ``[N]``, those of a number as many."""
     try:
-        if np.iscomplexobj(sample_weight):  # NumPy would drop their imaginary parts
+        found = np.asarray(sample_weight)
+        if found.dtype.kind == "c":  # NumPy would drop their imaginary parts
             raise TypeError
-        weight = np.asarray(sample_weight, dtype=np.float64)
+        weight = found.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{owner}: sample_weight must be numbers [N={n}], got {sample_weight!r:.80}"
