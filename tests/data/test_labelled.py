@@ -153,3 +153,12 @@ def test_what_float32_would_lose_comes_as_float64(tmp_path):
     assert load_data(tmp_path / "b.npz").x_train.dtype == torch.float32
     again = load_data(tmp_path / "b.npz", centred_in=torch.float64)
     assert float(again.x_train[0, 0]) == 1.7e9 + 1
+
+
+def test_labels_are_one_for_each_sample(tmp_path):
+    path = tmp_path / "values.npz"
+    np.savez(path, x=np.ones((20, 3)), y=np.arange(20.0)[:, None])
+    with pytest.raises(
+        ValueError, match=r"y must be class labels \[N\], got \[20, 1\]; values are for GLAIRegr"
+    ):
+        load_data(path)

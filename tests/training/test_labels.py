@@ -340,3 +340,14 @@ def test_statistics_have_labels_too(digits, tmp_path):
     merged.save(tmp_path / "s.safetensors")
     assert glai.PathStatistics.load(tmp_path / "s.safetensors").class_labels == merged.class_labels
     assert merged.solve(1.0).class_labels == merged.class_labels
+
+
+def test_nan_is_of_no_class():
+    x = torch.randn(60, 4)
+    model = glai.fit(
+        glai.GLAIClassifier((4,)).fit(x.numpy(), (x[:, 0] > 0).numpy()).model_.selector,
+        x,
+        (x[:, 0] > 0).long(),
+    ).model
+    with pytest.raises(ValueError, match="GLAI.predict: x must be finite"):
+        model.predict(torch.full((2, 4), float("nan")))

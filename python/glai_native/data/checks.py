@@ -46,7 +46,10 @@ def require_targets(
         int64 ``[N]``, or the values as they came.
     """
     if not isinstance(targets, Tensor):
-        raise TypeError(f"{owner}: {name} must be a torch.Tensor, got {type(targets).__name__}")
+        raise TypeError(
+            f"{owner}: {name} must be a torch.Tensor, got {type(targets).__name__}; of labels "
+            "class indices, and what each means in class_labels=; GLAIClassifier takes labels as they are"
+        )
     require_dense(owner, name, targets)
     if targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"{owner}: {name} must be class indices or floating values, got {targets.dtype}")

@@ -19,6 +19,7 @@ from glai_native.data.features import float_features
 from glai_native.data.labels import Label, joined_labels, label_array, label_indices, require_same_type
 from glai_native.data.splitting import split_rows
 
+_VALUES = "values are for GLAIRegressor, in Python"
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 
 
@@ -138,8 +139,12 @@ def _read_npz(
         if labels is None:
             continue
         label_array(str(path), labels, name)
+        if labels.ndim != 1:
+            raise ValueError(f"{path}: {name} must be class labels [N], got {list(labels.shape)}; {_VALUES}")
         if labels.dtype.kind == "f" and (broken := labels[labels != labels.round()]).size:
-            raise ValueError(f"{path}: {name} must be class labels, got numbers like {broken.flat[0]:g}")
+            raise ValueError(
+                f"{path}: {name} must be class labels, got numbers like {broken.flat[0]:g}; {_VALUES}"
+            )
     for name in (
         ("x_train", "x_test") if set(parts) <= arrays.keys() else ("x",)
     ):  # rows are those of the file here

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from glai_native.data.arrays import array_tensor
+from glai_native.data.checks import require_finite
 from glai_native.data.labels import Label, label_array
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
@@ -256,6 +257,9 @@ class GLAI(nn.Module):
         Returns:
             Of classes the label ``[N]`` of the largest output, or its index where outputs have no labels; of values
             float64 ``[N, C]`` in the units of y.
+
+        Raises:
+            ValueError: x holds NaN or infinite values, which are of no class.
         """
         if not isinstance(x, Tensor):
             array = np.asarray(x)
@@ -263,6 +267,8 @@ class GLAI(nn.Module):
             own = array.dtype.kind in "iufc" and array.dtype.itemsize <= 8
             x = array_tensor(array if own or array.dtype.kind == "c" else array.astype(np.float64))
         x = x.to(self.estimator.on_counts.device)
+        if x.is_floating_point():  # the largest of NaN would be some class
+            require_finite("GLAI.predict", "x", x)
         if self.estimator.has_values and gates is None and self.estimator.provenance.get("solver") == "dual":
             output = wide_output(self.selector, self.estimator, x)
         else:

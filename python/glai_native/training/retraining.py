@@ -101,7 +101,7 @@ def retrain(
         n_outputs = max(n_outputs, outputs_of(model.selector, y, sample_weight))
     with ranks.together():
         numbering.with_outputs(n_outputs)
-        samples = Samples.of_raw("fit", model.selector, x, y, n_outputs, gates, sample_weight)
+        samples = Samples.of_raw("retrain", model.selector, x, y, n_outputs, gates, sample_weight)
     if increment and solver in ("auto", "statistics"):
         return announce(_add(model, samples, numbering, seed, progress, options), progress)
     if increment and solver != "sgd":

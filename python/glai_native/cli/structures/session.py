@@ -141,7 +141,7 @@ def _require_known_classes(path: Path, model: GLAI, data: LabelledData) -> None:
 
 def _accuracy(model: GLAI, data: LabelledData) -> float:
     known = model.class_labels or list(range(model.estimator.out_features))
-    numbers = torch.tensor([known.index(label) for label in data.classes])
+    numbers = torch.tensor([known.index(label) for label in data.classes], device="cpu")
     with torch.no_grad():
         right = model(data.x_test).argmax(1) == numbers[data.y_test]
     return round(float(right.double().mean()), 4)
