@@ -17,7 +17,8 @@ FLOORS = [
     ["model"],
     ["solvers"],
     ["estimator"],
-    ["ops", "structure"],
+    ["structure"],
+    ["ops"],
     ["gates"],
     ["machine", "data"],
 ]

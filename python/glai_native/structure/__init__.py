@@ -1,4 +1,4 @@
-"""This room holds what is frozen: input projection and path selector, and their training until the pattern settles.
+"""This room holds what is frozen: input projection, path selector and integer features, and how they come to settle.
 
-It must never import ops or anything that reads gates to train numbers.
+It must never import anything that is trained.
 """
