@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from glai_native.structure.settling import StructureEpoch as StructureEpoch
     from glai_native.structure.settling import StructureMonitor as StructureMonitor
     from glai_native.structure.settling import train_structure as train_structure
+    from glai_native.structure.unit_features import unit_features as unit_features
     from glai_native.training import distributed as distributed
     from glai_native.training.fitting import FitResult as FitResult
     from glai_native.training.fitting import fit as fit
@@ -83,6 +84,7 @@ _NAMES_OF = {
     "structure.projection": ("InputProjection",),
     "structure.selector": ("PathSelector",),
     "structure.settling": ("StructureEpoch", "StructureMonitor", "train_structure"),
+    "structure.unit_features": ("unit_features",),
     "training.fitting": ("FitResult", "fit"),
     "training.retraining": ("retrain",),
     "training.learners.classifier": ("GLAIClassifier",),
@@ -132,6 +134,7 @@ __all__ = [
     "to_torch",
     "train_estimator",
     "train_structure",
+    "unit_features",
 ]
 
 if not TYPE_CHECKING:  # or a misspelt name would pass as anything

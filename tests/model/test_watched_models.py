@@ -20,10 +20,10 @@ SAMPLES = torch.randn(600, D, generator=torch.Generator().manual_seed(0)) + 1
 FEW, OTHERS = SAMPLES[:20], SAMPLES[100:133]
 
 
-def make_model(widths, directed=False, n_components=None, pruned=False):
+def make_model(widths, directed=False, n_components=None, pruned=False, units=False):
     projection = glai.InputProjection.fit(SAMPLES, n_components) if n_components else None
     selector = glai.PathSelector(make_mlp(n_components or D, *widths, C), projection)
-    directions = glai.output_directions(selector) if directed else None
+    directions = "units" if units else glai.output_directions(selector) if directed else None
     model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector, directions))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -44,6 +44,7 @@ MODELS = {
     "one layer, directions": lambda: make_model((16,), directed=True, n_components=D),
     "two layers": lambda: make_model((5, 4), n_components=D),
     "two layers, directions": lambda: make_model((5, 4), directed=True),
+    "two layers, units": lambda: make_model((5, 4), n_components=6, units=True),
     "pruned": lambda: make_model((5, 4), pruned=True),
     "head": make_network,
 }

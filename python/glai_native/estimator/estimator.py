@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glai_native.data.canonical import count_repeats
-from glai_native.data.checks import FLOATS, require_counts, require_sample_weight, require_targets
-from glai_native.data.labels import Label
-from glai_native.estimator.directions import (
-    directions_id,
-    extend_directions,
-    require_directions,
-    scale_of_own_directions,
+from glai_native.data.checks import (
+    FLOATS,
+    require_counts,
+    require_sample_weight,
+    require_samples,
+    require_targets,
 )
-from glai_native.estimator.emulation import into_last_units, with_constants
+from glai_native.estimator.directions import directions_id
+from glai_native.estimator.emulation import own_parameters
 from glai_native.estimator.file import (
     ESTIMATOR_FORMAT,
     ESTIMATOR_VERSION,
+    UNITS,
     open_estimator,
     provenance_to_json,
     read_provenance,
+    read_sizes,
 )
-from glai_native.estimator.outputs import Outputs, require_order
+from glai_native.estimator.numbers import PathNumbers, require_memory_of_numbers
 from glai_native.gates.packed import PackedGates, require_structure
 from glai_native.machine.files import TensorFile, tensors_to_bytes
-from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
-from glai_native.machine.memory import require_memory
 from glai_native.ops.gated_linear import gated_linear
 from glai_native.ops.gated_matmul import gated_matmul
-from glai_native.structure.selector import PathSelector, require_same_structure
+from glai_native.structure.selector import PathSelector
 
 
-class PathEstimator(Outputs, nn.Module):
+class PathEstimator(PathNumbers):
     """``y[n,c] = sum_p g[n,p] · (bias[p,c] + sum_d z[n,d] · weight[p,d,c])``; zeros at first.
 
     With output directions V, ``y = (g ⊙ (z·uᵀ + beta))·V + z·constant_weight + constant_bias``: the weight of path p
     is u_p times the frozen v_p, so that a path costs D + C instead of D·C, and the last path, which is always on,
     keeps weights of its own (DESIGN, "Output directions").
+
+    Of units, ``y = h·weight[0, :h_L] + z·weight[0, h_L:] + bias[0]``: it reads ``unit_features(selector, z)``, h of the
+    selector's last hidden layer of h_L units, and z, along the one path that is always on. A unit's own weights are
+    frozen, and how much of it flows to which output is trained (DESIGN, "Units").
 
     Source: the path estimator of arXiv 2312.09971; as a linear model over neural path features: Lakshminarayanan and
     Singh, arXiv 2006.10529. Output directions are this project's (DESIGN section 2).
@@ -56,14 +56,15 @@ class PathEstimator(Outputs, nn.Module):
         out_features: C.
         directions: V ``[P, C]`` with a last row of zeros, as :func:`output_directions` makes it; copied and frozen.
             The estimator is made on its device. None: full paths.
+        n_units: h_L of an estimator of units, whose P is 1 and whose D is that of unit features; 0: of any other.
         structure_id: the structure whose gates it reads; None: any.
         dtype: torch.float32 or torch.float64.
         device: where it is made; None: where directions are, or torch's default device.
 
     Attributes:
-        weight: parameter ``[P, D, C]``; of full paths, like ``bias``.
+        weight: parameter ``[P, D, C]``; of full paths and units, like ``bias``.
         bias: parameter ``[P, C]``.
-        directions: V, buffer ``[P, C]``; None for full paths.
+        directions: V, buffer ``[P, C]``; None for full paths and units.
         u: parameter ``[P, D]``; with directions, like the next three. Row P-1 of u and beta is zero, and stays so: its
             gradient is exactly zero.
         beta: parameter ``[P]``.
@@ -74,110 +75,37 @@ class PathEstimator(Outputs, nn.Module):
         provenance: how the weights came about, where a solver or a merge made them: values that JSON can hold.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter
-    directions: Tensor | None
-    u: nn.Parameter
-    beta: nn.Parameter
-    constant_weight: nn.Parameter
-    constant_bias: nn.Parameter
-    samples_seen: Tensor
-    on_counts: Tensor
-    provenance: dict[str, Any]
+    @classmethod
+    def of_units(cls, selector: PathSelector, out_features: int | None = None) -> PathEstimator:
+        """Make an estimator of the selector's units, zeros at first.
 
-    @outside_inference_mode
-    def __init__(
-        self,
-        n_paths: int,
-        in_features: int,
-        out_features: int,
-        directions: Tensor | None = None,
-        *,
-        structure_id: str | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__()
-        sizes = {"n_paths": n_paths, "in_features": in_features, "out_features": out_features}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"PathEstimator: {name} must be >= 1, got {size}")
-        if dtype not in FLOATS:
-            raise ValueError(f"PathEstimator: dtype must be torch.float32 or torch.float64, got {dtype}")
-        self.structure_id = structure_id
-        self.provenance = {}
-        self.solved_from: str | None = None  # the state of the statistics, where it was solved from some
-        self.register_load_state_dict_pre_hook(require_same_structure)
-        paths, features, outputs = {"P": n_paths}, {"D": in_features}, {"C": out_features}
-        if directions is None:
-            parameters = {"weight": paths | features | outputs, "bias": paths | outputs}
-        else:
-            require_directions("PathEstimator", directions, n_paths, out_features)
-            device = directions.device if device is None else device
-            form = torch.contiguous_format
-            directions = directions.detach().to(device, dtype, copy=True, memory_format=form)
-            parameters = {"u": paths | features, "beta": paths}
-            parameters |= {"constant_weight": features | outputs, "constant_bias": outputs}
-        for name, dims in parameters.items():
-            self._add_parameter(name, dims, dtype, device)
-        self.register_buffer("directions", directions)
-        self.register_buffer("samples_seen", torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer(
-            "on_counts", torch.zeros((n_paths, out_features), dtype=torch.int64, device=device)
+        Args:
+            selector: a structure of any depth.
+            out_features: C; None: as many as the selector's output layer has.
+
+        Raises:
+            ValueError: no ``out_features``, and the selector has no output layer.
+        """
+        if out_features is None:
+            if selector.output is None:
+                raise ValueError(
+                    "PathEstimator.of_units: out_features must be given, this selector has no output layer (it was "
+                    "loaded from a file, pruned or grown)"
+                )
+            out_features = len(selector.output[0])
+        weight = selector.hidden[0][0]
+        return cls(
+            1,
+            selector.widths[-1] + selector.z_features,
+            out_features,
+            n_units=selector.widths[-1],
+            structure_id=selector.structure_id,
+            dtype=weight.dtype,
+            device=weight.device,
         )
 
-    def _add_parameter(
-        self, name: str, sizes: dict[str, int], dtype: torch.dtype, device: torch.device | str | None
-    ) -> None:
-        device = torch.get_default_device() if device is None else torch.device(device)
-        _require_memory(name, sizes, dtype.itemsize, device)
-        zeros = torch.zeros(tuple(sizes.values()), dtype=dtype, device=device)
-        self.register_parameter(name, nn.Parameter(zeros))
-
-    @property
-    def n_paths(self) -> int:
-        """P."""
-        return self.on_counts.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        """D."""
-        return (self.weight if self.directions is None else self.u).shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """C."""
-        return self.on_counts.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return (self.weight if self.directions is None else self.u).dtype
-
-    @property
-    def directions_id(self) -> str | None:
-        """SHA-256 of V as float64; None for full paths. Computed when asked."""
-        return None if self.directions is None else directions_id(self.directions)
-
-    @property
-    def trained_parameters(self) -> int:
-        """How many numbers are trained: (P-1)(D+1) + (D+1)C with directions, P(D+1)C without."""
-        paths = self.n_paths * self.out_features if self.directions is None else self.n_paths - 1
-        constant = 0 if self.directions is None else self.out_features
-        return (paths + constant) * (self.in_features + 1)
-
-    @property
-    def frozen_parameters(self) -> int:
-        """How many are not: (P-1)C of V, or 0."""
-        return 0 if self.directions is None else (self.n_paths - 1) * self.out_features
-
-    def extra_repr(self) -> str:
-        """Return the sizes for ``repr``."""
-        sizes = f"n_paths={self.n_paths}, in_features={self.in_features}, out_features={self.out_features}"
-        return sizes if self.directions is None else f"{sizes}, directions"
-
     @classmethod
-    def from_selector(cls, selector: PathSelector, directions: Tensor | None = None) -> PathEstimator:
+    def from_selector(cls, selector: PathSelector, directions: Tensor | str | None = None) -> PathEstimator:
         """Make the estimator whose output equals the selector network's own.
 
         The weight of path (j_1..j_L) is the product of the network's weights along it; what flows out of an
@@ -187,7 +115,7 @@ class PathEstimator(Outputs, nn.Module):
 
         Args:
             selector: a structure that still has its output layer.
-            directions: V ``[P, C]``; None: full paths.
+            directions: V ``[P, C]``; None: full paths; ``"units"``: units, which give any network at its own size.
 
         Raises:
             MemoryError: the weights take more memory than there is.
@@ -199,43 +127,47 @@ class PathEstimator(Outputs, nn.Module):
                 "PathEstimator.from_selector: this selector has no output layer (it was loaded from a "
                 "file, pruned or grown), make one from the network itself"
             )
-        output_weight, output_bias = selector.output
-        if directions is None:  # all that it takes, before any of it is taken
-            sizes = {"P": selector.n_paths, "D": selector.z_features, "C": output_weight.shape[0]}
-            itemsize = 8 + output_weight.dtype.itemsize
-            _require_memory("weight, computed in float64,", sizes, itemsize, output_weight.device)
-        estimator = cls(
-            selector.n_paths,
-            selector.z_features,
-            output_weight.shape[0],
-            directions,
-            structure_id=selector.structure_id,
-            dtype=output_weight.dtype,
-            device=output_weight.device,
-        )
-        weight, constant = into_last_units(selector)
-        with torch.no_grad():
-            if estimator.directions is None:
-                step = with_constants(output_weight.double(), output_bias.double())  # [C, h_L + 1]
-                step = step.T.repeat(selector.n_paths // step.shape[1], 1)  # [P, C]
-                estimator.weight.copy_(weight.unsqueeze(2) * step.unsqueeze(1))
-                estimator.bias.copy_(constant.unsqueeze(1) * step)
-                return estimator
-            scale = scale_of_own_directions(selector, estimator.directions)
-            if scale is None:
+        weight = selector.output[0]
+        if isinstance(directions, str):
+            if directions != "units":
                 raise ValueError(
-                    "PathEstimator.from_selector: directions must be the network's own, output_directions(selector); "
-                    "along others it cannot be given, PathEstimator(..., directions) starts from zeros"
+                    "PathEstimator.from_selector: directions must be a tensor [P, C], 'units' or None, "
+                    f"got {directions!r}"
                 )
-            estimator.u.copy_(weight / scale)
-            estimator.beta[:-1] = constant[:-1] / scale
-            estimator.constant_bias.copy_(output_bias)
+            estimator = cls.of_units(selector)
+        else:
+            n_paths, in_features, out_features = selector.n_paths, selector.z_features, len(weight)
+            if directions is None:  # all that it takes, before any of it is taken
+                sizes = {"P": n_paths, "D": in_features, "C": out_features}
+                require_memory_of_numbers(
+                    "weight, computed in float64,", sizes, 8 + weight.dtype.itemsize, weight.device
+                )
+            estimator = cls(
+                n_paths,
+                in_features,
+                out_features,
+                directions,
+                structure_id=selector.structure_id,
+                dtype=weight.dtype,
+                device=weight.device,
+            )
+        with torch.no_grad():
+            numbers = own_parameters(selector, estimator.directions, units=estimator.n_units > 0)
+            for name, values in numbers.items():
+                estimator.get_parameter(name).copy_(values)
         return estimator
 
-    def forward(self, z: Tensor, gates: PackedGates) -> Tensor:
-        """Compute ``[N, C]`` from z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]``."""
+    def forward(self, z: Tensor, gates: PackedGates | None = None) -> Tensor:
+        """Compute ``[N, C]`` from z ``[N, D]`` (projected, not raw x) and path gates ``[N, P]``.
+
+        An estimator of units takes unit features in the place of z, and no gates, or its one path's.
+        """
+        if self.n_units:
+            return self._of_units(z, gates)
         if isinstance(gates, PackedGates):
             require_structure("PathEstimator", gates, self.structure_id)
+        elif gates is None:
+            raise ValueError(f"PathEstimator: gates must be path gates [N, P={self.n_paths}], got None")
         directions = self.directions  # looked up once: a call for one sample feels it
         directed = directions is not None
         weights: list[Tensor] = [self.u, self.beta] if directed else [self.weight, self.bias]
@@ -251,85 +183,24 @@ class PathEstimator(Outputs, nn.Module):
             y = torch.addmm(torch.addmm(weights[3], z, weights[2]), h, directions.to(z.dtype))
         return y if y.dtype == dtype else y.to(dtype)
 
-    @torch.no_grad()
-    def add_outputs(self, k: int, seed: int = 0, labels: Sequence[Label] | None = None) -> None:
-        """Append ``k`` outputs, in place; what the others compute does not change.
-
-        Full paths get zero columns. With directions, V gets random columns (:func:`extend_directions`), so that the new
-        outputs are random functions of the paths until they are trained, and path P-1 zero columns. Parameters are
-        replaced by wider ones: an optimizer must be made anew.
-
-        Args:
-            k: how many, >= 1.
-            seed: of the columns of V; copies extended with equal seeds can still be merged.
-            labels: of the new classes, where the others have labels; None: labels that count 0, 1, ... go on.
-
-        Raises:
-            ValueError: the others have labels that do not count from 0, and there are none for these.
-        """
-        if k < 1:
-            raise ValueError(f"add_outputs: k must be >= 1, got {k}")
-        known = self._labels_of_added("add_outputs", k, labels)
-        names = ["weight", "bias"]
-        wider: dict[str, Tensor] = {"on_counts": _with_zero_columns(self.on_counts, k)}
-        if self.directions is not None:
-            added = None if known is None else known[-k:]
-            wider["directions"] = extend_directions(self.directions, k, seed, added)
-            names = ["constant_weight", "constant_bias"]
-        for name in names:
-            before = self.get_parameter(name)
-            wider[name] = nn.Parameter(_with_zero_columns(before, k), requires_grad=before.requires_grad)
-        with uninterrupted():  # all that can fail is done
-            for name, tensor in wider.items():
-                setattr(self, name, tensor)
-            self._labels = None if known is None else tuple(known)
-            self._scaling_of_added(k)
-
-    def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
-        self.add_outputs(len(labels), seed, labels)
-
-    @torch.no_grad()
-    def permute_outputs(self, order: Tensor) -> None:
-        """Make output i what output ``order[i]`` was, in place: weights, directions, counts, labels, units.
-
-        Args:
-            order: int64 ``[C]``, each output once.
-        """
-        require_order("permute_outputs", order, self.out_features)
-        order = order.to(self.on_counts.device)
-        tensors: list[Tensor] = [self.on_counts, *self.parameters()]
-        if self.directions is not None:
-            tensors = [self.on_counts, self.directions, self.constant_weight, self.constant_bias]
-        permuted = [tensor[..., order] for tensor in tensors]
-        with uninterrupted():  # all that can fail is done
-            for tensor, values in zip(tensors, permuted, strict=True):
-                tensor.copy_(values)
-            self._permute_meaning(order)
-
-    def get_extra_state(self) -> str:
-        """Return the structure_id, part of ``state_dict``; as JSON with what the outputs mean, where that is known."""
-        meaning = self.outputs_metadata()
-        if not meaning:
-            return self.structure_id or ""
-        stated = {"structure_id": self.structure_id} | {k: json.loads(v) for k, v in meaning.items()}
-        return json.dumps(stated)
-
-    def set_extra_state(self, state: str) -> None:
-        """Take structure_id and the meaning of outputs over; another structure_id than its own was refused before."""
-        stated = json.loads(state) if state.startswith("{") else {"structure_id": state}
-        self.structure_id = stated.pop("structure_id") or self.structure_id
-        self.temperature = 1.0  # where none is stated
-        if stated:
-            self._labels = None
-            self._set_scaling(None)
-            self.set_outputs(stated)
+    def _of_units(self, features: Tensor, gates: PackedGates | None) -> Tensor:
+        require_samples("PathEstimator", features, self.in_features, "unit features")
+        if isinstance(gates, PackedGates) and gates.n_gates != 1:
+            raise ValueError(
+                f"PathEstimator: gates must be None, or of the path that is always on, got P={gates.n_gates}; an "
+                "estimator of units reads unit_features(selector, z)"
+            )
+        weight, bias = self.weight[0], self.bias[0]
+        if weight.dtype.itemsize == 2:
+            return torch.addmm(bias.to(features.dtype), features, weight.to(features.dtype)).to(weight.dtype)
+        return torch.addmm(bias, features, weight)
 
     @torch.no_grad()
     def record(self, gates: PackedGates, targets: Tensor | None = None, weight: Tensor | None = None) -> None:
         """Count samples as trained on: once per sample, however many epochs follow.
 
         Args:
-            gates: their path gates.
+            gates: their path gates; of units those of the path that is always on.
             targets: class indices ``[N]`` in ``[0, C)``, for ``on_counts``; None counts samples only.
             weight: of the samples, ``[N]``, >= 0; integers count as so many, others > 0 as one; None: 1 for each.
         """
@@ -358,6 +229,8 @@ class PathEstimator(Outputs, nn.Module):
         metadata |= self.outputs_metadata()
         if self.directions is not None:
             metadata["directions_id"] = directions_id(self.directions)
+        if self.n_units:
+            metadata[UNITS] = str(self.n_units)
         state = self.state_dict()
         for name, parameter in self.named_parameters():
             if parameter.dtype not in FLOATS:  # 16 bits: files hold them widened, which rounds nothing
@@ -372,46 +245,15 @@ class PathEstimator(Outputs, nn.Module):
     @classmethod
     def from_file(cls, file: TensorFile) -> PathEstimator:
         """Read an estimator file that is open."""
-        path = file.path
-        directions = None
-        if "directions" in file:
-            directions = file.tensor("directions", FLOATS, (None, None))
-            stated = file.sha256("directions_id")
-            if directions_id(directions) != stated:
-                raise ValueError(
-                    f"{path}: directions_id must be {stated[:12]}… as the file states, but its directions have "
-                    f"{directions_id(directions)[:12]}…; the file is damaged"
-                )
-            n_paths, out_features = directions.shape
-            in_features = file.tensor("u", (directions.dtype,), (n_paths, None)).shape[1]
-            dtype = directions.dtype
-        else:
-            weight = file.tensor("weight", FLOATS, (None, None, None))
-            n_paths, in_features, out_features = weight.shape
-            dtype = weight.dtype
-        sizes, structure_id = (n_paths, in_features, out_features), file.sha256("structure_id") or None
-        estimator = cls(*sizes, directions, structure_id=structure_id, dtype=dtype, device="cpu")
+        sizes, structure_id = read_sizes(file), file.sha256("structure_id") or None
+        estimator = cls(**sizes._asdict(), structure_id=structure_id, device="cpu")
         with torch.no_grad():
             for name, parameter in estimator.named_parameters():
-                parameter.copy_(file.tensor(name, (dtype,), tuple(parameter.shape)))
+                parameter.copy_(file.tensor(name, (sizes.dtype,), tuple(parameter.shape)))
             estimator.samples_seen.copy_(file.tensor("samples_seen", (torch.int64,), ()))
-            estimator.on_counts.copy_(file.tensor("on_counts", (torch.int64,), (n_paths, out_features)))
+            counts = file.tensor("on_counts", (torch.int64,), tuple(estimator.on_counts.shape))
+            estimator.on_counts.copy_(counts)
         estimator.provenance = read_provenance(file)
         estimator.read_outputs(file)
-        require_counts(str(path), int(estimator.samples_seen), estimator.on_counts)
+        require_counts(str(file.path), int(estimator.samples_seen), estimator.on_counts)
         return estimator
-
-
-def _require_memory(name: str, sizes: dict[str, int], itemsize: int, device: torch.device) -> None:
-    shape = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
-    require_memory(
-        "PathEstimator",
-        f"{name} [{shape}]",
-        math.prod(sizes.values()) * itemsize,
-        device,
-        "P is the product of (units + 1) over the layers, use fewer of them",
-    )
-
-
-def _with_zero_columns(t: Tensor, k: int) -> Tensor:
-    return torch.cat([t, t.new_zeros((*t.shape[:-1], k))], dim=-1)

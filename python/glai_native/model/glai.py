@@ -34,6 +34,7 @@ from glai_native.model.taking_over import take_over_structure
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
+from glai_native.structure.unit_features import unit_features
 
 STATISTICS_CHECKSUM = "statistics_checksum"  # in the estimator's file: of the statistics it was saved with
 
@@ -69,6 +70,8 @@ class GLAI(nn.Module):
                 f"got {(estimator.structure_id or '')[:12]}…"
             )
         expected = (selector.n_paths, selector.z_features)
+        if estimator.n_units:
+            expected = (1, selector.widths[-1] + selector.z_features)
         if (estimator.n_paths, estimator.in_features) != expected:
             raise ValueError(
                 f"GLAI: estimator must be [P={expected[0]}, D={expected[1]}, C], "
@@ -225,6 +228,10 @@ class GLAI(nn.Module):
     def _forward_of_modules(self, x: Tensor, gates: PackedGates | None) -> Tensor:
         selector = self.selector
         z = selector.project(x)
+        if self.estimator.n_units:
+            if gates is not None:
+                raise ValueError("GLAI: gates must be None, a model of units computes them from x")
+            return cast(Tensor, self.estimator(unit_features(selector, z)))
         if gates is None:
             gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))

@@ -37,13 +37,15 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         new paths start at 0.
 
     Raises:
-        ValueError: there is no such layer, or no unit to add.
+        ValueError: there is no such layer, or no unit to add, or the model is of units.
         MemoryError: the larger model takes more memory than there is.
     """
     layer, n_units, seed = (
         require_integer("grow", name, value)
         for name, value in (("layer", layer), ("n_units", n_units), ("seed", seed))
     )
+    if model.estimator.n_units:
+        raise ValueError("grow: the model must have paths, this one is of units; make one of a wider network")
     selector = model.selector
     n_layers = len(selector.widths)
     if not 0 <= layer < n_layers:

@@ -133,6 +133,7 @@ def _average(estimators: Sequence[PathEstimator], names: Sequence[str], method: 
         first.in_features,
         first.out_features,
         first.directions,
+        n_units=first.n_units,
         structure_id=first.structure_id,
         dtype=first.dtype,
         device=first.on_counts.device,
@@ -254,6 +255,10 @@ def _require_alike(
             raise ValueError(
                 f"merge: models must share one structure, {names[0]} has structure_id {_short(first.structure_id)} "
                 f"and {name} has {_short(other.structure_id)}"
+            )
+        if bool(other.n_units) != bool(first.n_units):
+            raise ValueError(
+                f"merge: models must be of one kind, {names[0]} has {first.kind} and {name} has {other.kind}"
             )
         if _sizes(other) != _sizes(first) or other.dtype != first.dtype:
             raise ValueError(

@@ -16,6 +16,7 @@ from glai_native.machine.threads import kernel_threads
 from glai_native.machine.watching import BARE
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
+from glai_native.structure.unit_features import unit_features
 
 # Most samples of one call: from 512 on what calls cost is not seen (python -m glai_bench.solvers, inference).
 FEW_SAMPLES = 256
@@ -28,22 +29,22 @@ def wide_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> 
     The terms of a closed form nearly cancel, and what float32 leaves of them depends on the samples beside a sample.
     """
     z = selector.project(x)
-    gates = selector.gates_of(z)
+    inputs = (unit_features(selector, z),) if estimator.n_units else (z, selector.gates_of(z))
     tensors = [*estimator.named_parameters(), *estimator.named_buffers()]
     floats = {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
     if 8 * sum(tensor.numel() for tensor in floats.values()) > free_memory(z.device) // 4:
-        output: Tensor = estimator(z, gates)
+        output: Tensor = estimator(*inputs)
         return output
     wide = {name: tensor.double() for name, tensor in floats.items()}
-    output = torch.func.functional_call(estimator, wide, (z.double(), gates))
+    output = torch.func.functional_call(estimator, wide, (inputs[0].double(), *inputs[1:]))
     return output
 
 
 def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) -> Tensor | None:
     """Return what a model of these two modules makes of raw x ``[N, in_features]``; None where they must be asked.
 
-    They must be asked for many samples, for gradients, on CUDA, by a compiler, of a pruned structure, where x is
-    not of the model's dtype, and where somebody replaced or watches one of them.
+    They must be asked for many samples, of units, for gradients, on CUDA, by a compiler, of a pruned structure, where x
+    is not of the model's dtype, and where somebody replaced or watches one of them.
     """
     if torch.is_grad_enabled() or is_dynamo_compiling() or not _is_few(x) or _native.way(x) != BARE:
         return None
@@ -53,7 +54,11 @@ def model_output(selector: PathSelector, estimator: PathEstimator, x: Tensor) ->
     projection: Any = selector._modules["projection"]
     if not _is_plain(estimator, PathEstimator) or not _is_plain(projection, InputProjection):
         return None
-    if estimator.structure_id != selector.structure_id or x.shape[1] != projection.in_features:
+    if (
+        estimator.n_units
+        or estimator.structure_id != selector.structure_id
+        or x.shape[1] != projection.in_features
+    ):
         return None
     parameters: dict[str, Any] = estimator._parameters
     buffers: dict[str, Any] = estimator._buffers

@@ -85,7 +85,7 @@ class _Plain(nn.Module):
                 self.register_buffer(f"units_{i}", units.clone())
         self.pruned = selector.kept_paths is not None
         self.sizes = (estimator.n_paths, estimator.out_features)
-        self.directed = estimator.directions is not None
+        self.directed, self.of_units = estimator.directions is not None, estimator.n_units > 0
         if estimator.directions is None:
             weight = estimator.weight.to(dtype)
             trained = estimator.weight.requires_grad
@@ -115,6 +115,18 @@ class _Plain(nn.Module):
             z = x - self.mean
             z = (z if self.rotation is None else z @ self.rotation.type_as(z)) * self.scale
         z = z.type_as(self.zero)
+        if self.of_units:
+            h = z
+            for layer in self.hidden:
+                h = torch.relu(layer(h))
+            y = self.paths(torch.cat([h, z], -1))
+        else:
+            y = self._of_paths(z)
+        if self.rounded is not None:
+            y = y.type_as(self.rounded)
+        return cast(Tensor, y if self.target_mean is None else y * self.target_scale + self.target_mean)
+
+    def _of_paths(self, z: Tensor) -> Tensor:
         gates = self._gates(z)
         carried = self.paths(z)
         if self.directed:
@@ -122,9 +134,7 @@ class _Plain(nn.Module):
         else:
             each = carried.unflatten(-1, self.sizes)
             y = torch.where(gates.unsqueeze(-1), each, self.zero).sum(-2)
-        if self.rounded is not None:
-            y = y.type_as(self.rounded)
-        return cast(Tensor, y if self.target_mean is None else y * self.target_scale + self.target_mean)
+        return cast(Tensor, y)
 
     def _gates(self, z: Tensor) -> Tensor:
         """Return path gates, bool ``[..., P]``."""

@@ -54,9 +54,11 @@ def prune(
         structure, with its ``structure_id``, parent and output layer.
 
     Raises:
-        ValueError: no samples, gates of another structure, or both ``min_norm`` and ``keep``.
+        ValueError: no samples, gates of another structure, both ``min_norm`` and ``keep``, or a model of units.
     """
     _require_limits(min_norm, keep)
+    if model.estimator.n_units:
+        raise ValueError("prune: the model must have paths, this one is of units")
     selector = model.selector
     if isinstance(gates, GateStore) and gates.structure_id != selector.structure_id:
         raise ValueError(

@@ -53,5 +53,7 @@ def lower_unseen(model: GLAI, samples: Samples | None = None) -> None:
 
 def _has_constant_path(model: GLAI) -> bool:
     """Return whether the last path is on in every sample; a pruned structure may have lost it."""
+    if model.estimator.n_units:
+        return True
     kept, widths = model.selector.kept_paths, model.selector.widths
     return kept is None or int(kept[-1]) + 1 == count_paths(widths)

@@ -26,11 +26,10 @@ def take_over(model: GLAI, estimator: PathEstimator) -> None:
     """
     if estimator is model.estimator:
         return
-    kinds = [
-        "full paths" if e.directions is None else "output directions" for e in (model.estimator, estimator)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"fit: the model has {kinds[0]} and can only be trained along those, got {kinds[1]}")
+    if model.estimator.kind != estimator.kind:
+        raise ValueError(
+            f"fit: the model has {model.estimator.kind} and can only be trained along those, got {estimator.kind}"
+        )
     meaning = Outputs()
     meaning.take_outputs(model.estimator)
     model.estimator.load_state_dict(estimator.state_dict())

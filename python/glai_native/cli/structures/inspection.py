@@ -80,7 +80,7 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "kind": "model",
         **_describe_selector(model.selector),
         "out_features": estimator.out_features,
-        "directions": estimator.directions_id or "none: full paths",
+        "directions": estimator.directions_id or f"none: {estimator.kind}",
         "dtype": str(estimator.dtype).removeprefix("torch."),
         "frozen_parameters": sizes["parameters"] - sizes["trained_parameters"],
         "trained_parameters": sizes["trained_parameters"],
