@@ -7,9 +7,14 @@ import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from glai_native.cli.arguments import seed
+
+if TYPE_CHECKING:
+    from glai_native.data.sources import Source
 
 
 def add_command(
@@ -33,6 +38,27 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder of the result"
     )
+
+
+def add_model_and_rows(parser: argparse.ArgumentParser, part: str) -> None:
+    """Add a model's folder, data, and which of their samples; :func:`chosen_part` says which by default."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, of any kind")
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x and y"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("train", "test", "all"),
+        help=f"which samples (default: {part} of data that come in train and test, otherwise all)",
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="of the split, where we make it (default: %(default)s)"
+    )
+
+
+def chosen_part(part: str | None, source: Source, default: str) -> str:
+    """Return which samples of the data are meant: ``default`` of data that come in train and test, otherwise all."""
+    return part or (default if source.comes_in_parts else "all")
 
 
 def require_new_folder(out: Path) -> None:
@@ -67,10 +93,15 @@ def require_plot(path: Path, made_later: Path | None = None) -> None:
         raise ValueError("--plot needs matplotlib, install it with: pip install matplotlib")
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot: FILE must end in .png, .pdf or .svg, got '{path}'")
+    require_writable_file("--plot", path, made_later)
+
+
+def require_writable_file(option: str, path: Path, made_later: Path | None = None) -> None:
+    """Raise, before the work, where a file could not be written after it; the folder ``made_later`` is made later."""
     if path.parent != made_later and not path.parent.is_dir():
-        raise ValueError(f"--plot: there is no folder {path.parent}")
+        raise ValueError(f"{option}: there is no folder {path.parent}")
     if path.is_dir():
-        raise ValueError(f"--plot: FILE must be a file, got the folder {path}")
+        raise ValueError(f"{option}: FILE must be a file, got the folder {path}")
     if path.parent.is_dir():
         _require_writable(path, path.parent)
 
@@ -96,7 +127,23 @@ def show(figures: dict[str, Any], as_json: bool) -> None:
         Console().print(table)
 
 
+def show_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """Print dicts of the same names as the rows of a table."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_shown, row.values()))
+    Console().print(table)
+
+
 def _shown(value: Any) -> str:
     if value is None or value == []:
         return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

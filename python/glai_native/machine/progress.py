@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,27 @@ def epoch_progress(enabled: bool) -> Progress:
         transient=True,
         disable=not (enabled and console.is_terminal),
     )
+
+
+# After so many seconds without an end a bar is worth showing.
+BAR_SECONDS = 2.0
+
+
+@contextmanager
+def samples_bar(name: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar on standard error, on terminals, from two seconds on; give what to call with samples done."""
+    bar, started = epoch_progress(True), time.monotonic()
+    task = bar.add_task(name, total=total)
+
+    def done(samples: int) -> None:
+        bar.advance(task, samples)
+        if not bar.live.is_started and time.monotonic() - started > BAR_SECONDS:
+            bar.start()
+
+    try:
+        yield done
+    finally:
+        bar.stop()
 
 
 # A bar shows from so many multiply-adds on, about two seconds of one core.

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from glai_native.cli.models import Opened, kind_of
 from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
 from glai_native.gates.patterns import count_gates, layer_agreement, oui, pattern_sizes
 from glai_native.gates.store import GateStore
-from glai_native.machine.writing import settle
 from glai_native.model.glai import GLAI
-from glai_native.solvers.dual.file import PATH_KERNEL_FILE
 from glai_native.solvers.dual.model import PathKernelModel
-from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
-
-Opened = GLAI | PathKernelModel | GateStore
-
-
-def open_folder(folder: Path) -> Opened:
-    """Open, and so validate, a model's or a gate store's folder.
-
-    Raises:
-        FileNotFoundError: the folder holds neither.
-        ValueError: what it holds is damaged.
-    """
-    if not folder.is_dir():
-        what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
-        raise FileNotFoundError(f"{folder}: {what}")
-    settle(folder)
-    if (folder / PATH_KERNEL_FILE).exists() and not (folder / ESTIMATOR_FILE).exists():
-        return PathKernelModel.load(folder)
-    if (folder / STRUCTURE_FILE).exists():
-        return GLAI.load(folder)
-    if any(folder.glob("shard-*.safetensors")):
-        return GateStore.open(folder)
-    raise FileNotFoundError(f"{folder}: holds neither a model ({STRUCTURE_FILE}) nor a gate store (shard-*)")
+from glai_native.structure.selector import PathSelector
 
 
 def structure_of(opened: Opened) -> PathSelector | GateStore:
@@ -77,7 +52,7 @@ def _describe_store(store: GateStore) -> dict[str, Any]:
 def _describe_model(model: GLAI) -> dict[str, Any]:
     estimator, sizes = model.estimator, model_sizes(model)
     return {
-        "kind": "model",
+        "kind": kind_of(model),
         **_describe_selector(model.selector),
         "out_features": estimator.out_features,
         "directions": estimator.directions_id or f"none: {estimator.kind}",
@@ -119,7 +94,7 @@ def _made_by(provenance: dict[str, Any]) -> str | None:
 
 def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
     return {
-        "kind": "path kernel model",
+        "kind": kind_of(model),
         **_describe_selector(model.selector),
         "centres": 0 if model.centres is None else len(model.centres),
         "samples_seen": model.n_samples,

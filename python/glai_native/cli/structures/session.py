@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show a build, a model or a gate store, or compare two; return the exit status."""
+    from glai_native.cli.models import open_folder
     from glai_native.cli.structures.inspection import (
         compare,
         describe,
-        open_folder,
         structure_of,
         unit_gates_of,
     )

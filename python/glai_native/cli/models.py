@@ -1,0 +1,153 @@
+"""This file opens whatever folder we wrote, says what it is, and lets any model answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glai_native.data.features import float_features
+from glai_native.data.labelled import class_labels_of, values_of
+from glai_native.data.labels import Label, label_array, label_indices, require_same_type
+from glai_native.data.sources import Rows
+from glai_native.estimator.file import ESTIMATOR_FILE
+from glai_native.estimator.outputs import Outputs
+from glai_native.gates.store import GateStore
+from glai_native.machine.writing import find_file, settle
+from glai_native.model.glai import GLAI
+from glai_native.solvers.dual.file import PATH_KERNEL_FILE
+from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.structure.selector import STRUCTURE_FILE
+
+Model = GLAI | PathKernelModel
+Opened = Model | GateStore
+
+# Samples that a model reads at a time.
+ROWS = 16_384
+
+
+def open_folder(folder: Path) -> Opened:
+    """Open, and so validate, a model's or a gate store's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds neither.
+        ValueError: what it holds is damaged.
+    """
+    if not folder.is_dir():
+        what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
+        raise FileNotFoundError(f"{folder}: {what}")
+    settle(folder)
+    if find_file(folder / PATH_KERNEL_FILE) is not None and find_file(folder / ESTIMATOR_FILE) is None:
+        return PathKernelModel.load(folder)
+    if find_file(folder / STRUCTURE_FILE) is not None:
+        return GLAI.load(folder)
+    if any(folder.glob("shard-*.safetensors")):
+        return GateStore.open(folder)
+    raise FileNotFoundError(f"{folder}: holds neither a model ({STRUCTURE_FILE}) nor a gate store (shard-*)")
+
+
+def open_model(folder: Path) -> Model:
+    """Open a model's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        ValueError: what it holds is damaged.
+    """
+    opened = open_folder(folder)
+    if isinstance(opened, GateStore):
+        raise FileNotFoundError(f"{folder}: must hold a model, got a gate store, which 'glai inspect' shows")
+    return opened
+
+
+def kind_of(model: Model) -> str:
+    """Name the kind of model."""
+    return "path kernel model" if isinstance(model, PathKernelModel) else "model"
+
+
+def outputs_of(model: Model) -> Outputs:
+    """Return what says what a model's outputs mean."""
+    return model if isinstance(model, PathKernelModel) else model.estimator
+
+
+def labels_of(model: Model) -> list[Label]:
+    """Return the labels of a model's classes; of outputs without labels, their indices."""
+    outputs = outputs_of(model)
+    return outputs.class_labels or list(range(outputs.out_features))
+
+
+def features_for(model: Model, source: str, rows: Rows) -> Tensor:
+    """Return raw features ``[N, D]`` as the model reads them.
+
+    Raises:
+        ValueError: they are not as many as its own, no numbers, or not finite.
+    """
+    x, expected = rows.x, model.selector.in_features
+    x = x.reshape(len(x), -1) if x.ndim > 1 and len(x) else x
+    if x.ndim != 2 or x.shape[1] != expected or not len(x):
+        raise ValueError(
+            f"{source}: x must be [N >= 1, D={expected}] like the model's samples, got {list(rows.x.shape)}"
+        )
+    return torch.from_numpy(float_features(source, x, centred_in=model.selector.projection.centred_in))
+
+
+def targets_for(model: Model, source: str, rows: Rows) -> Tensor:
+    """Return targets as the model's outputs are: int64 indices ``[N]`` of its classes, or float64 values ``[N, C]``.
+
+    Raises:
+        ValueError: the data hold none, or labels that the model does not know, or values of another number.
+    """
+    outputs = outputs_of(model)
+    if not outputs.has_values:
+        labels, known = class_labels_of(source, rows.y), labels_of(model)
+        require_same_type(source, known, labels, "y", "the model's")
+        return label_indices(source, labels, known)
+    return torch.from_numpy(values_of(source, rows, outputs.out_features))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of N samples: classes, or values.
+
+    Attributes:
+        classes: the label of each class; None where the answers are values.
+        best: int64 ``[N]``, which class it is; of values empty.
+        log_probabilities: float64 ``[N, C]``; of values empty.
+        values: float64 ``[N, C]``; of classes empty.
+    """
+
+    classes: list[Label] | None
+    best: NDArray[np.int64]
+    log_probabilities: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The label ``[N]`` of each sample's class."""
+        assert self.classes is not None
+        labels: NDArray[Any] = label_array("predict", self.classes)[self.best]
+        return labels
+
+
+@torch.no_grad()
+def answers(model: Model, x: Tensor, done: Callable[[int], object]) -> Answers:
+    """Return what a model says of raw x ``[N, in_features]``; ``done`` is told of samples as they are answered."""
+    of_values = outputs_of(model).has_values
+    found = []
+    for part in x.split(ROWS):
+        if not of_values:
+            found.append(model.predict_log_proba(part).cpu().numpy())
+        elif isinstance(model, GLAI):
+            found.append(model.predict(part))
+        else:
+            found.append(model.predict(part).double().cpu().numpy())
+        done(len(part))
+    output, none = np.concatenate(found), np.empty((0, 0))
+    if of_values:
+        return Answers(None, np.empty(0, dtype=np.int64), none, output)
+    return Answers(labels_of(model), output.argmax(1), output, none)
