@@ -1,0 +1,93 @@
+"""A solution is brought up to date after few samples more or less, for a small part of a solution anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from glai_native.solvers.exact.solution import ExactSolution
+from glai_native.solvers.exact.system import columns_weight
+
+# Rows cost two triangular solutions each, a factorisation as much as K / 6 rows.
+LEAST_ROWS, MOST_ROWS, UNKNOWNS_PER_ROW = 32, 256, 16
+# A penalty is kept while the samples are so near to as many as it was chosen for.
+KEPT_SHARE = 0.1
+# Samples are taken out of what the others and the penalty hold up; below, that is too little to be told from rounding.
+LEAST_PIVOT = 1e-6
+
+
+def rows_worth(n_unknowns: int) -> int:
+    """Return after how many changed samples a solution of so many unknowns is brought up to date, not solved anew."""
+    return min(max(LEAST_ROWS, n_unknowns // UNKNOWNS_PER_ROW), MOST_ROWS)
+
+
+def keeps_penalty(solution: ExactSolution, n_samples: int) -> bool:
+    """Return whether a penalty that was chosen for a solution's samples is kept for so many."""
+    assert solution.base is not None
+    return abs(n_samples - solution.base.n_samples) <= KEPT_SHARE * solution.base.n_samples
+
+
+def solve_again(
+    solution: ExactSolution, features: Tensor, targets: Tensor, weights: Tensor
+) -> ExactSolution | None:
+    """Return the solution after samples came or went, at the same penalty: what solving anew gives, but for rounding.
+
+    With V the rows less the old mean, S their weights, v = Vᵀ·S·1 and W = (V; v): the centred matrix gains
+    ``Wᵀ·diag(S, -1/N)·W`` for N samples after, and the right side ``Wᵀ·(S·T; -t/N)`` for their targets T and all
+    targets' sum t.
+
+    Source: Woodbury, "Inverting modified matrices" (1950).
+
+    Args:
+        solution: with its base, from :func:`solve_sums`.
+        features: all rows that changed since, uint8 ``[n, M]``.
+        targets: classes int64 ``[n]``, or values ``[n, C]``; there may be more outputs than the solution has.
+        weights: how often each came, int64 ``[n]``, negative of one that went.
+
+    Returns:
+        None where it must be solved anew: no base, no samples left, or too little left of what was taken out of.
+    """
+    base = solution.base
+    if base is None:
+        return None
+    n_samples = base.n_samples + int(weights.sum())
+    if n_samples <= 0:
+        return None
+    rows, targets, weight = features[weights != 0], targets[weights != 0], weights[weights != 0].to(base.mean)
+    values = _values(targets, base.solution.shape[1]).to(base.mean)
+    before, target_mean = (
+        torch.nn.functional.pad(tensor, (0, values.shape[1] - tensor.shape[-1]))
+        for tensor in (base.solution, base.target_mean)
+    )
+    rows = (rows[:, :-1].double() - base.mean) * base.scale
+    moved = weight @ rows
+    totals = target_mean * base.n_samples + weight @ values
+    changes = torch.cat([rows, moved.unsqueeze(0)])  # W
+    half = torch.linalg.solve_triangular(base.factor, changes.T.contiguous(), upper=False)
+    inverses = torch.cat([1 / weight, weight.new_tensor([-float(n_samples)])])  # of diag(S, -1/N)
+    capacitance = half.T @ half
+    capacitance.diagonal().add_(inverses)
+    size = inverses.abs().sqrt()
+    if float(torch.linalg.eigvalsh(capacitance / torch.outer(size, size)).abs().min()) < LEAST_PIVOT:
+        return None
+    inverse = torch.linalg.solve_triangular(base.factor.T, half, upper=True)
+    added = torch.cat([weight.unsqueeze(1) * values, -totals.unsqueeze(0) / n_samples])
+    shifted = before + inverse @ added
+    after = shifted - inverse @ torch.linalg.solve(capacitance, changes @ shifted)
+    mean = base.mean + moved / base.scale / n_samples
+    return replace(
+        solution,
+        weight=columns_weight(after, base.scale, mean, totals / n_samples),
+        n_samples=n_samples,
+        provenance=solution.provenance | {"n_samples": n_samples, "rows_since": len(rows)},
+    )
+
+
+def _values(targets: Tensor, n_outputs: int) -> Tensor:
+    """Return targets ``[n, C]``; for classes 0 or 1, of at least so many outputs."""
+    if targets.ndim == 2:
+        return targets
+    n_outputs = max(n_outputs, int(targets.max()) + 1 if len(targets) else 0)
+    return torch.nn.functional.one_hot(targets, n_outputs)

@@ -1,0 +1,222 @@
+"""The weights of integer features are solved from their sums, in float64, and again after few samples more or less."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glai_native.machine.memory import require_memory
+from glai_native.solvers.exact.cholesky import factorise, solve_factorised
+from glai_native.solvers.exact.penalty import choose_by_gcv, choose_by_held_out
+from glai_native.solvers.exact.system import CentredSystem, FeatureSums
+from glai_native.solvers.statistics.ridge import SingularSystem
+
+SCORED_BYTES = 1 << 26  # of features that are floats at a time
+# Beyond, what the first solution leaves is solved for again: rounding, times this, would show in the ninth digit.
+WELL_CONDITIONED = 1e6
+POWER_STEPS = 3
+SEED = 20_240_815
+
+
+@dataclass(frozen=True)
+class ExactSolution:
+    """Weights of integer features, and what solving again after few samples needs.
+
+    Attributes:
+        weight: of φ's columns, the constant's last, float64 ``[M, C]``.
+        l2: the penalty.
+        condition: of the system with its penalty, largest eigenvalue over least, estimated.
+        n_samples: N.
+        provenance: how it came about, as JSON has it.
+    """
+
+    weight: Tensor
+    l2: float
+    condition: float
+    n_samples: int
+    provenance: dict[str, Any]
+    base: Base | None = field(default=None, repr=False)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return ``φ·weight``, float32 ``[N, C]``, of features uint8 ``[N, M]``."""
+        weight = self.weight.float()
+        scores = weight.new_empty(len(features), weight.shape[1])
+        height = max(1, SCORED_BYTES // (4 * max(len(weight), 1)))
+        for begin in range(0, len(features), height):
+            rows = slice(begin, begin + height)
+            torch.mm(features[rows].float(), weight, out=scores[rows])
+        return scores
+
+
+@dataclass(frozen=True)
+class Base:
+    """A solved system, which samples are added to and taken out of.
+
+    Attributes:
+        factor: L, lower triangular, float64 ``[K, K]``.
+        solution: of the centred columns, float64 ``[K, C]``.
+        scale: of the columns, float64 ``[K]``.
+        mean: of the columns, float64 ``[K]``.
+        target_mean: float64 ``[C]``.
+        n_samples: N.
+    """
+
+    factor: Tensor
+    solution: Tensor
+    scale: Tensor
+    mean: Tensor
+    target_mean: Tensor
+    n_samples: int
+
+
+def solve_sums(
+    sums: FeatureSums,
+    l2: float | str = "gcv",
+    *,
+    class_weight: Tensor | str | None = None,
+    held_out: FeatureSums | None = None,
+    on_penalty: Callable[[], object] = lambda: None,
+) -> ExactSolution:
+    """Solve for the weights of least squares with a penalty on all but the constant's.
+
+    Args:
+        sums: of the samples.
+        l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation; ``"held-out"``: of seventeen, the one whose
+            solution of the other samples errs least on those held out.
+        class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``: in inverse proportion to how many
+            its class has. None: 1. It needs sums per class.
+        held_out: of ``sums``, those over the samples that are held out to choose the penalty.
+        on_penalty: called after each penalty that takes a factorisation.
+
+    Raises:
+        SingularSystem: a ValueError: there are no samples, or the penalty is too small for a unique solution.
+        MemoryError: the factor takes more memory than there is.
+    """
+    sums.require_whole()
+    weight = _class_weight(class_weight, sums)
+    system = CentredSystem(sums, weight)
+    require_memory(
+        "solve",
+        f"the Cholesky factor of {system.size:,} unknowns",
+        8 * system.size**2,
+        sums.gram.device,
+        "use fewer units",
+    )
+    penalty = _penalty(system, sums, l2, weight, held_out, on_penalty)
+    factor = factorise(system.gram(), penalty)
+    if factor is None:
+        raise SingularSystem(
+            f"solve: the system of {system.size:,} unknowns is singular in float64 at l2={penalty:g} (units that are "
+            "never on, features that others explain, or samples taken out that the sums did not hold), pass a larger l2"
+        )
+    condition = _condition(factor)
+    refinements = 0 if condition < WELL_CONDITIONED else 1
+    solution = _refined(system, factor, penalty, refinements)
+    provenance = {
+        "solver": "exact",
+        "l2": penalty,
+        "l2_by": l2 if isinstance(l2, str) else "given",
+        "class_weight": class_weight
+        if isinstance(class_weight, str)
+        else weight.tolist()
+        if weight is not None
+        else None,
+        "n_samples": sums.n_samples,
+        "refinements": refinements,
+    }
+    base = None
+    if weight is None:
+        base = Base(factor, solution, system.scale, system.mean, system.target_mean, sums.n_samples)
+    return ExactSolution(system.weight_of(solution), penalty, condition, sums.n_samples, provenance, base)
+
+
+def _class_weight(class_weight: Tensor | str | None, sums: FeatureSums) -> Tensor | None:
+    """Return the weight of each class, float64 ``[C]``, or None where all weigh 1."""
+    if class_weight is None:
+        return None
+    if sums.squares is not None:
+        raise ValueError("solve: class_weight needs classes as targets, got values")
+    totals = sums.totals.double()
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f"solve: class_weight must be [C] numbers, 'balanced' or None, got {class_weight!r}"
+            )
+        return (sums.n_samples / (totals.count_nonzero() * totals)).where(totals > 0, 0)
+    weight = torch.as_tensor(class_weight, dtype=torch.float64, device=totals.device)
+    if weight.shape != totals.shape or not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise ValueError(
+            f"solve: class_weight must be finite numbers >= 0 [C={len(totals)}], got {class_weight!r:.80}"
+        )
+    return weight
+
+
+def _penalty(
+    system: CentredSystem,
+    sums: FeatureSums,
+    l2: float | str,
+    class_weight: Tensor | None,
+    held_out: FeatureSums | None,
+    on_penalty: Callable[[], object],
+) -> float:
+    """Return the penalty that is given or chosen."""
+    if l2 == "gcv":
+        return choose_by_gcv(system, on_penalty)
+    if l2 == "held-out":
+        if held_out is None:
+            raise ValueError(
+                "solve: l2='held-out' needs sums over held-out samples, got none; held_out= takes them"
+            )
+        return choose_by_held_out(CentredSystem(_without(sums, held_out), class_weight), held_out, on_penalty)
+    if isinstance(l2, bool) or not isinstance(l2, Real) or not 0 <= l2 < math.inf:
+        raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'held-out', got {l2!r}")
+    return float(l2)
+
+
+def _without(sums: FeatureSums, others: FeatureSums) -> FeatureSums:
+    """Return the sums over the samples that others do not hold."""
+    squares = None
+    if sums.squares is not None and others.squares is not None:
+        squares = [mine - theirs for mine, theirs in zip(sums.squares, others.squares, strict=True)]
+    grams = None
+    if sums.class_grams is not None and others.class_grams is not None:
+        grams = sums.class_grams - others.class_grams
+    return FeatureSums(
+        sums.gram - others.gram,
+        sums.cross - others.cross,
+        sums.n_samples - others.n_samples,
+        sums.n_units,
+        squares,
+        grams,
+    )
+
+
+def _refined(system: CentredSystem, factor: Tensor, l2: float, refinements: int) -> Tensor:
+    """Return the solution ``[K, C]``, solved again for what it leaves of the right side."""
+    solution = solve_factorised(factor, system.rhs)
+    for _ in range(refinements):
+        left = system.rhs - system.product(solution) - l2 * solution
+        solution += solve_factorised(factor, left)
+    return solution
+
+
+def _condition(factor: Tensor) -> float:
+    """Return the largest over the least eigenvalue of L·Lᵀ, estimated from below by power iterations."""
+    generator = torch.Generator().manual_seed(SEED)
+    start = torch.randn(len(factor), 1, generator=generator, dtype=torch.float64, device="cpu").to(
+        factor.device
+    )
+    largest = inverse = 0.0
+    forward = backward = start / start.norm()
+    for _ in range(POWER_STEPS):
+        forward = factor @ (factor.T @ forward)
+        backward = solve_factorised(factor, backward)
+        largest, inverse = float(forward.norm()), float(backward.norm())
+        forward, backward = forward / largest, backward / inverse
+    return largest * inverse
