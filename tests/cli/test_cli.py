@@ -229,7 +229,9 @@ def test_what_messages_say_to_install_is_what_the_extras_ask_for():
     """By names that an index has: this project's own is on none."""
     root = Path(__file__).parents[2]
     extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    asked = {requirement for name in ("plot", "energy", "federated") for requirement in extras[name]}
+    asked = {
+        requirement for name in ("plot", "energy", "tables", "federated") for requirement in extras[name]
+    }
     said = []
     for file in (root / "python").rglob("*.py"):
         said += re.findall(r"pip install ([^\"\n{]+)", file.read_text())

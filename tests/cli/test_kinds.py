@@ -74,7 +74,7 @@ def run(capsys, *arguments):
     capsys.readouterr()
     status = main([str(one) for one in (*arguments, "--json")])
     output = capsys.readouterr()
-    assert (status, output.err) == (0, "")
+    assert status == 0, output.err
     return json.loads(output.out)
 
 
@@ -122,3 +122,47 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
         )
     assert main(["evaluate", str(shelf / kind), str(data)]) == 0
     assert "per" not in capsys.readouterr().err
+
+
+def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys):
+    pandas = pytest.importorskip("pandas")
+    x, y = make_data(0)
+    frame = pandas.DataFrame(x, columns=list("abcde")).assign(kind=y, id=[f"s{i}" for i in range(90)])
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    told = ("--hidden", "4", "--structure-epochs", "3", "--solver", "statistics", "--label", "kind")
+    run(capsys, "train", tmp_path / "d.csv", "--out", tmp_path / "m", *told)
+    run(capsys, "grow", tmp_path / "m", "--units", 1, "--out", tmp_path / "grown")
+    frame[[*"edcba", "kind", "id"]].to_csv(tmp_path / "mixed.csv", index=False)
+    frame[["id", *"cdeba"]].to_csv(tmp_path / "unknown.csv", index=False)
+    frame[["a", "b", "kind"]].to_csv(tmp_path / "few.csv", index=False)
+    for model in ("m", "grown"):
+        figures = run(capsys, "evaluate", tmp_path / model, tmp_path / "mixed.csv")
+        assert (
+            figures["accuracy"]
+            == run(capsys, "evaluate", tmp_path / model, shelf / "classes.npz")["accuracy"]
+        )
+    run(capsys, "predict", tmp_path / "m", tmp_path / "unknown.csv", "--out", tmp_path / "a.jsonl", "--proba")
+    first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
+    assert (first["id"], list(first)[1:]) == ("s0", ["label", "p(ant)", "p(bee)", "p(cat)"])
+    assert "got none called 'c', 'd', 'e'" in refused(
+        capsys, "evaluate", tmp_path / "m", tmp_path / "few.csv"
+    )
+    error = refused(capsys, "evaluate", tmp_path / "m", tmp_path / "unknown.csv")
+    assert (
+        "unknown.csv: --label must name the label's column: none is called label, y, target, class" in error
+    )
+
+
+def test_what_cannot_be_predicted(shelf, tmp_path, capsys):
+    model, data = shelf / "sgd", shelf / "classes.npz"
+    for out, sentence in (("a.txt", "FILE must end in .csv"), ("no/a.csv", "there is no folder")):
+        assert f"--out: {sentence}" in refused(capsys, "predict", model, data, "--out", tmp_path / out)
+    error = refused(capsys, "predict", model, data, "--out", tmp_path / "a.npy", "--proba")
+    assert "--proba needs a file of several columns" in error
+    np.savez(tmp_path / "wide.npz", x=np.zeros((3, 6)))
+    error = refused(capsys, "predict", model, tmp_path / "wide.npz", "--out", tmp_path / "a.csv")
+    assert "wide.npz: x must be [N >= 1, D=5] like the model's samples, got [3, 6]" in error
+    np.savez(tmp_path / "other.npz", x=np.zeros((3, 5)), y=np.array(["ant", "dog", "bee"]))
+    assert "got 'dog' besides" in refused(capsys, "evaluate", model, tmp_path / "other.npz")
+    assert "no such folder" in refused(capsys, "evaluate", tmp_path / "nowhere", data)
+    assert not (tmp_path / "a.csv").exists()

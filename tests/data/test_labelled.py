@@ -107,9 +107,9 @@ def test_bad_npz(tmp_path, content, sentence):
 def test_other_files(tmp_path, idx_folder):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         load_data(tmp_path / "nowhere")
-    (tmp_path / "data.csv").write_text("1,2")
-    with pytest.raises(ValueError, match="folder of MNIST IDX files or an .npz"):
-        load_data(tmp_path / "data.csv")
+    (tmp_path / "data.txt").write_text("1,2")
+    with pytest.raises(ValueError, match="folder of MNIST IDX files, or an .npz, .csv or .parquet file"):
+        load_data(tmp_path / "data.txt")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ValueError, match="cannot be read|is no .npz archive"):
         load_data(tmp_path / "bad.npz")

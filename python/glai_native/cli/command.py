@@ -40,12 +40,25 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add data, and what the label's column of a table is called."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="'digits', a folder of MNIST IDX files, .npz with x and y, .csv or .parquet",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="of a table, the label's column (default: the model's, or one called label, y, target or class)",
+    )
+
+
 def add_model_and_rows(parser: argparse.ArgumentParser, part: str) -> None:
     """Add a model's folder, data, and which of their samples; :func:`chosen_part` says which by default."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, of any kind")
-    parser.add_argument(
-        "data", type=Path, metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x and y"
-    )
+    add_data(parser)
     parser.add_argument(
         "--part",
         choices=("train", "test", "all"),

@@ -40,6 +40,7 @@ def add(commands: Any) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    from glai_native.cli.models import keep_names, names_of
     from glai_native.model.aligning import equal_models
     from glai_native.model.glai import GLAI
     from glai_native.model.merging import merge
@@ -52,7 +53,10 @@ def _merge(arguments: argparse.Namespace) -> int:
             raise ValueError(
                 f"{a} and {b} must be models of different samples, got one twice; its samples would count twice"
             )
+        if names_of(first).columns != names_of(second).columns:
+            raise ValueError(f"{a} and {b} must be models of tables with the same columns in the same order")
     merged = merge(models, arguments.method, l2=arguments.l2, names=names)
+    keep_names(merged, names_of(models[0]))
     merged.save(arguments.out)
     provenance = merged.estimator.provenance
     figures = {

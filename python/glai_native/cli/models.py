@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from glai_native.data.features import float_features
 from glai_native.data.labelled import class_labels_of, values_of
 from glai_native.data.labels import Label, label_array, label_indices, require_same_type
-from glai_native.data.sources import Rows
+from glai_native.data.sources import Rows, Source
+from glai_native.data.tables import TableNames
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.estimator.outputs import Outputs
 from glai_native.gates.store import GateStore
@@ -24,10 +25,12 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.file import PATH_KERNEL_FILE
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import STRUCTURE_FILE
+from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 
 Model = GLAI | PathKernelModel
 Opened = Model | GateStore
 
+TABLE = "table"  # what a model's provenance calls what it knows of its table
 # Samples that a model reads at a time.
 ROWS = 16_384
 
@@ -81,7 +84,21 @@ def labels_of(model: Model) -> list[Label]:
     return outputs.class_labels or list(range(outputs.out_features))
 
 
-def features_for(model: Model, source: str, rows: Rows) -> Tensor:
+def names_of(model: Model) -> TableNames:
+    """Return what a model knows of the table that it was trained on; a learner knows its columns."""
+    known = provenance_of(model)
+    learner = known.get(LEARNER) or {}
+    table = {"columns": learner.get("feature_names") or None} | known.get(TABLE, {})
+    return TableNames(**table)
+
+
+def keep_names(model: Model, names: TableNames) -> None:
+    """Let a model, and its file, know the table that it was trained on, if it was one."""
+    if names.columns is not None:
+        set_provenance(model, provenance_of(model) | {TABLE: asdict(names)})
+
+
+def features_for(model: Model, source: Source, rows: Rows) -> Tensor:
     """Return raw features ``[N, D]`` as the model reads them.
 
     Raises:
@@ -91,12 +108,15 @@ def features_for(model: Model, source: str, rows: Rows) -> Tensor:
     x = x.reshape(len(x), -1) if x.ndim > 1 and len(x) else x
     if x.ndim != 2 or x.shape[1] != expected or not len(x):
         raise ValueError(
-            f"{source}: x must be [N >= 1, D={expected}] like the model's samples, got {list(rows.x.shape)}"
+            f"{source.path}: x must be [N >= 1, D={expected}] like the model's samples, got {list(rows.x.shape)}"
         )
-    return torch.from_numpy(float_features(source, x, centred_in=model.selector.projection.centred_in))
+    centred_in = model.selector.projection.centred_in
+    return torch.from_numpy(
+        float_features(source.path, x, columns=source.names.columns, centred_in=centred_in)
+    )
 
 
-def targets_for(model: Model, source: str, rows: Rows) -> Tensor:
+def targets_for(model: Model, source: Source, rows: Rows) -> Tensor:
     """Return targets as the model's outputs are: int64 indices ``[N]`` of its classes, or float64 values ``[N, C]``.
 
     Raises:
@@ -104,10 +124,10 @@ def targets_for(model: Model, source: str, rows: Rows) -> Tensor:
     """
     outputs = outputs_of(model)
     if not outputs.has_values:
-        labels, known = class_labels_of(source, rows.y), labels_of(model)
-        require_same_type(source, known, labels, "y", "the model's")
-        return label_indices(source, labels, known)
-    return torch.from_numpy(values_of(source, rows, outputs.out_features))
+        labels, known = class_labels_of(source.path, rows.y), labels_of(model)
+        require_same_type(source.path, known, labels, "y", "the model's")
+        return label_indices(source.path, labels, known)
+    return torch.from_numpy(values_of(source.path, rows, outputs.out_features))
 
 
 @dataclass(frozen=True)

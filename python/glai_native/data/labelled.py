@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from glai_native.data.features import float_features
 from glai_native.data.labels import Label, joined_labels, label_array, label_indices, require_same_type
 from glai_native.data.sources import PARTS, Rows, Source, read_source
+from glai_native.data.tables import NO_TABLE, TableNames
 
 _VALUES = "values are for GLAIRegressor, in Python"
 
@@ -25,6 +26,7 @@ class LabelledData:
 
     Attributes:
         classes: the label of each class index, sorted.
+        names: of a table's columns.
     """
 
     name: str
@@ -33,6 +35,7 @@ class LabelledData:
     x_test: Tensor
     y_test: Tensor
     classes: list[Label]
+    names: TableNames = NO_TABLE
 
     @property
     def n_classes(self) -> int:
@@ -45,6 +48,8 @@ def load_data(
     seed: int = 0,
     classes: Sequence[Label] = (),
     centred_in: torch.dtype | None = None,
+    label: str | None = None,
+    known: TableNames = NO_TABLE,
 ) -> LabelledData:
     """Load a data set.
 
@@ -53,13 +58,12 @@ def load_data(
         seed: of the split, where we make it.
         classes: labels that a model knows already; the data's must be of their type.
         centred_in: what the projection of a model that is to read them centres in; None: as the data need it.
+        label: of a table, the label's column.
+        known: what a model that is to read a table knows of its columns.
     """
-    source = read_source(path)
-    parts = {
-        part: _readable(source.path, "" if part == "all" else f"_{part}", rows, centred_in)
-        for part, rows in source.parts.items()
-    }
-    source = Source(source.path, source.name, parts, source.comes_in_parts)
+    source = read_source(path, label, known, labelled=True)
+    parts = {part: _readable(source, part, centred_in) for part in source.parts}
+    source = replace(source, parts=parts)
     train, test = (source.rows(part, seed) for part in PARTS)
     return _numbered(source, train, test, classes, centred_in)
 
@@ -96,12 +100,14 @@ def values_of(source: str, rows: Rows, n_outputs: int) -> NDArray[np.float64]:
     return values
 
 
-def _readable(source: str, suffix: str, rows: Rows, centred_in: torch.dtype | None) -> Rows:
+def _readable(source: Source, part: str, centred_in: torch.dtype | None) -> Rows:
     """Return rows with features as floats and labels of one type; rows that errors name are those of the file here."""
-    y = class_labels_of(source, rows.y, f"y{suffix}")
+    rows, suffix = source.parts[part], "" if part == "all" else f"_{part}"
+    y = class_labels_of(source.path, rows.y, f"y{suffix}")
     x = rows.x
     if x.ndim >= 2 and len(x):
-        x = float_features(source, x.reshape(len(x), -1), f"x{suffix}", centred_in=centred_in)
+        x = x.reshape(len(x), -1)
+        x = float_features(source.path, x, f"x{suffix}", source.names.columns, centred_in=centred_in)
     return Rows(x, y, rows.ids)
 
 
@@ -141,4 +147,4 @@ def _numbered(
         (torch.from_numpy(x), label_indices(path, y, classes))
         for x, y in ((x_train, y_train), (x_test, y_test))
     )
-    return LabelledData(source.name, *next(numbers), *next(numbers), classes)
+    return LabelledData(source.name, *next(numbers), *next(numbers), classes, source.names)

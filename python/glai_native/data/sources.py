@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from glai_native.data.splitting import split_rows
+from glai_native.data.tables import NO_TABLE, TABLES, TableNames, read_table
 
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 PARTS = ("train", "test")
@@ -52,12 +53,14 @@ class Source:
         name: for reports.
         parts: ``{"train": ..., "test": ...}``, or ``{"all": ...}``.
         comes_in_parts: whether what is trained on and what is tested on are agreed upon.
+        names: of a table's columns.
     """
 
     path: str
     name: str
     parts: Mapping[str, Rows]
     comes_in_parts: bool
+    names: TableNames = NO_TABLE
 
     def rows(self, part: str, seed: int = 0, *, of_classes: bool = True) -> Rows:
         """Return the samples of ``"train"``, ``"test"`` (a quarter where we split) or ``"all"``.
@@ -81,14 +84,26 @@ class Source:
         return whole[split[PARTS.index(part)]]
 
 
-def read_source(path: Path | None) -> Source:
+def read_source(
+    path: Path | None,
+    label: str | None = None,
+    known: TableNames = NO_TABLE,
+    *,
+    labelled: bool = False,
+) -> Source:
     """Read a data set.
 
     Args:
         path: None, or ``digits`` where there is no such file: scikit-learn's digits (1,797 images of 8 x 8, a quarter
             for test); a folder: MNIST's IDX files, plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``
-            with ``id_train, id_test``, or ``x, y`` with ``id``; targets and ids may be left out.
+            with ``id_train, id_test``, or ``x, y`` with ``id``; a table, .csv or .parquet
+            (:func:`~glai_native.data.tables.read_table`), with a column ``id``. Targets and ids may be left out.
+        label: of a table, the label's column; None: as :func:`read_table` finds it.
+        known: what the model that is to read a table knows of its columns.
+        labelled: whether a table must have a label.
     """
+    if label is not None and (path is None or path.suffix not in TABLES):
+        raise ValueError(f"--label is of tables, {' and '.join(TABLES)}, got {path or 'digits'}")
     if path is None or (path == Path("digits") and not path.exists()):
         digits = load_digits()
         return Source("digits", "digits", {"all": Rows(digits.data, digits.target)}, True)
@@ -96,8 +111,14 @@ def read_source(path: Path | None) -> Source:
         return Source(str(path), path.name, dict(zip(PARTS, _read_mnist(path), strict=True)), True)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
+    if path.suffix in TABLES:
+        table = read_table(path, label, known, labelled=labelled)
+        rows = Rows(table.x, table.y, table.ids)
+        return Source(str(path), path.stem, {"all": rows}, False, table.names)
     if path.suffix != ".npz":
-        raise ValueError(f"{path}: data must be a folder of MNIST IDX files or an .npz file")
+        raise ValueError(
+            f"{path}: data must be a folder of MNIST IDX files, or an .npz, .csv or .parquet file"
+        )
     parts = _read_npz(path)
     return Source(str(path), path.stem, parts, "all" not in parts)
 

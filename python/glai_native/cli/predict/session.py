@@ -16,6 +16,7 @@ from glai_native.cli.models import (
     answers,
     features_for,
     kind_of,
+    names_of,
     open_model,
     outputs_of,
     targets_for,
@@ -46,7 +47,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Show how right a model is; return the exit status."""
     model = open_model(arguments.model)
     source, figures, found, rows = _answered(model, arguments, scored=True)
-    targets = targets_for(model, source.path, rows).numpy()
+    targets = targets_for(model, source, rows).numpy()
     figures |= value_scores(found, targets) if found.classes is None else class_scores(found, targets)
     _print(figures, "per_class", arguments.json)
     return 0
@@ -56,12 +57,12 @@ def _answered(
     model: Model, arguments: argparse.Namespace, *, scored: bool = False
 ) -> tuple[Source, dict[str, Any], Answers, Rows]:
     """Return the data, what is known of them and the model, the answers, and the samples that they are of."""
-    source = read_source(arguments.data)
+    source = read_source(arguments.data, arguments.label, names_of(model), labelled=scored)
     part = chosen_part(arguments.part, source, "test")
     rows = source.rows(part, arguments.seed, of_classes=not outputs_of(model).has_values)
     if scored:
-        targets_for(model, source.path, rows)  # what is wrong with them is said before the work
-    x = features_for(model, source.path, rows)
+        targets_for(model, source, rows)  # what is wrong with them is said before the work
+    x = features_for(model, source, rows)
     started = time.perf_counter()
     with samples_bar("predicting", len(x)) as done:
         found = answers(model, x, done)

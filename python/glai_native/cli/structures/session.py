@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from glai_native.cli.command import require_new_folder, require_plot, show
+from glai_native.cli.models import Model, keep_names, names_of, open_folder
 from glai_native.data.labels import label_indices, require_same_type
+from glai_native.data.tables import NO_TABLE
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
 from glai_native.model.growing import grow
 from glai_native.model.pruning import prune
-from glai_native.structure.selector import PathSelector
 
 if TYPE_CHECKING:
     from glai_native.data.labelled import LabelledData
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show a build, a model or a gate store, or compare two; return the exit status."""
-    from glai_native.cli.models import open_folder
     from glai_native.cli.structures.inspection import (
         compare,
         describe,
@@ -44,7 +44,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         require_plot(arguments.plot)
     opened = [open_folder(folder) for folder in folders]
     structures = [structure_of(one) for one in opened]
-    data = _load(arguments.data, *(one for one in structures if isinstance(one, PathSelector)))
+    data = _load(arguments.data, *(one for one in opened if not isinstance(one, GateStore)))
     gates = [unit_gates_of(one, None if data is None else data.x_train) for one in opened]
     described = [describe(one, layers) for one, layers in zip(opened, gates, strict=True)]
     if len(opened) == 1:
@@ -64,7 +64,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
     """Save what :func:`prune` leaves of a model; return the exit status."""
     require_new_folder(arguments.out)
     model = GLAI.load(arguments.model)
-    data = _load(arguments.data, model.selector)
+    data = _load(arguments.data, model)
     if data is not None:
         _require_known_classes(arguments.data, model, data)
     gates: GateStore | list[PackedGates] | None = None
@@ -75,6 +75,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
     if gates is None:
         raise ValueError("--store or --data must say over which samples paths are never or always on")
     pruned = prune(model, gates, min_norm=arguments.min_norm, keep=arguments.keep)
+    keep_names(pruned, names_of(model))
     pruned.save(arguments.out)
     show(_change(model, pruned, arguments.out, data), arguments.json)
     return 0
@@ -85,17 +86,19 @@ def grow_model(arguments: argparse.Namespace) -> int:
     require_new_folder(arguments.out)
     model = GLAI.load(arguments.model)
     grown = grow(model, arguments.layer, arguments.units, arguments.seed)
+    keep_names(grown, names_of(model))
     grown.save(arguments.out)
     show(_change(model, grown, arguments.out), arguments.json)
     return 0
 
 
-def _load(path: Path | None, *selectors: PathSelector) -> LabelledData | None:
-    """Load data that the structures are to read, in the widest dtype that one of them centres in."""
+def _load(path: Path | None, *models: Model) -> LabelledData | None:
+    """Load data that the models are to read, in the widest dtype that one of them centres in."""
     from glai_native.data.labelled import load_data
 
-    wide = any(selector.projection.centred_in == torch.float64 for selector in selectors)
-    return None if path is None else load_data(path, centred_in=torch.float64 if wide else None)
+    wide = any(model.selector.projection.centred_in == torch.float64 for model in models)
+    known = next((names for names in map(names_of, models) if names.columns is not None), NO_TABLE)
+    return None if path is None else load_data(path, centred_in=torch.float64 if wide else None, known=known)
 
 
 def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:

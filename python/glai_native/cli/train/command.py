@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glai_native.cli.arguments import components, penalty, positive_integer, positive_number, seed
-from glai_native.cli.command import add_command, add_out
+from glai_native.cli.command import add_command, add_data, add_out
 from glai_native.cli.commands import COMMANDS
 from glai_native.solvers.names import SOLVERS
 
@@ -17,6 +17,7 @@ examples:
   glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
   glai train data.npz --out model --solver sgd --epochs 5 --seed 1
   glai train data.npz --out model --components 50 --json
+  glai train houses.csv --out model --label district         a table, .csv or .parquet
   glai train digits --out model --energy --country ESP   joules, beside those of the MLP of the same layers
 on many processes or hosts, by gradients or statistics:
   torchrun --nproc-per-node 2 --no-python glai train digits --out model --solver sgd
@@ -30,9 +31,7 @@ re-training, the structure kept byte for byte:
 def add(commands: Any) -> None:
     """Add ``train`` to the command line's subparsers."""
     train = add_command(commands, "train", COMMANDS["train"].summary, TRAIN_EXAMPLES, _train)
-    train.add_argument(
-        "data", type=Path, metavar="DATA", help="'digits', a folder of MNIST IDX files, or .npz with x, y"
-    )
+    add_data(train)
     add_out(train)
     train.add_argument(
         "--hidden",

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from glai_native.cli.command import require_new_folder
+from glai_native.cli.models import keep_names
 from glai_native.cli.train.mlp import mlp_accuracy, train_layers_mlp
 from glai_native.data.labelled import LabelledData
 from glai_native.data.splitting import split_rows
@@ -139,6 +140,7 @@ def run_train(
             result = fit(kept, data.x_train, data.y_train, **options)
     model = result.model
     selector = model.selector
+    keep_names(model, data.names)
     if ranks.is_first:
         model.save(folder)
     labels = model.class_labels or data.classes

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from glai_native.cli.command import require_new_folder
+from glai_native.cli.models import names_of
 from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
 from glai_native.data.labelled import LabelledData, load_data
 from glai_native.data.labels import Label
+from glai_native.data.tables import NO_TABLE
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
@@ -64,7 +66,10 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         energy=arguments.energy,
         country=arguments.country,
     )
-    data = load_data(arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept))
+    known = NO_TABLE if not isinstance(kept, GLAI) else names_of(kept)
+    data = load_data(
+        arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept), arguments.label, known
+    )
     _name_outputs(kept, data, arguments.structure)
     _require_options(settings, kept, data, Ranks("train", group).size)
     report = run_train(data, arguments.out, settings, kept, process_group=group)
