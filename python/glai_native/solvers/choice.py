@@ -76,8 +76,8 @@ def choose_solver(
 def _choose_by_size(
     selector: PathSelector | None, estimator: PathEstimator | None, n_samples: int, n_outputs: int
 ) -> tuple[str, str]:
-    if estimator is not None and estimator.directions is not None:
-        return "sgd", "the model has output directions, and the dual is for full paths"
+    if estimator is not None and estimator.kind != "full paths":
+        return "sgd", f"the model has {estimator.kind}, and the dual is for full paths"
     if n_samples > DUAL_SAMPLES:
         return "sgd", f"{n_samples:,} samples are more than the {DUAL_SAMPLES:,} that the dual is quick for"
     weight = torch.empty(0, device="cpu", dtype=torch.float32) if selector is None else selector.hidden[0][0]

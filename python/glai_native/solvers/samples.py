@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -19,20 +20,22 @@ from glai_native.data.checks import (
 from glai_native.gates.packed import PackedGates, require_path_gates
 from glai_native.gates.packing import pack_gates
 from glai_native.structure.selector import PathSelector
+from glai_native.structure.unit_features import unit_features
 
 
 class Samples:
     """N samples of a frozen structure and their targets; a part of them by index.
 
     What is computed of raw x is computed once, and path gates, of which there may be many, when they are first asked
-    for.
+    for. Unit features, which are more numbers than z, are computed of the samples that are asked for, and not kept.
 
     Attributes:
-        z: projected samples ``[N, D]``.
+        z: projected samples ``[N, D]``, or unit features.
         y: int64 class indices ``[N]``, or values ``[N, C]``.
         n_outputs: C.
         weight: ``[N]``, >= 0; None: 1 for each.
         is_canonical: they are of the form that :func:`canonical_form` gives, or a part of such.
+        of_units: their estimator reads unit features, computed from z; its one path is always on.
     """
 
     def __init__(
@@ -45,10 +48,11 @@ class Samples:
         gates: PackedGates | None = None,
         layers: list[PackedGates] | None = None,
         selector: PathSelector | None = None,
+        of_units: bool = False,
     ) -> None:
         self.z, self.y, self.n_outputs, self.weight = z, y, n_outputs, weight
         self._gates, self._layers, self._selector = gates, layers, selector
-        self.is_canonical = False
+        self.is_canonical, self.of_units = False, of_units
         self._repeats: Tensor | None = None
 
     @classmethod
@@ -61,10 +65,12 @@ class Samples:
         n_outputs: int,
         gates: PackedGates | None = None,
         weight: Tensor | None = None,
+        *,
+        of_units: bool = False,
     ) -> Samples:
         """Read raw x ``[N, in_features]`` and what belongs to it, and bring it to its canonical form.
 
-        Unit bits are computed where gates are None.
+        Unit bits are computed where gates are None, unless the samples are ``of_units``, which need none.
 
         Raises:
             ValueError: there are no samples, or none of weight > 0, or data that do not fit each other or the
@@ -76,6 +82,8 @@ class Samples:
             raise ValueError(f"{owner}: x must hold at least one sample, got none")
         weight = require_sample_weight(owner, weight, n)
         if gates is not None:
+            if of_units:
+                raise ValueError(f"{owner}: gates must be None, a model of units computes them from x")
             require_path_gates(owner, gates, n, selector.n_paths, selector.structure_id)
         if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != n or (weight is None) or bool(weight.all()):
             y = require_targets(owner, y, n, n_outputs, "y")
@@ -92,11 +100,12 @@ class Samples:
         weight = None if weight is None else weight.to(z.device)
         layers = None
         if gates is None:
-            layers = selector.unit_gates_of(z)
+            layers = None if of_units else selector.unit_gates_of(z)
         elif rows is not None:
             gates = gates[rows]
         samples = cls(z, y, n_outputs, weight, gates=gates, layers=layers, selector=selector)
         samples.is_canonical, samples._repeats = True, count_repeats(weight)
+        samples.of_units = of_units
         return samples
 
     @classmethod
@@ -104,7 +113,7 @@ class Samples:
         cls,
         owner: str,
         z: Tensor,
-        gates: PackedGates,
+        gates: PackedGates | None,
         targets: Tensor,
         weight: Tensor | None,
         *,
@@ -114,11 +123,17 @@ class Samples:
     ) -> Samples:
         """Read z ``[N, D]``, whose shape and dtype the owner has checked, with its path gates and targets.
 
+        Gates of None are those of one path that is always on: z is then read as it is, as unit features are.
+
         Raises:
             ValueError: data that do not fit each other, are of another structure or are not finite; ``owner`` is named
                 in the error.
         """
         require_finite(owner, "x", z)
+        if gates is None:
+            if n_paths != 1:
+                raise ValueError(f"{owner}: gates must be path gates [N, P={n_paths}], got None")
+            gates = _one_path(z)
         require_path_gates(owner, gates, len(z), n_paths, structure_id)
         y = require_targets(owner, targets, len(z), n_outputs)
         return cls(z, y, n_outputs, require_sample_weight(owner, weight, len(z)), gates=gates)
@@ -136,6 +151,7 @@ class Samples:
             gates=None if self._gates is None else self._gates[rows],
             layers=None if self._layers is None else [layer[rows] for layer in self._layers],
             selector=self._selector,
+            of_units=self.of_units,
         )
         part.is_canonical = self.is_canonical
         part._repeats = None if self.repeats is None else self.repeats[rows]
@@ -162,6 +178,8 @@ class Samples:
     @property
     def gates(self) -> PackedGates:
         """Path gates ``[N, P]``."""
+        if self._gates is None and self.of_units:
+            self._gates = _one_path(self.z)
         if self._gates is None:
             assert self._selector is not None
             self._gates = self._selector.path_gates(self.layers)
@@ -169,8 +187,49 @@ class Samples:
 
     def always_on(self) -> Samples:
         """Return the same samples with one path, which is always on: those of the linear model without gates."""
-        on = pack_gates(torch.ones((len(self), 1), dtype=torch.bool, device=self.z.device))
-        samples = Samples(self.z, self.y, self.n_outputs, self.weight, gates=on)
+        return self._read_as_they_are(self.z)
+
+    def units(self) -> Samples:
+        """Return the same samples for an estimator of units."""
+        samples = self.weighted(self.weight)
+        samples._gates, samples.of_units = None, True
+        samples.is_canonical, samples._repeats = self.is_canonical, self._repeats
+        return samples
+
+    def features(self, rows: slice | Tensor) -> Tensor:
+        """Return what the estimator reads of some samples: z, or unit features ``[n, h_L + D]``, made here."""
+        z = self.z[rows]
+        if not self.of_units:
+            return z
+        assert self._selector is not None
+        return unit_features(self._selector, z)
+
+    @property
+    def n_features(self) -> int:
+        """How many numbers of a sample the estimator reads."""
+        if not self.of_units:
+            return self.z.shape[1]
+        assert self._selector is not None
+        return self._selector.widths[-1] + self.z.shape[1]
+
+    def with_features(self) -> Samples:
+        """Return the same samples with all that the estimator reads in the place of z."""
+        return self._read_as_they_are(self.features(slice(None))) if self.of_units else self
+
+    def steps(self, z: Tensor, y: Tensor, weight: Tensor | None) -> Samples:
+        """Return the same samples with z, targets and weights in the form that a training's steps read."""
+        return Samples(
+            z,
+            y,
+            self.n_outputs,
+            weight,
+            gates=self.gates,
+            selector=self._selector,
+            of_units=self.of_units,
+        )
+
+    def _read_as_they_are(self, features: Tensor) -> Samples:
+        samples = Samples(features, self.y, self.n_outputs, self.weight, gates=_one_path(features))
         samples.is_canonical, samples._repeats = self.is_canonical, self._repeats
         return samples
 
@@ -205,6 +264,7 @@ class Samples:
             gates=self._gates,
             layers=self._layers,
             selector=self._selector,
+            of_units=self.of_units,
         )
 
     @property
@@ -236,8 +296,9 @@ class Samples:
             largest_sum: of those that they are added to.
             dtype: of the sums.
         """
-        values = [self.z, self.y] if self.has_values else [self.z]
-        largest = max([1.0, *(magnitude(v) for v in values)])
+        largest = max(1.0, magnitude(self.z), magnitude(self.y) if self.has_values else 0.0)
+        if self.of_units:
+            largest = max(largest, self._most_of_units(magnitude(self.z)))
         weight = 1.0 if self.weight is None else magnitude(self.weight)
         if not largest_sum + len(self) * weight * largest * largest < torch.finfo(dtype).max:
             name = str(dtype).removeprefix("torch.")
@@ -246,15 +307,30 @@ class Samples:
                 f"{largest:.3g} and weights up to {weight:.3g}"
             )
 
+    def _most_of_units(self, magnitude_of_z: float) -> float:
+        """Return a bound on what units give; infinite where it is beyond z's dtype."""
+        assert self._selector is not None
+        most = magnitude_of_z
+        for weight, bias in self._selector.hidden:
+            most = float((weight.double().abs().sum(1) * most + bias.double().abs()).max())
+        return most if most < torch.finfo(self.z.dtype).max else math.inf
+
     def chunks(
         self, height: int, dtype: torch.dtype
     ) -> Iterator[tuple[Tensor, PackedGates, Tensor, Tensor | None]]:
-        """Yield z, gates, targets as values ``[n, C]`` and weights of ``height`` samples at a time, in ``dtype``."""
+        """Yield what the estimator reads, gates, targets as values ``[n, C]`` and weights, in ``dtype``.
+
+        They are of ``height`` samples at a time.
+        """
         for begin in range(0, len(self), height):
             rows = slice(begin, begin + height)
             yield (
-                self.z[rows].to(dtype),
+                self.features(rows).to(dtype),
                 self.gates[rows],
                 as_values(self.y[rows], self.n_outputs, dtype),
                 None if self.weight is None else self.weight[rows].to(dtype),
             )
+
+
+def _one_path(features: Tensor) -> PackedGates:
+    return pack_gates(torch.ones((len(features), 1), dtype=torch.bool, device=features.device))

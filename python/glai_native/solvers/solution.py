@@ -20,6 +20,9 @@ from glai_native.machine.threads import FEW_VALUES, one_torch_thread
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import PathSelector
 
+# Samples whose unit features exist at a time.
+FEATURE_ROWS = 16384
+
 
 @dataclass(frozen=True)
 class Split:
@@ -36,6 +39,13 @@ class Split:
     train: Samples
     held_out: Samples | None
     held_out_rows: Tensor | None = None
+
+    def read_by(self, estimator: PathEstimator) -> Split:
+        """Return the same samples as the estimator reads them."""
+        if not estimator.n_units:
+            return self
+        held_out = None if self.held_out is None else self.held_out.units()
+        return Split(self.whole.units(), self.train.units(), held_out, self.held_out_rows)
 
     @property
     def held_out_of_whole(self) -> bool:
@@ -118,9 +128,22 @@ class Solve(Protocol):
 
 
 @torch.no_grad()
+def output_of(estimator: PathEstimator, samples: Samples) -> Tensor:
+    """Compute the estimator's output ``[N, C]``; unit features exist of some of the samples at a time."""
+    if not samples.of_units:
+        output: Tensor = estimator(samples.z, samples.gates)
+        return output
+    parts = [
+        estimator(samples.features(slice(begin, begin + FEATURE_ROWS)))
+        for begin in range(0, len(samples), FEATURE_ROWS)
+    ]
+    return torch.cat(parts) if parts else samples.z.new_empty((0, estimator.out_features))
+
+
+@torch.no_grad()
 def sample_scores(estimator: PathEstimator, samples: Samples) -> Tensor:
     """Return each sample's score, float64 ``[N]``: 1 where the class is right; for values minus the squared error."""
-    return scores_of_outputs(estimator(samples.z, samples.gates), samples)
+    return scores_of_outputs(output_of(estimator, samples), samples)
 
 
 def scores_of_outputs(output: Tensor, samples: Samples) -> Tensor:
@@ -145,7 +168,7 @@ def judge(estimator: PathEstimator, held_out: Samples | None) -> Tensor | None:
     """
     if held_out is None:
         return None
-    output = estimator(held_out.z, held_out.gates)
+    output = output_of(estimator, held_out)
     if held_out.classes is not None:
         with one_torch_thread(output.numel() < FEW_VALUES):
             estimator.temperature = fit_temperature(output, held_out.classes, held_out.weight)

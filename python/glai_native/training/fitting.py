@@ -43,6 +43,8 @@ from glai_native.training.taking_over import take_over, take_over_solution
 # Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
 # directions D + C (DESIGN section 2).
 FULL_PATH_NUMBERS = 1 << 21
+# Unknowns beyond which statistics of a selector's new estimator are those of units: a Gram matrix of 2 GB.
+FULL_PATH_UNKNOWNS = 1 << 14
 VALIDATION_SHARE = 0.1
 VALIDATION_SAMPLES = 10_000  # at most
 
@@ -103,8 +105,8 @@ def fit(
 
     Args:
         model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
-            selector, which gets an estimator: with output directions where full paths would have more than two
-            million numbers and the dual is not taken.
+            selector, which gets an estimator: for the native loop with output directions where full paths would have
+            more than two million numbers, for the statistics of units where they would have more than 16,384 unknowns.
         x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)`` or ``(x, y, sample_weight)``, each read once,
             for the statistics.
         y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some; None with
@@ -152,7 +154,8 @@ def fit(
     with ranks.together():
         y = numbering(y)
         n_outputs = max(outputs_of(model, y, sample_weight), len(numbering.labels or ()))
-        samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight)
+        units = isinstance(model, GLAI) and model.estimator.n_units > 0
+        samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight, of_units=units)
         split = split_samples(selector, samples, validation, seed, numbering)
     result = fit_samples(
         model,
@@ -214,7 +217,8 @@ def fit_samples(
     linear = solve_linear(*_footing(split, solver, seed), seed)
     seconds = {"linear": time.perf_counter() - started}
     if isinstance(model, PathSelector):
-        model = _new_model(model, samples.n_outputs, seed, full=solver == "dual")
+        model = _new_model(model, samples.n_outputs, seed, solver)
+    split = split.read_by(model.estimator)
     started = time.perf_counter()
     with whole_or_unchanged(model):
         numbering.add_outputs(model, samples.n_outputs, seed)
@@ -295,7 +299,14 @@ def split_samples(
             )
         held_x, held_y, *weights = validation
         held_out = Samples.of_raw(
-            "fit", selector, held_x, numbering(held_y), samples.n_outputs, None, *weights
+            "fit",
+            selector,
+            held_x,
+            numbering(held_y),
+            samples.n_outputs,
+            None,
+            *weights,
+            of_units=samples.of_units,
         )
         return Split(samples, samples, held_out)
     train, rows = (part.to(samples.z.device) for part in rows_held_out(samples.y, validation, seed))
@@ -321,11 +332,13 @@ def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tens
     return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
 
 
-def _new_model(selector: PathSelector, n_outputs: int, seed: int, full: bool) -> GLAI:
+def _new_model(selector: PathSelector, n_outputs: int, seed: int, solver: str) -> GLAI:
     """Make a model whose estimator starts from the selector's own output layer, where there is one of that size."""
-    numbers = selector.n_paths * (selector.z_features + 1) * n_outputs
+    unknowns = selector.n_paths * (selector.z_features + 1)
+    if solver == "statistics" and unknowns > FULL_PATH_UNKNOWNS:
+        return GLAI(selector, PathEstimator.of_units(selector, n_outputs))
     directions = None
-    if not full and numbers > FULL_PATH_NUMBERS:
+    if solver == "sgd" and unknowns * n_outputs > FULL_PATH_NUMBERS:
         directions = output_directions(selector, n_outputs, seed=seed)
     if selector.output is not None and len(selector.output[0]) == n_outputs:
         return GLAI(selector, PathEstimator.from_selector(selector, directions))
@@ -345,6 +358,8 @@ def _fit_chunks(
     """Fit the statistics of a stream; class indices not seen before add outputs."""
     selector = model if isinstance(model, PathSelector) else model.selector
     statistics: PathStatistics | None = None
+    unknowns = selector.n_paths * (selector.z_features + 1)
+    units = model.estimator.n_units > 0 if isinstance(model, GLAI) else unknowns > FULL_PATH_UNKNOWNS
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
@@ -359,8 +374,10 @@ def _fit_chunks(
                 values = isinstance(y, Tensor) and y.is_floating_point()
                 n_outputs = known if values else max(known, n_outputs)
             numbering.with_outputs(n_outputs)  # refused before the rest is read
-            samples = Samples.of_raw("fit", selector, x, y, n_outputs, weight=weight)
-            if statistics is None:
+            samples = Samples.of_raw("fit", selector, x, y, n_outputs, weight=weight, of_units=units)
+            if statistics is None and units:
+                statistics = PathStatistics.of_units(selector, n_outputs)
+            elif statistics is None:
                 statistics = PathStatistics(
                     selector.n_paths,
                     selector.z_features,

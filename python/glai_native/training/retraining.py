@@ -101,7 +101,16 @@ def retrain(
         n_outputs = max(n_outputs, outputs_of(model.selector, y, sample_weight))
     with ranks.together():
         numbering.with_outputs(n_outputs)
-        samples = Samples.of_raw("retrain", model.selector, x, y, n_outputs, gates, sample_weight)
+        samples = Samples.of_raw(
+            "retrain",
+            model.selector,
+            x,
+            y,
+            n_outputs,
+            gates,
+            sample_weight,
+            of_units=model.estimator.n_units > 0,
+        )
     if increment and solver in ("auto", "statistics"):
         return announce(_add(model, samples, numbering, seed, progress, options), progress)
     if increment and solver != "sgd":
@@ -181,7 +190,9 @@ def _joined(model: GLAI, samples: Samples, numbering: Numbering) -> PathStatisti
     if before.n_samples and kinds[0] != kinds[1]:
         raise ValueError(f"retrain: y must be {kinds[0]} as of the samples before, got {kinds[1]}")
     sizes = before.n_paths, before.in_features, samples.n_outputs
-    statistics = PathStatistics(*sizes, before.dtype, before.structure_id, before.device)
+    statistics = PathStatistics(
+        *sizes, before.dtype, before.structure_id, before.device, n_units=before.n_units
+    )
     statistics.add(samples)
     before = copy(before)  # the same gram: added outputs are tensors of their own
     labels = numbering.with_outputs(samples.n_outputs)

@@ -33,6 +33,8 @@ def solve_dual(
     It is judged on the held-out samples, each predicted by all of the others (leave-one-out): the structure has not
     seen them, the numbers all but the one.
     """
+    if estimator.kind != "full paths":
+        raise ValueError(f"fit: solver 'dual' is for full paths, the model has {estimator.kind}; take 'sgd'")
     samples = split.whole
     dual = PathKernelModel(selector)
     dual.fit_samples(samples, seed=seed, progress=progress, **options)

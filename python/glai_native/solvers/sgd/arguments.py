@@ -16,6 +16,8 @@ from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.native import SgdSettings
 
 LOSSES = ("cross_entropy", "squared")
+# Of unit features that are computed once and kept; of more each batch's are computed in each epoch.
+UNIT_FEATURES_BYTES = 1 << 30
 
 
 def require_count(name: str, count: object) -> None:
@@ -78,7 +80,7 @@ def read_samples(
     owner: str,
     estimator: PathEstimator,
     x: Tensor,
-    gates: PackedGates,
+    gates: PackedGates | None,
     targets: Tensor,
     sample_weight: Tensor | None = None,
 ) -> Samples:
@@ -117,6 +119,8 @@ def _require_like_estimator(owner: str, estimator: PathEstimator, x: Tensor) -> 
 
 def prepared(owner: str, estimator: PathEstimator, samples: Samples, loss: str) -> Samples:
     """Return samples as the steps read them; classes become values where the loss is squared error."""
+    if samples.n_features * len(samples) * samples.z.element_size() <= UNIT_FEATURES_BYTES:
+        samples = samples.with_features()
     x, y, weight = samples.z, samples.y, samples.weight
     _require_like_estimator(owner, estimator, x)
     if loss == "squared":
@@ -126,4 +130,4 @@ def prepared(owner: str, estimator: PathEstimator, samples: Samples, loss: str) 
         raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
     if weight is not None:
         weight = scale_sample_weight(owner, weight).to(x.dtype)
-    return Samples(unit_stride(x), y.contiguous(), samples.n_outputs, weight, gates=samples.gates)
+    return samples.steps(unit_stride(x), y.contiguous(), weight)

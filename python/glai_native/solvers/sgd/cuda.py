@@ -80,7 +80,7 @@ class CudaLoop:
     def _take_step(self, ids: Tensor) -> None:
         data = self._data
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
-        output = self._model(data.z.index_select(0, ids), gates)
+        output = self._model(data.features(ids), gates)
         targets = data.y.index_select(0, ids)
         if targets.is_floating_point():
             losses = (output - targets).square().mean(1)

@@ -64,7 +64,7 @@ class GroupLoop:
         """Sum the gradient of the batch's mean loss over the ranks; return the sum of this rank's losses."""
         data, ids = self._data, batch[self._ranks.share(len(batch))]
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
-        output = self._output(data.z.index_select(0, ids), gates)
+        output = self._output(data.features(ids), gates)
         targets = data.y.index_select(0, ids)
         if targets.is_floating_point():
             losses = (output - targets).square().mean(1)

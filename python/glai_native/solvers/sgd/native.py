@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from glai_native.solvers.samples import Samples
 
 SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
 FIRST_SPAN = 8  # steps
+SPAN_BYTES = 1 << 26  # of unit features, where they are computed for each span
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ class NativeLoop:
                 "output_weights": new(p + d + 1, c),
             }
         self._span = FIRST_SPAN
+        self._most = (
+            SPAN_BYTES // (rows * d * parameters.element_size()) + 1 if data.of_units else sys.maxsize
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return what the next step depends on."""
@@ -114,7 +119,7 @@ class NativeLoop:
         parts: list[float] = []  # of the mean, one of each batch
         begin = 0
         while begin < len(order):
-            ids = order[begin : begin + self._span * batch]
+            ids = order[begin : begin + min(self._span, self._most) * batch]
             started = time.perf_counter()
             losses = self._run_steps(ids, begin // batch)
             rows = torch.full_like(losses, batch)
@@ -134,14 +139,16 @@ class NativeLoop:
         """
         batch = len(self._workspace["output"])
         losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64, device="cpu")
-        settings, data = self._settings, self._data
+        settings, data, order = self._settings, self._data, ids
+        if data.of_units:  # more than are kept
+            data, order = data[ids].with_features(), torch.arange(len(ids), device="cpu")
         _native.train_steps(
             x=data.z,
             words=data.gates.words,
             n_gates=data.gates.n_gates,
             targets=data.y,
             sample_weight=data.weight,
-            order=ids,
+            order=order,
             directions=self._directions,
             **self._state,
             step=self.step,

@@ -14,7 +14,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.arguments import require_count
 from glai_native.solvers.sgd.training import train_on
-from glai_native.solvers.solution import SgdEpoch, Solution, Split, judge
+from glai_native.solvers.solution import SgdEpoch, Solution, Split, judge, output_of
 from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
@@ -99,7 +99,7 @@ def _no_better(history: list[SgdEpoch], begun: float, start: float) -> str:
 @torch.no_grad()
 def _mean_loss(estimator: PathEstimator, samples: Samples, loss: str | None) -> float:
     """Compute the mean loss as the native loop's ``validation_loss``."""
-    output = estimator(samples.z, samples.gates).double()
+    output = output_of(estimator, samples).double()
     if loss == "squared" or samples.has_values:
         errors = (output - as_values(samples.y, samples.n_outputs, output.dtype)).square().mean(1)
     elif samples.weight is None:

@@ -47,14 +47,14 @@ from glai_native.solvers.sgd.checkpoint import (
 from glai_native.solvers.sgd.cuda import CudaLoop
 from glai_native.solvers.sgd.group import GroupLoop
 from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
-from glai_native.solvers.solution import SgdEpoch
+from glai_native.solvers.solution import SgdEpoch, output_of
 
 
 @outside_inference_mode
 def train_estimator(
     estimator: PathEstimator,
     x: Tensor,
-    gates: PackedGates,
+    gates: PackedGates | None,
     targets: Tensor,
     *,
     loss: str | None = None,
@@ -64,7 +64,9 @@ def train_estimator(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     average: bool = True,
-    validation: tuple[Tensor, PackedGates, Tensor] | tuple[Tensor, PackedGates, Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, PackedGates | None, Tensor]
+    | tuple[Tensor, PackedGates | None, Tensor, Tensor]
+    | None = None,
     patience: int | None = None,
     seed: int = 0,
     on_epoch: Callable[[SgdEpoch], None] | None = None,
@@ -80,9 +82,9 @@ def train_estimator(
     Source: AdamW, Loshchilov and Hutter, arXiv 1711.05101; averaged iterates, Polyak and Juditsky (1992).
 
     Args:
-        estimator: full paths or output directions, on the CPU or a GPU, float32 or float64.
-        x: z ``[N, D]`` (projected, not raw x) of the estimator's dtype, finite.
-        gates: their path gates ``[N, P]``.
+        estimator: full paths, output directions or units, on the CPU or a GPU, float32 or float64.
+        x: z ``[N, D]`` (projected, not raw x), or ``unit_features(selector, z)``, of the estimator's dtype, finite.
+        gates: their path gates ``[N, P]``; None for units.
         targets: class indices ``[N]``, or values ``[N, C]``.
         loss: ``"cross_entropy"`` (of the softmax) or ``"squared"`` (mean over samples and outputs; classes as 0 and 1);
             None: cross-entropy for class indices, squared for values.
@@ -292,7 +294,7 @@ class _Training:
     def _validate(self) -> tuple[float, float]:
         assert self.held_out is not None
         n, rows = len(self.held_out.z), self.ranks.share(len(self.held_out.z))
-        output = self.estimator(self.held_out.z[rows], self.held_out.gates[rows])
+        output = output_of(self.estimator, self.held_out[rows])
         targets = self.held_out.y[rows]
         weight = None if self.held_out.weight is None else self.held_out.weight[rows].double()  # of mean 1
         if targets.is_floating_point():

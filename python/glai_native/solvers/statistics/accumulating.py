@@ -28,7 +28,7 @@ from glai_native.solvers.statistics.sums import PathStatistics
 def accumulate(
     statistics: PathStatistics,
     x: Tensor | np.ndarray[Any, Any],
-    gates: GateStore | PackedGates,
+    gates: GateStore | PackedGates | None,
     targets: Tensor,
     sample_weight: Tensor | None = None,
     *,
@@ -54,10 +54,10 @@ def accumulate(
         statistics: added to; as it was at the first call also where it goes on.
         x: z ``[N, D]``, a tensor or an array, memory-mapped or not; raw x with ``project``. Moved to the statistics'
             device as it is read, like the rest.
-        gates: of the same N samples, stored unit bits or path gates.
+        gates: of the same N samples, stored unit bits or path gates; None for statistics of units.
         targets: class indices ``[N]``, or values ``[N, C]``.
         sample_weight: ``[N]``, >= 0, or None; as for :meth:`PathStatistics.update`.
-        project: raw x to z, for instance ``selector.project``; None: x is z.
+        project: raw x to z, for instance ``selector.project``, or to unit features; None: x is as ``update`` takes it.
         chunk: samples that are read at a time. Bits depend on it.
         rows: which of the N samples, without a step; None: all. Of many processes each takes
             ``distributed.rank_rows(N)``, with a checkpoint of its own, and ``distributed.all_reduce`` sums.
@@ -72,7 +72,7 @@ def accumulate(
         ValueError: sizes that do not fit, or a checkpoint of other data or other statistics.
     """
     n = len(x)
-    if len(gates) != n:
+    if gates is not None and len(gates) != n:
         raise ValueError(f"accumulate: gates must be of N={n} samples like x, got N={len(gates)}")
     chunk, save_every = (
         require_count("accumulate", name, value)
@@ -106,7 +106,7 @@ def accumulate(
             part = _read(x, here).to(device)
             total.update(
                 part if project is None else project(part),
-                (gates.batch(here) if isinstance(gates, GateStore) else gates[here]).to(device),
+                None if gates is None else _gates(gates, here).to(device),
                 targets[here].to(device),
                 None if sample_weight is None else sample_weight[here].to(device),
             )
@@ -115,6 +115,10 @@ def accumulate(
             bar.update(task, completed=here.stop - start)
     statistics.become(total)
     return statistics
+
+
+def _gates(gates: GateStore | PackedGates, rows: slice) -> PackedGates:
+    return gates.batch(rows) if isinstance(gates, GateStore) else gates[rows]
 
 
 def _read(x: Tensor | np.ndarray[Any, Any], rows: slice) -> Tensor:

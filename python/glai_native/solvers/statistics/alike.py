@@ -13,6 +13,9 @@ def require_alike(owner: str, statistics: Any, other: Any) -> None:
     if other.structure_id != statistics.structure_id:
         mine, theirs = (f"{s.structure_id[:12]}…" if s.structure_id else "none" for s in both)
         raise ValueError(f"{owner}: statistics must be of structure_id {mine}, got {theirs}")
+    if bool(other.n_units) != bool(statistics.n_units):
+        mine, theirs = ("units" if s.n_units else "paths" for s in both)
+        raise ValueError(f"{owner}: statistics must be of {mine}, got those of {theirs}")
     mine, theirs = (f"[P={s.n_paths}, D={s.in_features}, C={s.out_features}]" for s in both)
     if mine != theirs:
         raise ValueError(f"{owner}: statistics must be {mine}, got {theirs}; add_outputs(k) adds classes")

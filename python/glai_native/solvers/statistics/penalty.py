@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
 from typing import Any
 
@@ -29,12 +29,17 @@ Passes = Callable[[], Iterator[Samples]]
 
 
 def solve_sums(
-    sums: PathSums, n_samples: int, l2: float, directions: Tensor | None, dtype: torch.dtype
+    sums: PathSums,
+    n_samples: int,
+    l2: float,
+    directions: Tensor | None,
+    dtype: torch.dtype,
+    n_units: int = 0,
 ) -> PathEstimator:
     """Solve for the estimator at a penalty that is known: :meth:`PathStatistics.solve`."""
     if isinstance(l2, bool) or not isinstance(l2, Real) or not 0 <= l2 < math.inf:
         raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'loo', got {l2!r}")
-    paths = _unknowns(sums, n_samples, directions)
+    paths = _unknowns(sums, n_samples, directions, n_units)
     estimator = paths.estimator(solve_ridge(paths.system(), l2), dtype)
     estimator.samples_seen.fill_(n_samples)
     estimator.on_counts.copy_(sums.on_counts)
@@ -80,7 +85,32 @@ def choose_penalty(
         return choose_by_loo(paths.system(), rows)
 
 
-def _unknowns(sums: PathSums, n_samples: int, directions: Tensor | None) -> FullPaths | DirectedPaths:
+def passes_over(
+    data: Iterable[SampleTuple], read: Callable[[SampleTuple], Samples], n_samples: int
+) -> Passes:
+    """Return what gives the samples of ``data`` anew at each call, read; they must be ``n_samples`` in all."""
+    if isinstance(data, Iterator):
+        raise ValueError(
+            "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
+            f"(a list, a DataLoader), got {type(data).__name__}"
+        )
+
+    def samples() -> Iterator[Samples]:
+        found = 0
+        for part in map(read, data):
+            found += part.count
+            yield part
+        if found != n_samples:
+            raise ValueError(
+                f"solve: data must be the N={n_samples:,} samples of the statistics, got {found:,}"
+            )
+
+    return samples
+
+
+def _unknowns(
+    sums: PathSums, n_samples: int, directions: Tensor | None, n_units: int = 0
+) -> FullPaths | DirectedPaths:
     if not n_samples:
         raise ValueError(
             "solve: the statistics must hold samples, got none; update(x, gates, targets) adds them"
@@ -91,9 +121,11 @@ def _unknowns(sums: PathSums, n_samples: int, directions: Tensor | None) -> Full
             "solve: sums of squares must be >= 0, got "
             f"{float(least):.3g}: samples were taken out that the statistics did not hold"
         )
-    full = FullPaths(sums.gram, sums.rhs, float(sums.squares.sum()), n_samples)
+    full = FullPaths(sums.gram, sums.rhs, float(sums.squares.sum()), n_samples, n_units)
     if directions is None:
         return full
+    if n_units:
+        raise ValueError("solve: directions must be None, the statistics are of units")
     counted = int(sums.on_counts[-1].sum())
     if bool(sums.on_counts.any()) and counted != n_samples:
         raise ValueError(

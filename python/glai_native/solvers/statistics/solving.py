@@ -34,13 +34,8 @@ def solve_statistics(
     ranks = Ranks("fit", process_group)
     part = train[ranks.share(len(train))]
     with ranks.together():
-        statistics = PathStatistics(
-            estimator.n_paths,
-            estimator.in_features,
-            estimator.out_features,
-            structure_id=selector.structure_id,
-            device=train.z.device,
-        )
+        statistics = PathStatistics.like(estimator)
+        statistics.structure_id = selector.structure_id
         statistics.add(part)
     if process_group is not None:
         all_reduce(statistics, process_group)

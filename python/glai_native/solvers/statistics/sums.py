@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 from uuid import uuid4
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from glai_native.data.checks import FLOATS, require_samples
 from glai_native.data.counts import require_count
-from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.outputs import require_order
+from glai_native.estimator.file import UNITS
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import TensorFile
 from glai_native.machine.interrupts import uninterrupted
@@ -30,18 +29,19 @@ from glai_native.solvers.statistics.adding import (
     require_memory_of_sums,
 )
 from glai_native.solvers.statistics.alike import require_alike
+from glai_native.solvers.statistics.columns import SumsByOutput
 from glai_native.solvers.statistics.file import (
     open_statistics,
     read_statistics,
     require_sums,
     statistics_to_bytes,
 )
-from glai_native.solvers.statistics.penalty import Passes, SampleTuple, choose_penalty, solve_sums
-from glai_native.solvers.statistics.sharing import SharedSums
+from glai_native.solvers.statistics.penalty import SampleTuple, choose_penalty, passes_over, solve_sums
 from glai_native.solvers.statistics.unknowns import PathSums
+from glai_native.structure.selector import PathSelector
 
 
-class PathStatistics(SharedSums):
+class PathStatistics(SumsByOutput):
     """What the ridge solution of a path estimator needs of its samples, and nothing else of them.
 
     The gram matrix of the path features (``path_gram``), their products with the targets
@@ -59,6 +59,8 @@ class PathStatistics(SharedSums):
         dtype: torch.float64, or torch.float32: half the memory and time, and weights good to three or four digits.
         structure_id: the structure whose gates are summed; None: taken from the first gates that state one.
         device: where the sums are kept; samples must lie there too.
+        n_units: h_L of statistics of units (:meth:`of_units`), which are those of one path over unit features; 0: of
+            any others.
 
     Attributes:
         n_samples: N, how many samples they hold.
@@ -76,6 +78,8 @@ class PathStatistics(SharedSums):
         dtype: torch.dtype = torch.float64,
         structure_id: str | None = None,
         device: torch.device | str = "cpu",
+        *,
+        n_units: int = 0,
     ) -> None:
         sizes = {"n_paths": n_paths, "in_features": in_features, "out_features": out_features}
         n_paths, in_features, out_features = (
@@ -84,7 +88,12 @@ class PathStatistics(SharedSums):
         if dtype not in FLOATS:
             raise ValueError(f"PathStatistics: dtype must be torch.float32 or torch.float64, got {dtype}")
         device = torch.device(device)
-        self.n_paths, self.in_features = n_paths, in_features
+        if n_units and (n_paths != 1 or not 0 < n_units < in_features):
+            raise ValueError(
+                f"PathStatistics: n_units={n_units} must be of P=1 path over more features, got P={n_paths}, "
+                f"D={in_features}"
+            )
+        self.n_paths, self.in_features, self.n_units = n_paths, in_features, n_units
         self.structure_id = structure_id
         self.n_samples = 0
         self.state = uuid4().hex
@@ -94,6 +103,31 @@ class PathStatistics(SharedSums):
         self._rhs = torch.zeros((n_paths, in_features + 1, out_features), dtype=dtype, device=device)
         self._squares = torch.zeros(out_features, dtype=dtype, device=device)
         self.on_counts = torch.zeros((n_paths, out_features), dtype=torch.int64, device=device)
+
+    @classmethod
+    def of_units(
+        cls, selector: PathSelector, out_features: int, dtype: torch.dtype = torch.float64
+    ) -> PathStatistics:
+        """Make statistics of a selector's units, of no samples yet and on its device.
+
+        :meth:`update` takes ``unit_features(selector, z)`` ``[N, h_L + D]`` for x, and no gates. M = h_L + D + 1
+        unknowns are those of all outputs, however many paths there are.
+        """
+        estimator = PathEstimator.of_units(selector, out_features)
+        return cls.like(estimator, dtype)
+
+    @classmethod
+    def like(cls, estimator: PathEstimator, dtype: torch.dtype = torch.float64) -> PathStatistics:
+        """Make statistics that an estimator of this kind and these sizes is solved from, of no samples yet."""
+        return cls(
+            estimator.n_paths,
+            estimator.in_features,
+            estimator.out_features,
+            dtype,
+            estimator.structure_id,
+            estimator.on_counts.device,
+            n_units=estimator.n_units,
+        )
 
     @property
     def out_features(self) -> int:
@@ -122,10 +156,11 @@ class PathStatistics(SharedSums):
 
     def __repr__(self) -> str:
         sizes = f"N={self.n_samples}, P={self.n_paths}, D={self.in_features}, C={self.out_features}"
+        sizes += f", n_units={self.n_units}" if self.n_units else ""
         return f"PathStatistics({sizes}, {self.dtype}, device='{self.device}')"
 
     def update(
-        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
+        self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
@@ -133,8 +168,8 @@ class PathStatistics(SharedSums):
         takes their place.
 
         Args:
-            x: z ``[N, D]`` (projected, not raw x), float32 or float64, finite.
-            gates: their path gates, N samples of P.
+            x: z ``[N, D]`` (projected, not raw x), or unit features; float32 or float64, finite.
+            gates: their path gates, N samples of P; None: of one path, which is always on.
             targets: class indices ``[N]`` in ``[0, C)``, or values ``[N, C]``.
             sample_weight: ``[N]``, >= 0; None: 1 for each. Samples of weight 0 are left out, and not counted; where
                 all are integers, they count as so many samples.
@@ -146,7 +181,7 @@ class PathStatistics(SharedSums):
         self._add("update", self._within_range("update", samples), sign=1)
 
     def downdate(
-        self, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None = None
+        self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
         """Take samples out again, given as they were to :meth:`update`.
 
@@ -188,7 +223,12 @@ class PathStatistics(SharedSums):
         self.become(grown)
 
     def _read(
-        self, owner: str, x: Tensor, gates: PackedGates, targets: Tensor, sample_weight: Tensor | None
+        self,
+        owner: str,
+        x: Tensor,
+        gates: PackedGates | None,
+        targets: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> Samples:
         """Raise unless they are samples of these statistics; leave out those of weight 0."""
         require_samples(owner, x, self.in_features)
@@ -253,7 +293,7 @@ class PathStatistics(SharedSums):
 
     @classmethod
     def from_sums(
-        cls, sums: Mapping[str, Tensor], n_samples: int, structure_id: str | None = None
+        cls, sums: Mapping[str, Tensor], n_samples: int, structure_id: str | None = None, n_units: int = 0
     ) -> PathStatistics:
         """Make statistics from what :meth:`sums` gave, of one part of the data or added up over several.
 
@@ -262,7 +302,8 @@ class PathStatistics(SharedSums):
         """
         rhs = sums["rhs"]
         require_sums("from_sums", sums, n_samples)
-        statistics = cls(rhs.shape[0], rhs.shape[1] - 1, rhs.shape[2], rhs.dtype, structure_id, rhs.device)
+        sizes = rhs.shape[0], rhs.shape[1] - 1, rhs.shape[2]
+        statistics = cls(*sizes, rhs.dtype, structure_id, rhs.device, n_units=n_units)
         unpack_upper(sums["gram"], statistics._gram)
         statistics._rhs.copy_(rhs)
         statistics._squares.copy_(sums["squares"])
@@ -272,32 +313,6 @@ class PathStatistics(SharedSums):
 
     def __add__(self, other: PathStatistics) -> PathStatistics:
         return copy(self).merge(other)  # which changes no sums that it has
-
-    def add_outputs(self, k: int, labels: Sequence[Label] | None = None) -> None:
-        """Add k classes, with labels where the others have some: the samples so far have target 0 there."""
-        k = require_count("add_outputs", "k", k)
-        known = self._labels_of_added("add_outputs", k, labels)
-        wider = self._by_column(lambda sums: torch.cat([sums, sums.new_zeros((*sums.shape[:-1], k))], dim=-1))
-        wider._labels = None if known is None else tuple(known)
-        wider._scaling_of_added(k)
-        self.become(wider)
-
-    def _by_column(self, change: Callable[[Tensor], Tensor]) -> PathStatistics:
-        """Return statistics whose sums over each output, the last dimension, are changed."""
-        changed, sums = copy(self), (self._rhs, self._squares, self.on_counts)
-        changed._rhs, changed._squares, changed.on_counts = (change(each) for each in sums)
-        return changed
-
-    def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
-        self.add_outputs(len(labels), labels)
-
-    def permute_outputs(self, order: Tensor) -> None:
-        """Make output i what output ``order[i]`` (int64 ``[C]``) was; the sums become tensors of their own."""
-        require_order("permute_outputs", order, self.out_features)
-        order = order.to(self.device)
-        permuted = self._by_column(lambda sums: sums[..., order].contiguous())
-        permuted._permute_meaning(order)
-        self.become(permuted)
 
     @torch.no_grad()
     def solve(
@@ -331,7 +346,9 @@ class PathStatistics(SharedSums):
         """
         if isinstance(l2, str):
             l2 = self.choose_l2(l2, directions, data, progress=progress)
-        estimator = solve_sums(self._sums(), self.n_samples, l2, directions, dtype or self.dtype)
+        estimator = solve_sums(
+            self._sums(), self.n_samples, l2, directions, dtype or self.dtype, self.n_units
+        )
         estimator.structure_id, estimator.solved_from = self.structure_id, self.state
         estimator.take_outputs(self)
         if self.means_nothing:
@@ -361,29 +378,10 @@ class PathStatistics(SharedSums):
             data: as for :meth:`solve`.
             progress: show how many penalties were tried, or samples left out.
         """
-        passes = self._passes(data) if method == "loo" and data is not None and self.n_samples else None
+        passes = None
+        if method == "loo" and data is not None and self.n_samples:
+            passes = passes_over(data, lambda part: self._read("solve", *part), self.n_samples)
         return choose_penalty(self._sums(), self.n_samples, method, directions, passes, progress)
-
-    def _passes(self, data: Iterable[SampleTuple]) -> Passes:
-        """Return what gives the samples of ``data`` anew at each call, checked; they must be as many as these hold."""
-        if isinstance(data, Iterator):
-            raise ValueError(
-                "solve: l2='loo' must have data, (x, gates, targets) that can be gone through more than once "
-                f"(a list, a DataLoader), got {type(data).__name__}"
-            )
-
-        def samples() -> Iterator[Samples]:
-            n_samples = 0
-            for x, gates, targets, *weights in data:
-                part = self._read("solve", x, gates, targets, weights[0] if weights else None)
-                n_samples += part.count
-                yield part
-            if n_samples != self.n_samples:
-                raise ValueError(
-                    f"solve: data must be the N={self.n_samples:,} samples of the statistics, got {n_samples:,}"
-                )
-
-        return samples
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one file, whole or not at all; of the gram matrix its upper triangle."""
@@ -391,7 +389,7 @@ class PathStatistics(SharedSums):
 
     def to_bytes(self, **entries: str) -> bytes:
         """Return a statistics file's content; ``entries`` join its metadata."""
-        entries |= self.outputs_metadata()
+        entries |= self.outputs_metadata() | ({UNITS: str(self.n_units)} if self.n_units else {})
         return statistics_to_bytes(self.sums(), self._sizes, self.n_samples, self.structure_id, entries)
 
     @classmethod
@@ -412,8 +410,9 @@ class PathStatistics(SharedSums):
     def from_file(cls, file: TensorFile, structure_id: str | None = None) -> PathStatistics:
         """Read a statistics file that is open."""
         sums, n_samples, found = read_statistics(file, structure_id)
+        n_units = file.integer(UNITS, 1) if UNITS in file.metadata else 0
         try:
-            statistics = cls.from_sums(sums, n_samples, found)
+            statistics = cls.from_sums(sums, n_samples, found, n_units)
         except ValueError as error:
             raise ValueError(f"{file.path}: {str(error).removeprefix('from_sums: ')}") from None
         statistics.read_outputs(file)

@@ -41,12 +41,14 @@ class FullPaths:
         rhs: ``[P, D+1, C]``.
         squares: sum of all targets' squares.
         n_samples: N.
+        n_units: of which the one path's features are made; 0: of none.
     """
 
     gram: Tensor
     rhs: Tensor
     squares: float
     n_samples: int
+    n_units: int = 0
 
     @property
     def row_size(self) -> int:
@@ -68,7 +70,9 @@ class FullPaths:
     def estimator(self, solution: Tensor, dtype: torch.dtype) -> PathEstimator:
         """Make the estimator from the solution of :meth:`system`."""
         n_paths, width, n_outputs = self.rhs.shape
-        estimator = PathEstimator(n_paths, width - 1, n_outputs, dtype=dtype, device=solution.device)
+        estimator = PathEstimator(
+            n_paths, width - 1, n_outputs, n_units=self.n_units, dtype=dtype, device=solution.device
+        )
         weight = solution.view(self.rhs.shape)
         with torch.no_grad():
             estimator.weight.copy_(weight[:, :-1])
