@@ -24,6 +24,7 @@ OWNERS = (
     "gates.words",
     "ops.gated_linear",
     "ops.gated_matmul_autograd",
+    "ops.integer_sums",
     "ops.operands",
     "ops.path_matrices",
 )

@@ -60,6 +60,7 @@ void check_and_run(const char* op, void (*check)(const Args&), void (*OpTable::*
 void bind_gates(pybind11::module_& m);
 void bind_gated_linear(pybind11::module_& m);
 void bind_gated_matmul(pybind11::module_& m);
+void bind_integer_sums(pybind11::module_& m);
 void bind_path_matrices(pybind11::module_& m);
 void bind_training(pybind11::module_& m);
 void bind_watching(pybind11::module_& m);

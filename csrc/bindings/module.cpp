@@ -40,6 +40,7 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_gates(m);
   glai::bindings::bind_gated_linear(m);
   glai::bindings::bind_gated_matmul(m);
+  glai::bindings::bind_integer_sums(m);
   glai::bindings::bind_path_matrices(m);
   glai::bindings::bind_training(m);
   glai::bindings::bind_watching(m);

@@ -215,6 +215,42 @@ struct PathGramArgs {
   CudaProduct cuda = {};
 };
 
+// out[i,j] += sign * sum_n features[n,i] * features[n,j] where i <= j
+struct IntegerGramArgs {
+  TensorView features;  // uint8 [N, M], values 0 to 127
+  std::int64_t sign;    // 1, or -1: takes samples out again
+  TensorView out;       // int64 [M, M], added to
+  Execution exec;
+};
+
+// out[i,c] += sign * sum over the samples n of class c of features[n,i]
+struct ClassSumsArgs {
+  TensorView features;  // uint8 [N, M]
+  TensorView classes;   // int64 [N], in [0, C)
+  std::int64_t sign;    // 1 or -1
+  TensorView out;       // int64 [M, C], added to
+  Execution exec;
+};
+
+// h[j] = min(127, (max(sum_k below[k] * weight[j,k] + bias[j], 0) * multiplier[j] + 2^(shift-1)) >>
+// shift)
+struct IntegerLayer {
+  TensorView weight;      // int8 [H, K]
+  TensorView bias;        // int32 [H]
+  TensorView multiplier;  // int32 [H], in [0, 2^16)
+  std::int64_t shift;     // 1 to 62
+};
+
+// q = clamp(rint((x - mean) * scale), -63, 63) in float32, then the layers, then out = (h, q + 64, 127)
+struct IntegerFeaturesArgs {
+  TensorView x;                // float32 [N, D]
+  TensorView mean, scale;      // float32 [D]
+  const IntegerLayer* layers;  // n_layers of them, one at least, the first first
+  std::int64_t n_layers;
+  TensorView out;  // uint8 [N, H + D + 1], H units of the last layer, written
+  Execution exec;
+};
+
 // Of a path selector.
 struct SelectorLayer {
   TensorView weight;  // [H, units of the layer before, or D], stride 1 in either

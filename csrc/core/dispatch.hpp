@@ -24,6 +24,9 @@ struct OpTable {
   void (*gated_matmul_weight_grad)(const GatedMatmulWeightGradArgs&);
   void (*path_kernel)(const PathKernelArgs&);
   void (*path_gram)(const PathGramArgs&);
+  void (*integer_gram)(const IntegerGramArgs&);
+  void (*class_sums)(const ClassSumsArgs&);
+  void (*integer_features)(const IntegerFeaturesArgs&);
   void (*train_steps)(const TrainStepsArgs&);
 };
 
@@ -75,6 +78,9 @@ inline bool writes_nothing(const GatedMatmulWeightGradArgs& a) {
 }
 inline bool writes_nothing(const PathKernelArgs& a) { return is_empty(a.out); }
 inline bool writes_nothing(const PathGramArgs& a) { return is_empty(a.out); }
+inline bool writes_nothing(const IntegerGramArgs& a) { return is_empty(a.out) || is_empty(a.features); }
+inline bool writes_nothing(const ClassSumsArgs& a) { return is_empty(a.out) || is_empty(a.features); }
+inline bool writes_nothing(const IntegerFeaturesArgs& a) { return is_empty(a.out); }
 
 // Runs the op's table entry on the device of its first tensor.
 template <class Args>

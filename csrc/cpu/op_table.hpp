@@ -2,11 +2,14 @@
 #pragma once
 
 #include "core/dispatch.hpp"
+#include "cpu/class_sums.hpp"
 #include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
 #include "cpu/gated_matmul_input_grad.hpp"
 #include "cpu/gated_matmul_weight_grad.hpp"
 #include "cpu/gates.hpp"
+#include "cpu/integer_features.hpp"
+#include "cpu/integer_gram.hpp"
 #include "cpu/path_gram.hpp"
 #include "cpu/path_kernel.hpp"
 #include "cpu/selector_gates.hpp"
@@ -31,6 +34,9 @@ constexpr OpTable op_table() {
       .gated_matmul_weight_grad = gated_matmul_weight_grad<Bf16>,
       .path_kernel = path_kernel,
       .path_gram = path_gram,
+      .integer_gram = integer_gram,
+      .class_sums = class_sums,
+      .integer_features = integer_features,
       .train_steps = train_steps,
   };
 }

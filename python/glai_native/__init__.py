@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from glai_native.ops.gated_matmul import gated_matmul as gated_matmul
     from glai_native.ops.gated_matmul import gated_matmul_input_grad as gated_matmul_input_grad
     from glai_native.ops.gated_matmul import gated_matmul_weight_grad as gated_matmul_weight_grad
+    from glai_native.ops.integer_sums import integer_gram as integer_gram
     from glai_native.ops.path_matrices import path_gram as path_gram
     from glai_native.ops.path_matrices import path_kernel as path_kernel
     from glai_native.solvers.dual.model import PathKernelModel as PathKernelModel
@@ -75,6 +76,7 @@ _NAMES_OF = {
     "model.pruning": ("prune",),
     "ops.gated_linear": ("gated_linear",),
     "ops.gated_matmul": ("gated_matmul", "gated_matmul_input_grad", "gated_matmul_weight_grad"),
+    "ops.integer_sums": ("integer_gram",),
     "ops.path_matrices": ("path_gram", "path_kernel"),
     "solvers.dual.model": ("PathKernelModel",),
     "solvers.sgd.training": ("train_estimator",),
@@ -122,6 +124,7 @@ __all__ = [
     "gated_matmul_input_grad",
     "gated_matmul_weight_grad",
     "grow",
+    "integer_gram",
     "merge",
     "output_directions",
     "pack_gates",

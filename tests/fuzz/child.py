@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 import glai_native._native as _native
-from fuzz import gate_calls, product_calls, public_calls, training_calls
+from fuzz import gate_calls, integer_calls, product_calls, public_calls, training_calls
 from fuzz.call import Call, Draw
 from fuzz.faults import spoil
 from fuzz.memory import Memory, forget
 
-NATIVE = (*gate_calls.CALLS, *product_calls.CALLS * 2, *training_calls.CALLS)
+NATIVE = (*gate_calls.CALLS, *product_calls.CALLS * 2, *integer_calls.CALLS, *training_calls.CALLS)
 PUBLIC = public_calls.CALLS
 SPOILT = 0.35  # the share of calls with something wrong
 SENTENCE = re.compile(r"[A-Za-z_][\w.]*(\[\d+\])?: \S[^\n]*")

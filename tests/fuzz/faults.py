@@ -13,7 +13,7 @@ WRONG_SIZES = (-1, -(2**63), 2**31, 2**62, 2**63 - 1, 2**63, 2**64 + 1, -(2**70)
 WRONG_INTS = (2**63, 2**200, "1", None, 1.5, [1])
 NO_TENSORS = ("x", 3, [1.0], np.zeros(3), object())
 SIZES = ("n_gates", "n_units", "n_inner", "p", "depth", "columns", "d", "c")
-INTS = ("threads", "stream", "step", "averaged")
+INTS = ("threads", "stream", "step", "averaged", "sign")
 FLAGS = ("tf32", "accumulate", "tensor_cores")
 NUMBERS = ("learning_rate", "beta1", "beta2", "eps", "weight_decay")
 TEXTS = {
@@ -26,6 +26,10 @@ TEXTS = {
     "words_b": (3, None, [None]),
     "hidden_weights": (3, None, [3], []),
     "hidden_biases": (3, None, [3], []),
+    "weights": (3, None, [3], []),
+    "biases": (3, None, [3], []),
+    "multipliers": (3, None, [3], []),
+    "shifts": (3, None, [None], []),
 }
 HUGE = (2**31, 2**33, 2**40, 2**61)
 HUGE_TO_COPY = (2**45, 2**61)  # of what users call, which may copy: more than there is memory

@@ -16,7 +16,8 @@ from glai_native.ops.oracle import pack_gates_ref
 PAGE = mmap.PAGESIZE
 NO_ACCESS, READ_ONLY = 0, 1
 FLOATS = (torch.float32, torch.float64)
-ITEM = {dtype: dtype.itemsize for dtype in (*FLOATS, torch.int32, torch.int64, torch.bool, torch.uint8)}
+BYTES = (torch.bool, torch.uint8, torch.int8)
+ITEM = {dtype: dtype.itemsize for dtype in (*FLOATS, torch.int32, torch.int64, *BYTES)}
 ARENA_BYTES = 48 << 20
 POOL_VALUES = 1 << 20
 # Rows of gates, more than a block of samples of a kernel.
@@ -80,6 +81,8 @@ class Memory:
         steps = ((torch.float32, 4), (torch.float64, 64))
         self._pools = {dtype: frozen(((values * step).round() / step).to(dtype)) for dtype, step in steps}
         self._pools[torch.bool] = frozen(values > 0)
+        self._pools[torch.uint8] = frozen((50 * values.abs()).clamp(max=127).to(torch.uint8))
+        self._pools[torch.int8] = frozen((50 * values).clamp(-128, 127).to(torch.int8))
         self._gates: dict[tuple[int, float | None], Gates] = {}
         self._bytes, _ = guarded_bytes(ARENA_BYTES)
         self._bytes.fill_(255)

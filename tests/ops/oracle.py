@@ -178,3 +178,14 @@ def check_gates(gates, x, weight, bias, tf32=False):
     assert gates.n_gates == len(weight)
     packed_again = ref.pack_gates_ref(gates.unpack().cpu())
     assert torch.equal(gates.words.cpu(), packed_again)  # padding bits are zero
+
+
+# --- integer_gram, class_sums ---
+
+
+def draw_bytes(n, m, seed=0):
+    """Features, uint8 [n, m], 0 to 127: uniform, but for a third of the columns, which are mostly small."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randint(128, (n, m), generator=generator, dtype=torch.uint8)
+    features[:, ::3] >>= 4
+    return features

@@ -11,7 +11,7 @@ import glai_native as glai
 from glai_native.gates import words
 from glai_native.gates.packing import selector_gates
 from glai_native.machine.watching import REGISTERED
-from glai_native.ops import path_matrices
+from glai_native.ops import integer_sums, path_matrices
 
 N, P, D, C = 7, 40, 5, 3
 
@@ -25,6 +25,11 @@ def draw(seed=0, dtype=torch.float64):
 
 TENSORS, GATES = draw()
 X, W, B, U, BETA, DY = TENSORS.values()
+BYTES = (50 * X.abs()).clamp(max=127).to(torch.uint8)
+MEAN = torch.ones(D) / 3
+LAYER = integer_sums.IntegerLayer(
+    (9 * U).to(torch.int8), (100 * BETA).int(), (2000 * BETA.abs()).int(), 12
+)  # D to P
 UNITS = [glai.pack_gates(torch.rand(N, h) < 0.5) for h in (33, 4)]
 
 CALLS = {
@@ -54,6 +59,14 @@ def test_path_matrices_are_registered():
     torch.library.opcheck(path_matrices._registered_path_gram, (X, small.words, 3, X[:, 0].contiguous()))
 
 
+def test_integer_sums_are_registered():
+    classes = torch.arange(N) % C
+    torch.library.opcheck(integer_sums._registered_integer_gram, (BYTES, -1))
+    torch.library.opcheck(integer_sums._registered_class_sums, (BYTES, classes, C, 1))
+    layers = [[one] for one in LAYER]
+    torch.library.opcheck(integer_sums._registered_integer_features, (X.float(), MEAN, MEAN + 9, *layers))
+
+
 # Public calls of x [N, D] and words of one's own gates.
 SEEN = {
     "pack_gates": lambda x: glai.pack_gates(x).words,
@@ -74,6 +87,14 @@ SEEN = {
     "path_kernel out": lambda x: glai.path_kernel(
         x, [glai.pack_gates(x)], x + 1, [glai.pack_gates(-x)], out=x.new_zeros(x.shape[0], x.shape[0])
     ),
+    "integer_gram": lambda x: glai.integer_gram(x.abs().to(torch.uint8)),
+    "integer_gram out": lambda x: glai.integer_gram(
+        x.abs().to(torch.uint8), out=x.new_ones(D, D, dtype=torch.int64), sign=-1
+    ),
+    "class_sums": lambda x: integer_sums.class_sums(
+        x.abs().to(torch.uint8), (x[:, 0] > 0).to(torch.int64), n_classes=2
+    ),
+    "integer_features": lambda x: integer_sums.integer_features(x.float(), MEAN, MEAN + 9, [LAYER]),
     "path_gram": lambda x: glai.path_gram(x, glai.pack_gates(x)),
     "path_gram out": lambda x: glai.path_gram(
         x, glai.pack_gates(x), x[:, 0], out=x.new_ones(D * (D + 1), D * (D + 1))

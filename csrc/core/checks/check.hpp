@@ -40,6 +40,9 @@ void check_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void check_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
 void check_path_kernel(const PathKernelArgs& args);
 void check_path_gram(const PathGramArgs& args);
+void check_integer_gram(const IntegerGramArgs& args);
+void check_class_sums(const ClassSumsArgs& args);
+void check_integer_features(const IntegerFeaturesArgs& args);
 void check_train_steps(const TrainStepsArgs& args);
 void check_model_output(const ModelOutputArgs& args);
 

@@ -163,6 +163,60 @@ struct CommonBits<double> {
   }
 };
 
+struct ByteSums {
+  static constexpr int width = 8;
+  __m256i v;
+
+  static GLAI_ALWAYS_INLINE ByteSums zero() { return {_mm256_setzero_si256()}; }
+  static GLAI_ALWAYS_INLINE ByteSums load(const std::int32_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
+  GLAI_ALWAYS_INLINE void store(std::int32_t* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+  }
+};
+
+// A column's bytes are signed; two products are added in 16 bits by one instruction, and 2 * kQuads of
+// them fit.
+template <int Quads, int Offset>
+struct ByteDot {
+  static constexpr int kQuads = Quads, kOffset = Offset;
+  static constexpr int kRows = 4, kVecs = 2;
+  struct Bytes {
+    __m256i quad[Quads];
+  };
+
+  static GLAI_ALWAYS_INLINE Bytes row(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) {
+      int quad;
+      __builtin_memcpy(&quad, p + q * step, sizeof(quad));
+      r.quad[q] = _mm256_set1_epi32(quad);
+    }
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE Bytes columns(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) {
+      r.quad[q] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + q * step));
+    }
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE ByteSums plus(ByteSums sums, const Bytes& row, const Bytes& columns) {
+    __m256i pairs = _mm256_maddubs_epi16(row.quad[0], columns.quad[0]);
+    for (int q = 1; q < Quads; ++q) {
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(row.quad[q], columns.quad[q]));
+    }
+    pairs = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    // In place: GCC would make a copy of each sum, and spill some of them.
+    asm("vpaddd %1, %0, %0" : "+x"(sums.v) : "x"(pairs));
+    return sums;
+  }
+};
+
+using GramDot = ByteDot<2, 64>;   // of features: 4 * 127 * 64 < 2^15
+using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
+
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 12 : 6; }

@@ -225,6 +225,66 @@ struct CommonBits<double> {
 
 #endif
 
+struct ByteSums {
+  static constexpr int width = 16;
+  __m512i v;
+
+  static GLAI_ALWAYS_INLINE ByteSums zero() { return {_mm512_setzero_si512()}; }
+  static GLAI_ALWAYS_INLINE ByteSums load(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
+  GLAI_ALWAYS_INLINE void store(std::int32_t* p) const { _mm512_storeu_si512(p, v); }
+};
+
+// A column's bytes are signed. With VNNI four products are added in 32 bits by one instruction; without,
+// two in 16 bits, where 2 * kQuads of them fit.
+template <int Quads, int Offset>
+struct ByteDot {
+  static constexpr int kQuads = Quads, kOffset = Offset;
+#ifdef __AVX512VNNI__
+  static constexpr int kRows = 8, kVecs = 3;
+#else
+  static constexpr int kRows = 6, kVecs = 3;
+#endif
+  struct Bytes {
+    __m512i quad[Quads];
+  };
+
+  static GLAI_ALWAYS_INLINE Bytes row(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) {
+      int quad;
+      __builtin_memcpy(&quad, p + q * step, sizeof(quad));
+      r.quad[q] = _mm512_set1_epi32(quad);
+    }
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE Bytes columns(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) r.quad[q] = _mm512_loadu_si512(p + q * step);
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE ByteSums plus(ByteSums sums, const Bytes& row, const Bytes& columns) {
+#ifdef __AVX512VNNI__
+    for (int q = 0; q < Quads; ++q) {
+      sums.v = _mm512_dpbusd_epi32(sums.v, row.quad[q], columns.quad[q]);
+    }
+    return sums;
+#else
+    __m512i pairs = _mm512_maddubs_epi16(row.quad[0], columns.quad[0]);
+    for (int q = 1; q < Quads; ++q) {
+      pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(row.quad[q], columns.quad[q]));
+    }
+    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+#endif
+  }
+};
+
+#ifdef __AVX512VNNI__
+using GramDot = ByteDot<1, 0>;
+#else
+using GramDot = ByteDot<2, 64>;  // of features: 4 * 127 * 64 < 2^15
+#endif
+using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
+
 constexpr int kMaxTileVecs = 4;
 constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs <= 2 ? 12 : vecs == 3 ? 8 : 6; }

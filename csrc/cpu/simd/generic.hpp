@@ -104,6 +104,67 @@ struct CommonBits {
   }
 };
 
+// Sums of products of bytes, 32 bits in each lane: one column, or unit, a lane.
+struct ByteSums {
+  static constexpr int width = 4;
+  typedef std::uint32_t Lanes __attribute__((vector_size(16)));
+  Lanes v;
+
+  static GLAI_ALWAYS_INLINE ByteSums zero() { return {Lanes{}}; }
+  static GLAI_ALWAYS_INLINE ByteSums load(const std::int32_t* p) {
+    ByteSums r;
+    __builtin_memcpy(&r.v, p, sizeof(r.v));
+    return r;
+  }
+  GLAI_ALWAYS_INLINE void store(std::int32_t* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
+};
+
+// What is added at a time: kQuads times four products of bytes of a row, 0 to 127, and bytes of a
+// column. A column's bytes are stored less kOffset; who adds them owes kOffset times the sum of the
+// row's bytes. Here all are unsigned, and 16 bits hold what is added to each half of a lane.
+template <int Quads, int Offset>
+struct ByteDot {
+  static constexpr int kQuads = Quads, kOffset = Offset;
+  static constexpr int kRows = 4, kVecs = 1;  // of a tile
+  typedef std::uint16_t Halves __attribute__((vector_size(16)));
+  // Bytes of even places and of odd ones.
+  struct Bytes {
+    Halves even[Quads], odd[Quads];
+  };
+
+  // The quads of a row, to every lane; `step` bytes from one to the next.
+  static GLAI_ALWAYS_INLINE Bytes row(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) {
+      std::uint32_t quad;
+      __builtin_memcpy(&quad, p + q * step, sizeof(quad));
+      r.even[q] = (Halves)(ByteSums::Lanes{} + (quad & 0x00ff00ffu));
+      r.odd[q] = (Halves)(ByteSums::Lanes{} + (quad >> 8 & 0x00ff00ffu));
+    }
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE Bytes columns(const std::uint8_t* p, std::int64_t step) {
+    Bytes r;
+    for (int q = 0; q < Quads; ++q) {
+      __builtin_memcpy(&r.odd[q], p + q * step, sizeof(Halves));
+      r.even[q] = r.odd[q] & 255;
+      r.odd[q] >>= 8;
+    }
+    return r;
+  }
+  static GLAI_ALWAYS_INLINE ByteSums plus(ByteSums sums, const Bytes& row, const Bytes& columns) {
+    Halves pairs = row.even[0] * columns.even[0] + row.odd[0] * columns.odd[0];
+    for (int q = 1; q < Quads; ++q) {
+      pairs += row.even[q] * columns.even[q] + row.odd[q] * columns.odd[q];
+    }
+    const auto lanes = (ByteSums::Lanes)pairs;
+    return {sums.v + (lanes & 0xffffu) + (lanes >> 16)};
+  }
+};
+
+using GramDot = ByteDot<2, 0>;       // of features: 4 * 127 * 127 < 2^16
+using WeightDot = ByteDot<1, -128>;  // of weights, -128 to 127: 2 * 127 * 255 < 2^16
+
 // Register budget: how many vectors a tile is wide, and how many rows it then has.
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int) { return 4; }

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, is_grad_enabled
 
+_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}
+
 
 def needs_grad(a: Tensor, b: Tensor, c: Tensor | None = None) -> bool:
     """Return whether a gradient will be asked for."""
@@ -63,29 +65,27 @@ def new_matrix(a: Tensor, rows: int, b: Tensor, columns: int) -> Tensor:
         return torch.empty(0, device="cpu")
 
 
-def new_empty(like: Tensor, *shape: int) -> Tensor:
+def new_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
     """Make an output beside ``like``; where that is no tensor any will do, the checks refuse ``like`` first."""
     return (
-        like.new_empty(shape, layout=torch.strided)
+        like.new_empty(shape, dtype=dtype, layout=torch.strided)
         if isinstance(like, Tensor)
-        else torch.empty(shape, device="cpu")
+        else torch.empty(shape, dtype=dtype, device="cpu")
     )
 
 
-def new_zeros(like: Tensor, *shape: int) -> Tensor:
-    """Make zeros beside ``like``, an output that is added to.
+def new_zeros(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Make zeros beside ``like``, of its dtype where none is given: an output that is added to.
 
     On the CPU their memory comes as zeros from the system, and the threads that add to it touch it first; torch's would
     be written by its own threads, which wait for each other.
     """
-    if (
-        isinstance(like, Tensor)
-        and like.device.type == "cpu"
-        and like.dtype in (torch.float32, torch.float64)
-    ):
-        dtype = np.float32 if like.dtype == torch.float32 else np.float64
-        try:
-            return torch.from_numpy(np.zeros(shape, dtype))
-        except ValueError:  # more bytes than there are addresses
-            raise MemoryError(f"no memory holds zeros of shape {list(shape)}") from None
-    return new_empty(like, *shape).zero_()
+    if isinstance(like, Tensor):
+        dtype = dtype or like.dtype
+        if like.device.type == "cpu" and dtype in _NUMPY_DTYPES:
+            try:
+                return torch.from_numpy(np.zeros(shape, _NUMPY_DTYPES[dtype]))
+            except ValueError:  # more bytes than there are addresses
+                raise MemoryError(f"no memory holds zeros of shape {list(shape)}") from None
+        return like.new_zeros(shape, dtype=dtype, layout=torch.strided)
+    return torch.zeros(shape, dtype=dtype, device="cpu")

@@ -77,3 +77,33 @@ def path_gram_ref(x: Tensor, g: Tensor, sample_weight: Tensor | None = None) -> 
     phi = path_features_ref(x, g)
     weighted = phi if sample_weight is None else phi * sample_weight.unsqueeze(1)
     return (weighted.T @ phi).triu()
+
+
+def integer_gram_ref(features: Tensor) -> Tensor:
+    """Compute ``gram[i,j] = sum_n features[n,i] · features[n,j]`` where i <= j, zero elsewhere, in int64."""
+    wide = features.to(torch.int64)
+    return (wide.T @ wide).triu()
+
+
+def class_sums_ref(features: Tensor, classes: Tensor, n_classes: int) -> Tensor:
+    """Compute ``sums[i,c]``, the sum of ``features[n,i]`` over the samples of class c, in int64 ``[M, C]``."""
+    members = classes.unsqueeze(1) == torch.arange(n_classes, device=classes.device)
+    return features.to(torch.int64).T @ members.to(torch.int64)
+
+
+def integer_layer_ref(below: Tensor, weight: Tensor, bias: Tensor, multiplier: Tensor, shift: int) -> Tensor:
+    """Compute ``min(127, (max(a, 0) · multiplier + 2^(shift-1)) >> shift)`` of a = below·weightᵀ + bias, in int64."""
+    sums = below @ weight.to(torch.int64).T + bias.to(torch.int64)
+    rounded = sums.clamp(min=0) * multiplier.to(torch.int64) + (1 << (shift - 1))
+    return (rounded >> shift).clamp(max=127)
+
+
+def integer_features_ref(
+    x: Tensor, mean: Tensor, scale: Tensor, layers: Sequence[tuple[Tensor, Tensor, Tensor, int]]
+) -> Tensor:
+    """Compute bytes ``(h, q + 64, 127)``; q is x in units of scale, 7 bits with sign, and h the last layer's."""
+    q = ((x - mean) * scale).nan_to_num(-63).clamp(-63, 63).round().to(torch.int64)
+    h = q
+    for layer in layers:
+        h = integer_layer_ref(h, *layer)
+    return torch.cat([h, q + 64, q.new_full((q.shape[0], 1), 127)], dim=1).to(torch.uint8)
