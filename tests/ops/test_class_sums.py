@@ -75,6 +75,7 @@ X, T, OUT = draw_bytes(3, 5), torch.tensor([0, 1, 1]), torch.zeros(5, 2, dtype=t
     ("call", "sentence"),
     [
         (lambda: class_sums(X, T), "class_sums: n_classes must be given where out is None"),
+        (lambda: class_sums(X, T, OUT, 3), "class_sums: n_classes must be that of out, 2, got 3"),
         (lambda: class_sums(X.int(), T, OUT), r"features must be uint8 \[N, M\], got int32 \[3, 5\]"),
         (lambda: class_sums(X, T[:2], OUT), r"classes must be int64 \[N=3\], got int64 \[2\]"),
         (lambda: class_sums(X, T.int(), OUT), r"classes must be int64 \[N=3\], got int32 \[3\]"),

@@ -90,11 +90,15 @@ def class_sums(
         ValueError: shapes, dtypes, devices or classes that do not fit, named with what was expected; nothing has been
             added then.
     """
-    if out is None and n_classes is None:
-        raise ValueError("class_sums: n_classes must be given where out is None")
+    if n_classes is None:
+        if out is None:
+            raise ValueError("class_sums: n_classes must be given where out is None")
+        n_classes = size(out, 1)
+    elif out is not None and n_classes != size(out, 1):
+        raise ValueError(f"class_sums: n_classes must be that of out, {size(out, 1)}, got {n_classes}")
     taken = way(features, classes, out)
     if taken >= REGISTERED:
-        sums = _CLASS_SUMS[taken](features, classes, size(out, 1) if n_classes is None else n_classes, sign)
+        sums = _CLASS_SUMS[taken](features, classes, n_classes, sign)
         return sums if out is None else out.add_(sums)
     if out is None:
         return _class_sums(features, classes, n_classes, sign)
