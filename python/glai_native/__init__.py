@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from glai_native.ops.path_matrices import path_gram as path_gram
     from glai_native.ops.path_matrices import path_kernel as path_kernel
     from glai_native.solvers.dual.model import PathKernelModel as PathKernelModel
+    from glai_native.solvers.exact.sums import IntegerStatistics as IntegerStatistics
     from glai_native.solvers.sgd.training import train_estimator as train_estimator
     from glai_native.solvers.solution import SgdEpoch as SgdEpoch
     from glai_native.solvers.statistics.accumulating import accumulate as accumulate
     from glai_native.solvers.statistics.sums import PathStatistics as PathStatistics
+    from glai_native.structure.integer_features import IntegerFeatures as IntegerFeatures
     from glai_native.structure.projection import InputProjection as InputProjection
     from glai_native.structure.selector import PathSelector as PathSelector
     from glai_native.structure.settling import StructureEpoch as StructureEpoch
@@ -79,10 +81,12 @@ _NAMES_OF = {
     "ops.integer_sums": ("integer_gram",),
     "ops.path_matrices": ("path_gram", "path_kernel"),
     "solvers.dual.model": ("PathKernelModel",),
+    "solvers.exact.sums": ("IntegerStatistics",),
     "solvers.sgd.training": ("train_estimator",),
     "solvers.solution": ("SgdEpoch",),
     "solvers.statistics.accumulating": ("accumulate",),
     "solvers.statistics.sums": ("PathStatistics",),
+    "structure.integer_features": ("IntegerFeatures",),
     "structure.projection": ("InputProjection",),
     "structure.selector": ("PathSelector",),
     "structure.settling": ("StructureEpoch", "StructureMonitor", "train_structure"),
@@ -104,6 +108,8 @@ __all__ = [
     "GateDataset",
     "GateStore",
     "InputProjection",
+    "IntegerFeatures",
+    "IntegerStatistics",
     "PackedGates",
     "PathEstimator",
     "PathKernelModel",

@@ -216,6 +216,11 @@ class TensorFile:
             raise ValueError(f"{self.path}: metadata entry '{name}' must list sizes >= 1, got {shown(sizes)}")
         return sizes
 
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Return all tensors whose names begin with ``prefix``, by what follows it."""
+        found = {name for name in self._names if name.startswith(prefix)}
+        return {name[len(prefix) :]: self._file.get_tensor(name) for name in sorted(found)}
+
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int | None, ...]) -> Tensor:
         """Return a required tensor of one of ``dtypes``; None in ``shape`` is any size."""
         if name not in self._names:

@@ -1,0 +1,44 @@
+"""Integer sums are added up only where they are of the same features and of the same kind of targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Of so many samples any sum stays within 64 bits.
+MOST_SAMPLES = 1 << 35
+
+
+def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
+    """Raise unless sums of both can be added up; return the steps of the values of both."""
+    if not isinstance(other, type(statistics)):
+        raise TypeError(f"{owner}: other must be IntegerStatistics, got {type(other).__name__}")
+    mine, theirs = statistics.features_id, other.features_id
+    if mine != theirs:
+        raise ValueError(
+            f"{owner}: statistics must be of features_id {mine[:12]}…, got {theirs[:12]}…; sums add up where the "
+            "same IntegerFeatures made them"
+        )
+    if statistics.targets != other.targets:
+        raise ValueError(f"{owner}: targets must be {statistics.targets} like these, got {other.targets}")
+    if statistics.n_samples + other.n_samples > MOST_SAMPLES:
+        raise ValueError(f"{owner}: statistics must be of at most {MOST_SAMPLES:,} samples together")
+    if (
+        statistics.step is not None
+        and other.step is not None
+        and not torch.equal(statistics.step, other.step)
+    ):
+        raise ValueError(
+            f"{owner}: step must be {statistics.step.tolist()} like these, got {other.step.tolist()}; give parties "
+            "of one model the same step="
+        )
+    for name, here, there in (
+        ("ledger", statistics.ledger is not None, other.ledger is not None),
+        ("per_class", statistics.class_grams is not None, other.class_grams is not None),
+    ):
+        if here and not there and other.n_samples:
+            raise ValueError(f"{owner}: other must have been made with {name}=True like these statistics")
+    steps: Tensor | None = statistics.step if other.step is None else other.step
+    return steps

@@ -1,0 +1,200 @@
+"""The ledger of samples learnt: a sorted multiset of hashes, which tells what can be forgotten, and ids beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+HASH_BYTES = 16
+# What stands where a sample came without an id.
+NO_ID: dict[str, Any] = {"int": np.iinfo(np.int64).min, "str": ""}
+SHOWN = 8
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """Which samples sums hold, by hashes that do not tell what they were; never changed in place.
+
+    Attributes:
+        hashes: ``S16 [N]``, sorted; BLAKE2b of a sample's q and of its target.
+        ids: int64 or text ``[N]`` of the same samples, sorted among equal hashes; None: no sample has one.
+    """
+
+    hashes: Array
+    ids: Array | None
+
+    @classmethod
+    def empty(cls) -> Ledger:
+        """Return that of no samples."""
+        return cls(np.zeros(0, dtype=f"S{HASH_BYTES}"), None)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def with_samples(self, owner: str, hashes: Array, ids: Array | None) -> Ledger:
+        """Return this with the samples of some hashes, and their ids where they have some.
+
+        Raises:
+            ValueError: ids of another type than those that are there.
+        """
+        kind = _common_kind(owner, self.ids, ids)
+        joined = np.concatenate([self.hashes, hashes])
+        if kind is None:
+            joined.sort()
+            return Ledger(joined, None)
+        both = [_ids_or_none(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes)))]
+        return _in_order(joined, np.concatenate(both))
+
+    def without(self, owner: str, hashes: Array, ids: Array | None, rows: Tensor | None) -> Ledger:
+        """Return this without the samples of some hashes; where ids are given, those of just these ids.
+
+        Args:
+            owner: who is asked, named in the error.
+            hashes: ``S16 [n]``, one for each time that a sample is to go.
+            ids: ``[n]``, or None: any.
+            rows: int64 ``[n]``, what rows the caller knows them by; None: 0, 1, ...
+
+        Raises:
+            ValueError: some are not there, or not so often; the rows are named.
+        """
+        left = np.searchsorted(self.hashes, hashes, "left")
+        counts = np.searchsorted(self.hashes, hashes, "right") - left
+        if ids is None:
+            entries = left + _occurrences(hashes)
+            held = entries < left + counts
+        else:
+            _common_kind(owner, self.ids, ids)
+            entries, held = self._entries_of(left, counts, ids)
+        if not held.all():
+            lost = np.nonzero(~held)[0]
+            missing = (torch.from_numpy(lost) if rows is None else rows[torch.from_numpy(lost)]).unique()
+            raise ValueError(_not_there(owner, missing, ids, lost))
+        kept = np.ones(len(self), dtype=bool)
+        kept[entries] = False
+        left_ids = None if self.ids is None else self.ids[kept]
+        return Ledger(self.hashes[kept], left_ids if len(self) > len(hashes) else None)
+
+    def _entries_of(self, left: Array, counts: Array, ids: Array) -> tuple[Array, Array]:
+        """Return, for each sample, an entry of its hash and id that no other has taken, and whether there is one."""
+        entries, held = left.copy(), np.zeros(len(left), dtype=bool)
+        if self.ids is None:
+            return entries, held
+        taken: set[int] = set()
+        for i, (begin, count) in enumerate(zip(left.tolist(), counts.tolist(), strict=True)):
+            for entry in range(begin, begin + count):
+                if self.ids[entry] == ids[i] and entry not in taken:
+                    taken.add(entry)
+                    entries[i], held[i] = entry, True
+                    break
+        return entries, held
+
+    def shared_with(self, other: Ledger) -> Ledger:
+        """Return the samples that both hold, with the ids that this one has for them."""
+        left = np.searchsorted(other.hashes, self.hashes, "left")
+        counts = np.searchsorted(other.hashes, self.hashes, "right") - left
+        both = _occurrences(self.hashes) < counts
+        return Ledger(self.hashes[both], None if self.ids is None else self.ids[both])
+
+    def shown(self) -> str:
+        """Return the first samples for a message: by their ids where they have some."""
+        names: list[str] = []
+        for i in range(min(len(self), SHOWN)):
+            one = None if self.ids is None else self.ids[i]
+            known = one is not None and one not in NO_ID.values()
+            digits = bytes(self.hashes[i]).ljust(HASH_BYTES, bytes(1)).hex()  # NumPy drops zeros at the end
+            names.append(f"id {one!r}" if known else f"hash {digits}")
+        return ", ".join(names) + (", …" if len(self) > SHOWN else "")
+
+
+def hash_samples(inputs: Tensor, targets: Sequence[bytes]) -> Array:
+    """Return the hash of each sample, ``S16 [N]``.
+
+    Args:
+        inputs: q + 64, uint8 ``[N, D]``.
+        targets: what tells each sample's target from others.
+    """
+    content = np.ascontiguousarray(inputs.numpy())
+    hashes = bytearray()
+    for row, target in zip(content, targets, strict=True):
+        one = hashlib.blake2b(row.data, digest_size=HASH_BYTES)
+        one.update(target)
+        hashes += one.digest()
+    return np.frombuffer(bytes(hashes), dtype=f"S{HASH_BYTES}")
+
+
+def read_ids(owner: str, ids: Any, n_samples: int) -> Array | None:
+    """Return ids as int64 or an array of texts ``[N]``; raise, by row, unless they are; None where there are none."""
+    if ids is None:
+        return None
+    array = np.asarray(ids.detach().cpu() if isinstance(ids, Tensor) else ids)
+    if array.shape != (n_samples,):
+        raise ValueError(f"{owner}: ids must be [N={n_samples}], got {list(array.shape)}")
+    if array.dtype.kind in "iu":
+        if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"{owner}: ids must fit in int64, got {int(array.max())}")
+        read = array.astype(np.int64)
+    else:
+        read = np.empty(n_samples, dtype=object)
+        for row, one in enumerate(array.tolist()):
+            if not isinstance(one, str):
+                raise ValueError(
+                    f"{owner}: ids must be integers or texts, got {type(one).__name__} in row {row}"
+                )
+            read[row] = one
+    none = NO_ID[_kind(read)]
+    if n_samples and bool((read == none).any()):
+        row = int(np.nonzero(read == none)[0][0])
+        raise ValueError(f"{owner}: ids must not be {none!r}, which stands for no id, got it in row {row}")
+    return read
+
+
+def _kind(ids: Array) -> str:
+    return "int" if ids.dtype == np.int64 else "str"
+
+
+def _common_kind(owner: str, known: Array | None, ids: Array | None) -> str | None:
+    kinds = [_kind(one) for one in (known, ids) if one is not None]
+    if len(set(kinds)) > 1:
+        raise ValueError(f"{owner}: ids must be of type {kinds[0]} like those known so far, got {kinds[1]}")
+    return kinds[0] if kinds else None
+
+
+def _ids_or_none(ids: Array | None, count: int, kind: str) -> Array:
+    if ids is not None:
+        return ids
+    return np.full(count, NO_ID[kind], dtype=np.int64 if kind == "int" else object)
+
+
+def _in_order(hashes: Array, ids: Array) -> Ledger:
+    """Return the ledger of samples in any order."""
+    by_id = np.argsort(ids, kind="stable")
+    order = by_id[np.argsort(hashes[by_id], kind="stable")]
+    return Ledger(hashes[order], ids[order])
+
+
+def _occurrences(hashes: Array) -> Array:
+    """Return, for each hash, how many equal ones stand before it."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    first = np.searchsorted(ordered, ordered, "left")
+    before = np.empty(len(hashes), dtype=np.int64)
+    before[order] = np.arange(len(hashes)) - first
+    return before
+
+
+def _not_there(owner: str, rows: Tensor, ids: Array | None, lost: Array) -> str:
+    listed = ", ".join(str(row) for row in rows[:SHOWN].tolist()) + (", …" if len(rows) > SHOWN else "")
+    named = "" if ids is None else f" (id {ids[lost[0]]!r})"
+    return (
+        f"{owner}: the samples must be among those that were learnt, got {len(rows):,} that are not, or not so often, "
+        f"in row{'s' * (len(rows) > 1)} {listed}{named}; nothing was taken out"
+    )

@@ -1,0 +1,340 @@
+"""Sums of integer features over samples: learning, forgetting and merging leave the same bits, whatever came first."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glai_native.data.counts import require_count
+from glai_native.machine.interrupts import uninterrupted
+from glai_native.machine.memory import require_memory
+from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
+from glai_native.solvers.exact.aligning import LabelledSums, joined, rearranged
+from glai_native.solvers.exact.alike import MOST_SAMPLES, require_alike
+from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
+from glai_native.solvers.exact.digest import digest_of
+from glai_native.solvers.exact.ledger import Ledger, hash_samples, read_ids
+from glai_native.solvers.exact.samples import Ids, IntegerSamples, read_features, read_repeats
+from glai_native.solvers.exact.targets import first_steps, in_steps, read_classes, read_values, require_step
+from glai_native.structure.integer_features import IntegerFeatures, as_samples
+
+
+class IntegerStatistics(LabelledSums):
+    """What the ridge solution over integer features needs of its samples, exact to the bit.
+
+    All are sums of integers over samples: any order, cutting, merging, number of threads or machine gives the same
+    bits, and samples that are taken out again leave no trace. :meth:`digest` tells whether two histories left the same
+    samples. What has seen the first samples, the features' mean and scale, is not part of it.
+
+    Source: the sufficient statistics of ridge regression over random features, as kept by RanPAC, arXiv 2307.02251,
+    ACIL, arXiv 2205.14922, and AFL, arXiv 2405.16240, there in floating point.
+
+    Args:
+        features: the frozen map.
+        out_features: C.
+        targets: ``"classes"``: class indices; ``"values"``: numbers, kept in fixed point ``rint(y / step)``.
+        step: of values, > 0, one or ``[C]``; None: a power of two chosen from the first targets, which leaves them 17
+            bits and later ones room to be eight times as large.
+        per_class: also keep a gram matrix for each class: what class weights at solve time are made from.
+        ledger: keep a hash of each sample, so that taking out what was never there, or twice, is refused.
+        device: where the sums are kept.
+
+    Attributes:
+        n_samples: N, repetitions included.
+        ledger: the hashes, or None.
+        changes: the samples that came or went since :meth:`note_solved`; None: too many, or unknown.
+
+    Raises:
+        MemoryError: the gram matrix ``[M, M]``, or those of all classes, take more memory than there is.
+    """
+
+    def __init__(
+        self,
+        features: IntegerFeatures,
+        out_features: int,
+        *,
+        targets: str = "classes",
+        step: float | Sequence[float] | Tensor | None = None,
+        per_class: bool = False,
+        ledger: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        owner = "IntegerStatistics"
+        if not isinstance(features, IntegerFeatures):
+            raise TypeError(f"{owner}: features must be IntegerFeatures, got {type(features).__name__}")
+        if targets not in ("classes", "values"):
+            raise ValueError(f"{owner}: targets must be 'classes' or 'values', got {targets!r}")
+        if targets == "classes" and step is not None:
+            raise ValueError(f"{owner}: step must be None where targets are classes, got {step}")
+        if targets == "values" and per_class:
+            raise ValueError(f"{owner}: per_class must be False where targets are values")
+        n_outputs = require_count(owner, "out_features", out_features)
+        self.features, self.targets = features, targets
+        self.step = require_step(owner, step, n_outputs)
+        self.n_samples = 0
+        self.ledger = Ledger.empty() if ledger else None
+        self.changes: Changes | None = None
+        device, size = torch.device(device), features.n_features
+        require_memory_of_sums(size, n_outputs, per_class, device)
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
+        self.gram, self.cross, self.counts = zeros(size, size), zeros(size, n_outputs), zeros(n_outputs)
+        self.class_grams = zeros(n_outputs, size, size) if per_class else None
+        self._squares = [0] * n_outputs if targets == "values" else []
+
+    @property
+    def out_features(self) -> int:
+        """C."""
+        return self.cross.shape[1]
+
+    @property
+    def n_features(self) -> int:
+        """M."""
+        return self.features.n_features
+
+    @property
+    def features_id(self) -> str:
+        """Of the map whose features are summed."""
+        return self.features.features_id
+
+    @property
+    def squares(self) -> list[int]:
+        """``sum_n t[n,c]²`` of each output, exact; of classes their counts."""
+        return list(self._squares) if self.targets == "values" else [int(n) for n in self.counts.tolist()]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the sums are kept."""
+        return self.gram.device
+
+    def __repr__(self) -> str:
+        sizes = f"N={self.n_samples:,}, M={self.n_features}, C={self.out_features}"
+        return f"IntegerStatistics({sizes}, {self.targets}, features {self.features_id[:12]}…)"
+
+    def update(
+        self,
+        x: Tensor | np.ndarray[Any, Any],
+        targets: Tensor,
+        sample_weight: Tensor | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
+
+        What fails, or is interrupted, adds nothing.
+
+        Args:
+            x: raw ``[N, D]``, any real numbers, finite; read as float32.
+            targets: class indices ``[N]`` in ``[0, C)``, or values ``[N, C]``.
+            sample_weight: ``[N]``, integers >= 0, how often each counts; None: once.
+            ids: ``[N]``, integers or texts, kept in the ledger; None: none.
+
+        Raises:
+            ValueError: by row (and column), what is not as said, or values beyond the range that step sets.
+        """
+        self._change("update", self._samples("update", x, targets, sample_weight, ids, raw=True), 1)
+
+    def update_features(
+        self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
+    ) -> None:
+        """Add samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`update` else."""
+        owner = "update_features"
+        self._change(owner, self._samples(owner, phi, targets, sample_weight, ids, raw=False), 1)
+
+    def downdate(
+        self,
+        x: Tensor | np.ndarray[Any, Any],
+        targets: Tensor,
+        sample_weight: Tensor | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        """Take samples out again, given as they were to :meth:`update`; with ids, just those of these ids.
+
+        Raises:
+            ValueError: some are not there, or not so often: by row where there is a ledger, else so far as counts and
+                sums show; nothing is taken out.
+        """
+        self._change("downdate", self._samples("downdate", x, targets, sample_weight, ids, raw=True), -1)
+
+    def downdate_features(
+        self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
+    ) -> None:
+        """Take out samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`downdate` else."""
+        owner = "downdate_features"
+        self._change(owner, self._samples(owner, phi, targets, sample_weight, ids, raw=False), -1)
+
+    @torch.no_grad()
+    def _samples(
+        self, owner: str, source: Any, targets: Any, weight: Any, ids: Any, *, raw: bool
+    ) -> tuple[IntegerSamples, Tensor | None, Any]:
+        """Return checked samples, those of weight 0 left out, the steps of their values, and their ids."""
+        if raw:
+            source = as_samples(owner, source, self.features.in_features)
+        else:
+            source = read_features(owner, source, self.features)
+        n, steps = len(source), self.step
+        repeats = read_repeats(owner, weight, n)
+        kept_ids = read_ids(owner, ids, n)
+        if self.targets == "classes":
+            whole = read_classes(owner, targets, n, self.out_features).cpu()
+        else:
+            values = read_values(owner, targets, n, self.out_features)
+            if steps is None and n:
+                steps = first_steps(values if repeats is None else values * (repeats > 0).unsqueeze(1))
+            whole = values.long() if steps is None else in_steps(owner, values, steps)
+        samples = IntegerSamples(self.features, source, whole, repeats, None).of_positive_weight()
+        if kept_ids is not None and samples.rows is not None:
+            kept_ids = kept_ids[samples.rows.numpy()]
+        return samples, steps, kept_ids
+
+    @torch.no_grad()
+    def _change(self, owner: str, checked: tuple[IntegerSamples, Tensor | None, Any], sign: int) -> None:
+        samples, steps, ids = checked
+        n_samples = self.n_samples + sign * samples.total
+        if n_samples < 0:
+            raise ValueError(
+                f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, got "
+                f"{samples.total:,}"
+            )
+        if n_samples > MOST_SAMPLES:
+            raise ValueError(
+                f"{owner}: statistics must be of at most {MOST_SAMPLES:,} samples, got {n_samples:,}"
+            )
+        known: dict[str, Any] = {
+            "n_samples": n_samples,
+            "ledger": self._ledger_after(owner, samples, ids, sign),
+        }
+        known |= {"step": steps, "changes": self._changes_after(samples, sign)}
+        sums = self._sums()
+        with added(sums, self._squares, samples, sign):
+            if sign < 0:
+                require_held(owner, sums, n_samples)
+            after = self.__dict__ | known
+            with uninterrupted():
+                self.__dict__ = after
+
+    def _ledger_after(self, owner: str, samples: IntegerSamples, ids: Any, sign: int) -> Ledger | None:
+        if self.ledger is None:
+            return None
+        hashes, rows = self._hashes(samples), samples.rows
+        if samples.repeats is not None:
+            times = samples.repeats.numpy()
+            hashes, ids = hashes.repeat(times), None if ids is None else ids.repeat(times)
+            of_all = torch.arange(len(samples.source)) if rows is None else rows
+            rows = of_all.repeat_interleave(samples.repeats)
+        if sign > 0:
+            return self.ledger.with_samples(owner, hashes, ids)
+        return self.ledger.without(owner, hashes, ids, rows)
+
+    def _hashes(self, samples: IntegerSamples) -> np.ndarray[Any, Any]:
+        """Return the samples' hashes; a class enters by its label, or its index where it has none."""
+        if self.targets == "classes":
+            names = [json.dumps(one).encode() for one in self._labels or range(self.out_features)]
+            texts = [names[c] for c in samples.targets.tolist()]
+        else:
+            texts = [row.tobytes() for row in samples.targets.numpy().astype("<i8")]
+        return hash_samples(samples.inputs(), texts)
+
+    def _changes_after(self, samples: IntegerSamples, sign: int) -> Changes | None:
+        changes = self.changes
+        if changes is not None and len(changes) + samples.total > MOST_CHANGES:
+            return None
+        for phi, targets in samples.chunks(self.device) if changes is not None else ():
+            changes = None if changes is None else changes.with_samples(phi, targets, sign)
+        return changes
+
+    @property
+    def _are_values(self) -> bool:
+        return self.targets == "values"
+
+    @property
+    def _are_known_by_labels(self) -> bool:
+        return self.ledger is not None and len(self.ledger) > 0
+
+    def note_solved(self) -> None:
+        """Begin to keep the samples that come or go from now on, in :attr:`changes`."""
+        self.changes = Changes.none(self.n_features, self.out_features if self.targets == "values" else None)
+
+    def _sums(self) -> IntegerSums:
+        return IntegerSums(self.gram, self.cross, self.counts, self.class_grams)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of features_id, N and sums, 64 hexadecimal digits.
+
+        Equal wherever the same samples are left, whatever the history, classes in any order: those without samples are
+        no part of it. It proves that sums are equal, not that data were deleted elsewhere.
+        """
+        labels = self._labels if self.targets == "classes" else None
+        return digest_of(self._sums(), self.n_samples, self.features_id, labels, self.step, self._squares)
+
+    def copy(self) -> Self:
+        """Return the same sums, to go on separately."""
+        kept = [each for each in self._sums() if each is not None]
+        n_bytes = sum(each.numel() * 8 for each in kept)
+        require_memory(
+            "IntegerStatistics", "a second copy of the sums", n_bytes, self.device, "use fewer units"
+        )
+        copied = object.__new__(type(self))
+        sums = {name: None if each is None else each.clone() for name, each in self._sums()._asdict().items()}
+        copied.__dict__ = self.__dict__ | sums | {"_squares": list(self._squares)}
+        return copied
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def merge(self, other: IntegerStatistics) -> Self:
+        """Add the samples of ``other``; return self. Classes are aligned by label where they have labels.
+
+        Samples that both ledgers hold count twice from then on: a warning names them, and :meth:`shared_with` lists
+        them beforehand.
+
+        Raises:
+            ValueError: another map, other kinds of targets, steps or labels, or one of them has no ledger.
+        """
+        steps = require_alike("merge", self, other)
+        labels, *places = joined(self._labels, other._labels, (self.out_features, other.out_features))
+        own, more = (
+            rearranged(each, at) for each, at in zip((self._sums(), other._sums()), places, strict=True)
+        )
+        ledger = self.ledger
+        if self.ledger is not None and other.ledger is not None:
+            shared = self.ledger.shared_with(other.ledger)
+            ledger = self.ledger.with_samples("merge", other.ledger.hashes, other.ledger.ids)
+            if len(shared):
+                warnings.warn(
+                    f"merge: {len(shared):,} samples are in both statistics and count twice now: {shared.shown()}",
+                    stacklevel=2,
+                )
+        known: dict[str, Any] = own._asdict() | {
+            "n_samples": self.n_samples + other.n_samples,
+            "ledger": ledger,
+            "step": steps,
+            "changes": None if other.n_samples else self.changes,
+            "_labels": None if labels is None else tuple(labels),
+            "_squares": [a + b for a, b in zip(self._squares, other._squares, strict=True)],
+        }
+        after = self.__dict__ | known
+        parts = [
+            (a, b.to(a.device)) for a, b in zip(own, more, strict=True) if a is not None and b is not None
+        ]
+        with uninterrupted():
+            for total, part in parts:
+                total.add_(part)
+            self.__dict__ = after
+        return self
+
+    def __add__(self, other: IntegerStatistics) -> Self:
+        return self.copy().merge(other)
+
+    def shared_with(self, other: IntegerStatistics) -> Ledger:
+        """Return the samples that the ledgers of both hold, with the ids that this one has for them."""
+        if self.ledger is None or other.ledger is None:
+            raise ValueError("shared_with: both statistics must have a ledger")
+        return self.ledger.shared_with(other.ledger)

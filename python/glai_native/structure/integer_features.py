@@ -1,0 +1,342 @@
+"""The frozen map from samples to integer features, which every machine computes with the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glai_native.data.arrays import array_tensor
+from glai_native.data.checks import all_finite, require_samples
+from glai_native.data.counts import require_count, require_seed
+from glai_native.machine.files import TensorFile, tensors_to_bytes
+from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.writing import write_files
+from glai_native.ops.integer_sums import IntegerLayer, integer_features
+from glai_native.structure.centring import centre_and_scale, quantised
+from glai_native.structure.integer_layers import (
+    MOST_INPUT,
+    MOST_MULTIPLIER,
+    MOST_SHIFT,
+    MOST_SUM,
+    MOST_UNIT,
+    MOST_WEIGHT,
+    random_layers,
+    random_numbers,
+    require_fan_in,
+    selector_layers,
+)
+from glai_native.structure.selector import PathSelector
+
+FEATURES_FILE = "features.safetensors"
+FEATURES_FORMAT = "glai-integer-features"
+FEATURES_VERSION = 1
+
+
+class IntegerFeatures:
+    """A frozen map of raw x to uint8 features ``(h, q + 64, 127)``: integer units, the inputs themselves, a constant.
+
+    ``q = clamp(rint((x - mean)·scale), -63, 63)``, each operation rounded to float32; a unit's sum
+    ``a = q·weight + bias`` is an int32, its value ``h = min(127, (max(a, 0)·m + 2^(r-1)) >> r)``; layers above read h.
+    Nothing else is floating point, so features, and sums over them, are the same on every machine.
+
+    Made by :meth:`fit`. What has seen the samples given there cannot be taken back: mean, scale, m, and the selector
+    where there is one.
+
+    Source: random ReLU features of analytic continual learning (RanPAC, arXiv 2307.02251); integer inference: Jacob et
+    al., arXiv 1712.05877.
+
+    Args:
+        mean: float32 ``[D]``.
+        scale: float32 ``[D]``, > 0.
+        layers: first layer first; of random units one.
+        seed: that the weights were drawn from; None: of no seed.
+
+    Attributes:
+        features_id: SHA-256 of all that is frozen, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: numbers that do not fit each other, or sums that 32 bits may not hold.
+    """
+
+    @outside_inference_mode
+    def __init__(
+        self, mean: Tensor, scale: Tensor, layers: Sequence[IntegerLayer], seed: int | None = None
+    ) -> None:
+        self.mean, self.scale = (_plain(t, torch.float32) for t in (mean, scale))
+        self.layers = tuple(
+            IntegerLayer(
+                _plain(layer.weight, torch.int8),
+                _plain(layer.bias, torch.int32),
+                _plain(layer.multiplier, torch.int32),
+                int(layer.shift),
+            )
+            for layer in layers
+        )
+        self.seed = seed
+        _require_sound(self.mean, self.scale, self.layers)
+        self.features_id = self._compute_id()
+        self._elsewhere: dict[torch.device, tuple[Tensor, Tensor, tuple[IntegerLayer, ...]]] = {}
+
+    @classmethod
+    @outside_inference_mode
+    @torch.no_grad()
+    def fit(
+        cls,
+        x: Tensor | np.ndarray[Any, Any],
+        n_units: int | None,
+        selector: PathSelector | None = None,
+        seed: int = 0,
+        *,
+        scale: str = "global",
+    ) -> IntegerFeatures:
+        """Freeze a map for samples like x: random units, or those of a trained selector.
+
+        The order of the samples does not matter. All of x is gone through twice for mean and scale; units are measured
+        on at most 1,024 of its rows.
+
+        Args:
+            x: raw ``[N >= 1, D]``, any real numbers, finite; read as float32.
+            n_units: of the one random layer, or, with a selector, its units in the last hidden layer; None: those.
+            selector: its projection and hidden layers, of any depth, become integers; None: units are random.
+            seed: of the random units, in [0, 2**32).
+            scale: ``"global"``: one for all features; ``"features"``: one for each.
+
+        Raises:
+            ValueError: no samples, NaN or infinite values, or a selector of other samples.
+        """
+        owner = "IntegerFeatures.fit"
+        if scale not in ("global", "features"):
+            raise ValueError(f"{owner}: scale must be 'global' or 'features', got {scale!r}")
+        if selector is not None and not isinstance(selector, PathSelector):
+            raise TypeError(f"{owner}: selector must be a PathSelector, got {type(selector).__name__}")
+        seed = require_seed(owner, seed)
+        if selector is None or n_units is not None:
+            n_units = require_count(owner, "n_units", n_units)
+        if selector is not None and n_units not in (None, selector.widths[-1]):
+            raise ValueError(
+                f"{owner}: n_units must be the {selector.widths[-1]} of the selector's last layer, got {n_units}"
+            )
+        if isinstance(x, Tensor | np.ndarray) and (x.ndim != 2 or not x.shape[0] or not x.shape[1]):
+            raise ValueError(f"{owner}: x must be [N >= 1, D >= 1], got {list(x.shape)}")
+        width = x.shape[1] if isinstance(x, Tensor | np.ndarray) else 0
+        x = as_samples(owner, x, width if selector is None else selector.in_features).cpu()
+        require_fan_in(width, MOST_INPUT)
+        mean, factors = centre_and_scale(x, scale)
+        q = quantised(x, mean, factors)
+        if selector is not None:
+            return cls(mean, factors, selector_layers(q, mean, factors, selector))
+        assert n_units is not None
+        return cls(mean, factors, random_layers(q, n_units, seed), seed)
+
+    @property
+    def in_features(self) -> int:
+        """D, the columns of raw x."""
+        return len(self.mean)
+
+    @property
+    def n_units(self) -> int:
+        """The units of the last layer."""
+        return len(self.layers[-1].weight)
+
+    @property
+    def n_features(self) -> int:
+        """M = n_units + D + 1."""
+        return self.n_units + self.in_features + 1
+
+    def __repr__(self) -> str:
+        kind = "trained" if self.seed is None else f"seed={self.seed}"
+        return (
+            f"IntegerFeatures(D={self.in_features}, n_units={self.n_units}, {kind}, {self.features_id[:12]}…)"
+        )
+
+    @torch.no_grad()
+    def transform(self, x: Tensor | np.ndarray[Any, Any]) -> Tensor:
+        """Return the features uint8 ``[N, M]``, values 0 to 127, of raw x ``[N, D]``, on x's device.
+
+        Args:
+            x: any real numbers, finite; other types than float32 are rounded to it first.
+
+        Raises:
+            ValueError: another width, or NaN or infinite values, by row and column.
+        """
+        x = as_samples("IntegerFeatures.transform", x, self.in_features)
+        mean, scale, layers = self._on(x.device)
+        return integer_features(x, mean, scale, layers)
+
+    def inputs(self, x: Tensor | np.ndarray[Any, Any]) -> Tensor:
+        """Return q + 64 uint8 ``[N, D]`` alone, what :meth:`transform` tells samples apart by, on the CPU."""
+        x = as_samples("IntegerFeatures.inputs", x, self.in_features)
+        return quantised(x.cpu(), self.mean, self.scale).add_(64).to(torch.uint8)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, tuple[IntegerLayer, ...]]:
+        """Return what is frozen where samples lie."""
+        if device.type == "cpu":
+            return self.mean, self.scale, self.layers
+        if device not in self._elsewhere:
+            layers = tuple(
+                IntegerLayer(
+                    layer.weight.to(device), layer.bias.to(device), layer.multiplier.to(device), layer.shift
+                )
+                for layer in self.layers
+            )
+            self._elsewhere[device] = (self.mean.to(device), self.scale.to(device), layers)
+        return self._elsewhere[device]
+
+    def _compute_id(self) -> str:
+        """Return the SHA-256 of sizes and numbers, little end first; the seed is no part of it."""
+        sizes = [self.in_features, *(len(layer.weight) for layer in self.layers)]
+        shifts = [layer.shift for layer in self.layers]
+        digest = hashlib.sha256(json.dumps([FEATURES_FORMAT, 1, sizes, shifts]).encode())
+        for tensor in (self.mean, self.scale, *(t for layer in self.layers for t in layer[:3])):
+            array = tensor.numpy()
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+    def to_state(self) -> dict[str, Tensor]:
+        """Return all that is frozen; in place of weights that were drawn, their seed: a few bytes for each unit."""
+        state = {"mean": self.mean, "scale": self.scale}
+        state["shift"] = torch.tensor([layer.shift for layer in self.layers], device="cpu")
+        for i, layer in enumerate(self.layers):
+            state |= {f"bias_{i}": layer.bias, f"multiplier_{i}": layer.multiplier}
+            if self.seed is None:
+                state[f"weight_{i}"] = layer.weight
+        if self.seed is not None:
+            state["seed"] = torch.tensor(self.seed, device="cpu")
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> IntegerFeatures:
+        """Make the map of what :meth:`to_state` gave.
+
+        Raises:
+            ValueError: something is missing, or does not fit the rest.
+        """
+        try:
+            seed = int(state["seed"]) if "seed" in state else None
+            shifts = state["shift"].tolist()
+            layers = []
+            for i, shift in enumerate(shifts):
+                bias, multiplier = state[f"bias_{i}"], state[f"multiplier_{i}"]
+                if seed is None:
+                    weight = state[f"weight_{i}"]
+                else:
+                    width = len(state["mean"])
+                    weight = random_numbers(require_seed("from_state", seed), len(bias), width + 1)[:, :-1]
+                layers.append(IntegerLayer(weight, bias, multiplier, int(shift)))
+            return cls(state["mean"], state["scale"], layers, seed)
+        except KeyError as error:
+            raise ValueError(f"IntegerFeatures: the state must hold {error.args[0]!r}, got none") from None
+
+    def to_bytes(self) -> bytes:
+        """Return a features file's content."""
+        metadata = {
+            "format": FEATURES_FORMAT,
+            "version": str(FEATURES_VERSION),
+            "features_id": self.features_id,
+        }
+        return tensors_to_bytes(self.to_state(), metadata)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file, whole or not at all."""
+        write_files({Path(path): self.to_bytes()})
+
+    @classmethod
+    @outside_inference_mode
+    def load(cls, path: str | os.PathLike[str]) -> IntegerFeatures:
+        """Read a features file; its content must match the features_id that it states.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or of another format.
+        """
+        return cls.from_file(TensorFile(Path(path), FEATURES_FORMAT, newest=FEATURES_VERSION))
+
+    @classmethod
+    def from_file(cls, file: TensorFile, prefix: str = "") -> IntegerFeatures:
+        """Read the map from an open file, whose tensors' names follow ``prefix``."""
+        try:
+            features = cls.from_state(file.tensors(prefix))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{file.path}: {error}") from None
+        stated = file.sha256("features_id")
+        if features.features_id != stated:
+            raise ValueError(
+                f"{file.path}: features_id must be {stated[:12]}… as the file states, but its content has "
+                f"{features.features_id[:12]}…; the file is damaged"
+            )
+        return features
+
+
+def as_samples(owner: str, x: Tensor | np.ndarray[Any, Any], in_features: int) -> Tensor:
+    """Return x ``[N, D]`` of any real type as float32, rounded to nearest.
+
+    Raises:
+        ValueError: another shape, or NaN or infinite values, by row and column; also those that float32 cannot hold.
+    """
+    if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
+        x = array_tensor(x.astype(np.float32, copy=False))
+    if not isinstance(x, Tensor) or x.is_complex():
+        found = x.dtype if isinstance(x, Tensor | np.ndarray) else type(x).__name__
+        raise TypeError(f"{owner}: x must be a tensor or array of real numbers, got {found}")
+    require_samples(owner, x, in_features)
+    x = x.detach().to(torch.float32).contiguous()
+    if x.numel() and not all_finite(x):
+        row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        raise ValueError(
+            f"{owner}: x must be finite float32 numbers, got {float(x[row, column])} in row {row}, column {column}"
+        )
+    return x
+
+
+def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor of one's own on the CPU, of the type that it must have."""
+    if not isinstance(tensor, Tensor) or tensor.dtype != dtype:
+        found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise ValueError(f"IntegerFeatures: numbers must be {dtype}, got {found}")
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _require_sound(mean: Tensor, scale: Tensor, layers: Sequence[IntegerLayer]) -> None:
+    """Raise unless all fit each other, and no unit's sum can pass 32 bits."""
+    if mean.ndim != 1 or not len(mean) or scale.shape != mean.shape:
+        raise ValueError(
+            f"IntegerFeatures: mean and scale must be [D >= 1], got {list(mean.shape)} and {list(scale.shape)}"
+        )
+    if not (all_finite(mean) and all_finite(scale) and bool((scale > 0).all())):
+        raise ValueError("IntegerFeatures: mean must be finite and scale finite and > 0")
+    if not layers:
+        raise ValueError("IntegerFeatures: layers must be at least one, got none")
+    fan_in, most = len(mean), MOST_INPUT
+    for i, (weight, bias, multiplier, shift) in enumerate(layers):
+        units = weight.shape[:1]
+        if weight.ndim != 2 or weight.shape[1] != fan_in or not len(weight) or bias.shape != units != ():
+            raise ValueError(
+                f"IntegerFeatures: layer {i} must be of weight [H, {fan_in}] and bias [H], "
+                f"got {list(weight.shape)} and {list(bias.shape)}"
+            )
+        if (
+            multiplier.shape != units
+            or not 0 <= int(multiplier.min()) <= int(multiplier.max()) <= MOST_MULTIPLIER
+        ):
+            raise ValueError(
+                f"IntegerFeatures: layer {i} must have multipliers [H] from 0 to {MOST_MULTIPLIER}"
+            )
+        if not 1 <= shift <= MOST_SHIFT:
+            raise ValueError(
+                f"IntegerFeatures: layer {i} must have a shift from 1 to {MOST_SHIFT}, got {shift}"
+            )
+        room = MOST_SUM - require_fan_in(fan_in, most)
+        if int(weight.min()) < -MOST_WEIGHT or int(bias.long().abs().max()) > room:
+            raise ValueError(
+                f"IntegerFeatures: layer {i} must have weights from -{MOST_WEIGHT} and biases to {room:,}, so that 32 "
+                "bits hold its sums"
+            )
+        fan_in, most = len(weight), MOST_UNIT

@@ -1,0 +1,151 @@
+"""IntegerFeatures: the same integers for every order, dtype and machine; a selector becomes integers."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+import glai_native as glai
+from glai_native.structure.integer_layers import random_numbers
+from glai_native.structure.network import relu_network
+
+
+@pytest.fixture
+def x(generator):
+    return torch.randn((300, 9), generator=generator) * torch.arange(1, 10) + 3
+
+
+def test_random_numbers_are_those_of_every_machine():
+    numbers = random_numbers(7, 33, 5)
+    assert numbers.dtype == torch.int8
+    digest = hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
+    assert digest == "e083ff6d767a5d8eca648c817e5dd4cfff64390834979efa79d4e17ef668db9e"
+    assert torch.equal(random_numbers(7, 11, 5), numbers[:11])  # more units leave the first as they are
+    many = random_numbers(0, 1000, 100).double()
+    assert abs(float(many.mean())) < 0.5
+    assert float(many.std()) == pytest.approx(36.94, abs=0.3)
+    assert int(many.abs().max()) <= 126
+
+
+@pytest.mark.parametrize("scale", ["global", "features"])
+def test_inputs_and_units_fill_their_range(x, scale):
+    features = glai.IntegerFeatures.fit(x, 50, scale=scale)
+    assert (features.in_features, features.n_units, features.n_features) == (9, 50, 60)
+    phi = features.transform(x)
+    h, q = phi[:, :50].double(), phi[:, 50:59].double() - 64
+    assert phi.dtype == torch.uint8
+    assert bool((phi[:, -1] == 127).all())
+    assert torch.equal(phi[:, 50:59], features.inputs(x))
+    torch.testing.assert_close(
+        h.square().mean(0).sqrt(), torch.full((50,), 127 / 4).double(), rtol=0.2, atol=0
+    )
+    expected = ((x - features.mean) * features.scale).round().clamp(-63, 63).double()
+    assert torch.equal(q, expected)
+    assert float(q.square().mean().sqrt()) == pytest.approx(16, rel=0.05)
+    assert len(features.scale.unique()) == (1 if scale == "global" else 9)
+
+
+def test_order_and_type_of_samples_change_nothing(generator):
+    x = torch.randint(-50, 50, (1500, 5), generator=generator)
+    features = glai.IntegerFeatures.fit(x, 20)
+    assert features.seed == 0
+    shuffled = x[torch.randperm(1500, generator=generator)]
+    for same in (shuffled, x.double(), x.half(), x.numpy(), x.numpy().astype(np.uint64).astype(np.int64)):
+        assert glai.IntegerFeatures.fit(same, 20).features_id == features.features_id
+        assert torch.equal(features.transform(same)[0], features.transform(same[:1])[0])
+    assert glai.IntegerFeatures.fit(x, 20, seed=1).features_id != features.features_id
+    assert glai.IntegerFeatures.fit(x, 21).features_id != features.features_id
+    assert features.transform(x[:0]).shape == (0, 26)
+
+
+@pytest.mark.parametrize("widths", [[7], [12, 6], [8, 8, 5]])
+@pytest.mark.parametrize("kind", ["identity", "centring", "rotation"])
+def test_selectors_become_integers(x, widths, kind):
+    projection = {
+        "identity": None,
+        "centring": glai.InputProjection.fit(x),
+        "rotation": glai.InputProjection.fit(x, n_components=4),
+    }[kind]
+    torch.manual_seed(0)
+    mlp = relu_network([9 if projection is None else projection.out_features, *widths, 3])
+    with torch.no_grad():
+        for linear in mlp[::2]:
+            linear.bias += 0.5  # no unit is off for all
+    selector = glai.PathSelector(mlp, projection)
+    features = glai.IntegerFeatures.fit(x, None, selector)
+    assert features.seed is None
+    assert features.n_units == widths[-1]
+    h = selector.project(x)
+    for weight, bias in selector.hidden:
+        h = torch.relu(h @ weight.T + bias)
+    integers = features.transform(x)[:, : widths[-1]].float()
+    gain = (integers * h).sum(0) / h.square().sum(0)
+    error = (integers / gain - h).square().mean().sqrt() / h.square().mean().sqrt()
+    assert float(error) < 0.1  # seven bits of inputs, and what passes four root mean squares is cut
+
+
+def test_constant_and_single_samples(generator):
+    for x in (torch.full((4, 3), 2.5), torch.zeros(1, 2), torch.randn((1, 4), generator=generator) * 1e30):
+        features = glai.IntegerFeatures.fit(x, 5, scale="features")
+        assert bool((features.transform(x)[:, 5:-1] == 64).all())
+    tiny = torch.tensor([[1e-44], [3e-44]])
+    assert glai.IntegerFeatures.fit(tiny, 2).transform(tiny).shape == (2, 4)
+
+
+def test_files(x, tmp_path):
+    torch.manual_seed(0)
+    trained = glai.IntegerFeatures.fit(x, None, glai.PathSelector(relu_network([9, 6, 4, 2])))
+    random = glai.IntegerFeatures.fit(x, 100)
+    for features in (random, trained):
+        path = tmp_path / "features.safetensors"
+        features.save(path)
+        loaded = glai.IntegerFeatures.load(path)
+        assert loaded.features_id == features.features_id
+        assert loaded.seed == features.seed
+        assert torch.equal(loaded.transform(x), features.transform(x))
+        assert loaded.to_bytes() == features.to_bytes()
+    assert sum(t.numel() * t.element_size() for t in random.to_state().values()) < 1000  # a seed, no weights
+    state = trained.to_state()
+    del state["bias_1"]
+    with pytest.raises(ValueError, match="the state must hold 'bias_1', got none"):
+        glai.IntegerFeatures.from_state(state)
+
+
+def test_bad_samples_are_refused(x):
+    features = glai.IntegerFeatures.fit(x, 5)
+    for value in (float("nan"), float("-inf")):
+        bad = x.clone()
+        bad[7, 3] = value
+        with pytest.raises(
+            ValueError, match=f"x must be finite float32 numbers, got {value} in row 7, column 3"
+        ):
+            features.transform(bad)
+        with pytest.raises(ValueError, match="row 7, column 3"):
+            glai.IntegerFeatures.fit(bad, 5)
+    with pytest.raises(ValueError, match="got inf in row 0, column 0"):
+        features.transform(torch.full((1, 9), 1e300, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"x must be \[N, D=9\], got \[300, 8\]"):
+        features.transform(x[:, :8])
+    with pytest.raises(TypeError, match="x must be a tensor or array of real numbers, got list"):
+        features.transform([[1.0] * 9])
+    with pytest.raises(ValueError, match=r"x must be \[N >= 1, D >= 1\], got \[0, 9\]"):
+        glai.IntegerFeatures.fit(x[:0], 5)
+    with pytest.raises(ValueError, match="n_units must be the 4 of the selector's last layer, got 5"):
+        glai.IntegerFeatures.fit(x, 5, glai.PathSelector(relu_network([9, 4, 2])))
+    with pytest.raises(ValueError, match="scale must be 'global' or 'features', got 'each'"):
+        glai.IntegerFeatures.fit(x, 5, scale="each")
+
+
+def test_numbers_that_32_bits_may_not_hold_are_refused(x):
+    features = glai.IntegerFeatures.fit(x, 5)
+    (layer,) = features.layers
+    for changed, sentence in (
+        (layer._replace(bias=layer.bias + 2**31 - 70000), "biases to"),
+        (layer._replace(shift=63), "a shift from 1 to 62, got 63"),
+        (layer._replace(multiplier=layer.multiplier + 2**16), "multipliers"),
+        (layer._replace(weight=layer.weight[:, 1:]), r"weight \[H, 9\]"),
+        (layer._replace(weight=layer.weight.int()), "numbers must be torch.int8, got torch.int32"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            glai.IntegerFeatures(features.mean, features.scale, [changed])
