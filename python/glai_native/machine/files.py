@@ -66,9 +66,20 @@ def crc32(values: Tensor, before: int = 0) -> int:
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    kinds = [(name, tensor.dtype, list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    return checksum_of(metadata, kinds, (tensors[name] for name in sorted(tensors)))
+
+
+def checksum_of(
+    metadata: Mapping[str, str], kinds: Iterable[tuple[str, torch.dtype, list[int]]], parts: Iterable[Tensor]
+) -> str:
+    """Return the CRC-32 of a file: of metadata, of each tensor's name, type and shape, and of their bytes, by name."""
     entries = sorted(item for item in metadata.items() if item[0] != CHECKSUM)
-    kinds = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())]
-    return str(_tensors_crc32(tensors, zlib.crc32(json.dumps([entries, kinds]).encode())))
+    listed = [[name, str(dtype), shape] for name, dtype, shape in kinds]
+    crc = zlib.crc32(json.dumps([entries, listed]).encode())
+    for part in parts:
+        crc = crc32(part, crc) if part.numel() else crc
+    return str(crc)
 
 
 def _tensors_crc32(tensors: Mapping[str, Tensor], before: int = 0) -> int:

@@ -18,7 +18,7 @@ import re
 import threading
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,6 +26,7 @@ from typing import IO, Any, TypeVar
 from glai_native.machine.interrupts import uninterrupted
 
 Whole = TypeVar("Whole")
+Content = bytes | Sequence[bytes | memoryview]  # of a file, whole or in pieces
 
 RECORD = ".replacing.json"
 _mine = threading.local()  # folders that this thread has locked
@@ -62,7 +63,7 @@ def make_folder(owner: str, folder: str | os.PathLike[str]) -> Path:
 
 
 def write_files(
-    contents: Mapping[Path, bytes], *, exclusive: bool = False, remove: Collection[Path] = ()
+    contents: Mapping[Path, Content], *, exclusive: bool = False, remove: Collection[Path] = ()
 ) -> None:
     """Write files of one folder in one step: it holds all that it held before, or all of the new.
 
@@ -204,11 +205,12 @@ class _Staged:
         self.kept = False
         self._files: list[IO[bytes]] = []
 
-    def write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: Content) -> None:
         """Write one file aside, and sync it; errors name the file that it is to become."""
         try:
             file = self._open(path)
-            file.write(content)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             _sync(file.fileno())
         except OSError as error:

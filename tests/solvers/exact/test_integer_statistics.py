@@ -237,10 +237,12 @@ def test_changes_since_the_last_solution(data, features):
     statistics.downdate(x[:2], y[:2])
     statistics.update(x[:1] + 1, y[:1], torch.tensor([2]))
     changes = statistics.changes
-    assert changes.signs.tolist() == [-1, -1, 1, 1]
-    assert changes.targets.tolist() == [*y[:2].tolist(), int(y[0]), int(y[0])]
+    assert changes.weights.tolist() == [-1, -1, 2]
+    assert changes.targets.tolist() == [*y[:2].tolist(), int(y[0])]
     assert torch.equal(changes.features[:2], features.transform(x[:2]))
-    statistics.update(x[:1], y[:1], torch.tensor([600]))
+    statistics.add_outputs(1)
+    assert len(statistics.changes) == 3
+    statistics.update(x.repeat(8, 1), y.repeat(8))
     assert statistics.changes is None
     statistics.note_solved()
     assert len(statistics.changes) == 0
@@ -303,3 +305,39 @@ def test_types_of_samples(data, features):
     copied = copy.copy(whole)
     copied.update(x[:1], y[:1])
     assert copied.digest() != whole.digest() == of(features, x.half(), y).digest()
+
+
+@pytest.mark.parametrize("ids", [None, list(range(-35, 35)), [f"sample é {i}" for i in range(70)]])
+def test_files(data, features, tmp_path, ids):
+    x, y, values = data
+    statistics = glai.IntegerStatistics(features, C, per_class=True)
+    statistics.class_labels = ["a", "b", "c", "d"]
+    statistics.update(x, y, ids=ids)
+    path = tmp_path / "exact.safetensors"
+    statistics.save(path)
+    for loaded in (glai.IntegerStatistics.load(path), glai.IntegerStatistics.load(path, features)):
+        assert loaded.digest() == statistics.digest()
+        assert loaded.class_labels == ["a", "b", "c", "d"]
+        assert torch.equal(loaded.class_grams, statistics.class_grams)
+        assert b"".join(loaded.to_pieces()) == path.read_bytes()
+        if ids is not None:
+            with pytest.raises(ValueError, match="in row 0"):
+                loaded.downdate(x[:1], y[:1], ids=ids[1:2])
+        loaded.downdate(x, y, ids=ids)
+        assert loaded.n_samples == 0
+    empty = glai.IntegerStatistics(features, 2, targets="values", ledger=False)
+    for more in (0, 3):
+        empty.update(x[:more], values[:more])
+        empty.save(path)
+        loaded = glai.IntegerStatistics.load(path)
+        assert loaded.digest() == empty.digest()
+        assert loaded.squares == empty.squares
+        assert (loaded.step is None) == (more == 0)
+        assert loaded.ledger is None
+    with pytest.raises(ValueError, match="features_id must be"):
+        glai.IntegerStatistics.load(path, glai.IntegerFeatures.fit(x, 26, seed=3))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="the checksum of tensors and metadata does not match"):
+        glai.IntegerStatistics.load(path)

@@ -18,15 +18,15 @@ class Changes:
     Attributes:
         features: uint8 ``[k, M]``.
         targets: int64, classes ``[k]`` or fixed-point values ``[k, C]``.
-        signs: int64 ``[k]``, 1 where a sample has come, -1 where one has gone.
+        weights: int64 ``[k]``, how often a sample has come, negative where it has gone.
     """
 
     features: Tensor
     targets: Tensor
-    signs: Tensor
+    weights: Tensor
 
     def __len__(self) -> int:
-        return len(self.signs)
+        return len(self.weights)
 
     @classmethod
     def none(cls, n_features: int, n_outputs: int | None) -> Changes:
@@ -36,13 +36,10 @@ class Changes:
         targets = torch.zeros(shape, dtype=torch.int64, device="cpu")
         return cls(features, targets, torch.zeros(0, dtype=torch.int64, device="cpu"))
 
-    def with_samples(self, features: Tensor, targets: Tensor, sign: int) -> Changes | None:
-        """Return these and some more; None where they are too many to be worth keeping."""
-        if len(self) + len(features) > MOST_CHANGES:
-            return None
-        signs = self.signs.new_full((len(features),), sign)
+    def with_samples(self, features: Tensor, targets: Tensor, weights: Tensor) -> Changes:
+        """Return these and some more."""
         return Changes(
             torch.cat([self.features, features.cpu()]),
-            torch.cat([self.targets, targets.cpu()]),
-            torch.cat([self.signs, signs]),
+            torch.cat([self.targets, targets]),
+            torch.cat([self.weights, weights]),
         )

@@ -59,9 +59,7 @@ class IntegerSamples:
         height = min(max(CHUNK_BYTES // self.features.n_features, CHUNK_ROWS[0]), CHUNK_ROWS[1])
         for begin in range(0, len(self.source), height):
             part = slice(begin, begin + height)
-            phi = self.source[part].to(device)
-            if phi.dtype != torch.uint8:
-                phi = self.features.transform(phi)
+            phi = self.mapped(part, device)
             targets = self.targets[part].to(device)
             if self.repeats is None:
                 yield phi, targets
@@ -69,6 +67,11 @@ class IntegerSamples:
             index = torch.repeat_interleave(self.repeats[part]).to(device)
             for rows in index.split(height):
                 yield phi[rows], targets[rows]
+
+    def mapped(self, rows: slice, device: torch.device | None = None) -> Tensor:
+        """Return features uint8 ``[n, M]`` of some rows, on the device where they lie, or another."""
+        phi = self.source[rows].to(device)
+        return phi if phi.dtype == torch.uint8 else self.features.transform(phi)
 
     def inputs(self) -> Tensor:
         """Return q + 64 uint8 ``[N, D]`` on the CPU, what a sample is known by."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,13 +14,17 @@ import torch
 from torch import Tensor
 
 from glai_native.data.counts import require_count
+from glai_native.machine.files import TensorFile
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
+from glai_native.machine.writing import write_files
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
 from glai_native.solvers.exact.aligning import LabelledSums, joined, rearranged
 from glai_native.solvers.exact.alike import MOST_SAMPLES, require_alike
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
 from glai_native.solvers.exact.digest import digest_of
+from glai_native.solvers.exact.file import FileContent, content_to_pieces, open_exact, read_exact
 from glai_native.solvers.exact.ledger import Ledger, hash_samples, read_ids
 from glai_native.solvers.exact.samples import Ids, IntegerSamples, read_features, read_repeats
 from glai_native.solvers.exact.targets import first_steps, in_steps, read_classes, read_values, require_step
@@ -243,12 +249,12 @@ class IntegerStatistics(LabelledSums):
         return hash_samples(samples.inputs(), texts)
 
     def _changes_after(self, samples: IntegerSamples, sign: int) -> Changes | None:
-        changes = self.changes
-        if changes is not None and len(changes) + samples.total > MOST_CHANGES:
+        if self.changes is None or len(self.changes) + len(samples.source) > MOST_CHANGES:
             return None
-        for phi, targets in samples.chunks(self.device) if changes is not None else ():
-            changes = None if changes is None else changes.with_samples(phi, targets, sign)
-        return changes
+        weights = (
+            torch.ones(len(samples.source), dtype=torch.int64) if samples.repeats is None else samples.repeats
+        )
+        return self.changes.with_samples(samples.mapped(slice(None)), samples.targets, sign * weights)
 
     @property
     def _are_values(self) -> bool:
@@ -338,3 +344,43 @@ class IntegerStatistics(LabelledSums):
         if self.ledger is None or other.ledger is None:
             raise ValueError("shared_with: both statistics must have a ledger")
         return self.ledger.shared_with(other.ledger)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file, whole or not at all; of gram matrices the upper triangles, and the features' map."""
+        write_files({Path(path): self.to_pieces()})
+
+    def to_pieces(self, **entries: str) -> list[bytes | memoryview]:
+        """Return a file's content in pieces, which are good until the sums change; ``entries`` join its metadata."""
+        content = FileContent(
+            self.features, self.targets, self.n_samples, self._sums(), self._squares, self.step, self.ledger
+        )
+        return content_to_pieces(content, self.outputs_metadata() | entries)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], features: IntegerFeatures | None = None) -> Self:
+        """Read a file of statistics, onto the CPU.
+
+        Args:
+            path: the file.
+            features: the map that it must be of, which is then shared; None: the file's own.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, of another format, or of other features.
+        """
+        return cls.from_file(open_exact(Path(path)), features)
+
+    @classmethod
+    @outside_inference_mode
+    def from_file(cls, file: TensorFile, features: IntegerFeatures | None = None) -> Self:
+        """Read a file of statistics that is open."""
+        content = read_exact(file, features)
+        read = object.__new__(cls)
+        own = {
+            name: getattr(content, name) for name in ("features", "targets", "n_samples", "step", "ledger")
+        }
+        read.__dict__ = own | content.sums._asdict() | {"_squares": content.squares, "changes": None}
+        read.ledger = None  # labels are set before samples are known by them
+        read.read_outputs(file)
+        read.ledger = content.ledger
+        return read
