@@ -10,12 +10,12 @@ from torch import Tensor
 
 from glai_native.machine.files import CHECKSUM, checksum_of
 
-# What the format calls a type.
+# What the format calls a type, in the order in which the library writes them, so that all are aligned.
 TYPES = {
     torch.int64: "I64",
     torch.float64: "F64",
-    torch.int32: "I32",
     torch.float32: "F32",
+    torch.int32: "I32",
     torch.int8: "I8",
     torch.uint8: "U8",
 }
@@ -40,9 +40,8 @@ def tensors_to_pieces(
     header: dict[str, object] = {"__metadata__": dict(sorted({**metadata, CHECKSUM: checksum}.items()))}
     pieces: list[bytes | memoryview] = []
     end = 0
-    for name, dtype, shape in sorted(
-        kinds, key=lambda kind: (-kind[1].itemsize, kind[0])
-    ):  # so all are aligned
+    order = list(TYPES)
+    for name, dtype, shape in sorted(kinds, key=lambda kind: (order.index(kind[1]), kind[0])):
         begin = end
         for part in runs[name]:
             if part.numel():

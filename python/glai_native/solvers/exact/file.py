@@ -1,4 +1,4 @@
-"""The file of integer statistics holds sums, of gram matrices the upper triangles, the ledger, and the features' map."""
+"""The file of integer statistics: sums, of gram matrices the upper triangles, the ledger, the features' map."""
 
 from __future__ import annotations
 
