@@ -11,10 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 
 def epoch_progress(enabled: bool) -> Progress:
@@ -50,6 +53,28 @@ def samples_bar(name: str, total: int) -> Iterator[Callable[[int], object]]:
         yield done
     finally:
         bar.stop()
+
+
+class _Rate(ProgressColumn):
+    """How many samples a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
+def sample_progress(enabled: bool) -> Progress:
+    """Make a bar of samples, with how many a second, on standard error, on terminals only."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not (enabled and console.is_terminal),
+    )
 
 
 # A bar shows from so many multiply-adds on, about two seconds of one core.

@@ -174,7 +174,8 @@ class IntegerFeatures:
     def inputs(self, x: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Return q + 64 uint8 ``[N, D]`` alone, what :meth:`transform` tells samples apart by, on the CPU."""
         x = as_samples("IntegerFeatures.inputs", x, self.in_features)
-        return quantised(x.cpu(), self.mean, self.scale).add_(64).to(torch.uint8)
+        q = quantised(x.cpu(), self.mean, self.scale)
+        return q.add_(64).view(torch.uint8)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, tuple[IntegerLayer, ...]]:
         """Return what is frozen where samples lie."""

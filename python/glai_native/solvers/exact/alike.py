@@ -23,8 +23,7 @@ def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
         )
     if statistics.targets != other.targets:
         raise ValueError(f"{owner}: targets must be {statistics.targets} like these, got {other.targets}")
-    if statistics.n_samples + other.n_samples > MOST_SAMPLES:
-        raise ValueError(f"{owner}: statistics must be of at most {MOST_SAMPLES:,} samples together")
+    require_few(owner, statistics.n_samples + other.n_samples)
     if (
         statistics.step is not None
         and other.step is not None
@@ -42,3 +41,11 @@ def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
             raise ValueError(f"{owner}: other must have been made with {name}=True like these statistics")
     steps: Tensor | None = statistics.step if other.step is None else other.step
     return steps
+
+
+def require_few(owner: str, n_samples: int) -> None:
+    """Raise where there would be so many samples that 64 bits may not hold their sums."""
+    if n_samples > MOST_SAMPLES:
+        raise ValueError(
+            f"{owner}: statistics must be of at most {MOST_SAMPLES:,} samples, got {n_samples:,}"
+        )

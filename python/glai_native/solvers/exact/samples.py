@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from glai_native.data.checks import require_dense
+from glai_native.data.labels import Label
+from glai_native.solvers.exact.ledger import hash_samples
 from glai_native.solvers.exact.targets import as_tensor
 from glai_native.structure.integer_features import IntegerFeatures
 
@@ -32,6 +35,7 @@ class IntegerSamples:
         source: raw x, float32 ``[N, D]``, or features, uint8 ``[N, M]``.
         targets: int64, classes ``[N]`` or fixed-point values ``[N, C]``.
         repeats: int64 ``[N]``, > 0; None: 1 each.
+        ids: int64 or texts ``[N]``; None: no sample has one.
         rows: int64 ``[N]``, which rows of the caller's they are; None: all, in order.
     """
 
@@ -39,7 +43,8 @@ class IntegerSamples:
     source: Tensor
     targets: Tensor
     repeats: Tensor | None
-    rows: Tensor | None
+    ids: np.ndarray[Any, Any] | None
+    rows: Tensor | None = None
 
     @property
     def total(self) -> int:
@@ -52,7 +57,10 @@ class IntegerSamples:
             return self
         rows = self.repeats.nonzero().squeeze(1)
         source = self.source[rows.to(self.source.device)]
-        return replace(self, source=source, targets=self.targets[rows], repeats=self.repeats[rows], rows=rows)
+        ids = None if self.ids is None else self.ids[rows.numpy()]
+        return replace(
+            self, source=source, targets=self.targets[rows], repeats=self.repeats[rows], ids=ids, rows=rows
+        )
 
     def chunks(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features uint8 ``[n, M]`` and targets, each sample as often as it counts."""
@@ -73,12 +81,30 @@ class IntegerSamples:
         phi = self.source[rows].to(device)
         return phi if phi.dtype == torch.uint8 else self.features.transform(phi)
 
-    def inputs(self) -> Tensor:
+    def entries(self, names: Sequence[Label] | None) -> tuple[np.ndarray[Any, Any], Any, Tensor | None]:
+        """Return what a ledger knows: hash and id of each sample, as often as it counts, and the caller's rows.
+
+        Args:
+            names: of the classes, labels or indices; None: targets are values.
+        """
+        if names is None:
+            texts = [row.tobytes() for row in self.targets.numpy().astype("<i8")]
+        else:
+            named = [json.dumps(one).encode() for one in names]
+            texts = [named[c] for c in self.targets.tolist()]
+        hashes = hash_samples(self._inputs(), texts)
+        if self.repeats is None:
+            return hashes, self.ids, self.rows
+        times = self.repeats.numpy()
+        rows = torch.arange(len(self.source), device="cpu") if self.rows is None else self.rows
+        ids = None if self.ids is None else self.ids.repeat(times)
+        return hashes.repeat(times), ids, rows.repeat_interleave(self.repeats)
+
+    def _inputs(self) -> Tensor:
         """Return q + 64 uint8 ``[N, D]`` on the CPU, what a sample is known by."""
         if self.source.dtype == torch.uint8:
-            n_units = self.features.n_units
-            return self.source[:, n_units:-1].cpu()
-        return self.features.inputs(self.source).cpu()
+            return self.source[:, self.features.n_units : -1].cpu()
+        return self.features.inputs(self.source)
 
 
 def read_features(owner: str, phi: Tensor, features: IntegerFeatures) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -21,11 +20,11 @@ from glai_native.machine.memory import require_memory
 from glai_native.machine.writing import write_files
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
 from glai_native.solvers.exact.aligning import LabelledSums, joined, rearranged
-from glai_native.solvers.exact.alike import MOST_SAMPLES, require_alike
+from glai_native.solvers.exact.alike import require_alike, require_few
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
 from glai_native.solvers.exact.digest import digest_of
 from glai_native.solvers.exact.file import FileContent, content_to_pieces, open_exact, read_exact
-from glai_native.solvers.exact.ledger import Ledger, hash_samples, read_ids
+from glai_native.solvers.exact.ledger import Ledger, read_ids
 from glai_native.solvers.exact.samples import Ids, IntegerSamples, read_features, read_repeats
 from glai_native.solvers.exact.targets import first_steps, in_steps, read_classes, read_values, require_step
 from glai_native.structure.integer_features import IntegerFeatures, as_samples
@@ -145,14 +144,14 @@ class IntegerStatistics(LabelledSums):
         Raises:
             ValueError: by row (and column), what is not as said, or values beyond the range that step sets.
         """
-        self._change("update", self._samples("update", x, targets, sample_weight, ids, raw=True), 1)
+        self._change("update", *self._read("update", x, targets, sample_weight, ids, raw=True), 1)
 
     def update_features(
         self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
     ) -> None:
         """Add samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`update` else."""
         owner = "update_features"
-        self._change(owner, self._samples(owner, phi, targets, sample_weight, ids, raw=False), 1)
+        self._change(owner, *self._read(owner, phi, targets, sample_weight, ids, raw=False), 1)
 
     def downdate(
         self,
@@ -167,27 +166,25 @@ class IntegerStatistics(LabelledSums):
             ValueError: some are not there, or not so often: by row where there is a ledger, else so far as counts and
                 sums show; nothing is taken out.
         """
-        self._change("downdate", self._samples("downdate", x, targets, sample_weight, ids, raw=True), -1)
+        self._change("downdate", *self._read("downdate", x, targets, sample_weight, ids, raw=True), -1)
 
     def downdate_features(
         self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
     ) -> None:
         """Take out samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`downdate` else."""
         owner = "downdate_features"
-        self._change(owner, self._samples(owner, phi, targets, sample_weight, ids, raw=False), -1)
+        self._change(owner, *self._read(owner, phi, targets, sample_weight, ids, raw=False), -1)
 
-    @torch.no_grad()
-    def _samples(
+    def _read(
         self, owner: str, source: Any, targets: Any, weight: Any, ids: Any, *, raw: bool
-    ) -> tuple[IntegerSamples, Tensor | None, Any]:
-        """Return checked samples, those of weight 0 left out, the steps of their values, and their ids."""
+    ) -> tuple[IntegerSamples, Tensor | None]:
+        """Return checked samples, and the steps of their values."""
         if raw:
             source = as_samples(owner, source, self.features.in_features)
         else:
             source = read_features(owner, source, self.features)
         n, steps = len(source), self.step
-        repeats = read_repeats(owner, weight, n)
-        kept_ids = read_ids(owner, ids, n)
+        repeats, names = read_repeats(owner, weight, n), read_ids(owner, ids, n)
         if self.targets == "classes":
             whole = read_classes(owner, targets, n, self.out_features).cpu()
         else:
@@ -195,28 +192,18 @@ class IntegerStatistics(LabelledSums):
             if steps is None and n:
                 steps = first_steps(values if repeats is None else values * (repeats > 0).unsqueeze(1))
             whole = values.long() if steps is None else in_steps(owner, values, steps)
-        samples = IntegerSamples(self.features, source, whole, repeats, None).of_positive_weight()
-        if kept_ids is not None and samples.rows is not None:
-            kept_ids = kept_ids[samples.rows.numpy()]
-        return samples, steps, kept_ids
+        return IntegerSamples(self.features, source, whole, repeats, names).of_positive_weight(), steps
 
     @torch.no_grad()
-    def _change(self, owner: str, checked: tuple[IntegerSamples, Tensor | None, Any], sign: int) -> None:
-        samples, steps, ids = checked
+    def _change(self, owner: str, samples: IntegerSamples, steps: Tensor | None, sign: int) -> None:
         n_samples = self.n_samples + sign * samples.total
         if n_samples < 0:
             raise ValueError(
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, got "
                 f"{samples.total:,}"
             )
-        if n_samples > MOST_SAMPLES:
-            raise ValueError(
-                f"{owner}: statistics must be of at most {MOST_SAMPLES:,} samples, got {n_samples:,}"
-            )
-        known: dict[str, Any] = {
-            "n_samples": n_samples,
-            "ledger": self._ledger_after(owner, samples, ids, sign),
-        }
+        require_few(owner, n_samples)
+        known: dict[str, Any] = {"n_samples": n_samples, "ledger": self._ledger_after(owner, samples, sign)}
         known |= {"step": steps, "changes": self._changes_after(samples, sign)}
         sums = self._sums()
         with added(sums, self._squares, samples, sign):
@@ -226,27 +213,14 @@ class IntegerStatistics(LabelledSums):
             with uninterrupted():
                 self.__dict__ = after
 
-    def _ledger_after(self, owner: str, samples: IntegerSamples, ids: Any, sign: int) -> Ledger | None:
+    def _ledger_after(self, owner: str, samples: IntegerSamples, sign: int) -> Ledger | None:
         if self.ledger is None:
             return None
-        hashes, rows = self._hashes(samples), samples.rows
-        if samples.repeats is not None:
-            times = samples.repeats.numpy()
-            hashes, ids = hashes.repeat(times), None if ids is None else ids.repeat(times)
-            of_all = torch.arange(len(samples.source)) if rows is None else rows
-            rows = of_all.repeat_interleave(samples.repeats)
+        names = None if self.targets == "values" else self._labels or range(self.out_features)
+        hashes, ids, rows = samples.entries(names)
         if sign > 0:
             return self.ledger.with_samples(owner, hashes, ids)
         return self.ledger.without(owner, hashes, ids, rows)
-
-    def _hashes(self, samples: IntegerSamples) -> np.ndarray[Any, Any]:
-        """Return the samples' hashes; a class enters by its label, or its index where it has none."""
-        if self.targets == "classes":
-            names = [json.dumps(one).encode() for one in self._labels or range(self.out_features)]
-            texts = [names[c] for c in samples.targets.tolist()]
-        else:
-            texts = [row.tobytes() for row in samples.targets.numpy().astype("<i8")]
-        return hash_samples(samples.inputs(), texts)
 
     def _changes_after(self, samples: IntegerSamples, sign: int) -> Changes | None:
         if self.changes is None or len(self.changes) + len(samples.source) > MOST_CHANGES:
@@ -291,6 +265,20 @@ class IntegerStatistics(LabelledSums):
         sums = {name: None if each is None else each.clone() for name, each in self._sums()._asdict().items()}
         copied.__dict__ = self.__dict__ | sums | {"_squares": list(self._squares)}
         return copied
+
+    def emptied(self) -> Self:
+        """Return statistics of the same kind that hold no samples."""
+        made = type(self)(
+            self.features,
+            self.out_features,
+            targets=self.targets,
+            step=self.step,
+            per_class=self.class_grams is not None,
+            ledger=self.ledger is not None,
+            device=self.device,
+        )
+        made.take_outputs(self)
+        return made
 
     def __copy__(self) -> Self:
         return self.copy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glai_native.data.arrays import array_tensor
 from glai_native.data.checks import all_finite, require_dense, require_targets
 
 # Values are counted in steps; of so many at most, so that sums of products stay in 64 bits.
@@ -52,7 +53,7 @@ def read_values(owner: str, targets: Tensor, n_samples: int, n_outputs: int) -> 
 def as_tensor(targets: Tensor) -> Tensor:
     """Return NumPy's arrays as tensors, and all else as it is."""
     if isinstance(targets, np.ndarray) and targets.dtype.kind in "buif":
-        return torch.from_numpy(np.ascontiguousarray(targets))
+        return array_tensor(targets)
     return targets
 
 

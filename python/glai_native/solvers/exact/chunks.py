@@ -1,0 +1,152 @@
+"""Samples of any size come in chunks from here: from a file, a memory map, arrays, or whoever hands them over."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glai_native.data.archives import ArrayRows
+from glai_native.machine.files import crc32
+
+# Of x, by which a checkpoint knows its data.
+KNOWN_ROWS = 16
+# What an archive calls samples and targets; what ids.
+NAMES = (("x", "y"), ("x_train", "y_train"))
+IDS = "id"
+
+
+class Chunk(NamedTuple):
+    """Some samples: x ``[n, D]``, targets, and weights and ids ``[n]`` where there are some."""
+
+    x: Any
+    targets: Any
+    sample_weight: Any = None
+    ids: Any = None
+
+    def behind(self, rows: int) -> Chunk:
+        """Return the samples behind the first ``rows``."""
+        return Chunk(*(None if each is None else each[rows:] for each in self))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples come from.
+
+    Attributes:
+        total: how many there are; None: nobody knows.
+        chunks: all of them, once.
+        first: CRC-32 of the first rows of x; None: they cannot be looked at before they come.
+    """
+
+    total: int | None
+    chunks: Iterator[Chunk]
+    first: str | None
+
+    @classmethod
+    def of(cls, owner: str, data: Any, targets: Any, weight: Any, ids: Any, size: int, begin: int) -> Source:
+        """Open data of any kind that :func:`accumulate` takes, from row ``begin`` on.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is none of these, or its parts are not as long as each other.
+        """
+        if isinstance(data, str | os.PathLike):
+            path = Path(data)
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: there is no such file")
+            if zipfile.is_zipfile(path):
+                if any(each is not None for each in (targets, weight, ids)):
+                    raise ValueError(f"{owner}: targets, weights and ids must be those of {path}, got others")
+                return cls._of_archive(path, size, begin)
+            data = _mapped(path)
+        if isinstance(data, Tensor | np.ndarray):
+            if targets is None:
+                raise ValueError(f"{owner}: targets must be given with x, got none")
+            if isinstance(targets, str | os.PathLike):
+                targets = _mapped(Path(targets))
+            whole = Chunk(data, targets, weight, ids)
+            lengths = {name: len(each) for name, each in whole._asdict().items() if each is not None}
+            if len(set(lengths.values())) > 1:
+                listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+                raise ValueError(f"{owner}: all must be of the same N samples, got {listed}")
+            return cls(len(data), _slices(whole, size, begin), _first(data[:KNOWN_ROWS]))
+        if not isinstance(data, Iterable) or any(each is not None for each in (targets, weight, ids)):
+            raise ValueError(
+                f"{owner}: data must be a path, x with targets, or an iterable of (x, targets) chunks alone, "
+                f"got {type(data).__name__}"
+            )
+        return cls(None, _behind(owner, iter(data), begin), None)
+
+    @classmethod
+    def _of_archive(cls, path: Path, size: int, begin: int) -> Source:
+        archive = zipfile.ZipFile(path)
+        held = {name.removesuffix(".npy") for name in archive.namelist()}
+        names = next((pair for pair in NAMES if set(pair) <= held), None)
+        if names is None:
+            raise ValueError(f"{path}: must hold x, y or x_train, y_train; got {', '.join(sorted(held))}")
+        parts = [ArrayRows(archive, path, name) for name in (*names, *([IDS] if IDS in held else []))]
+        if len({len(part) for part in parts}) > 1:
+            raise ValueError(f"{path}: all arrays must be as long as x, got {[len(part) for part in parts]}")
+        first = _first(ArrayRows(archive, path, names[0]).read(min(KNOWN_ROWS, len(parts[0]))))
+        return cls(len(parts[0]), _read(parts, size, begin), first)
+
+
+def _mapped(path: Path) -> np.ndarray[Any, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        mapped: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: must be an .npy or .npz file ({error})") from None
+    return mapped
+
+
+def _first(x: Any) -> str:
+    rows = x.detach().cpu() if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+    return f"{rows.dtype} {list(rows.shape[1:])} {crc32(rows) if rows.numel() else 0}"
+
+
+def _slices(whole: Chunk, size: int, begin: int) -> Iterator[Chunk]:
+    for at in range(begin, len(whole.x), size):
+        yield Chunk(*(None if each is None else _in_memory(each[at : at + size]) for each in whole))
+
+
+def _in_memory(rows: Any) -> Any:
+    return np.array(rows) if isinstance(rows, np.memmap) else rows
+
+
+def _read(parts: list[ArrayRows], size: int, begin: int) -> Iterator[Chunk]:
+    total = len(parts[0])
+    for part in parts:
+        part.skip(min(begin, total))
+    for at in range(begin, total, size):
+        x, targets, *ids = (part.read(min(size, total - at)) for part in parts)
+        yield Chunk(x, targets, None, ids[0] if ids else None)
+
+
+def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
+    left = begin
+    for number, chunk in enumerate(chunks):
+        if not isinstance(chunk, tuple | list) or not 2 <= len(chunk) <= 4:
+            raise ValueError(
+                f"{owner}: chunk {number} must be (x, targets), with sample_weight and ids where there are some, "
+                f"got {type(chunk).__name__}"
+            )
+        samples = Chunk(*chunk)
+        passed = min(left, len(samples.x))
+        left -= passed
+        if passed < len(samples.x):
+            yield samples.behind(passed) if passed else samples
+    if left:
+        raise ValueError(
+            f"{owner}: data must be those that were begun with, got {begin - left:,} samples where the checkpoint "
+            f"is behind {begin:,}"
+        )

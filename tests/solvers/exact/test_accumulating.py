@@ -1,0 +1,160 @@
+"""accumulate_samples: data on disk or in chunks, kills, and going on."""
+
+import numpy as np
+import pytest
+import torch
+
+import glai_native as glai
+from glai_native.solvers.exact import accumulating
+from glai_native.solvers.exact.accumulating import accumulate_samples
+
+N, D, C = 100, 4, 3
+
+
+@pytest.fixture(scope="module")
+def data():
+    g = torch.Generator().manual_seed(0)
+    return torch.randn((N, D), generator=g), torch.randint(0, C, (N,), generator=g)
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    return glai.IntegerFeatures.fit(data[0], 11)
+
+
+@pytest.fixture(scope="module")
+def expected(data, features):
+    statistics = glai.IntegerStatistics(features, C)
+    statistics.update(*data)
+    return statistics.digest()
+
+
+def run(features, *arguments, **options):
+    options = {"chunk": 16, "progress": False} | options
+    return accumulate_samples(glai.IntegerStatistics(features, C), *arguments, **options)
+
+
+def chunks(x, y, size=13):
+    for begin in range(0, N, size):
+        yield x[begin : begin + size], y[begin : begin + size]
+
+
+@pytest.fixture(params=["archive", "packed archive", "train archive", "array", "map", "tensor", "chunks"])
+def source(request, tmp_path, data):
+    """What makes arguments anew."""
+    x, y = (each.numpy() for each in data)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    np.savez(tmp_path / "a.npz", x=x, y=y, id=np.arange(N))
+    np.savez_compressed(tmp_path / "b.npz", x=x, y=y)
+    np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:5])
+    return {
+        "archive": lambda: (tmp_path / "a.npz",),
+        "packed archive": lambda: (tmp_path / "b.npz",),
+        "train archive": lambda: (tmp_path / "c.npz",),
+        "array": lambda: (x, y),
+        "map": lambda: (tmp_path / "x.npy", tmp_path / "y.npy"),
+        "tensor": lambda: data,
+        "chunks": lambda: (chunks(*data),),
+    }[request.param]
+
+
+def test_any_source(features, source, expected):
+    assert run(features, *source()).digest() == expected
+    statistics = glai.IntegerStatistics(features, C)
+    accumulate_samples(statistics, *source(), chunk=64, progress=False)
+    with pytest.warns(UserWarning, match="merge: 100 samples are in both"):
+        accumulate_samples(statistics, *source(), chunk=64, progress=False)
+    assert statistics.n_samples == 2 * N
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 7])
+def test_goes_on_after_a_kill_with_the_same_digest(
+    tmp_path, monkeypatch, features, source, expected, killed_at
+):
+    path = tmp_path / "checkpoint.safetensors"
+    update, calls = glai.IntegerStatistics.update, []
+
+    def killed(self, *arguments):
+        calls.append(len(arguments[0]))
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        return update(self, *arguments)
+
+    monkeypatch.setattr(glai.IntegerStatistics, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(features, *source(), checkpoint=path, save_seconds=0)
+    assert path.exists() == (killed_at > 1)
+    done = glai.IntegerStatistics.load(path).n_samples if path.exists() else 0
+    assert done == sum(calls[:-1])
+    calls.clear()
+    killed_at = 0
+    whole = run(features, *source(), checkpoint=path, chunk=30)
+    assert whole.digest() == expected
+    assert sum(calls) == N - done
+    assert run(features, *source(), checkpoint=path).digest() == expected  # all is in it
+
+
+def test_labels_are_encoded_as_they_come(tmp_path, data, features):
+    x, y = data
+    np.savez(tmp_path / "a.npz", x=x, y=np.array(["b", "c", "a"])[y])
+    statistics = glai.IntegerStatistics(features, 1)
+    statistics.class_labels = ["b"]
+
+    def encode(part, labels):
+        part.add_classes(sorted(set(labels.tolist())))
+        return torch.tensor([part.class_labels.index(label) for label in labels.tolist()])
+
+    accumulate_samples(statistics, tmp_path / "a.npz", encode=encode, chunk=7, progress=False)
+    joint = glai.IntegerStatistics(features, C)
+    joint.class_labels = ["b", "c", "a"]
+    joint.update(x, y)
+    assert statistics.digest() == joint.digest()
+    assert statistics.class_labels == ["a", "b", "c"]
+
+
+def test_what_fails_adds_nothing(tmp_path, data, features):
+    x, y = data
+    statistics = glai.IntegerStatistics(features, C)
+    statistics.update(x[:5], y[:5])
+    before = statistics.digest()
+    bad = x.clone()
+    bad[70, 2] = float("nan")
+    with pytest.raises(ValueError, match="got nan in row 6, column 2"):
+        accumulate_samples(statistics, bad, y, chunk=16, progress=False)
+    assert statistics.digest() == before
+    for arguments, sentence in (
+        ((x,), "targets must be given with x, got none"),
+        ((x, y[1:]), "all must be of the same N samples, got x 100, targets 99"),
+        (([x],), r"chunk 0 must be \(x, targets\), .* got Tensor"),
+        ((5,), "data must be a path, x with targets, or an iterable"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            accumulate_samples(statistics, *arguments, progress=False)
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        accumulate_samples(statistics, tmp_path / "none.npz", progress=False)
+    with pytest.raises(ValueError, match="statistics of values must have a step="):
+        accumulate_samples(glai.IntegerStatistics(features, 1, targets="values"), x, y, progress=False)
+    np.savez(tmp_path / "a.npz", y=y)
+    with pytest.raises(ValueError, match="must hold x, y or x_train, y_train; got y"):
+        accumulate_samples(statistics, tmp_path / "a.npz", progress=False)
+    np.savez(tmp_path / "a.npz", x=np.asfortranarray(x), y=y)
+    with pytest.raises(ValueError, match=r"x must be an array \[N, ...\] .* in Fortran order"):
+        accumulate_samples(statistics, tmp_path / "a.npz", progress=False)
+    assert statistics.digest() == before
+
+
+def test_checkpoints_of_other_data_are_refused(tmp_path, data, features):
+    x, y = data
+    path = tmp_path / "checkpoint.safetensors"
+    run(features, x, y, checkpoint=path)
+    for arguments in ((x[:50], y[:50]), (x + 1, y), (x.double(), y), (chunks(x, y),)):
+        with pytest.raises(ValueError, match="checkpoint .* is of other data"):
+            run(features, *arguments, checkpoint=path)
+    run(features, chunks(x, y), checkpoint=tmp_path / "chunks.safetensors")
+    with pytest.raises(ValueError, match="data must be those that were begun with, got 26 samples where"):
+        run(features, list(chunks(x, y))[:2], checkpoint=tmp_path / "chunks.safetensors")
+    other = glai.IntegerFeatures.fit(x, 11, seed=1)
+    with pytest.raises(ValueError, match="features_id must be"):
+        run(other, x, y, checkpoint=path)
+    assert accumulating.find_file(path) is not None
