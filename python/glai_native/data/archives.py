@@ -46,7 +46,7 @@ class ArrayRows:
     def read(self, count: int) -> NDArray[Any]:
         """Return the next rows."""
         rows = np.empty((count, *self.shape[1:]), dtype=self.dtype)
-        self._fill(memoryview(rows.view(np.uint8).reshape(-1)) if rows.size else memoryview(b""))
+        self._fill(rows.reshape(-1).view(np.uint8).data)
         return rows
 
     def skip(self, count: int) -> None:
