@@ -341,3 +341,18 @@ def test_files(data, features, tmp_path, ids):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="the checksum of tensors and metadata does not match"):
         glai.IntegerStatistics.load(path)
+
+
+def test_solutions(data, features):
+    x, y, values = data
+    phi = features.transform(x)
+    scores = of(features, x, y, per_class=True).solve(1e-3).scores(phi)
+    assert float((scores.argmax(1) == y).double().mean()) > 0.7  # as many unknowns as half the samples
+    balanced = of(features, x, y, per_class=True).solve(1e-3, class_weight="balanced").scores(phi)
+    assert not torch.equal(balanced, scores)
+    statistics = of(features, x, values, 2, targets="values")
+    rest = (statistics.solve(1e-3).scores(phi) - values).square().mean() / values.square().mean()
+    assert float(rest) < 0.7  # in the units of y
+    statistics.solve(
+        "held-out", held_out=of(features, x[::5], values[::5], 2, targets="values", step=statistics.step)
+    )

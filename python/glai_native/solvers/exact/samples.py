@@ -13,9 +13,9 @@ from torch import Tensor
 
 from glai_native.data.checks import require_dense
 from glai_native.data.labels import Label
-from glai_native.solvers.exact.ledger import hash_samples
-from glai_native.solvers.exact.targets import as_tensor
-from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.solvers.exact.ledger import hash_samples, read_ids
+from glai_native.solvers.exact.targets import as_tensor, first_steps, in_steps, read_classes, read_values
+from glai_native.structure.integer_features import IntegerFeatures, as_samples
 
 # Features that exist at a time, in bytes, within these numbers of rows: a call adds to the whole gram matrix.
 CHUNK_BYTES = 1 << 26
@@ -105,6 +105,38 @@ class IntegerSamples:
         if self.source.dtype == torch.uint8:
             return self.source[:, self.features.n_units : -1].cpu()
         return self.features.inputs(self.source)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Samples as a caller gives them: raw x, or features where they are ``mapped``."""
+
+    source: Any
+    targets: Any
+    sample_weight: Any
+    ids: Any
+    mapped: bool = False
+
+    def checked(
+        self, owner: str, features: IntegerFeatures, kind: str, n_outputs: int, steps: Tensor | None
+    ) -> tuple[IntegerSamples, Tensor | None]:
+        """Return samples that can be added up, and the steps of their values, chosen here where there were none.
+
+        Raises:
+            ValueError: by row where one is at fault.
+        """
+        read = read_features(owner, self.source, features) if self.mapped else None
+        source = as_samples(owner, self.source, features.in_features) if read is None else read
+        n = len(source)
+        repeats, ids = read_repeats(owner, self.sample_weight, n), read_ids(owner, self.ids, n)
+        if kind == "classes":
+            whole = read_classes(owner, self.targets, n, n_outputs).cpu()
+        else:
+            values = read_values(owner, self.targets, n, n_outputs)
+            if steps is None and n:
+                steps = first_steps(values if repeats is None else values * (repeats > 0).unsqueeze(1))
+            whole = values.long() if steps is None else in_steps(owner, values, steps)
+        return IntegerSamples(features, source, whole, repeats, ids).of_positive_weight(), steps
 
 
 def read_features(owner: str, phi: Tensor, features: IntegerFeatures) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,10 +25,12 @@ from glai_native.solvers.exact.alike import require_alike, require_few
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
 from glai_native.solvers.exact.digest import digest_of
 from glai_native.solvers.exact.file import FileContent, content_to_pieces, open_exact, read_exact
-from glai_native.solvers.exact.ledger import Ledger, read_ids
-from glai_native.solvers.exact.samples import Ids, IntegerSamples, read_features, read_repeats
-from glai_native.solvers.exact.targets import first_steps, in_steps, read_classes, read_values, require_step
-from glai_native.structure.integer_features import IntegerFeatures, as_samples
+from glai_native.solvers.exact.ledger import Ledger
+from glai_native.solvers.exact.samples import Given, Ids, IntegerSamples
+from glai_native.solvers.exact.solution import ExactSolution, solve_sums
+from glai_native.solvers.exact.system import FeatureSums
+from glai_native.solvers.exact.targets import require_step
+from glai_native.structure.integer_features import IntegerFeatures
 
 
 class IntegerStatistics(LabelledSums):
@@ -144,14 +147,14 @@ class IntegerStatistics(LabelledSums):
         Raises:
             ValueError: by row (and column), what is not as said, or values beyond the range that step sets.
         """
-        self._change("update", *self._read("update", x, targets, sample_weight, ids, raw=True), 1)
+        self._change("update", Given(x, targets, sample_weight, ids), 1)
 
     def update_features(
         self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
     ) -> None:
         """Add samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`update` else."""
         owner = "update_features"
-        self._change(owner, *self._read(owner, phi, targets, sample_weight, ids, raw=False), 1)
+        self._change(owner, Given(phi, targets, sample_weight, ids, mapped=True), 1)
 
     def downdate(
         self,
@@ -166,36 +169,18 @@ class IntegerStatistics(LabelledSums):
             ValueError: some are not there, or not so often: by row where there is a ledger, else so far as counts and
                 sums show; nothing is taken out.
         """
-        self._change("downdate", *self._read("downdate", x, targets, sample_weight, ids, raw=True), -1)
+        self._change("downdate", Given(x, targets, sample_weight, ids), -1)
 
     def downdate_features(
         self, phi: Tensor, targets: Tensor, sample_weight: Tensor | None = None, ids: Ids | None = None
     ) -> None:
         """Take out samples that are mapped already: phi uint8 ``[N, M]``; as :meth:`downdate` else."""
         owner = "downdate_features"
-        self._change(owner, *self._read(owner, phi, targets, sample_weight, ids, raw=False), -1)
-
-    def _read(
-        self, owner: str, source: Any, targets: Any, weight: Any, ids: Any, *, raw: bool
-    ) -> tuple[IntegerSamples, Tensor | None]:
-        """Return checked samples, and the steps of their values."""
-        if raw:
-            source = as_samples(owner, source, self.features.in_features)
-        else:
-            source = read_features(owner, source, self.features)
-        n, steps = len(source), self.step
-        repeats, names = read_repeats(owner, weight, n), read_ids(owner, ids, n)
-        if self.targets == "classes":
-            whole = read_classes(owner, targets, n, self.out_features).cpu()
-        else:
-            values = read_values(owner, targets, n, self.out_features)
-            if steps is None and n:
-                steps = first_steps(values if repeats is None else values * (repeats > 0).unsqueeze(1))
-            whole = values.long() if steps is None else in_steps(owner, values, steps)
-        return IntegerSamples(self.features, source, whole, repeats, names).of_positive_weight(), steps
+        self._change(owner, Given(phi, targets, sample_weight, ids, mapped=True), -1)
 
     @torch.no_grad()
-    def _change(self, owner: str, samples: IntegerSamples, steps: Tensor | None, sign: int) -> None:
+    def _change(self, owner: str, given: Given, sign: int) -> None:
+        samples, steps = given.checked(owner, self.features, self.targets, self.out_features, self.step)
         n_samples = self.n_samples + sign * samples.total
         if n_samples < 0:
             raise ValueError(
@@ -265,6 +250,37 @@ class IntegerStatistics(LabelledSums):
         sums = {name: None if each is None else each.clone() for name, each in self._sums()._asdict().items()}
         copied.__dict__ = self.__dict__ | sums | {"_squares": list(self._squares)}
         return copied
+
+    def feature_sums(self) -> FeatureSums:
+        """Return what solving takes."""
+        squares = list(self._squares) if self.targets == "values" else None
+        return FeatureSums(
+            self.gram, self.cross, self.n_samples, self.features.n_units, squares, self.class_grams
+        )
+
+    @torch.no_grad()
+    def solve(
+        self,
+        l2: float | str = "gcv",
+        *,
+        class_weight: Tensor | str | None = None,
+        held_out: IntegerStatistics | None = None,
+    ) -> ExactSolution:
+        """Return the weights of least squares with a penalty, in float64; of values in their units, not in steps.
+
+        Args:
+            l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation; ``"held-out"``: by samples held out.
+            class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``; needs ``per_class=True``.
+            held_out: with ``"held-out"``, statistics of the samples, among these, that are held out.
+
+        Raises:
+            SingularSystem: a ValueError: no samples, or the penalty is too small for a unique solution.
+        """
+        held = None if held_out is None else held_out.feature_sums()
+        solution = solve_sums(self.feature_sums(), l2, class_weight=class_weight, held_out=held)
+        if self.step is None:
+            return solution
+        return replace(solution, weight=solution.weight * self.step.to(self.device), base=None)
 
     def emptied(self) -> Self:
         """Return statistics of the same kind that hold no samples."""
