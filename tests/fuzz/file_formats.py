@@ -106,6 +106,7 @@ def formats(folder: Path) -> list[Format]:
     made = _models(folder, x, y)
     selector = glai.GLAI.load(folder / "statistics").selector
     made += _checkpoints(folder, selector, x, y)
+    made += _exact(folder, x, y)
     made.append(_federation(folder))
     return [form for form in made if form is not None]
 
@@ -279,6 +280,47 @@ def _checkpoints(folder: Path, selector: Any, x: Tensor, y: Tensor) -> list[Form
     assert len(calls) == 2
     form = Format("accumulation", _content(place), lambda at: accumulated(at / "a.safetensors", weight))
     return [*forms, form]
+
+
+def _exact(folder: Path, x: Tensor, y: Tensor) -> list[Format]:
+    """Integer statistics of classes, with ids of both types, and of values; random units, and trained ones."""
+    random = glai.IntegerStatistics(glai.IntegerFeatures.fit(x, 3), C, per_class=True)
+    random.class_labels = ["dog", "fog"]
+    random.update(x, y, ids=[f"é {i}" for i in range(N)])
+    features = glai.IntegerFeatures.fit(x, None, glai.PathSelector(_mlp(D, 4, 2, C)))
+    trained = glai.IntegerStatistics(features, 2, targets="values", ledger=False)
+    trained.update(x, x[:, :2])
+    numbered = glai.IntegerStatistics(features, C)
+    numbered.update(x, y, ids=range(N))
+    forms = []
+    for name, statistics in (("exact", random), ("exact values", trained), ("exact ids", numbered)):
+        place = folder / name
+        place.mkdir()
+        statistics.save(place / "e.safetensors")
+        features.save(place / "f.safetensors")
+        forms.append(Format(name, _content(place), _exact_content))
+    return forms
+
+
+def _exact_content(folder: Path) -> Any:
+    read = glai.IntegerStatistics.load(folder / "e.safetensors")
+    features = glai.IntegerFeatures.load(folder / "f.safetensors")
+    ledger = read.ledger
+    kept = (
+        []
+        if ledger is None
+        else [ledger.hashes.tobytes(), None if ledger.ids is None else ledger.ids.tolist()]
+    )
+    grams = [] if read.class_grams is None else [read.class_grams]
+    return [
+        read.digest(),
+        read.class_labels,
+        kept,
+        grams,
+        features.features_id,
+        features.seed,
+        read.features.seed,
+    ]
 
 
 def _federation(folder: Path) -> Format | None:

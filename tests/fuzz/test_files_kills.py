@@ -26,6 +26,7 @@ from torch import nn
 import glai_native as glai
 from fuzz.file_formats import digest
 from glai_native.machine import writing
+from glai_native.solvers.exact.accumulating import accumulate_samples
 
 STEPS = ("open", "fsync", "replace", "link", "rename", "unlink", "flock")
 N = 24
@@ -71,6 +72,18 @@ def accumulation(path: Path) -> Any:
     statistics = glai.PathStatistics(owner.n_paths, 3, 2, structure_id=owner.structure_id)
     options = {"chunk": 4, "checkpoint": path, "save_every": 1, "progress": False}
     return glai.accumulate(statistics, owner.project(x), owner.gates(x), y, **options)
+
+
+def integers(folder: Path, rows: int, save: bool) -> Any:
+    """Statistics of the first rows, saved, or accumulated with a checkpoint."""
+    x, y = samples()
+    statistics = glai.IntegerStatistics(glai.IntegerFeatures.fit(x, 3), 2)
+    if save:
+        statistics.update(x[:rows], y[:rows])
+        statistics.save(folder / "e.safetensors")
+        return statistics
+    options = {"chunk": 6, "checkpoint": folder / "c.safetensors", "save_seconds": 0.0, "progress": False}
+    return accumulate_samples(statistics, x[:rows], y[:rows], **options)
 
 
 def trained_state(folder: Path) -> str:
@@ -133,6 +146,16 @@ JOBS = {
         lambda at: training(at / "c.safetensors", 2),
         lambda at: training(at / "c.safetensors", 4),
         trained_state,
+    ),
+    "integer statistics": Job(
+        lambda at: integers(at, 9, save=True),
+        lambda at: integers(at, 20, save=True),
+        lambda at: glai.IntegerStatistics.load(at / "e.safetensors").digest(),
+    ),
+    "an accumulation of integers": Job(
+        lambda at: None,
+        lambda at: integers(at, N, save=False),
+        lambda at: integers(at, N, save=False).digest(),
     ),
     "an accumulation": Job(
         lambda at: None,

@@ -104,3 +104,20 @@ def test_kernel_model(tmp_path, expected):
     again = glai.PathKernelModel.load(tmp_path / "kernel")
     assert (again.l2, again.loo_error, again.loo_accuracy) == (model.l2, model.loo_error, model.loo_accuracy)
     torch.testing.assert_close(again.predict(expected["x"]), expected["kernel"])
+
+
+def test_integer_statistics():
+    statistics = glai.IntegerStatistics.load(GOLDEN / "exact.safetensors")
+    assert statistics.digest() == "3ecc2b28a17bfcf2086f51b0d362bfd59e821c5a2a778aaf246714bae4e0e893"
+    assert statistics.class_labels == ["dog", "fog"]
+    assert b"".join(statistics.to_pieces()) == (GOLDEN / "exact.safetensors").read_bytes()
+    # What made it makes it still, on any machine.
+    x = torch.arange(60).reshape(12, 5).remainder(7) * torch.arange(1, 6) - torch.arange(12).unsqueeze(1)
+    features = glai.IntegerFeatures.fit(x, 4)
+    assert features.features_id == statistics.features_id
+    again = glai.IntegerStatistics(features, 2)
+    again.class_labels = ["dog", "fog"]
+    again.update(x, torch.arange(12) % 2, ids=[f"sample {i}" for i in range(12)])
+    assert again.digest() == statistics.digest()
+    again.downdate(x[3:4], torch.tensor([1]), ids=["sample 3"])
+    assert len(again.ledger.shared_with(statistics.ledger)) == 11

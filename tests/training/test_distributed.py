@@ -65,6 +65,35 @@ def sum_shares(dtype, piece_bytes, cut):
     return statistics.n_samples, statistics.structure_id, *statistics._sums()
 
 
+def sum_integers(cut, step):
+    """Rank 0 takes the first ``cut`` samples in."""
+    x, _, y, _ = make_samples()
+    statistics = glai.IntegerStatistics(
+        glai.IntegerFeatures.fit(x, 20), C, targets=(step and "values") or "classes"
+    )
+    rows = slice(0, cut) if dist.get_rank() == 0 else slice(cut, None)
+    targets = torch.nn.functional.one_hot(y, C) * step if step else y
+    if cut or dist.get_rank():
+        statistics.update(x[rows], targets[rows], ids=list(range(N))[rows])
+    distributed.all_reduce(statistics)
+    return (
+        statistics.n_samples,
+        statistics.digest(),
+        len(statistics.ledger),
+        sorted(statistics.ledger.ids.tolist()),
+    )
+
+
+@pytest.mark.parametrize(("cut", "step"), [(50, 0), (0, 0), (31, 3.5), (0, 3.5)])
+def test_integer_statistics_have_the_digest_of_one_process(ranks, cut, step):
+    x, _, y, _ = make_samples()
+    whole = glai.IntegerStatistics(
+        glai.IntegerFeatures.fit(x, 20), C, targets=(step and "values") or "classes"
+    )
+    whole.update(x, torch.nn.functional.one_hot(y, C) * step if step else y)
+    assert ranks.run(sum_integers, cut, step) == [(N, whole.digest(), N, list(range(N)))] * 2
+
+
 @pytest.mark.parametrize(
     ("dtype", "piece_bytes", "cut"),
     [(torch.float64, 1, 50), (torch.float64, 4096, 0), (torch.float32, 1 << 26, 101)],

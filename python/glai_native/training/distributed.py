@@ -24,12 +24,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors.torch
 import torch.distributed as dist
 
 from glai_native.machine.ranks import Ranks, or_default
-from glai_native.solvers.statistics.reducing import all_reduce as all_reduce
+from glai_native.solvers.exact.reducing import all_reduce_integers
+from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.solvers.statistics import reducing
+from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 # For which ranks wait while the first one trains the structure; one that has died ends the wait at once.
@@ -44,6 +48,34 @@ def rank_rows(n: int, group: dist.ProcessGroup | None = None) -> slice:
         group: None: the default process group, or this process alone where there is none.
     """
     return Ranks("rank_rows", or_default(group)).share(n)
+
+
+Statistics = TypeVar("Statistics", PathStatistics, IntegerStatistics)
+
+
+def all_reduce(statistics: Statistics, group: dist.ProcessGroup | None = None) -> Statistics:
+    """Sum the statistics of all ranks, in place: each then holds those of all samples, with equal bits.
+
+    Each rank has taken in samples of its own before (``update``, or ``accumulate`` over its :func:`rank_rows`); calling
+    it twice would count them twice. They are summed in a copy, the gram matrix in pieces of 64 MB: where that fails,
+    the statistics are what they were. Path statistics differ from those of one process by rounding alone, integer ones
+    not at all.
+
+    Args:
+        statistics: this rank's, on a device that the group's backend serves: the CPU for gloo, a GPU for NCCL.
+        group: None: the default process group, or this process alone where there is none.
+
+    Returns:
+        ``statistics``.
+
+    Raises:
+        ValueError: they are not of one kind on all ranks; on all of them, before anything is summed.
+    """
+    if isinstance(statistics, IntegerStatistics):
+        all_reduce_integers(statistics, group)
+    else:
+        reducing.all_reduce(statistics, group)
+    return statistics
 
 
 def broadcast_selector(
