@@ -356,3 +356,14 @@ def test_solutions(data, features):
     statistics.solve(
         "held-out", held_out=of(features, x[::5], values[::5], 2, targets="values", step=statistics.step)
     )
+
+
+def test_sums_that_were_added_up_elsewhere(data, features):
+    x, y, values = data
+    for whole in (of(features, x, y), of(features, x, values, 2, targets="values")):
+        kind = {"targets": whole.targets, "step": whole.step}
+        kind |= {"squares": whole.squares} if whole.targets == "values" else {}
+        made = glai.IntegerStatistics.from_sums(features, whole._sums(), 70, **kind)
+        assert made.digest() == whole.digest()
+        with pytest.raises(ValueError, match="from_sums: the sums must be those of N=71 samples, got others"):
+            glai.IntegerStatistics.from_sums(features, whole._sums(), 71, **kind)

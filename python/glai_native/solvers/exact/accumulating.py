@@ -16,6 +16,7 @@ from glai_native.machine.files import shown
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import sample_progress
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
+from glai_native.solvers.exact.alike import require_alike
 from glai_native.solvers.exact.chunks import Source
 from glai_native.solvers.exact.file import open_exact
 from glai_native.solvers.exact.sums import IntegerStatistics
@@ -101,13 +102,18 @@ def accumulate_samples(
                 saved = time.monotonic()
     if path is not None:
         write_files({path: part.to_pieces(next_row=str(begin), **job)})
-    statistics.merge(part)
+    if statistics.n_samples:
+        statistics.merge(part)
+    else:  # which costs no second gram matrix
+        statistics.__dict__ = part.__dict__
     return statistics
 
 
-def _resumed(path: Path, part: Statistics) -> tuple[Statistics, int, dict[str, str]]:
+def _resumed(path: Path, empty: Statistics) -> tuple[Statistics, int, dict[str, str]]:
     """Return the sums of a checkpoint, the first row that is not in them, and what it states of its data."""
     file = open_exact(path)
-    found = type(part).from_file(file, part.features)
-    part.merge(found)  # which refuses other kinds of sums
-    return part, file.integer("next_row"), file.metadata
+    found = type(empty).from_file(file, empty.features)
+    require_alike("accumulate", empty, found)
+    found.ledger = found.ledger if empty.ledger is not None else None
+    found.class_grams = found.class_grams if empty.class_grams is not None else None
+    return found, file.integer("next_row"), file.metadata

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +138,10 @@ def read_exact(file: TensorFile, features: IntegerFeatures | None) -> FileConten
     )
     _read_upper(file, "gram", sums.gram)
     step = file.tensor("step", (torch.float64,), (n_outputs,)).clone() if "step" in file else None
-    _require_sound(file, sums, n_samples, targets, step)
+    try:
+        require_sums_of(n_samples, sums, targets, step)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from None
     return FileContent(features, targets, n_samples, sums, squares, step, _read_ledger(file, n_samples))
 
 
@@ -147,9 +149,7 @@ def _read_upper(file: TensorFile, name: str, out: Tensor) -> None:
     unpack_upper(file.tensor(name, INTEGERS, (len(out) * (len(out) + 1) // 2,)), out)
 
 
-def _require_sound(
-    file: TensorFile, sums: IntegerSums, n_samples: int, targets: Any, step: Tensor | None
-) -> None:
+def require_sums_of(n_samples: int, sums: IntegerSums, targets: str, step: Tensor | None) -> None:
     """Raise unless the constant's sums count the samples, and those of each class."""
     last = int(sums.gram[-1, -1])
     sound = last == 127 * 127 * n_samples and bool((sums.gram.diagonal() >= 0).all())
@@ -159,7 +159,7 @@ def _require_sound(
     elif step is not None:
         sound = sound and bool((step > 0).all()) and bool(step.isfinite().all())
     if not sound:
-        raise ValueError(f"{file.path}: the sums must be those of N={n_samples:,} samples, got others")
+        raise ValueError(f"the sums must be those of N={n_samples:,} samples, got others")
 
 
 def _read_ledger(file: TensorFile, n_samples: int) -> Ledger | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,17 +12,14 @@ import torch
 from torch import Tensor
 
 from glai_native.data.counts import require_count
-from glai_native.machine.files import TensorFile
-from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
-from glai_native.machine.writing import write_files
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
-from glai_native.solvers.exact.aligning import LabelledSums, joined, rearranged
+from glai_native.solvers.exact.aligning import joined, rearranged
 from glai_native.solvers.exact.alike import require_alike, require_few
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
 from glai_native.solvers.exact.digest import digest_of
-from glai_native.solvers.exact.file import FileContent, content_to_pieces, open_exact, read_exact
+from glai_native.solvers.exact.filing import FiledSums
 from glai_native.solvers.exact.ledger import Ledger
 from glai_native.solvers.exact.samples import Given, Ids, IntegerSamples
 from glai_native.solvers.exact.solution import ExactSolution, solve_sums
@@ -33,7 +28,7 @@ from glai_native.solvers.exact.targets import require_step
 from glai_native.structure.integer_features import IntegerFeatures
 
 
-class IntegerStatistics(LabelledSums):
+class IntegerStatistics(FiledSums):
     """What the ridge solution over integer features needs of its samples, exact to the bit.
 
     All are sums of integers over samples: any order, cutting, merging, number of threads or machine gives the same
@@ -331,9 +326,8 @@ class IntegerStatistics(LabelledSums):
             "_squares": [a + b for a, b in zip(self._squares, other._squares, strict=True)],
         }
         after = self.__dict__ | known
-        parts = [
-            (a, b.to(a.device)) for a, b in zip(own, more, strict=True) if a is not None and b is not None
-        ]
+        pairs = zip(own, more, strict=True) if other.n_samples else ()
+        parts = [(a, b.to(a.device)) for a, b in pairs if a is not None and b is not None]
         with uninterrupted():
             for total, part in parts:
                 total.add_(part)
@@ -348,43 +342,3 @@ class IntegerStatistics(LabelledSums):
         if self.ledger is None or other.ledger is None:
             raise ValueError("shared_with: both statistics must have a ledger")
         return self.ledger.shared_with(other.ledger)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file, whole or not at all; of gram matrices the upper triangles, and the features' map."""
-        write_files({Path(path): self.to_pieces()})
-
-    def to_pieces(self, **entries: str) -> list[bytes | memoryview]:
-        """Return a file's content in pieces, which are good until the sums change; ``entries`` join its metadata."""
-        content = FileContent(
-            self.features, self.targets, self.n_samples, self._sums(), self._squares, self.step, self.ledger
-        )
-        return content_to_pieces(content, self.outputs_metadata() | entries)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], features: IntegerFeatures | None = None) -> Self:
-        """Read a file of statistics, onto the CPU.
-
-        Args:
-            path: the file.
-            features: the map that it must be of, which is then shared; None: the file's own.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged, of another format, or of other features.
-        """
-        return cls.from_file(open_exact(Path(path)), features)
-
-    @classmethod
-    @outside_inference_mode
-    def from_file(cls, file: TensorFile, features: IntegerFeatures | None = None) -> Self:
-        """Read a file of statistics that is open."""
-        content = read_exact(file, features)
-        read = object.__new__(cls)
-        own = {
-            name: getattr(content, name) for name in ("features", "targets", "n_samples", "step", "ledger")
-        }
-        read.__dict__ = own | content.sums._asdict() | {"_squares": content.squares, "changes": None}
-        read.ledger = None  # labels are set before samples are known by them
-        read.read_outputs(file)
-        read.ledger = content.ledger
-        return read
