@@ -80,6 +80,27 @@ def choose_by_held_out(
     return best
 
 
+def cross_validated_error(system: CentredSystem, factor: Tensor, solution: Tensor, l2: float) -> float:
+    """Return the mean square, over samples and outputs, that a solution errs by on others: the score itself.
+
+    Args:
+        system: that was solved.
+        factor: its Cholesky factor at the penalty.
+        solution: ``[K, C]``.
+        l2: the penalty.
+
+    Returns:
+        0 where nothing is left to err by, or no degree of freedom.
+    """
+    explained = float((solution * system.rhs).sum() + l2 * solution.square().sum())
+    halves = torch.linalg.solve_triangular(factor, _signs(system.size, PROBES, factor), upper=False)
+    left = (
+        system.n_samples - 1 - system.size + l2 * float(halves.square().sum()) / PROBES
+    ) / system.n_samples
+    mean = (system.squares - explained) / (system.weight_sum * solution.shape[1])
+    return max(mean, 0.0) / left**2 if left > 0 else 0.0
+
+
 def squared_error(sums: FeatureSums, weight: Tensor) -> float:
     """Return the sum of squared errors, less that of the targets' squares, of weights ``[M, C]`` on summed samples."""
     upper = sums.gram.triu(1).double()
@@ -92,6 +113,13 @@ def mean_diagonal(system: CentredSystem) -> float:
     diagonal = system.diagonal()
     varying = diagonal[diagonal > 0]
     return float(varying.mean()) if len(varying) else 0.0
+
+
+def _signs(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Return 1 and -1 ``[rows, columns]``, always the same."""
+    generator = torch.Generator().manual_seed(SEED)
+    drawn = torch.randint(0, 2, (rows, columns), generator=generator, dtype=torch.float64, device="cpu")
+    return (2 * drawn - 1).to(like)
 
 
 def _grid(unit: float) -> list[float]:
@@ -135,14 +163,14 @@ class _Scorer:
         rhs, self._squares = system.rhs, system.squares
         if system.has_classes and rhs.shape[1] > CODES:
             # Random sums of the classes stand for them all: the same squares in expectation.
-            codes = signs(rhs.shape[1], CODES) / math.sqrt(CODES)
+            codes = _signs(rhs.shape[1], CODES, rhs) / math.sqrt(CODES)
             rhs = rhs @ codes
             totals = system.target_mean * system.weight_sum
             self._squares = float(
                 (totals @ codes.square() - (system.target_mean @ codes).square() * system.weight_sum).sum()
             )
         self._columns = rhs.shape[1]
-        self._rhs = torch.cat([rhs, signs(system.size, PROBES)], 1)
+        self._rhs = torch.cat([rhs, _signs(system.size, PROBES, rhs)], 1)
         self._single: Tensor | None = system.gram(torch.float32)
 
     def __call__(self, l2: float) -> tuple[float, float] | None:

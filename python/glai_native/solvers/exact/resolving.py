@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glai_native.solvers.exact.solution import ExactSolution
+from glai_native.solvers.exact.solution import ExactSolution, without_unseen
 from glai_native.solvers.exact.system import columns_weight
 
 # Rows cost two triangular solutions each, a factorisation as much as K / 6 rows.
@@ -77,9 +77,12 @@ def solve_again(
     shifted = before + inverse @ added
     after = shifted - inverse @ torch.linalg.solve(capacitance, changes @ shifted)
     mean = base.mean + moved / base.scale / n_samples
+    weights = columns_weight(after, base.scale, mean, totals / n_samples)
+    if targets.ndim == 1:
+        weights = without_unseen(weights, totals > 0.5, solution.temperature)
     return replace(
         solution,
-        weight=columns_weight(after, base.scale, mean, totals / n_samples),
+        weight=weights,
         n_samples=n_samples,
         provenance=solution.provenance | {"n_samples": n_samples, "rows_since": len(rows)},
     )

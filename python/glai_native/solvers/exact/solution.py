@@ -11,16 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.machine.memory import require_memory
 from glai_native.solvers.exact.cholesky import factorise, solve_factorised
-from glai_native.solvers.exact.penalty import choose_by_gcv, choose_by_held_out
-from glai_native.solvers.exact.system import CentredSystem, FeatureSums
+from glai_native.solvers.exact.penalty import choose_by_gcv, choose_by_held_out, cross_validated_error
+from glai_native.solvers.exact.system import CONSTANT, CentredSystem, FeatureSums
 from glai_native.solvers.statistics.ridge import SingularSystem
 
 SCORED_BYTES = 1 << 26  # of features that are floats at a time
 # Beyond, what the first solution leaves is solved for again: rounding, times this, would show in the ninth digit.
 WELL_CONDITIONED = 1e6
 POWER_STEPS = 3
+# Of the root of the mean square that scores err by, which sums tell: a temperature that has seen no sample of its own.
+# Fitted ones on test samples were ... of it.
+TEMPERATURE_SHARE = 0.65
+# How far below the others, in temperatures, the scores of classes without samples are.
+MARGIN = 10.0
 SEED = 20_240_815
 
 
@@ -29,17 +35,21 @@ class ExactSolution:
     """Weights of integer features, and what solving again after few samples needs.
 
     Attributes:
-        weight: of φ's columns, the constant's last, float64 ``[M, C]``.
+        weight: of φ's columns, the constant's last, float64 ``[M, C]``; a class without samples scores below the mean
+            of the others, and is never the answer.
         l2: the penalty.
         condition: of the system with its penalty, largest eigenvalue over least, estimated.
         n_samples: N.
+        temperature: of the probabilities of classes.
         provenance: how it came about, as JSON has it.
+        base: the system that was solved; None where it was not kept.
     """
 
     weight: Tensor
     l2: float
     condition: float
     n_samples: int
+    temperature: float
     provenance: dict[str, Any]
     base: Base | None = field(default=None, repr=False)
 
@@ -130,10 +140,24 @@ def solve_sums(
         "n_samples": sums.n_samples,
         "refinements": refinements,
     }
+    error = cross_validated_error(system, factor, solution, penalty)
+    temperature = TEMPERATURE_SHARE * error**0.5 if error else RIDGE_TEMPERATURE
     base = None
     if weight is None:
         base = Base(factor, solution, system.scale, system.mean, system.target_mean, sums.n_samples)
-    return ExactSolution(system.weight_of(solution), penalty, condition, sums.n_samples, provenance, base)
+    weights = system.weight_of(solution)
+    if system.has_classes:
+        weights = without_unseen(weights, system.target_mean > 0, temperature)
+    return ExactSolution(weights, penalty, condition, sums.n_samples, temperature, provenance, base)
+
+
+def without_unseen(weight: Tensor, seen: Tensor, temperature: float) -> Tensor:
+    """Return weights ``[M, C]`` by which classes that no sample was seen of, ``seen [C]``, are never the answer."""
+    if bool(seen.all()):
+        return weight
+    below = weight[:, seen].mean(1)
+    below[-1] -= MARGIN * temperature / CONSTANT
+    return torch.where(seen, weight, below.unsqueeze(1))
 
 
 def _class_weight(class_weight: Tensor | str | None, sums: FeatureSums) -> Tensor | None:
