@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -22,9 +22,10 @@ SCORED_BYTES = 1 << 26  # of features that are floats at a time
 # Beyond, what the first solution leaves is solved for again: rounding, times this, would show in the ninth digit.
 WELL_CONDITIONED = 1e6
 POWER_STEPS = 3
-# Of the root of the mean square that scores err by, which sums tell: a temperature that has seen no sample of its own.
-# Fitted ones on test samples were ... of it.
-TEMPERATURE_SHARE = 0.65
+# Of root R² over log C; those of the least log loss on test samples were 0.26 to 0.43 on MNIST, BANKING77, Tiny-ImageNet,
+# letter and electricity, of 1,000 to 8,000 samples each: 2 to 202 classes, cross-validated R² 0.1 to 0.7. It has seen
+# sums alone, so that what was forgotten has left no trace in it.
+TEMPERATURE_SHARE, LEAST_R2 = 0.32, 0.01
 # How far below the others, in temperatures, the scores of classes without samples are.
 MARGIN = 10.0
 SEED = 20_240_815
@@ -53,14 +54,18 @@ class ExactSolution:
     provenance: dict[str, Any]
     base: Base | None = field(default=None, repr=False)
 
-    def scores(self, features: Tensor) -> Tensor:
-        """Return ``φ·weight``, float32 ``[N, C]``, of features uint8 ``[N, M]``."""
-        weight = self.weight.float()
+    def without_base(self) -> ExactSolution:
+        """Return this without what solving again needs, which is as large as the sums."""
+        return replace(self, base=None)
+
+    def scores(self, features: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return ``φ·weight``, ``[N, C]``, of features uint8 ``[N, M]``."""
+        weight = self.weight.to(dtype)
         scores = weight.new_empty(len(features), weight.shape[1])
-        height = max(1, SCORED_BYTES // (4 * max(len(weight), 1)))
+        height = max(1, SCORED_BYTES // (weight.itemsize * len(weight)))
         for begin in range(0, len(features), height):
             rows = slice(begin, begin + height)
-            torch.mm(features[rows].float(), weight, out=scores[rows])
+            torch.mm(features[rows].to(dtype), weight, out=scores[rows])
         return scores
 
 
@@ -140,8 +145,7 @@ def solve_sums(
         "n_samples": sums.n_samples,
         "refinements": refinements,
     }
-    error = cross_validated_error(system, factor, solution, penalty)
-    temperature = TEMPERATURE_SHARE * error**0.5 if error else RIDGE_TEMPERATURE
+    temperature = _temperature(system, cross_validated_error(system, factor, solution, penalty))
     base = None
     if weight is None:
         base = Base(factor, solution, system.scale, system.mean, system.target_mean, sums.n_samples)
@@ -149,6 +153,15 @@ def solve_sums(
     if system.has_classes:
         weights = without_unseen(weights, system.target_mean > 0, temperature)
     return ExactSolution(weights, penalty, condition, sums.n_samples, temperature, provenance, base)
+
+
+def _temperature(system: CentredSystem, error: float) -> float:
+    """Return the temperature of a solution that errs by a mean square on samples that it has not seen."""
+    n_seen = int((system.target_mean > 0).sum())
+    if not system.has_classes or n_seen < 2 or not error:
+        return RIDGE_TEMPERATURE
+    unexplained = error * len(system.target_mean) * system.weight_sum / system.squares
+    return float(TEMPERATURE_SHARE * max(1 - unexplained, LEAST_R2) ** 0.5 / math.log(n_seen))
 
 
 def without_unseen(weight: Tensor, seen: Tensor, temperature: float) -> Tensor:
