@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from glai_native.structure.settling import train_structure as train_structure
     from glai_native.structure.unit_features import unit_features as unit_features
     from glai_native.training import distributed as distributed
+    from glai_native.training.exact.classifier import ExactClassifier as ExactClassifier
+    from glai_native.training.exact.regressor import ExactRegressor as ExactRegressor
     from glai_native.training.fitting import FitResult as FitResult
     from glai_native.training.fitting import fit as fit
     from glai_native.training.learners.classifier import GLAIClassifier as GLAIClassifier
@@ -91,6 +93,8 @@ _NAMES_OF = {
     "structure.selector": ("PathSelector",),
     "structure.settling": ("StructureEpoch", "StructureMonitor", "train_structure"),
     "structure.unit_features": ("unit_features",),
+    "training.exact.classifier": ("ExactClassifier",),
+    "training.exact.regressor": ("ExactRegressor",),
     "training.fitting": ("FitResult", "fit"),
     "training.retraining": ("retrain",),
     "training.learners.classifier": ("GLAIClassifier",),
@@ -101,6 +105,8 @@ _HOME = {name: module for module, names in _NAMES_OF.items() for name in names}
 __all__ = [
     "GLAI",
     "EnergyMeter",
+    "ExactClassifier",
+    "ExactRegressor",
     "FitResult",
     "GLAIClassifier",
     "GLAIHead",

@@ -22,9 +22,9 @@ SCORED_BYTES = 1 << 26  # of features that are floats at a time
 # Beyond, what the first solution leaves is solved for again: rounding, times this, would show in the ninth digit.
 WELL_CONDITIONED = 1e6
 POWER_STEPS = 3
-# Of root R² over log C; those of the least log loss on test samples were 0.26 to 0.43 on MNIST, BANKING77, Tiny-ImageNet,
-# letter and electricity, of 1,000 to 8,000 samples each: 2 to 202 classes, cross-validated R² 0.1 to 0.7. It has seen
-# sums alone, so that what was forgotten has left no trace in it.
+# Of root R² over log C; those of the least log loss on test samples were 0.26 to 0.43 on MNIST, BANKING77, letter,
+# electricity and Tiny-ImageNet, of 1,000 to 8,000 samples each: 2 to 202 classes, cross-validated R² 0.1 to 0.7. It
+# has seen sums alone, so that what was forgotten has left no trace in it.
 TEMPERATURE_SHARE, LEAST_R2 = 0.32, 0.01
 # How far below the others, in temperatures, the scores of classes without samples are.
 MARGIN = 10.0

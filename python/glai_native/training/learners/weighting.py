@@ -44,7 +44,7 @@ def weighed_samples(
     x, y = np.asarray(samples), np.asarray(targets)
     weight: NDArray[np.float64] | None = None
     if sample_weight is not None:
-        weight = _checked(owner, sample_weight, len(x))
+        weight = read_weight(owner, sample_weight, len(x))
     x, y, weight = _canonical(x, y, weight)
     if class_weight is None or not len(x):
         return x, y, weight
@@ -54,7 +54,7 @@ def weighed_samples(
     return _canonical(x, y, shares if weight is None else weight * shares)
 
 
-def _checked(owner: str, sample_weight: ArrayLike, n: int) -> NDArray[np.float64]:
+def read_weight(owner: str, sample_weight: ArrayLike, n: int) -> NDArray[np.float64]:
     """Return weights float64 ``[N]``, those of a number as many."""
     try:
         found = np.asarray(sample_weight)

@@ -1,0 +1,245 @@
+"""Classification by exact sums comes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from glai_native.data.labels import (
+    Label,
+    joined_labels,
+    label_array,
+    label_indices,
+    label_list,
+    require_same_type,
+)
+from glai_native.estimator.temperature import log_probabilities, probabilities
+from glai_native.machine.inference import outside_inference_mode
+from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.learner import ExactLearner
+
+CLASSES = """\
+        class_weight: what a sample of each class weighs when the sums are solved: a dict by label, 1 where it lacks
+            one; or "balanced", in inverse proportion to how many its class has. It can be set later (``set_params``),
+            where sums were kept per class.
+        per_class: keep the sums of each class apart, C + 1 times the memory; with ``class_weight`` they are anyway.
+"""
+OWNER = "ExactClassifier"
+
+
+class ExactClassifier(ClassifierMixin, ExactLearner):
+    """Classification that learns new samples and classes, forgets samples, and merges, the same to the bit.
+
+    Source: ridge regression on random ReLU features, as RanPAC (arXiv 2307.02251), ACIL (arXiv 2205.14922) and AFL
+    (arXiv 2405.16240) have it in floating point.
+    """
+
+    __doc__ += (
+        (ExactLearner.__doc__ or "")
+        .split("\n", 1)[1]
+        .replace("        verbose:", CLASSES + "        verbose:")
+    )
+
+    def __init__(
+        self,
+        n_units: int = 2048,
+        *,
+        structure: str | IntegerFeatures = "random",
+        l2: float | str = "gcv",
+        ledger: bool = True,
+        random_state: int | np.random.RandomState | None = 0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        per_class: bool = False,
+        scale: str = "global",
+        verbose: bool = False,
+    ) -> None:
+        self.n_units = n_units
+        self.structure = structure
+        self.l2 = l2
+        self.ledger = ledger
+        self.random_state = random_state
+        self.class_weight = class_weight
+        self.per_class = per_class
+        self.scale = scale
+        self.verbose = verbose
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, sorted."""
+        return label_array(OWNER, sorted(self._sums().class_labels or []))
+
+    @classmethod
+    def _require_kind(cls, folder: str | os.PathLike[str], statistics: IntegerStatistics) -> None:
+        if statistics.targets != "classes":
+            raise ValueError(
+                f"{folder}: the model's outputs must be classes, got values; ExactRegressor.load opens it"
+            )
+        if statistics.class_labels is None:
+            raise ValueError(f"{folder}: the model's classes must have labels, got none")
+
+    @outside_inference_mode
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+    ) -> Self:
+        """Learn X ``[N, features]`` and labels y ``[N]`` of one type, and nothing that was learnt before.
+
+        Args:
+            X: features.
+            y: labels.
+            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
+            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+        """
+        with self._whole_or_unchanged():
+            self.__dict__.pop("statistics_", None)
+            self._learn(X, y, None, sample_weight, ids)
+        return self
+
+    @outside_inference_mode
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+    ) -> Self:
+        """Learn more samples, arguments as :meth:`fit`; labels that are new become classes.
+
+        ``classes``, if given, are all that are known so far: these samples have no others, later ones may.
+        """
+        with self._whole_or_unchanged():
+            self._learn(X, y, classes, sample_weight, ids)
+        return self
+
+    @outside_inference_mode
+    def forget(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        ids: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Take samples out again, given as they were learnt; with ids, just those of these ids.
+
+        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
+        have seen of them stays.
+
+        Raises:
+            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
+        """
+        check_is_fitted(self)
+        x, labels = self._validated(X, _labels(y), reset=False)
+        require_same_type(OWNER, self.classes_, labels)
+        targets = label_indices(OWNER, labels, self.statistics_.class_labels or [])
+        self._downdate(x, targets, self._weight(sample_weight, len(x)), ids)
+        return self
+
+    def _learn(self, X: Any, y: Any, classes: Any, sample_weight: Any, ids: Any) -> None:
+        first = not self.__sklearn_is_fitted__()
+        X, labels = self._validated(X, _labels(y), reset=first)
+        check_classification_targets(labels)
+        known: list[Label] = [] if first else list(self.statistics_.class_labels or [])
+        require_same_type(OWNER, known, labels)
+        weight = self._weight(sample_weight, len(X))
+        found = np.unique(labels if weight is None else labels[weight > 0]).tolist()
+        if classes is not None:
+            named = label_list(OWNER, np.asarray(_labels(classes)), "classes")
+            require_same_type(OWNER, labels, named, "classes", "y's")
+            unknown = sorted(set(found) - {*known, *named})
+            if unknown:
+                raise ValueError(
+                    f"{OWNER}: y must hold labels that classes= or earlier samples name, got {unknown} besides"
+                )
+            found = joined_labels(found, named)
+        added = [label for label in found if label not in set(known)]
+        order = known + added
+        if weight is not None:
+            X, labels, ids, weight = _positive(X, labels, ids, weight)
+        targets = label_indices(OWNER, labels, order)
+        if first:
+            self._begin(self._first_statistics(X, targets, order, weight))
+            self._update(X, targets, weight, ids)
+            return
+        statistics, before = self.statistics_, dict(self.statistics_.__dict__)
+        if added:
+            statistics.add_outputs(len(added), added)
+        try:
+            self._update(X, targets, weight, ids)
+        except Exception:  # nothing was added; an interrupt leaves the classes, of which there is no sample
+            statistics.__dict__ = before
+            raise
+
+    def _first_statistics(
+        self, x: NDArray[np.float32], targets: Tensor, labels: list[Label], weight: NDArray[np.float64] | None
+    ) -> IntegerStatistics:
+        features = self._first_features(x, targets, len(labels), weight)
+        per_class = bool(self.per_class or self.class_weight is not None)
+        statistics = IntegerStatistics(features, len(labels), per_class=per_class, ledger=bool(self.ledger))
+        statistics.class_labels = labels
+        return statistics
+
+    def _class_weight(self) -> Tensor | str | None:
+        weight = self.class_weight
+        if weight is None or isinstance(weight, str):
+            return weight
+        if not isinstance(weight, Mapping):
+            raise ValueError(f"{OWNER}: class_weight must be a dict, 'balanced' or None, got {weight!r:.80}")
+        labels = self.statistics_.class_labels or []
+        unknown = [label for label in weight if label not in labels]
+        if unknown:
+            raise ValueError(
+                f"{OWNER}: class_weight must be of the classes learnt, got {unknown[0]!r}, which is none"
+            )
+        return torch.tensor([float(weight.get(label, 1.0)) for label in labels], dtype=torch.float64)
+
+    def _sorted_scores(self, X: ArrayLike) -> Tensor:
+        """Return scores float32 ``[N, C]``, outputs in the order of ``classes_``."""
+        scores = self._scores(X)
+        labels = self.statistics_.class_labels or []
+        return scores[:, sorted(range(len(labels)), key=labels.__getitem__)]
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return scores ``[N, C]``, estimates of 0/1 targets; two classes: ``[N]``, the second's less the first's."""
+        scores = self._sorted_scores(X).double().numpy()
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the label of the highest score; a class without samples is none."""
+        best = self._sorted_scores(X).argmax(1).numpy()
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the share of samples whose label ``predict`` gives, weighted; labels as :meth:`fit` takes them."""
+        return float(super().score(X, _labels(y), sample_weight))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return class probabilities ``[N, C]``: softmax of the scores over a temperature that the sums tell."""
+        return probabilities(self._sorted_scores(X), self.solution().temperature).numpy()
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the logarithms of ``predict_proba``, computed as such: none is that of a number rounded to 0."""
+        return log_probabilities(self._sorted_scores(X), self.solution().temperature).numpy()
+
+
+def _labels(y: ArrayLike) -> ArrayLike:
+    """Return labels of one type; what can be none is for scikit-learn to say."""
+    if y is None or (isinstance(y, np.ndarray) and y.dtype.kind == "c"):
+        return y
+    return label_array(OWNER, y)
+
+
+def _positive(x: Any, labels: Any, ids: Any, weight: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the samples that weigh something."""
+    kept = weight > 0
+    return x[kept], labels[kept], None if ids is None else np.asarray(ids)[kept], weight[kept]

@@ -1,0 +1,236 @@
+"""What the exact classifier and regressor share stands here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from glai_native.data.arrays import array_tensor
+from glai_native.data.features import float_features
+from glai_native.solvers.exact.current import CurrentSolution
+from glai_native.solvers.exact.solution import ExactSolution
+from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.saving import SavedExact
+from glai_native.training.learners.densifying import dense
+from glai_native.training.learners.parameters import seed_of
+from glai_native.training.learners.weighting import read_weight
+from glai_native.training.new_structure import train_selector
+
+STRUCTURE_EPOCHS = 3  # of a trained structure: more gained nothing (BANKING77)
+SCORED_ROWS = 8192  # of x that are mapped at a time
+
+
+class ExactLearner(SavedExact, BaseEstimator):
+    """What classifier and regressor share.
+
+    The model is ridge regression on integer features (:class:`~glai_native.IntegerFeatures`), solved from integer sums
+    over samples: any order of learning, forgetting and merging that leaves the same samples leaves the same sums, to
+    the bit, as :meth:`digest` shows. Whoever predicts gets the solution of the sums as they are. After few samples
+    (:func:`~glai_native.solvers.exact.resolving.rows_worth`) it is brought up to date at the penalty that there was,
+    equal to a solution anew but for rounding; the penalty is chosen anew when N has changed by a tenth.
+
+    The first samples given to ``fit`` or ``partial_fit`` settle the features' mean and scale, and the units where they
+    are trained. ``forget`` does not take that back.
+
+    Args:
+        n_units: of the random layer, or of the trained one.
+        structure: ``"random"``: units drawn by a seed; ``"trained"``: those of a network of one hidden layer that is
+            trained for three epochs on the first samples; or :class:`~glai_native.IntegerFeatures`, such as another
+            model's ``features_``, which makes the two ones that can be merged.
+        l2: penalty of the weights, a number >= 0, or ``"gcv"``: by generalised cross-validation, from the sums alone.
+        ledger: keep a hash of each sample, so that forgetting what was never learnt, or twice, is refused.
+        scale: ``"global"``: features are scaled by one number; ``"features"``: by one each.
+        random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
+        verbose: progress bars.
+
+    Attributes:
+        features_: the frozen map.
+        statistics_: the sums.
+        n_samples_: N, repetitions included.
+        l2_: the penalty of the solution.
+        condition_: of the solution's system, estimated.
+    """
+
+    features_: IntegerFeatures
+    statistics_: IntegerStatistics
+    n_units: int
+    structure: str | IntegerFeatures
+    l2: float | str
+    ledger: bool
+    scale: str
+    random_state: int | np.random.RandomState | None
+    verbose: bool
+    _current: CurrentSolution
+
+    @contextmanager
+    def _whole_or_unchanged(self) -> Iterator[None]:
+        """Leave every attribute as it was if anything within fails; sums see to themselves."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before  # in one step, which a second interrupt cannot divide
+            raise
+
+    def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
+        """Return what scikit-learn's ``validate_data`` makes of X and y; X dense float32 ``[N, D]``."""
+        found = validate_data(
+            self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, accept_sparse=True, **options
+        )
+        owner = type(self).__name__
+        x = float_features(
+            owner, dense(owner, found[0] if y else found), "X", getattr(self, "feature_names_in_", None)
+        )
+        if x.dtype == np.float64 and reset:
+            warnings.warn(
+                f"{owner}: X is read as float32, which loses much of a column beside its mean; subtract that first",
+                stacklevel=4,
+            )
+        x = x.astype(np.float32, copy=False)
+        return (x, *found[1:]) if y else x
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "statistics_" in self.__dict__
+
+    def _weight(self, sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+        """Return weights float64 ``[N]``; the sums refuse those that are no integers, by row."""
+        return None if sample_weight is None else read_weight(type(self).__name__, sample_weight, n)
+
+    def _first_features(
+        self, x: NDArray[np.float32], y: Tensor, n_outputs: int, weight: NDArray[np.float64] | None
+    ) -> IntegerFeatures:
+        """Return the map that the first samples settle: it sees a sample as often as it counts."""
+        owner = type(self).__name__
+        if isinstance(self.structure, IntegerFeatures):
+            if self.structure.in_features != x.shape[1]:
+                raise ValueError(
+                    f"{owner}: X must have the {self.structure.in_features} features of structure, got {x.shape[1]}"
+                )
+            return self.structure
+        samples = array_tensor(x)
+        if weight is not None:
+            repeats = torch.from_numpy(weight.astype(np.int64))
+            samples, y = samples.repeat_interleave(repeats, 0), y.repeat_interleave(repeats, 0)
+        if not len(samples):
+            raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got zero for all")
+        seed = seed_of(self.random_state)
+        if self.structure == "random":
+            return IntegerFeatures.fit(samples, self.n_units, seed=seed, scale=self.scale)
+        if self.structure != "trained":
+            raise ValueError(
+                f"{owner}: structure must be 'random', 'trained' or IntegerFeatures, got {self.structure!r:.80}"
+            )
+        selector = train_selector(
+            samples,
+            y,
+            n_outputs,
+            self.n_units,
+            None,
+            epochs=STRUCTURE_EPOCHS,
+            seed=seed,
+            progress=self.verbose,
+        )
+        return IntegerFeatures.fit(samples, None, selector, scale=self.scale)
+
+    def _begin(self, statistics: IntegerStatistics) -> None:
+        self.features_, self.statistics_ = statistics.features, statistics
+        self._current = CurrentSolution(statistics)
+
+    def _update(
+        self, x: NDArray[np.float32], targets: Tensor, weight: NDArray[np.float64] | None, ids: Any
+    ) -> None:
+        self._current.expire()  # before the sums change: nobody predicts by weights that are stale
+        self.statistics_.update(
+            array_tensor(x), targets, None if weight is None else torch.from_numpy(weight), ids
+        )
+
+    def _downdate(
+        self, x: NDArray[np.float32], targets: Tensor, weight: NDArray[np.float64] | None, ids: Any
+    ) -> None:
+        self._current.expire()
+        self.statistics_.downdate(
+            array_tensor(x), targets, None if weight is None else torch.from_numpy(weight), ids
+        )
+
+    def merge(self, other: Self) -> Self:
+        """Return a new model of the samples of both, which stay as they are; it is told what this one was.
+
+        Raises:
+            ValueError: they do not have the same features (``structure=other.features_`` makes it so), or sums that do
+                not add up.
+        """
+        owner = type(self).__name__
+        if type(other) is not type(self):
+            raise TypeError(f"{owner}.merge: other must be of {owner}, got {type(other).__name__}")
+        check_is_fitted(self)
+        check_is_fitted(other)
+        merged = copy(self)
+        merged._begin(self.statistics_ + other.statistics_)
+        return merged
+
+    def __add__(self, other: Self) -> Self:
+        return self.merge(other)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of features and sums, 64 hexadecimal digits: equal where the same samples are left.
+
+        It proves that sums are equal, not that data were deleted elsewhere.
+        """
+        check_is_fitted(self)
+        return self.statistics_.digest()
+
+    @property
+    def n_samples_(self) -> int:
+        """N, repetitions included."""
+        return self._sums().n_samples
+
+    @property
+    def l2_(self) -> float:
+        """The penalty of the solution."""
+        return self.solution().l2
+
+    @property
+    def condition_(self) -> float:
+        """The condition of the solution's system, estimated."""
+        return self.solution().condition
+
+    def solution(self) -> ExactSolution:
+        """Return the solution of the sums as they are; targets are classes, or values in the sums' steps."""
+        if self._sums().n_samples == 0:
+            raise ValueError(
+                f"{type(self).__name__}: the model must hold samples, got none: all were forgotten; partial_fit learns "
+                "others"
+            )
+        return self._current.of(self.l2, self._class_weight())
+
+    def _sums(self) -> IntegerStatistics:
+        if "statistics_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: it must be fitted first")
+        return self.statistics_
+
+    def _class_weight(self) -> Tensor | str | None:
+        return None
+
+    def _scores(self, X: ArrayLike, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the solution's scores ``[N, C]``."""
+        check_is_fitted(self)
+        x = array_tensor(self._validated(X, reset=False))
+        solution = self.solution()
+        parts = [solution.scores(self.features_.transform(part), dtype) for part in x.split(SCORED_ROWS)]
+        return torch.cat(parts) if parts else solution.scores(self.features_.transform(x), dtype)

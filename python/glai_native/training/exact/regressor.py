@@ -1,0 +1,152 @@
+"""Regression by exact sums comes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import Tensor
+
+from glai_native.data.arrays import array_tensor
+from glai_native.machine.inference import outside_inference_mode
+from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.learner import ExactLearner
+
+STEP = """\
+        step: what targets are whole numbers of, > 0, one or ``[C]``; None: a power of two by the first samples, which
+            leaves them 17 bits and later ones room to be eight times as large. Models that are merged have the same.
+"""
+OWNER = "ExactRegressor"
+
+
+class ExactRegressor(RegressorMixin, ExactLearner):
+    """Least squares of one or more targets that learns and forgets samples, and merges, the same to the bit.
+
+    Targets are kept in fixed point, whole numbers of ``step``.
+
+    Source: ridge regression on random ReLU features, as RanPAC (arXiv 2307.02251) and AFL (arXiv 2405.16240) have it in
+    floating point.
+    """
+
+    __doc__ += (
+        (ExactLearner.__doc__ or "").split("\n", 1)[1].replace("        verbose:", STEP + "        verbose:")
+    )
+
+    def __init__(
+        self,
+        n_units: int = 2048,
+        *,
+        structure: str | IntegerFeatures = "random",
+        l2: float | str = "gcv",
+        ledger: bool = True,
+        random_state: int | np.random.RandomState | None = 0,
+        scale: str = "global",
+        step: float | Sequence[float] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_units = n_units
+        self.structure = structure
+        self.l2 = l2
+        self.ledger = ledger
+        self.random_state = random_state
+        self.scale = scale
+        self.step = step
+        self.verbose = verbose
+
+    @classmethod
+    def _require_kind(cls, folder: str | os.PathLike[str], statistics: IntegerStatistics) -> None:
+        if statistics.targets != "values":
+            raise ValueError(
+                f"{folder}: the model's outputs must be values, got classes; ExactClassifier.load opens it"
+            )
+
+    @outside_inference_mode
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+    ) -> Self:
+        """Learn X ``[N, features]`` and values y ``[N]`` or ``[N, C]``, and nothing that was learnt before.
+
+        Args:
+            X: features.
+            y: values.
+            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
+            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+        """
+        with self._whole_or_unchanged():
+            self.__dict__.pop("statistics_", None)
+            self._learn(X, y, sample_weight, ids)
+        return self
+
+    @outside_inference_mode
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+    ) -> Self:
+        """Learn more samples, arguments as :meth:`fit`."""
+        with self._whole_or_unchanged():
+            self._learn(X, y, sample_weight, ids)
+        return self
+
+    @outside_inference_mode
+    def forget(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        ids: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Take samples out again, given as they were learnt; with ids, just those of these ids.
+
+        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
+        have seen of them stays.
+
+        Raises:
+            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
+        """
+        check_is_fitted(self)
+        x, values = self._validated(X, _column(y), reset=False, multi_output=True, y_numeric=True)
+        self._downdate(x, _values(values), self._weight(sample_weight, len(x)), ids)
+        return self
+
+    def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> None:
+        first = not self.__sklearn_is_fitted__()
+        X, y = self._validated(X, _column(y), reset=first, multi_output=True, y_numeric=True)
+        values, weight = _values(y), self._weight(sample_weight, len(X))
+        if first:
+            self._one_target = np.ndim(y) == 1
+            self._begin(self._first_statistics(X, values, weight))
+        self._update(X, values, weight, ids)
+
+    def _first_statistics(
+        self, x: NDArray[np.float32], values: Tensor, weight: NDArray[np.float64] | None
+    ) -> IntegerStatistics:
+        n_outputs = values.shape[1]
+        spread, mean = torch.std_mean(values, 0, correction=0)
+        scaled = (values - mean) / spread.where(spread > 0, 1)
+        features = self._first_features(x, scaled.float(), n_outputs, weight)
+        return IntegerStatistics(
+            features, n_outputs, targets="values", step=self.step, ledger=bool(self.ledger)
+        )
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return values ``[N]`` or ``[N, C]``, as y was."""
+        scores = self._scores(X, torch.float64)
+        step = self.statistics_.step
+        values: NDArray[np.float64] = (scores if step is None else scores * step).numpy()
+        return values[:, 0] if self._one_target else values
+
+
+def _values(y: ArrayLike) -> Tensor:
+    """Return targets float64 ``[N, C]``."""
+    return array_tensor(np.asarray(y, dtype=np.float64).reshape(len(y), -1))  # type: ignore[arg-type]
+
+
+def _column(y: ArrayLike) -> ArrayLike:
+    """Return one target as ``[N]``; a column of it is taken with scikit-learn's warning."""
+    return column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1 else y

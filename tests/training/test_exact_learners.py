@@ -1,0 +1,150 @@
+"""The exact learners: learning, forgetting and merging leave the same bits; nobody predicts by stale weights."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import glai_native as glai
+
+
+@parametrize_with_checks([glai.ExactClassifier(16), glai.ExactRegressor(16)])
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    return x[order], np.array([f"digit {label}" for label in y[order]])
+
+
+def test_histories_that_leave_the_same_samples_leave_the_same_model(digits):
+    x, y = digits
+    whole = glai.ExactClassifier(200).fit(x[:1200], y[:1200])
+    assert whole.score(x[1200:], y[1200:]) > 0.95
+    for label in reversed(np.unique(y)):  # one class at a time, none of which the first one has seen
+        rows = np.flatnonzero(y[:1200] == label)
+        if label == "digit 9":
+            parts = glai.ExactClassifier(200, structure=whole.features_)
+        parts.partial_fit(x[rows], y[rows])
+        assert set(parts.predict(x[:50])) <= set(parts.classes_)
+    assert parts.digest() == whole.digest()
+    assert (parts.classes_ == np.unique(y)).all()
+    np.testing.assert_allclose(
+        parts.decision_function(x[1200:]), whole.decision_function(x[1200:]), atol=1e-5
+    )
+    more = clone(whole).set_params(structure=whole.features_).fit(x[1000:], y[1000:])
+    merged = whole.forget(x[1000:1200], y[1000:1200]) + more
+    assert merged.forget(x[1200:], y[1200:]).digest() == parts.digest()
+    assert (merged.n_samples_, whole.n_samples_, more.n_samples_) == (1200, 1000, 797)
+
+
+def test_few_samples_are_brought_up_to_date_and_never_stale(digits):
+    x, y = digits
+    model = glai.ExactClassifier(100).partial_fit(x[:600], y[:600])
+    before, penalty = model.decision_function(x[600:]), model.l2_
+    model.partial_fit(x[600:616], y[600:616]).forget(x[:4], y[:4])
+    anew = pickle.loads(pickle.dumps(model)).set_params(l2=penalty)
+    after = model.decision_function(x[600:])
+    assert "rows_since" in model.solution().provenance
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, anew.decision_function(x[600:]), atol=1e-5)
+    assert "rows_since" not in anew.solution().provenance
+    model.partial_fit(x[616:800], y[616:800])
+    assert model.solution().provenance["n_samples"] == 796
+    assert "rows_since" not in model.solution().provenance
+
+
+def test_what_was_never_learnt_is_not_forgotten(digits):
+    x, y = digits
+    model = glai.ExactClassifier(20).fit(x[:100], y[:100], ids=np.arange(100))
+    digest, scores = model.digest(), model.decision_function(x)
+    for rows, changes in ((slice(95, 105), {}), (slice(0, 2), {"ids": [0, 7]})):
+        with pytest.raises(ValueError, match="row"):
+            model.forget(x[rows], y[rows], **changes)
+    with pytest.raises(ValueError, match="y must hold labels among .* got 'digit 10' besides"):
+        model.forget(x[:1], ["digit 10"])
+    with pytest.raises(ValueError, match="integers"):
+        model.partial_fit(x[:2], ["digit 3", "a new one"], sample_weight=[0.5, 1.0])
+    assert model.digest() == digest
+    assert len(model.classes_) == 10
+    assert (model.decision_function(x) == scores).all()
+    model.forget(x[:100], y[:100])
+    with pytest.raises(
+        ValueError, match="must hold samples, got none: all were forgotten; partial_fit learns others"
+    ):
+        model.predict(x)
+    assert model.partial_fit(x[:40], y[:40]).score(x[:40], y[:40]) > 0.9
+    with pytest.raises(NotFittedError):
+        glai.ExactClassifier().forget(x[:1], y[:1])
+
+
+def test_classes_weigh_what_they_are_told_afterwards(digits):
+    x, y = digits
+    rare = np.flatnonzero((y != "digit 8") | (np.arange(len(y)) % 12 == 0))
+    model = glai.ExactClassifier(60, per_class=True).fit(x[rare], y[rare])
+    eights = y == "digit 8"
+    plain = model.score(x[eights], y[eights])
+    assert model.set_params(class_weight="balanced").score(x[eights], y[eights]) > plain
+    model.set_params(class_weight={"digit 8": 0.0})
+    assert "digit 8" not in model.predict(x)
+    with pytest.raises(
+        ValueError, match="class_weight must be of the classes learnt, got 'digit 11', which is none"
+    ):
+        model.set_params(class_weight={"digit 11": 2.0}).predict(x)
+
+
+@pytest.mark.parametrize("structure", ["random", "trained"])
+def test_saved_and_opened_again(digits, structure, tmp_path):
+    x, y = digits
+    model = glai.ExactClassifier(32, structure=structure, class_weight={"digit 1": 2.0}).fit(x[:400], y[:400])
+    probabilities = model.predict_proba(x)
+    assert -np.log(probabilities[np.arange(len(y)), np.searchsorted(model.classes_, y)]).mean() < 0.7
+    model.save(tmp_path / "model")
+    again = glai.ExactClassifier.load(tmp_path / "model")
+    assert (again.predict_proba(x) == probabilities).all()
+    assert again.get_params() == model.get_params()
+    assert again.forget(x[:100], y[:100]).digest() == model.forget(x[:100], y[:100]).digest()
+    np.testing.assert_allclose(again.predict_proba(x), model.predict_proba(x), atol=1e-6)
+    again.save(tmp_path / "model")
+    other = glai.ExactClassifier(structure=glai.IntegerFeatures.fit(x, 8), random_state=3).fit(x[:50], y[:50])
+    with pytest.raises(ValueError, match="must hold a model of features .* overwrite=True replaces it"):
+        other.save(tmp_path / "model")
+    other.save(tmp_path / "model", overwrite=True)
+    assert glai.ExactClassifier.load(tmp_path / "model").digest() == other.digest()
+    with pytest.raises(
+        ValueError, match="outputs must be values, got classes; ExactClassifier.load opens it"
+    ):
+        glai.ExactRegressor.load(tmp_path / "model")
+
+
+def test_regressor(tmp_path):
+    x, y = load_diabetes(return_X_y=True)
+    two = np.stack([y, -2 * y], axis=1)
+    model = glai.ExactRegressor(64, scale="features").fit(x[:350], two[:350])
+    assert model.score(x[350:], two[350:]) > 0.4
+    np.testing.assert_allclose(model.predict(x)[:, 1], -2 * model.predict(x)[:, 0], rtol=1e-3)
+    model.save(tmp_path)
+    again = glai.ExactRegressor.load(tmp_path)
+    assert (again.predict(x) == model.predict(x)).all()
+    again.partial_fit(x[350:], two[350:]).forget(x[:350], two[:350])
+    rest = glai.ExactRegressor(structure=model.features_, step=model.statistics_.step.tolist())
+    assert rest.fit(x[350:], two[350:]).digest() == again.digest()
+    one = glai.ExactRegressor(8).fit(x, y)
+    assert one.predict(x).shape == y.shape
+
+
+def test_one_sample_one_class_and_fewer_samples_than_features():
+    x, y = load_iris(return_X_y=True)
+    model = glai.ExactClassifier(300).partial_fit(x[:1], y[:1])
+    assert (model.predict(x) == 0).all()
+    model.partial_fit(x[50:51], y[50:51], classes=[0, 1, 2])
+    assert (model.predict(x[[0, 50]]) == [0, 1]).all()
+    assert 2 not in model.predict(x)
+    assert model.partial_fit(x[::7], y[::7]).score(x, y) > 0.9
