@@ -1,63 +1,127 @@
-"""Mean and scale of the first samples, by sums that have no rounding: the same for every order and machine."""
+"""Mean and scale of the first samples, by sums that have no rounding: the same for every order, cut and machine."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 # What one root mean square of the inputs is as an integer q; 63 is then four of them.
 INPUT_RMS = 16
-# Numbers are added up as integers of so many bits, relative to the largest; 64 bits hold 2^26 of them.
-FIXED_POINT_BITS = 36
-MOST_SAMPLES = 1 << 26
+# Every float32 is a multiple of 2^-149, and every square of one of 2^-298: the units of exact sums.
+SUM_UNIT, SQUARE_UNIT = 149, 298
+# Numbers are added up as integers of so many bits, 64 of which hold the sum of so many rows; what is left of them, in
+# a further sum.
+LEVEL_BITS, LEVEL_ROWS = 52, 1024
 # Numbers that exist as float64 at a time.
-CHUNK_NUMBERS = 1 << 22
+CHUNK_NUMBERS = 1 << 17
+FEWEST_ROWS = 32
 LARGEST = torch.finfo(torch.float32).max
 
 
-def centre_and_scale(x: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """Return mean and scale, float32 ``[D]``, that put one root mean square of x - mean at ``INPUT_RMS``.
+@dataclass(frozen=True)
+class Moments:
+    """Exact sums over samples, which parts of the data add up to: mean and scale are functions of them.
 
-    Args:
-        x: float32 ``[N >= 1, D]``, finite.
-        kind: ``"global"``: all scales are equal; ``"features"``: each column has its own, and one that does not vary
-            that of all.
+    Source: Kulisch, Computer Arithmetic and Validity (2008): a sum of floating-point numbers is one long integer.
+
+    Attributes:
+        n_samples: N.
+        sums: of each column, in units of 2^-149.
+        squares: of each column's squares, or one of all columns, in units of 2^-298.
     """
-    n, d = x.shape
-    if n > MOST_SAMPLES:
-        raise ValueError(f"IntegerFeatures.fit: x must be of at most {MOST_SAMPLES:,} samples, got {n:,}")
-    height = max(1, CHUNK_NUMBERS // d)
-    sums, unit = _column_sums(x, None, height)
-    mean = (sums.double() * (unit / n)).float()
-    squares, unit = _column_sums(x, mean.double(), height)
-    everywhere = _scale(sum(squares.tolist()), unit, n * d, otherwise=1.0)
-    scales = [everywhere] * d
-    if kind == "features":
-        scales = [_scale(square, unit, n, otherwise=everywhere) for square in squares.tolist()]
-    return mean, torch.tensor(scales, dtype=torch.float32, device="cpu")
+
+    n_samples: int
+    sums: Sequence[int]
+    squares: Sequence[int]
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Return those of x float32 ``[N, D]``, finite, on the CPU."""
+        largest = float(x.abs().max()) if x.numel() else 0.0
+        sums = _LongSums(x.shape[1], largest, SUM_UNIT)
+        squares = _LongSums(x.shape[1], largest**2, SQUARE_UNIT)
+        for part in x.split(min(LEVEL_ROWS, max(FEWEST_ROWS, CHUNK_NUMBERS // max(x.shape[1], 1)))):
+            values = part.double()
+            squares.add(values.square())
+            sums.add(values)
+        return cls(len(x), sums.totals(), squares.totals())
+
+    def __add__(self, other: Moments) -> Moments:
+        sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        squares = [a + b for a, b in zip(self.squares, other.squares, strict=True)]
+        return Moments(self.n_samples + other.n_samples, sums, squares)
+
+    def centre_and_scale(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Return mean and scale, float32 ``[D]``, that put one root mean square of x - mean at ``INPUT_RMS``.
+
+        Args:
+            kind: ``"global"``: all scales are equal; ``"features"``: each column has its own, and one that does not
+                vary that of all.
+        """
+        n, d = self.n_samples, len(self.sums)
+        mean = [total / (n << SUM_UNIT) for total in self.sums]
+        # N·(sum of squares) - (sum)², of all columns, and N² times as many: a quotient of integers, rounded once
+        varied = n * sum(self.squares) - sum(total * total for total in self.sums)
+        everywhere = _scale(varied, n * n * d, otherwise=1.0)
+        scales = [everywhere] * d
+        if kind == "features":
+            both = zip(self.sums, self.squares, strict=True)
+            scales = [
+                _scale(n * square - total * total, n * n, otherwise=everywhere) for total, square in both
+            ]
+        return _float32(mean), _float32(scales)
 
 
-def _scale(squares: int, unit: float, count: int, otherwise: float) -> float:
-    """Return what puts the root of ``squares·unit / count`` at ``INPUT_RMS``."""
-    if not squares:
+def _float32(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
+
+
+def _scale(varied: int, count: int, otherwise: float) -> float:
+    """Return what puts the root of ``varied / count``, a variance in squares' units, at ``INPUT_RMS``."""
+    if not varied:
         return otherwise
-    return min(INPUT_RMS / math.sqrt(squares / count * unit), LARGEST)
+    return min(INPUT_RMS / math.sqrt(varied / (count << SQUARE_UNIT)), LARGEST)
 
 
-def _column_sums(x: Tensor, mean: Tensor | None, height: int) -> tuple[Tensor, float]:
-    """Return int64 ``[D]`` and the unit, a power of two, that they count: of x, or of (x - mean)²."""
+class _LongSums:
+    """Sums of columns of float64 numbers, each a multiple of ``2^-unit`` and of 53 bits, without rounding."""
 
-    def values(part: Tensor) -> Tensor:
-        return part.double() if mean is None else (part.double() - mean).square_()
+    def __init__(self, width: int, largest: float, unit: int) -> None:
+        self._width, self._unit = width, unit
+        self._first = min(LEVEL_BITS - math.frexp(largest)[1], unit)  # the shift of the first level
+        self._levels: list[Tensor] = []  # int64 [2, D]: sums >> 32, and the 32 bits below
 
-    largest = max(float(values(part).abs().max()) for part in x.split(height))
-    exponent = FIXED_POINT_BITS - math.frexp(largest)[1]
-    sums = torch.zeros(x.shape[1], dtype=torch.int64, device="cpu")
-    for part in x.split(height):
-        sums += values(part).mul_(2.0**exponent).round_().long().sum(0)
-    return sums, 2.0**-exponent
+    def add(self, values: Tensor) -> None:
+        """Add rows float64 ``[n <= LEVEL_ROWS, D]``; they are overwritten."""
+        for level in range(self._unit):
+            if level == len(self._levels):
+                self._levels.append(torch.zeros((2, self._width), dtype=torch.int64, device="cpu"))
+            shift = self._shift(level)
+            whole = (values * 2.0**shift).round_()
+            sums = whole.long().sum(0)
+            self._levels[level][0] += sums >> 32
+            self._levels[level][1] += sums & 0xFFFFFFFF
+            if shift == self._unit:
+                return
+            values.sub_(whole.mul_(2.0**-shift))  # exact: what is left are bits of the values
+            if not bool(values.any()):
+                return
+
+    def totals(self) -> list[int]:
+        """Return the sums, in their unit."""
+        totals = [0] * self._width
+        for level, parts in enumerate(self._levels):
+            left = self._unit - self._shift(level)
+            both = zip(totals, *parts.tolist(), strict=True)
+            totals = [total + (((high << 32) + low) << left) for total, high, low in both]
+        return totals
+
+    def _shift(self, level: int) -> int:
+        return min(self._first + LEVEL_BITS * level, self._unit)
 
 
 def quantised(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from glai_native.machine.files import TensorFile, tensors_to_bytes
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.writing import write_files
 from glai_native.ops.integer_sums import IntegerLayer, integer_features
-from glai_native.structure.centring import centre_and_scale, quantised
+from glai_native.structure.centring import Moments, quantised
 from glai_native.structure.integer_layers import (
     MOST_INPUT,
     MOST_MULTIPLIER,
@@ -28,11 +28,14 @@ from glai_native.structure.integer_layers import (
     MOST_SUM,
     MOST_UNIT,
     MOST_WEIGHT,
+    Measure,
     random_layers,
     random_numbers,
     require_fan_in,
     selector_layers,
+    squares_of_units,
 )
+from glai_native.structure.measured_rows import count_classes, measured_classes, measured_rows
 from glai_native.structure.selector import PathSelector
 
 FEATURES_FILE = "features.safetensors"
@@ -99,8 +102,8 @@ class IntegerFeatures:
     ) -> IntegerFeatures:
         """Freeze a map for samples like x: random units, or those of a trained selector.
 
-        The order of the samples does not matter. All of x is gone through twice for mean and scale; units are measured
-        on at most 1,024 of its rows.
+        The order of the samples does not matter, nor how they are cut (:meth:`from_moments`). Mean and scale are those
+        of all of x, to the last bit; units are measured on some 1,024 of its rows.
 
         Args:
             x: raw ``[N >= 1, D]``, any real numbers, finite; read as float32.
@@ -113,28 +116,50 @@ class IntegerFeatures:
             ValueError: no samples, NaN or infinite values, or a selector of other samples.
         """
         owner = "IntegerFeatures.fit"
-        if scale not in ("global", "features"):
-            raise ValueError(f"{owner}: scale must be 'global' or 'features', got {scale!r}")
-        if selector is not None and not isinstance(selector, PathSelector):
-            raise TypeError(f"{owner}: selector must be a PathSelector, got {type(selector).__name__}")
-        seed = require_seed(owner, seed)
-        if selector is None or n_units is not None:
-            n_units = require_count(owner, "n_units", n_units)
-        if selector is not None and n_units not in (None, selector.widths[-1]):
-            raise ValueError(
-                f"{owner}: n_units must be the {selector.widths[-1]} of the selector's last layer, got {n_units}"
-            )
+        n_units, seed = _require_kind(owner, n_units, selector, seed, scale)
         if isinstance(x, Tensor | np.ndarray) and (x.ndim != 2 or not x.shape[0] or not x.shape[1]):
             raise ValueError(f"{owner}: x must be [N >= 1, D >= 1], got {list(x.shape)}")
         width = x.shape[1] if isinstance(x, Tensor | np.ndarray) else 0
         x = as_samples(owner, x, width if selector is None else selector.in_features).cpu()
         require_fan_in(width, MOST_INPUT)
-        mean, factors = centre_and_scale(x, scale)
-        q = quantised(x, mean, factors)
+        moments = Moments.of(x)
+        classes, count = measured_classes(count_classes(x))
+        rows = quantised(measured_rows(x, classes), *moments.centre_and_scale(scale))
+
+        def measure(*layer: Any) -> tuple[list[int], int]:
+            return squares_of_units(rows, *layer), count
+
+        return cls.from_moments(moments, measure, n_units, selector, seed, scale=scale)
+
+    @classmethod
+    @outside_inference_mode
+    @torch.no_grad()
+    def from_moments(
+        cls,
+        moments: Moments,
+        measure: Measure,
+        n_units: int | None,
+        selector: PathSelector | None = None,
+        seed: int = 0,
+        *,
+        scale: str = "global",
+    ) -> IntegerFeatures:
+        """Freeze the map that :meth:`fit` makes, from sums over its samples, which may lie with many owners.
+
+        Args:
+            moments: of all samples.
+            measure: the units, on the rows that ``structure/measured_rows.py`` chooses.
+            n_units: as in :meth:`fit`; so are the others.
+            selector: or None.
+            seed: of the random units.
+            scale: ``"global"`` or ``"features"``.
+        """
+        n_units, seed = _require_kind("IntegerFeatures.from_moments", n_units, selector, seed, scale)
+        mean, factors = moments.centre_and_scale(scale)
         if selector is not None:
-            return cls(mean, factors, selector_layers(q, mean, factors, selector))
+            return cls(mean, factors, selector_layers(measure, mean, factors, selector))
         assert n_units is not None
-        return cls(mean, factors, random_layers(q, n_units, seed), seed)
+        return cls(mean, factors, random_layers(measure, n_units, len(mean), seed), seed)
 
     @property
     def in_features(self) -> int:
@@ -274,6 +299,23 @@ class IntegerFeatures:
                 f"{features.features_id[:12]}…; the file is damaged"
             )
         return features
+
+
+def _require_kind(
+    owner: str, n_units: int | None, selector: PathSelector | None, seed: int, scale: str
+) -> tuple[int | None, int]:
+    """Raise unless the kind of map can be made; return n_units and seed as integers."""
+    if scale not in ("global", "features"):
+        raise ValueError(f"{owner}: scale must be 'global' or 'features', got {scale!r}")
+    if selector is not None and not isinstance(selector, PathSelector):
+        raise TypeError(f"{owner}: selector must be a PathSelector, got {type(selector).__name__}")
+    if selector is None or n_units is not None:
+        n_units = require_count(owner, "n_units", n_units)
+    if selector is not None and n_units not in (None, selector.widths[-1]):
+        raise ValueError(
+            f"{owner}: n_units must be the {selector.widths[-1]} of the selector's last layer, got {n_units}"
+        )
+    return n_units, require_seed(owner, seed)
 
 
 def as_samples(owner: str, x: Tensor | np.ndarray[Any, Any], in_features: int) -> Tensor:

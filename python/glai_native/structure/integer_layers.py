@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,15 +19,18 @@ MOST_INPUT, MOST_UNIT, MOST_WEIGHT = 63, 127, 127
 UNIT_RANGE = 4
 # A random unit's bias is what an input of this value would add by one more random weight.
 BIAS_INPUT = 16
-# Units are measured on at most so many of the first samples, those whose content hashes least.
-MEASURED_ROWS = 1024
+# Rows that units are measured on at a time.
+MEASURED_CHUNK = 1024
 # No unit is taken to be weaker than this share of the layer's mean square: it would drown the others' digits.
 LEAST_SQUARE = 2**-12
 MOST_SUM = (1 << 31) - 1
 MOST_MULTIPLIER, MOST_SHIFT = (1 << 16) - 1, 62
 # Sums of products below this are exact in float32.
 EXACT_SUM = 1 << 24
-HASH_NUMBERS = 1 << 20
+
+# Measures a layer's units on first samples: takes the layers below it, its weight and its bias; returns the sums over
+# samples of the squares of what each unit lets through, ``[H]``, and of how many samples they are.
+Measure = Callable[[Sequence[IntegerLayer], Tensor, Tensor], tuple[Sequence[int], int]]
 
 
 def random_numbers(seed: int, n_units: int, fan_in: int) -> Tensor:
@@ -51,14 +54,14 @@ def random_weights(seed: int, n_units: int, in_features: int) -> tuple[Tensor, T
     return numbers[:, :-1].contiguous(), numbers[:, -1].to(torch.int32) * BIAS_INPUT
 
 
-def random_layers(q: Tensor, n_units: int, seed: int) -> tuple[IntegerLayer, ...]:
-    """Return one layer of random units, whose multipliers are measured on q int8 ``[N, D]``."""
-    weight, bias = random_weights(seed, n_units, q.shape[1])
-    return (_measured(_measured_rows(q), weight, bias, MOST_INPUT),)
+def random_layers(measure: Measure, n_units: int, in_features: int, seed: int) -> tuple[IntegerLayer, ...]:
+    """Return one layer of random units."""
+    weight, bias = random_weights(seed, n_units, in_features)
+    return (measured_layer(weight, bias, *measure((), weight, bias)),)
 
 
 def selector_layers(
-    q: Tensor, mean: Tensor, scale: Tensor, selector: PathSelector
+    measure: Measure, mean: Tensor, scale: Tensor, selector: PathSelector
 ) -> tuple[IntegerLayer, ...]:
     """Return a selector's hidden layers as integer units that read q.
 
@@ -66,20 +69,20 @@ def selector_layers(
     multiplied by what puts its largest weight at 127; its multiplier takes that back, and the layer above it too.
 
     Args:
-        q: int8 ``[N, D]``, the first samples.
+        measure: the units, layer by layer.
         mean: float32 ``[D]``.
         scale: float32 ``[D]``.
         selector: of in_features D.
     """
-    below, layers, most = _measured_rows(q), [], MOST_INPUT
+    layers: list[IntegerLayer] = []
+    most = MOST_INPUT
     gain = scale.double()  # what one of the values below stands for: gain times the network's own
     for i, (weight, bias) in enumerate(selector.hidden):
         weight, bias = weight.double().cpu(), bias.double().cpu()
         if i == 0:
             weight, bias = _folded(weight, bias, mean, selector)
         whole, offset, factor = _quantised(weight / gain, bias, most)
-        layer = _measured(below, whole, offset, most)
-        below = _activation(_sums(below, layer.weight, layer.bias, most), layer)
+        layer = measured_layer(whole, offset, *measure(layers, whole, offset))
         gain, most = factor * layer.multiplier.double() * 2.0**-layer.shift, MOST_UNIT
         layers.append(layer)
     return tuple(layers)
@@ -120,23 +123,31 @@ def require_fan_in(fan_in: int, most: int) -> int:
     return largest
 
 
-def _measured_rows(q: Tensor) -> Tensor:
-    """Return the rows that units are measured on, a choice that does not hang on the order of the samples."""
-    if len(q) <= MEASURED_ROWS:
-        return q
-    odd = torch.from_numpy(np.random.Philox(0).random_raw(q.shape[1]).view(np.int64)) | 1
-    height = max(1, HASH_NUMBERS // q.shape[1])
-    hashes = torch.cat([(part.long() * odd).sum(1) for part in q.split(height)])
-    return q[hashes.argsort()[:MEASURED_ROWS]]
+def squares_of_units(q: Tensor, below: Sequence[IntegerLayer], weight: Tensor, bias: Tensor) -> list[int]:
+    """Return the sums over rows of ``max(a, 0)²`` of each unit, ``[H]``; sums of parts of the rows add up.
+
+    Args:
+        q: int8 ``[N, D]``.
+        below: the layers that these units read.
+        weight: int8 ``[H, K]``.
+        bias: int32 ``[H]``.
+    """
+    squares = [0] * len(weight)
+    for part in q.split(MEASURED_CHUNK):
+        h, most = part, MOST_INPUT
+        for layer in below:
+            h, most = _activation(_sums(h, layer.weight, layer.bias, most), layer), MOST_UNIT
+        sums = _sums(h, weight, bias, most).clamp_(min=0).long()
+        high, low = sums >> 16, sums & 0xFFFF  # squares of 31 bits, summed in three parts that 64 hold
+        parts = [(high * high).sum(0), (high * low).sum(0), (low * low).sum(0)]
+        each = zip(squares, *(part.tolist() for part in parts), strict=True)
+        squares = [so_far + (a << 32) + (b << 17) + c for so_far, a, b, c in each]
+    return squares
 
 
-def _measured(below: Tensor, weight: Tensor, bias: Tensor, most: int) -> IntegerLayer:
+def measured_layer(weight: Tensor, bias: Tensor, squares: Sequence[int], n_samples: int) -> IntegerLayer:
     """Return the layer whose multipliers put ``UNIT_RANGE`` root mean squares of each unit at 127."""
-    sums = _sums(below, weight, bias, most).clamp_(min=0).long()
-    high, low = sums >> 16, sums & 0xFFFF  # squares of 31 bits, summed in three parts that 64 hold
-    parts = [(high * high).sum(0), (high * low).sum(0), (low * low).sum(0)]
-    squares = [(a << 32) + (b << 17) + c for a, b, c in zip(*(part.tolist() for part in parts), strict=True)]
-    multiplier, shift = _multipliers(squares, len(below))
+    multiplier, shift = _multipliers(squares, n_samples)
     return IntegerLayer(weight, bias, torch.tensor(multiplier, dtype=torch.int32, device="cpu"), shift)
 
 
