@@ -2,9 +2,11 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
 
 import glai_native as glai
 from glai_native.cli.main import main
@@ -12,6 +14,7 @@ from glai_native.cli.main import main
 CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "unlabelled")
 REGRESSORS = ("regressor", "regressor chunks")
 KINDS = CLASSIFIERS + REGRESSORS
+WITHOUT_SUMS = ("sgd", "dual", "kernel")
 
 
 def make_data(seed, labels=True):
@@ -30,38 +33,29 @@ def shelf(tmp_path_factory):
     np.savez(shelf / "classes.npz", x=x, y=y, id=np.arange(90) + 1000)
     np.savez(shelf / "indices.npz", x=x, y=np.unique(y, return_inverse=True)[1])
     np.savez(shelf / "values.npz", x=x, y=values)
-    train = [
-        "train",
-        str(shelf / "classes.npz"),
-        "--hidden",
-        "4",
-        "--structure-epochs",
-        "3",
-        "--json",
-        "--out",
-    ]
-    for solver in ("sgd", "statistics", "dual"):
-        assert main([*train, str(shelf / solver), "--solver", solver]) == 0
-    model = glai.GLAI.load(shelf / "statistics")
     classes, indices = np.unique(y, return_inverse=True)
-    kernel = glai.PathKernelModel(model.selector).fit(*map(glai_tensor, (x, indices)))
+    tensors = torch.from_numpy(x), torch.from_numpy(indices)
+    tell = {"structure_epochs": 3, "validation_fraction": 0.0}
+    learner = glai.GLAIClassifier((4,), solver="statistics", **tell).fit(x, y)
+    learner.save(shelf / "learner")
+    selector = learner.model_.selector
+    for solver in ("sgd", "statistics", "dual"):
+        told = {"solver": solver, "validation": 0.0, "class_labels": classes.tolist(), "progress": False}
+        if solver == "sgd":
+            told |= {"epochs": 60, "learning_rate": 0.1}
+        model = glai.fit(selector, *tensors, **told).model
+        model.save(shelf / solver)
+    kernel = glai.PathKernelModel(selector).fit(*tensors)
     kernel.class_labels = classes.tolist()
     with pytest.warns(UserWarning, match="contains training data"):
         kernel.save(shelf / "kernel")
-    tell = {"hidden_layer_sizes": (4,), "structure_epochs": 3}
-    glai.GLAIClassifier(solver="statistics", **tell).fit(x, y).save(shelf / "learner")
-    glai.GLAIClassifier(**tell).partial_fit(x, y).save(shelf / "chunks")
-    glai.GLAIRegressor(solver="statistics", **tell).fit(x, values).save(shelf / "regressor")
-    glai.GLAIRegressor(**tell).partial_fit(x, values).save(shelf / "regressor chunks")
+    glai.GLAIClassifier((4,), **tell).partial_fit(x, y).save(shelf / "chunks")
+    glai.GLAIRegressor((4,), solver="statistics", **tell).fit(x, values).save(shelf / "regressor")
+    glai.GLAIRegressor((4,), **tell).partial_fit(x, values).save(shelf / "regressor chunks")
+    model = glai.GLAI.load(shelf / "statistics")
     model.class_labels = None
     model.save(shelf / "unlabelled")
     return shelf
-
-
-def glai_tensor(array):
-    from glai_native.data.arrays import array_tensor
-
-    return array_tensor(array)
 
 
 def data_of(shelf, kind):
@@ -122,6 +116,85 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
         )
     assert main(["evaluate", str(shelf / kind), str(data)]) == 0
     assert "per" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learn_and_forget(shelf, tmp_path, kind, capsys):
+    data = data_of(shelf, kind)
+    if kind in WITHOUT_SUMS:
+        for command in ("learn", "forget"):
+            error = refused(capsys, command, shelf / kind, data)
+            assert f"{kind}: must be a model with sums over its samples to learn and forget" in error
+            assert "train it with: glai train DATA --solver statistics" in error
+        return
+    arrays = dict(np.load(data))
+    np.savez(tmp_path / "new.npz", x=arrays["x"][:20] + 1, y=arrays["y"][:20], id=np.arange(20))
+    before = glai.GLAI.load(shelf / kind)
+    said = run(capsys, "learn", shelf / kind, tmp_path / "new.npz", "--out", tmp_path / "m")
+    assert (said["learnt"], said["samples_seen"]) == (20, before.statistics.n_samples + 20)
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(5))) + "\n\n")
+    (tmp_path / "ids.csv").write_text("name,id\n" + "".join(f"a,{i}\n" for i in range(5, 20)))
+    for name in ("ids.txt", "ids.csv"):
+        said = run(capsys, "forget", tmp_path / "m", tmp_path / "new.npz", "--ids", tmp_path / name)
+    assert (said["forgotten"], said["samples_seen"]) == (15, before.statistics.n_samples)
+    after = glai.GLAI.load(tmp_path / "m")
+    torch.testing.assert_close(after.statistics.sums(), before.statistics.sums(), rtol=1e-9, atol=1e-9)
+    x = torch.from_numpy(arrays["x"])
+    torch.testing.assert_close(after(x), before(x), rtol=1e-3, atol=1e-3)
+    error = refused(capsys, "forget", tmp_path / "m", tmp_path / "new.npz")
+    assert "not" in error
+    unchanged = glai.GLAI.load(tmp_path / "m")
+    assert unchanged.statistics.n_samples == before.statistics.n_samples
+    learner = {"learner": glai.GLAIClassifier, "chunks": glai.GLAIClassifier}.get(kind)
+    if learner is not None:
+        assert learner.load(tmp_path / "m").structure_epochs == 3
+
+
+def test_new_classes_and_what_cannot_be_forgotten(shelf, tmp_path, capsys):
+    x, _ = make_data(1)
+    np.savez(tmp_path / "new.npz", x=x - 4, y=np.full(90, "dog"))
+    said = run(capsys, "learn", shelf / "statistics", tmp_path / "new.npz", "--out", tmp_path / "m")
+    assert (said["classes"], said["new_classes"]) == (4, 1)
+    assert run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")["accuracy"] > 0.9
+    assert "got 'dog' besides" in refused(capsys, "forget", shelf / "statistics", tmp_path / "new.npz")
+    for ids, sentence in (
+        ("1000\n7\n", "ids.txt: must list ids of .*classes.npz, got 1 that it does not hold: 7"),
+        ("", "ids.txt: must hold an id a line, got none"),
+        ("a\n", "ids.txt: ids must be integers"),
+    ):
+        (tmp_path / "ids.txt").write_text(ids)
+        arguments = ("forget", tmp_path / "m", shelf / "classes.npz", "--ids", tmp_path / "ids.txt")
+        assert re.search(sentence, refused(capsys, *arguments))
+    arguments = ("forget", tmp_path / "m", tmp_path / "new.npz", "--ids", tmp_path / "ids.txt")
+    assert "must hold the samples' ids, a column or an array 'id', got none" in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
+    data = data_of(shelf, kind)
+    described = run(capsys, "inspect", shelf / kind)
+    assert described["kind"] == ("path kernel model" if kind == "kernel" else "model")
+    if kind == "kernel":
+        error = refused(capsys, "merge", shelf / kind, shelf / "sgd", "--out", tmp_path / "m")
+        assert "must be a model with path weights to be merged, a path kernel model keeps samples" in error
+        return
+    method, first = "samples", shelf / kind
+    other = glai.GLAI.load(first)
+    if kind == "unlabelled":  # learning names outputs
+        first = tmp_path / "named"
+        run(capsys, "learn", shelf / kind, data, "--out", first)
+    if kind not in WITHOUT_SUMS:
+        method = "statistics"
+        run(capsys, "learn", first, data, "--out", tmp_path / "other")
+    else:
+        with torch.no_grad():
+            other.estimator.bias.add_(1)
+        other.save(tmp_path / "other")
+    arguments = ("merge", first, tmp_path / "other", "--out", tmp_path / "m", "--method", method)
+    said = run(capsys, *arguments)
+    assert said["samples_seen"] == sum(said[f"samples of {one}"] for one in (first, tmp_path / "other"))
+    figures = run(capsys, "evaluate", tmp_path / "m", data)
+    assert figures.get("accuracy", figures.get("r2")) > 0.9
 
 
 def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys):

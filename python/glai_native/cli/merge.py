@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glai_native.cli.arguments import penalty_or_gcv
 from glai_native.cli.command import add_command, add_out, require_new_folder, show
 from glai_native.cli.commands import COMMANDS
 from glai_native.model.names import METHODS
+
+if TYPE_CHECKING:
+    from glai_native.model.glai import GLAI
 
 MERGE_EXAMPLES = """\
 examples:
@@ -42,11 +45,10 @@ def add(commands: Any) -> None:
 def _merge(arguments: argparse.Namespace) -> int:
     from glai_native.cli.models import keep_names, names_of
     from glai_native.model.aligning import equal_models
-    from glai_native.model.glai import GLAI
     from glai_native.model.merging import merge
 
     require_new_folder(arguments.out)
-    models = [GLAI.load(folder) for folder in arguments.models]
+    models = [_mergeable(folder) for folder in arguments.models]
     names = [str(folder) for folder in arguments.models]
     for (a, first), (b, second) in itertools.combinations(zip(arguments.models, models, strict=True), 2):
         if a.resolve() == b.resolve() or equal_models(first.estimator, second.estimator):
@@ -70,3 +72,16 @@ def _merge(arguments: argparse.Namespace) -> int:
     }
     show(figures, arguments.json)
     return 0
+
+
+def _mergeable(folder: Path) -> GLAI:
+    from glai_native.cli.models import kind_of, open_model
+    from glai_native.model.glai import GLAI
+
+    model = open_model(folder)
+    if not isinstance(model, GLAI):
+        raise ValueError(
+            f"{folder}: must be a model with path weights to be merged, a {kind_of(model)} keeps samples; "
+            "train it with: glai train DATA --solver statistics --out FOLDER"
+        )
+    return model

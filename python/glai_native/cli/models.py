@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,25 @@ def labels_of(model: Model) -> list[Label]:
     """Return the labels of a model's classes; of outputs without labels, their indices."""
     outputs = outputs_of(model)
     return outputs.class_labels or list(range(outputs.out_features))
+
+
+def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) -> None:
+    """Take the indices of a model's outputs for labels, where it has none and data of that name have no others.
+
+    Raises:
+        ValueError: they have others, which nobody can tell the outputs of.
+    """
+    if model.class_labels is not None:
+        return
+    outputs = labels_of(model)
+    others = [label for label in labels if label not in outputs]
+    if others:
+        raise ValueError(
+            f"{folder}: the model's outputs have no labels, and {name} has labels that are not their indices 0 to "
+            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: model = glai.GLAI.load(folder); "
+            "model.class_labels = [...]; model.save(folder)"
+        )
+    model.class_labels = outputs
 
 
 def names_of(model: Model) -> TableNames:

@@ -156,25 +156,49 @@ def _add(
     require_options("statistics", options)
     started = time.perf_counter()
     statistics = _joined(model, samples, numbering)
-    solved = model.estimator.provenance
+    joined = samples.count
+    done = f"{joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten"
+    solve_again(model, statistics, numbering, seed=seed, progress=progress, **options)
+    return increment_result(model, done, started)
+
+
+def solve_again(
+    model: GLAI,
+    statistics: PathStatistics,
+    numbering: Numbering,
+    *,
+    seed: int,
+    progress: bool,
+    **options: Any,
+) -> None:
+    """Make a model's weights those of other statistics, at the share of the mean diagonal that l2 had.
+
+    Args:
+        model: changed in place, whole or not at all.
+        statistics: that it gets, of the outputs that it will have.
+        numbering: of these outputs.
+        seed: of the directions of outputs that are added.
+        progress: show a bar while a penalty is chosen.
+        **options: of :meth:`PathStatistics.solve`.
+    """
+    solved, temperature = model.estimator.provenance, model.estimator.temperature
     share = solved["l2"] / solved["mean_diagonal"] if {"l2", "mean_diagonal"} <= solved.keys() else None
     solve: dict[str, Any] = {
         "l2": "gcv" if share is None else share * statistics.mean_diagonal,
-        "directions": numbering.wider_directions(samples.n_outputs, seed),
+        "directions": numbering.wider_directions(statistics.out_features, seed),
         "progress": progress,
     }
     estimator = statistics.solve(**(solve | options))
-    if (
-        statistics.n_samples > samples.count and not samples.has_values
-    ):  # nothing is held out to fit another on
-        estimator.temperature = model.estimator.temperature
+    # Nothing is held out to fit another on.
+    if int(model.estimator.samples_seen) and bool(statistics.on_counts.any()):
+        estimator.temperature = temperature
     take_over_solution(model, statistics, estimator, numbering, seed)
     lower_unseen(model)
-    joined = samples.count
-    reason = (
-        f"statistics: {joined:,} samples joined {statistics.n_samples - joined:,}, none is forgotten; "
-        f"l2 = {estimator.provenance['l2']:.4g}"
-    )
+
+
+def increment_result(model: GLAI, done: str, started: float) -> FitResult:
+    """Return what came of samples that joined or left a model since ``started`` (``time.perf_counter``)."""
+    reason = f"statistics: {done}; l2 = {model.estimator.provenance['l2']:.4g}"
     return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
 
 

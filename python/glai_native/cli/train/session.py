@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glai_native.cli.command import require_new_folder
-from glai_native.cli.models import names_of
+from glai_native.cli.models import name_outputs, names_of
 from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
 from glai_native.data.labelled import LabelledData, load_data
 from glai_native.data.labels import Label
@@ -70,7 +70,8 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
     data = load_data(
         arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept), arguments.label, known
     )
-    _name_outputs(kept, data, arguments.structure)
+    if isinstance(kept, GLAI):
+        name_outputs(kept, arguments.structure, data.name, data.classes)
     _require_options(settings, kept, data, Ranks("train", group).size)
     report = run_train(data, arguments.out, settings, kept, process_group=group)
     if not Ranks("train", group).is_first:
@@ -133,25 +134,6 @@ def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
             "GLAIRegressor.load(folder).retrain(X, y) goes on with it in Python"
         )
     return kept.class_labels or list(range(kept.estimator.out_features))
-
-
-def _name_outputs(kept: GLAI | PathSelector | None, data: LabelledData, folder: Path) -> None:
-    """Take the indices of a model's outputs for labels, where it has none and the data have no others.
-
-    Raises:
-        ValueError: they have others, which nobody can tell the outputs of.
-    """
-    if not isinstance(kept, GLAI) or kept.class_labels is not None:
-        return
-    outputs = list(range(kept.estimator.out_features))
-    others = [label for label in data.classes if label not in outputs]
-    if others:
-        raise ValueError(
-            f"{folder}: the model's outputs have no labels, and {data.name} has labels that are not their indices 0 to "
-            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: model = glai.GLAI.load(folder); "
-            "model.class_labels = [...]; model.save(folder)"
-        )
-    kept.class_labels = outputs
 
 
 def print_train_report(report: TrainReport, console: Console) -> None:

@@ -180,6 +180,10 @@ class PathStatistics(SumsByOutput):
         """Add samples that are checked already, as :meth:`update` does."""
         self._add("update", self._within_range("update", samples), sign=1)
 
+    def remove(self, samples: Samples) -> None:
+        """Take samples out again that are checked already, as :meth:`downdate` does."""
+        self._add("downdate", self._within_range("downdate", samples), sign=-1)
+
     def downdate(
         self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:

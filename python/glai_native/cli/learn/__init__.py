@@ -1,0 +1,1 @@
+"""This folder holds the commands glai learn and forget."""
