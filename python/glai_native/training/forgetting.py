@@ -43,7 +43,7 @@ def forget(model: GLAI, x: Tensor, y: Tensor, *, seed: int = 0, progress: bool =
     numbering = Numbering.of("forget", model, None, joining=True)
     samples = Samples.of_raw("forget", model.selector, x, numbering(y), model.estimator.out_features)
     statistics = copy(before)  # the same sums, which no change of it alters
-    statistics.remove(samples)
+    statistics.add(samples, sign=-1)
     solve_again(model, statistics, numbering, seed=seed, progress=progress)
     done = f"{samples.count:,} samples forgotten, {statistics.n_samples:,} are left"
     return announce(increment_result(model, done, started), progress)

@@ -176,13 +176,10 @@ class PathStatistics(SumsByOutput):
         """
         self._add("update", self._read("update", x, gates, targets, sample_weight), sign=1)
 
-    def add(self, samples: Samples) -> None:
-        """Add samples that are checked already, as :meth:`update` does."""
-        self._add("update", self._within_range("update", samples), sign=1)
-
-    def remove(self, samples: Samples) -> None:
-        """Take samples out again that are checked already, as :meth:`downdate` does."""
-        self._add("downdate", self._within_range("downdate", samples), sign=-1)
+    def add(self, samples: Samples, sign: int = 1) -> None:
+        """Add samples that are checked already, as :meth:`update` does; sign -1: as :meth:`downdate`."""
+        owner = "update" if sign > 0 else "downdate"
+        self._add(owner, self._within_range(owner, samples), sign)
 
     def downdate(
         self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
