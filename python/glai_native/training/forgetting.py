@@ -41,7 +41,9 @@ def forget(model: GLAI, x: Tensor, y: Tensor, *, seed: int = 0, progress: bool =
         )
     started = time.perf_counter()
     numbering = Numbering.of("forget", model, None, joining=True)
-    samples = Samples.of_raw("forget", model.selector, x, numbering(y), model.estimator.out_features)
+    estimator = model.estimator
+    of_units, n_outputs = estimator.n_units > 0, estimator.out_features
+    samples = Samples.of_raw("forget", model.selector, x, numbering(y), n_outputs, of_units=of_units)
     statistics = copy(before)  # the same sums, which no change of it alters
     statistics.add(samples, sign=-1)
     solve_again(model, statistics, numbering, seed=seed, progress=progress)
