@@ -367,3 +367,13 @@ def test_sums_that_were_added_up_elsewhere(data, features):
         assert made.digest() == whole.digest()
         with pytest.raises(ValueError, match="from_sums: the sums must be those of N=71 samples, got others"):
             glai.IntegerStatistics.from_sums(features, whole._sums(), 71, **kind)
+
+
+def test_inference_mode_leaves_ordinary_sums(data, features):
+    x, y, _ = data
+    with torch.inference_mode():
+        made = of(features, x.clone(), y, per_class=True) + glai.IntegerStatistics(features, C)
+        made.add_outputs(1)
+    made.downdate(x, y)
+    made.update(x[:0], y[:0], ids=[])
+    assert made.digest() == glai.IntegerStatistics(features, C).digest()

@@ -11,6 +11,7 @@ from torch import Tensor
 from glai_native.data.counts import require_count
 from glai_native.data.labels import Label, joined_labels, listed_labels, require_same_type
 from glai_native.estimator.outputs import Outputs, require_order
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.adding import IntegerSums
 from glai_native.solvers.exact.changes import Changes
 
@@ -86,6 +87,7 @@ class LabelledSums(Outputs):
 
     labels = class_labels
 
+    @outside_inference_mode
     def add_outputs(self, k: int, labels: Sequence[Label] | None = None) -> None:
         """Add k classes, with labels where the others have some: the samples so far have target 0 there."""
         k = require_count("add_outputs", "k", k)
@@ -98,6 +100,7 @@ class LabelledSums(Outputs):
     def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
         self.add_outputs(len(labels), labels)
 
+    @outside_inference_mode
     def permute_outputs(self, order: Tensor) -> None:
         """Make output i what output ``order[i]`` (int64 ``[C]``) was."""
         require_order("permute_outputs", order, self.out_features)

@@ -47,12 +47,18 @@ class Ledger:
             ValueError: ids of another type than those that are there.
         """
         kind = _common_kind(owner, self.ids, ids)
-        joined = np.concatenate([self.hashes, hashes])
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        places = np.searchsorted(self.hashes, hashes)
+        joined = np.insert(self.hashes, places, hashes)
         if kind is None:
-            joined.sort()
             return Ledger(joined, None)
-        both = [_ids_or_none(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes)))]
-        return _in_order(joined, np.concatenate(both))
+        mine, theirs = (_ids_or_none(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes))))
+        all_ids = np.insert(mine, places, theirs if ids is None else theirs[order])
+        equal = (hashes[1:] == hashes[:-1]).any() or np.isin(
+            hashes, self.hashes[places[places < len(self)]]
+        ).any()
+        return _in_order(joined, all_ids) if equal else Ledger(joined, all_ids)
 
     def without(self, owner: str, hashes: Array, ids: Array | None, rows: Tensor | None) -> Ledger:
         """Return this without the samples of some hashes; where ids are given, those of just these ids.
@@ -138,8 +144,10 @@ def read_ids(owner: str, ids: Any, n_samples: int) -> Array | None:
     array = np.asarray(ids.detach().cpu() if isinstance(ids, Tensor) else ids)
     if array.shape != (n_samples,):
         raise ValueError(f"{owner}: ids must be [N={n_samples}], got {list(array.shape)}")
+    if not n_samples:
+        return None
     if array.dtype.kind in "iu":
-        if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
             raise ValueError(f"{owner}: ids must fit in int64, got {int(array.max())}")
         read = array.astype(np.int64)
     else:
@@ -151,7 +159,7 @@ def read_ids(owner: str, ids: Any, n_samples: int) -> Array | None:
                 )
             read[row] = one
     none = NO_ID[_kind(read)]
-    if n_samples and bool((read == none).any()):
+    if bool((read == none).any()):
         row = int(np.nonzero(read == none)[0][0])
         raise ValueError(f"{owner}: ids must not be {none!r}, which stands for no id, got it in row {row}")
     return read

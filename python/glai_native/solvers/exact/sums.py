@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glai_native.data.counts import require_count
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
@@ -44,7 +45,8 @@ class IntegerStatistics(FiledSums):
         targets: ``"classes"``: class indices; ``"values"``: numbers, kept in fixed point ``rint(y / step)``.
         step: of values, > 0, one or ``[C]``; None: a power of two chosen from the first targets, which leaves them 17
             bits and later ones room to be eight times as large.
-        per_class: also keep a gram matrix for each class: what class weights at solve time are made from.
+        per_class: also keep a gram matrix for each class, what class weights at solve time are made from; learning
+            takes twice the time.
         ledger: keep a hash of each sample, so that taking out what was never there, or twice, is refused.
         device: where the sums are kept.
 
@@ -57,6 +59,7 @@ class IntegerStatistics(FiledSums):
         MemoryError: the gram matrix ``[M, M]``, or those of all classes, take more memory than there is.
     """
 
+    @outside_inference_mode
     def __init__(
         self,
         features: IntegerFeatures,
@@ -173,6 +176,7 @@ class IntegerStatistics(FiledSums):
         owner = "downdate_features"
         self._change(owner, Given(phi, targets, sample_weight, ids, mapped=True), -1)
 
+    @outside_inference_mode
     @torch.no_grad()
     def _change(self, owner: str, given: Given, sign: int) -> None:
         samples, steps = given.checked(owner, self.features, self.targets, self.out_features, self.step)
@@ -205,9 +209,9 @@ class IntegerStatistics(FiledSums):
     def _changes_after(self, samples: IntegerSamples, sign: int) -> Changes | None:
         if self.changes is None or len(self.changes) + len(samples.source) > MOST_CHANGES:
             return None
-        weights = (
-            torch.ones(len(samples.source), dtype=torch.int64) if samples.repeats is None else samples.repeats
-        )
+        weights = samples.repeats
+        if weights is None:
+            weights = torch.ones(len(samples.source), dtype=torch.int64, device="cpu")
         return self.changes.with_samples(samples.mapped(slice(None)), samples.targets, sign * weights)
 
     @property
@@ -218,6 +222,7 @@ class IntegerStatistics(FiledSums):
     def _are_known_by_labels(self) -> bool:
         return self.ledger is not None and len(self.ledger) > 0
 
+    @outside_inference_mode
     def note_solved(self) -> None:
         """Begin to keep the samples that come or go from now on, in :attr:`changes`."""
         self.changes = Changes.none(self.n_features, self.out_features if self.targets == "values" else None)
@@ -234,6 +239,7 @@ class IntegerStatistics(FiledSums):
         labels = self._labels if self.targets == "classes" else None
         return digest_of(self._sums(), self.n_samples, self.features_id, labels, self.step, self._squares)
 
+    @outside_inference_mode
     def copy(self) -> Self:
         """Return the same sums, to go on separately."""
         kept = [each for each in self._sums() if each is not None]
@@ -294,6 +300,7 @@ class IntegerStatistics(FiledSums):
     def __copy__(self) -> Self:
         return self.copy()
 
+    @outside_inference_mode
     def merge(self, other: IntegerStatistics) -> Self:
         """Add the samples of ``other``; return self. Classes are aligned by label where they have labels.
 

@@ -1,0 +1,68 @@
+"""Ledger: a sorted multiset, one whatever the order in which samples came and went."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from glai_native.solvers.exact.ledger import Ledger, hash_samples, read_ids
+
+# The last byte of some is zero, which NumPy does not show.
+HASHES = np.frombuffer(b"".join(bytes([i % 7, *[0] * 14, i % 3]) for i in range(21)), dtype="S16")
+
+
+def entries(ledger):
+    ids = [None] * len(ledger) if ledger.ids is None else ledger.ids.tolist()
+    content = ledger.hashes.tobytes()
+    return [(content[16 * i : 16 * i + 16], ids[i]) for i in range(len(ledger))]
+
+
+@pytest.mark.parametrize("kind", [None, int, str])
+def test_any_order_leaves_one_ledger(kind):
+    rng, held, ledger = random.Random(0), Counter(), Ledger.empty()
+    for step in range(300):
+        if rng.random() < 0.6:
+            rows = [rng.randrange(21) for _ in range(rng.randint(0, 5))]
+        else:
+            rows = [row for row, _ in rng.sample(list(held.elements()), min(len(held), rng.randint(0, 5)))]
+        ids = None if kind is None else read_ids("test", [kind(rng.randrange(3)) for _ in rows], len(rows))
+        pairs = Counter((row, None if ids is None else ids[i]) for i, row in enumerate(rows))
+        if rng.random() < 0.6:
+            ledger = ledger.with_samples("test", HASHES[rows], ids)
+            held += pairs
+        elif pairs <= held:
+            ledger = ledger.without("test", HASHES[rows], ids, None)
+            held -= pairs
+        else:
+            with pytest.raises(ValueError, match="not so often"):
+                ledger.without("test", HASHES[rows], ids, torch.arange(len(rows)))
+        found = sorted((HASHES[row : row + 1].tobytes(), one) for row, one in held.elements())
+        if kind is None or step % 10 == 0:
+            assert entries(ledger) == found or (not held and len(ledger) == 0)
+    assert Counter(entries(ledger)) == Counter((HASHES[r : r + 1].tobytes(), i) for r, i in held.elements())
+
+
+def test_hashes_tell_samples_and_targets_apart():
+    inputs = torch.tensor([[1, 2, 3], [1, 2, 4], [1, 2, 3]], dtype=torch.uint8)
+    one, other, third = hash_samples(inputs, [b"0", b"0", b"1"])
+    assert len({one, other, third}) == 3
+    assert hash_samples(inputs[:1], [b"0"]) == one
+
+
+def test_some_samples_have_no_ids():
+    ledger = Ledger.empty().with_samples("test", HASHES[:3], None)
+    ledger = ledger.with_samples("test", HASHES[3:5], read_ids("test", [7, 8], 2))
+    assert "id 7" in ledger.shown()
+    assert "hash 00" in ledger.shown()
+    with pytest.raises(ValueError, match=r"in row 0 \(id 9\)"):
+        ledger.without("test", HASHES[3:4], read_ids("test", [9], 1), None)
+    assert len(ledger.without("test", HASHES[3:4], read_ids("test", [7], 1), None)) == 4
+    for bad, sentence in (
+        (["a", 1], "ids must be integers or texts, got int in row 1"),
+        (["a", ""], "ids must not be '', which stands for no id, got it in row 1"),
+        (np.array([2**63], dtype=np.uint64), "ids must fit in int64"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            read_ids("test", bad, len(bad))
