@@ -236,12 +236,13 @@ def test_changes_since_the_last_solution(data, features):
     statistics.note_solved()
     statistics.downdate(x[:2], y[:2])
     statistics.update(x[:1] + 1, y[:1], torch.tensor([2]))
-    changes = statistics.changes
+    changes, state = statistics.changes, statistics.state
     assert changes.weights.tolist() == [-1, -1, 2]
     assert changes.targets.tolist() == [*y[:2].tolist(), int(y[0])]
     assert torch.equal(changes.features[:2], features.transform(x[:2]))
     statistics.add_outputs(1)
     assert len(statistics.changes) == 3
+    assert statistics.state != state
     statistics.update(x.repeat(8, 1), y.repeat(8))
     assert statistics.changes is None
     statistics.note_solved()
@@ -259,7 +260,7 @@ def test_changes_since_the_last_solution(data, features):
             "integers from 0 to 65,535, .* got 0.5 in row 1",
         ),
         (lambda x, y: (x, y, torch.arange(70) - 3), "got -3 in row 0"),
-        (lambda x, y: (x, y, None, [1.5] * 70), "ids must be integers or texts, got float in row 0"),
+        (lambda x, y: (x, y, None, [1.5] * 70), "ids must be all integers or all texts, got float in row 0"),
         (lambda x, y: (x, y, None, [1]), r"ids must be \[N=70\], got \[1\]"),
     ],
 )

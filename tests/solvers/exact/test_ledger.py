@@ -60,9 +60,27 @@ def test_some_samples_have_no_ids():
         ledger.without("test", HASHES[3:4], read_ids("test", [9], 1), None)
     assert len(ledger.without("test", HASHES[3:4], read_ids("test", [7], 1), None)) == 4
     for bad, sentence in (
-        (["a", 1], "ids must be integers or texts, got int in row 1"),
+        (["a", 1], "ids must be all integers or all texts, got int in row 1"),
+        ([1.5], "got float in row 0"),
+        ([1, True], "got bool in row 1"),
+        ([1, 2**70], "ids must fit in int64, got 1 to 1180591620717411303424"),
         (["a", ""], "ids must not be '', which stands for no id, got it in row 1"),
         (np.array([2**63], dtype=np.uint64), "ids must fit in int64"),
     ):
         with pytest.raises(ValueError, match=sentence):
             read_ids("test", bad, len(bad))
+
+
+def test_ids_of_any_holder_are_the_same():
+    for ids in (
+        [3, 4],
+        (3, 4),
+        range(3, 5),
+        np.array([3, 4], dtype=np.uint8),
+        torch.tensor([3, 4]),
+        [np.int16(3), 4],
+    ):
+        assert read_ids("test", ids, 2).dtype == np.int64
+        assert read_ids("test", ids, 2).tolist() == [3, 4]
+    for texts in (["a", "b"], np.array(["a", "b"]), np.array(["a", "b"], dtype=object)):
+        assert read_ids("test", texts, 2).tolist() == ["a", "b"]

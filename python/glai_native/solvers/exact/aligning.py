@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -112,7 +113,9 @@ class LabelledSums(Outputs):
 
     def _become(self, sums: IntegerSums, labels: tuple[Label, ...] | None, changes: Changes | None) -> None:
         """Take sums of other outputs over, in one step."""
-        self.__dict__ = self.__dict__ | sums._asdict() | {"_labels": labels, "changes": changes}
+        self.__dict__ = (
+            self.__dict__ | sums._asdict() | {"_labels": labels, "changes": changes, "state": uuid4().hex}
+        )
 
     @abstractmethod
     def _sums(self) -> IntegerSums: ...

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 from torch import Tensor
 
@@ -99,6 +100,11 @@ class FiledSums(LabelledSums):
         """Return statistics of such content, but for the ledger."""
         made = object.__new__(cls)
         own = {name: getattr(content, name) for name in ("features", "targets", "n_samples", "step")}
-        own |= content.sums._asdict() | {"_squares": content.squares, "changes": None, "ledger": None}
+        own |= content.sums._asdict() | {
+            "_squares": content.squares,
+            "changes": None,
+            "ledger": None,
+            "state": uuid4().hex,
+        }
         made.__dict__ = own
         return made

@@ -114,7 +114,7 @@ class Ledger:
         """Return the first samples for a message: by their ids where they have some."""
         names: list[str] = []
         for i in range(min(len(self), SHOWN)):
-            one = None if self.ids is None else self.ids[i]
+            one = None if self.ids is None else self.ids[i : i + 1].tolist()[0]  # Python's own
             known = one is not None and one not in NO_ID.values()
             digits = bytes(self.hashes[i]).ljust(HASH_BYTES, bytes(1)).hex()  # NumPy drops zeros at the end
             names.append(f"id {one!r}" if known else f"hash {digits}")
@@ -141,28 +141,38 @@ def read_ids(owner: str, ids: Any, n_samples: int) -> Array | None:
     """Return ids as int64 or an array of texts ``[N]``; raise, by row, unless they are; None where there are none."""
     if ids is None:
         return None
-    array = np.asarray(ids.detach().cpu() if isinstance(ids, Tensor) else ids)
+    if isinstance(ids, Tensor):
+        array = ids.detach().cpu().numpy()
+    else:  # NumPy would make texts of integers among texts
+        array = ids if isinstance(ids, np.ndarray) else np.array(ids, dtype=object)
     if array.shape != (n_samples,):
         raise ValueError(f"{owner}: ids must be [N={n_samples}], got {list(array.shape)}")
     if not n_samples:
         return None
-    if array.dtype.kind in "iu":
-        if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
-            raise ValueError(f"{owner}: ids must fit in int64, got {int(array.max())}")
-        read = array.astype(np.int64)
-    else:
-        read = np.empty(n_samples, dtype=object)
-        for row, one in enumerate(array.tolist()):
-            if not isinstance(one, str):
-                raise ValueError(
-                    f"{owner}: ids must be integers or texts, got {type(one).__name__} in row {row}"
-                )
-            read[row] = one
+    if array.dtype.kind not in "iu":
+        array = array.astype(object)
+        types = [str if isinstance(one, str) else int if _is_int(one) else type(one) for one in array]
+        wrong = next(
+            (row for row, one in enumerate(types) if one is not types[0] or one not in (int, str)), None
+        )
+        if wrong is not None:
+            raise ValueError(
+                f"{owner}: ids must be all integers or all texts, got {types[wrong].__name__} in row {wrong}"
+            )
+    if not isinstance(array[0], str):
+        limits = np.iinfo(np.int64)
+        if not limits.min <= int(array.min()) <= int(array.max()) <= limits.max:
+            raise ValueError(f"{owner}: ids must fit in int64, got {int(array.min())} to {int(array.max())}")
+    read = array if isinstance(array[0], str) else array.astype(np.int64)
     none = NO_ID[_kind(read)]
     if bool((read == none).any()):
         row = int(np.nonzero(read == none)[0][0])
         raise ValueError(f"{owner}: ids must not be {none!r}, which stands for no id, got it in row {row}")
     return read
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _kind(ids: Array) -> str:
@@ -201,7 +211,7 @@ def _occurrences(hashes: Array) -> Array:
 
 def _not_there(owner: str, rows: Tensor, ids: Array | None, lost: Array) -> str:
     listed = ", ".join(str(row) for row in rows[:SHOWN].tolist()) + (", …" if len(rows) > SHOWN else "")
-    named = "" if ids is None else f" (id {ids[lost[0]]!r})"
+    named = "" if ids is None else f" (id {ids[lost].tolist()[0]!r})"
     return (
         f"{owner}: the samples must be among those that were learnt, got {len(rows):,} that are not, or not so often, "
         f"in row{'s' * (len(rows) > 1)} {listed}{named}; nothing was taken out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def all_reduce_integers(
         total.step = torch.tensor(json.loads(known["step"]), dtype=torch.float64, device="cpu")
     if total.ledger is not None:
         total.ledger = _united(ranks.gather(_text_of(total.ledger)))
-    total.changes = None
+    total.changes, total.state = None, uuid4().hex
     statistics.__dict__ = total.__dict__
     return statistics
 

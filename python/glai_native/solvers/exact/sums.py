@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class IntegerStatistics(FiledSums):
 
     Attributes:
         n_samples: N, repetitions included.
+        state: a name of these sums, another one whenever they change.
         ledger: the hashes, or None.
         changes: the samples that came or went since :meth:`note_solved`; None: too many, or unknown.
 
@@ -83,7 +85,7 @@ class IntegerStatistics(FiledSums):
         n_outputs = require_count(owner, "out_features", out_features)
         self.features, self.targets = features, targets
         self.step = require_step(owner, step, n_outputs)
-        self.n_samples = 0
+        self.n_samples, self.state = 0, uuid4().hex
         self.ledger = Ledger.empty() if ledger else None
         self.changes: Changes | None = None
         device, size = torch.device(device), features.n_features
@@ -188,7 +190,7 @@ class IntegerStatistics(FiledSums):
             )
         require_few(owner, n_samples)
         known: dict[str, Any] = {"n_samples": n_samples, "ledger": self._ledger_after(owner, samples, sign)}
-        known |= {"step": steps, "changes": self._changes_after(samples, sign)}
+        known |= {"step": steps, "changes": self._changes_after(samples, sign), "state": uuid4().hex}
         sums = self._sums()
         with added(sums, self._squares, samples, sign):
             if sign < 0:
@@ -329,6 +331,7 @@ class IntegerStatistics(FiledSums):
             "ledger": ledger,
             "step": steps,
             "changes": None if other.n_samples else self.changes,
+            "state": uuid4().hex,
             "_labels": None if labels is None else tuple(labels),
             "_squares": [a + b for a, b in zip(self._squares, other._squares, strict=True)],
         }
