@@ -55,3 +55,29 @@ def sums(words):
         for e in range(4):
             matrix[g + 8 * (e // 2), 2 * t + e % 2] = words[lane, e].view(torch.float32)
     return matrix
+
+
+def byte_operands(seed=0):
+    """Matrices a [16, 32], b [32, 8] of bytes, acc [16, 8]."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(256, size, generator=generator) for size in ((16, 32), (32, 8)))
+    return a, b, torch.randint(-(2**20), 2**20, (16, 8), generator=generator)
+
+
+def byte_fragments(a, b, acc):
+    """The words of mma_bytes's operands, each lane's acc, a and b, laid out as the PTX manual says."""
+    words = torch.zeros((32, 16), dtype=torch.int32)
+    for lane in range(32):
+        g, t = divmod(lane, 4)
+        words[lane, :4] = torch.stack([acc[g + 8 * (e // 2), 2 * t + e % 2] for e in range(4)])
+        k = torch.arange(4) + 4 * t
+        of_a = torch.stack([a[g + 8 * (r % 2), k + 16 * (r // 2)] for r in range(4)])
+        of_b = torch.stack([b[k + 16 * r, g] for r in range(2)])
+        words[lane, 4:10] = torch.cat([of_a, of_b]).to(torch.uint8).view(torch.int32).flatten()
+    return words
+
+
+def byte_sums(words):
+    """The matrix [16, 8] of integers of which each lane holds four."""
+    lanes = words[:, :4].view(8, 4, 2, 2)  # g, t, e // 2, e % 2
+    return lanes.permute(2, 0, 1, 3).reshape(16, 8)

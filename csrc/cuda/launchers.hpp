@@ -23,5 +23,6 @@ void launch_gated_matmul_input_grad(const GatedMatmulInputGradArgs& args);
 void launch_gated_matmul_weight_grad(const GatedMatmulWeightGradArgs& args);
 void launch_path_kernel(const PathKernelArgs& args);
 void launch_path_gram(const PathGramArgs& args);
+void launch_integer_gram(const IntegerGramArgs& args);
 
 }  // namespace glai

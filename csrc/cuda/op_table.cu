@@ -18,7 +18,7 @@ const OpTable kCuda = {
     launch_gated_matmul_weight_grad,
     launch_path_kernel,
     launch_path_gram,
-    nullptr,  // integer_gram
+    launch_integer_gram,
     nullptr,  // class_sums
     nullptr,  // integer_features
     nullptr,  // train_steps: on a GPU the loop is torch's, its step captured in a graph

@@ -2,7 +2,6 @@
 // samples that have both on. The matrix of a pair is symmetric: tiles above its diagonal are computed,
 // and mirrored.
 #include <algorithm>
-#include <cmath>
 
 #include "core/args.hpp"
 #include "cuda/gathered_product.cuh"
@@ -10,6 +9,7 @@
 #include "cuda/tiles/fma_tile.cuh"
 #include "cuda/tiles/launch.cuh"
 #include "cuda/tiles/mma_tile.cuh"
+#include "cuda/tiles/pairs.cuh"
 
 namespace glai {
 namespace {
@@ -27,20 +27,6 @@ struct GramProduct {
   T* out;
   std::int64_t out_stride;
 };
-
-struct Pair {
-  std::int64_t low, high;
-};
-
-// Pairs low <= high in order of high: (0,0), (0,1), (1,1), (0,2), ...
-GLAI_DEVICE Pair pair_of(std::int64_t index) {
-  auto high = static_cast<std::int64_t>((sqrt(8.0 * static_cast<double>(index) + 1.0) - 1.0) / 2.0);
-  while (high * (high + 1) / 2 > index) --high;
-  while ((high + 1) * (high + 2) / 2 <= index) ++high;
-  return {index - high * (high + 1) / 2, high};
-}
-
-std::int64_t pairs(std::int64_t n) { return n * (n + 1) / 2; }
 
 // x~ = (x, 1), and s x~ where there are sample weights.
 template <class T>

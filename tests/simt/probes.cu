@@ -31,6 +31,8 @@ probe_words(const std::uint32_t* in, std::uint32_t* out) {
   o[7] = bits_of(widen(fp16{static_cast<std::uint16_t>(w[3])}));
   o[8] = bits_of(widen(bf16{static_cast<std::uint16_t>(w[3])}));
   o[9] = static_cast<std::uint32_t>(block_index() * block_count() + warp_index());
+  o[10] = byte_permute(w[0], w[1], 0x6420u);
+  o[11] = byte_permute(w[0], w[1], w[2] & 0x7777u);
 }
 
 // Each lane copies words [0, 4) of its own, w[4] % 17 bytes of them, and as word 5 w[6] % 5; reads what
@@ -76,6 +78,16 @@ probe_mma(const std::uint32_t* in, std::uint32_t* out) {
   for (int i = 0; i < 4; ++i) out[lane_index() * kWords + i] = bits_of(acc[i]);
 }
 
+GLAI_KERNEL(kWarpSize)
+probe_mma_bytes(const std::uint32_t* in, std::uint32_t* out) {
+  const std::uint32_t* w = in + lane_index() * kWords;
+  std::int32_t acc[4];
+  for (int i = 0; i < 4; ++i) acc[i] = static_cast<std::int32_t>(w[i]);
+  const std::uint32_t a[4] = {w[4], w[5], w[6], w[7]}, b[2] = {w[8], w[9]};
+  mma_bytes(acc, a, b);
+  for (int i = 0; i < 4; ++i) out[lane_index() * kWords + i] = static_cast<std::uint32_t>(acc[i]);
+}
+
 // What no GPU does: refused by the executor.
 GLAI_KERNEL(kWarpSize)
 probe_unaligned_matrices(const std::uint32_t*, std::uint32_t* out) {
@@ -114,6 +126,7 @@ extern "C" __attribute__((visibility("default"))) const char* glai_probe(const c
                 {"mma_fp16", probe_mma<mma_fp16>},
                 {"mma_bf16", probe_mma<mma_bf16>},
                 {"mma_tf32", probe_mma<mma_tf32>},
+                {"mma_bytes", probe_mma_bytes},
                 {"unaligned matrices", probe_unaligned_matrices},
                 {"divergent mma", probe_divergent_mma}};
   static std::string error;

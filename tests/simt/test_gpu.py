@@ -10,7 +10,15 @@ import torch
 import glai_native as glai
 from executor import SOURCE, probe_of
 from glai_native.gates import packing
-from probe_words import MMA_TYPES, fragments, operands, random_floats, random_words
+from probe_words import (
+    MMA_TYPES,
+    byte_fragments,
+    byte_operands,
+    fragments,
+    operands,
+    random_floats,
+    random_words,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -41,6 +49,12 @@ def test_primitives(probe, gpu_probe, name, seed):
 def test_mma(probe, gpu_probe, name, seed):
     words = fragments(name, *operands(seed))
     assert torch.equal(gpu_probe(name, words)[:, :4], probe(name, words)[:, :4])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mma_of_bytes(probe, gpu_probe, seed):
+    words = byte_fragments(*byte_operands(seed))
+    assert torch.equal(gpu_probe("mma_bytes", words)[:, :4], probe("mma_bytes", words)[:, :4])
 
 
 def test_mma_ignores_what_tf32_lacks(probe, gpu_probe):

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from executor import build
-from probe_words import MMA_TYPES, fragments, operands, random_floats, random_words, sums
+from probe_words import (
+    MMA_TYPES,
+    byte_fragments,
+    byte_operands,
+    byte_sums,
+    fragments,
+    operands,
+    random_floats,
+    random_words,
+    sums,
+)
 
 
 @pytest.mark.parametrize("name", MMA_TYPES)
@@ -15,6 +25,12 @@ def test_mma_multiplies_matrices(probe, name):
     k = 8 if name == "mma_tf32" else 16
     actual = sums(probe(name, fragments(name, a, b, acc)))
     assert torch.equal(actual, acc + a[:, :k] @ b[:k])
+
+
+def test_mma_multiplies_bytes(probe):
+    a, b, acc = byte_operands()
+    actual = byte_sums(probe("mma_bytes", byte_fragments(a, b, acc)))
+    assert torch.equal(actual.long(), acc + a @ b)
 
 
 def test_matrices_are_loaded_in_fragments(probe):
@@ -53,6 +69,8 @@ def test_words_are_exchanged_and_rounded(probe):
     ballot = sum(int(words[lane, 0] & 1) << lane for lane in range(32))
     assert (out[:, 0].long() % 2**32 == ballot).all()
     assert [int(n) for n in out[:, 3]] == [(int(w) % 2**32).bit_count() for w in words[:, 0]]
+    pair = torch.cat([words[:, :1], words[:, 1:2]], 1).view(torch.uint8)
+    assert torch.equal(out[:, 10:11].contiguous().view(torch.uint8), pair[:, ::2])
     values, halves = words[:, 2].contiguous().view(torch.float32), words[:, 3].to(torch.int16)
     tf32 = out[:, 4].contiguous().view(torch.float32)
     assert ((tf32 - values).abs() <= values.abs() * 2.0**-11).all()

@@ -114,6 +114,31 @@ void multiply(void* const brought[kWarpSize]) {
   }
 }
 
+struct ByteProduct {
+  std::int32_t* acc;
+  const std::uint32_t *a, *b;
+};
+
+void multiply_bytes(void* const brought[kWarpSize]) {
+  const auto of = [&](int i) { return static_cast<const ByteProduct*>(brought[i]); };
+  const auto byte = [](std::uint32_t word, int which) {
+    return static_cast<std::int32_t>(word >> (8 * which) & 255u);
+  };
+  for (int i = 0; i < kWarpSize; ++i) {
+    const int g = i / 4, t = i % 4;
+    for (int e = 0; e < 4; ++e) {
+      const int row = g, column = 2 * t + e % 2;
+      std::int32_t sum = of(i)->acc[e];
+      for (int k = 0; k < 32; ++k) {
+        const int lane_k = k % 16 / 4, half = k / 16;
+        sum += byte(of(4 * row + lane_k)->a[e / 2 + 2 * half], k % 4) *
+               byte(of(4 * column + lane_k)->b[half], k % 4);
+      }
+      of(i)->acc[e] = sum;
+    }
+  }
+}
+
 }  // namespace
 
 std::uint32_t ballot(bool on) {
@@ -153,6 +178,11 @@ void mma(MmaType type, float acc[4], const std::uint32_t a[4], const std::uint32
   // One call in the kernel is one here: nothing near it may branch by lane, or the compiler may double
   // it.
   meet("mma", __builtin_return_address(0), &mine, multiply);
+}
+
+void mma_bytes(std::int32_t acc[4], const std::uint32_t a[4], const std::uint32_t b[2]) {
+  ByteProduct mine{acc, a, b};
+  meet("mma_bytes", __builtin_return_address(0), &mine, multiply_bytes);
 }
 
 }  // namespace glai::simt

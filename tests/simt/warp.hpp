@@ -19,4 +19,7 @@ void load_matrices(std::uint32_t to[4], const void* row, bool transposed);
 enum class MmaType { fp16, bf16, tf32 };
 void mma(MmaType type, float acc[4], const std::uint32_t a[4], const std::uint32_t b[2]);
 
+// The same with K = 32 bytes without sign, four in a word.
+void mma_bytes(std::int32_t acc[4], const std::uint32_t a[4], const std::uint32_t b[2]);
+
 }  // namespace glai::simt

@@ -17,7 +17,7 @@ struct OperandTile {
   static constexpr int kChunk = 16 / sizeof(T);
   static constexpr int kRows = kDepthInner ? kAcross : kDepth;
   static constexpr int kWidth = kDepthInner ? kDepth : kAcross;
-  static constexpr int kStride = kWidth + (kDepthInner || sizeof(T) == 2 ? kChunk : 2 * kChunk);
+  static constexpr int kStride = kWidth + (kDepthInner || sizeof(T) <= 2 ? kChunk : 2 * kChunk);
   static constexpr int kElements = kRows * kStride;
 
   static GLAI_DEVICE int at(int across, int depth) {

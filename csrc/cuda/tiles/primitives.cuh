@@ -122,6 +122,22 @@ GLAI_DEVICE std::uint32_t bits_of(float value) {
 #endif
 }
 
+// Four bytes out of eight: byte i of the result is the byte of (a, b) that hexadecimal digit i of
+// `selector` numbers, those of a first.
+GLAI_DEVICE std::uint32_t byte_permute(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+#ifdef __CUDACC__
+  return __byte_perm(a, b, selector);
+#else
+  const std::uint64_t bytes = std::uint64_t{b} << 32 | a;
+  std::uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const auto byte = static_cast<std::uint32_t>(bytes >> (8 * (selector >> (4 * i) & 7u)) & 255u);
+    result |= byte << (8 * i);
+  }
+  return result;
+#endif
+}
+
 // --- global to shared memory, past the registers ---
 
 #ifdef __CUDACC__
@@ -232,6 +248,20 @@ GLAI_DEVICE void mma_tf32(float (&acc)[4], const std::uint32_t (&a)[4], const st
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   simt::mma(simt::MmaType::tf32, acc, a, b);
+#endif
+}
+
+// acc[16x8] += a[16x32] b[32x8] of unsigned bytes, four in a word, sums in 32 bits. a[0]: row g, k = 4t
+// to 4t+3; a[1]: row g+8; a[2], a[3]: the same, k + 16; b[0]: k = 4t to 4t+3, column g; b[1]: k + 16.
+GLAI_DEVICE void mma_bytes(std::int32_t (&acc)[4], const std::uint32_t (&a)[4],
+                           const std::uint32_t (&b)[2]) {
+#ifdef __CUDACC__
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};\n"
+      : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  simt::mma_bytes(acc, a, b);
 #endif
 }
 

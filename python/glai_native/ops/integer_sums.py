@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import glai_native._native as _native
+from glai_native.machine import backend
 from glai_native.machine.backend import execution
 from glai_native.machine.layouts import new_empty, new_zeros, size, unit_stride, without_history
 from glai_native.machine.watching import PLAIN, REGISTERED, register, way
@@ -227,7 +228,7 @@ def _count_change(out: Tensor) -> None:
 
 def _require_on_device(op: str, name: str, values: Tensor, most: int) -> None:
     """Refuse values outside [0, most] that lie where the native checks do not look."""
-    if not (isinstance(values, Tensor) and values.is_cuda and values.numel()):
+    if not (isinstance(values, Tensor) and backend.runs_cuda_kernels(values) and values.numel()):
         return
     low, high = (int(value) for value in torch.aminmax(values))
     if low < 0 or high > most:
