@@ -49,7 +49,7 @@ def assert_same(actual, expected):
         assert float((actual - expected).abs().max()) <= 1e-10 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("directions", [None, False, True])
+@pytest.mark.parametrize("directions", [None, False, True, "units"])
 @pytest.mark.parametrize("hidden", [(1,), (33,), (6, 5), (3, 4, 2)])
 def test_output_and_gradients_are_the_mlps(hidden, directions):
     model = network(*hidden)
@@ -61,7 +61,8 @@ def test_output_and_gradients_are_the_mlps(hidden, directions):
     head = glai.replace_mlp(model, "head", directions=directions)
     assert model.head[0] is head
     assert isinstance(head, glai.GLAI)
-    assert (head.estimator.directions is not None) == bool(directions)
+    kind = "output directions" if directions is True else directions or "full paths"
+    assert head.estimator.kind == kind
     actual = model(x)
     assert_same(actual, expected)
     actual.square().sum().backward()

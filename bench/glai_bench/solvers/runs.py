@@ -59,7 +59,7 @@ def digits() -> Split:
 
 @dataclass(frozen=True)
 class GlaiSettings:
-    """What is tuned. components: of the projection, None: centring; directions: instead of full paths."""
+    """What is tuned. components: of the projection, None: centring; directions, or units: instead of full paths."""
 
     hidden: int
     components: int | None
@@ -71,6 +71,8 @@ class GlaiSettings:
     structure_batch: int = 512
     epochs: int = 8
     warm: bool = True  # starts from the structure's own weights instead of zeros
+    units: bool = False
+    weight_decay: float = 0.0
 
 
 def fit_projection(split: Split, components: int | None) -> glai.InputProjection:
@@ -106,6 +108,10 @@ def train_selector(split: Split, settings: GlaiSettings, seed: int) -> glai.Path
 
 def new_estimator(selector: glai.PathSelector, split: Split, settings: GlaiSettings) -> glai.PathEstimator:
     """With the structure's own weights, or zeros."""
+    if settings.units and not settings.warm:
+        return glai.PathEstimator.of_units(selector)
+    if settings.units:
+        return glai.PathEstimator.from_selector(selector, directions="units")
     directions = glai.output_directions(selector) if settings.directions else None
     if settings.warm:
         return glai.PathEstimator.from_selector(selector, directions=directions)
@@ -118,7 +124,8 @@ def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
     watch = Stopwatch()
     selector = train_selector(split, settings, seed)
     z = selector.project(split.x)
-    gates = selector.gates_of(z)
+    gates = None if settings.units else selector.gates_of(z)
+    z = glai.unit_features(selector, z) if settings.units else z
     estimator = new_estimator(selector, split, settings)
     before = watch.pause()
     model = glai.GLAI(selector, estimator)
@@ -129,7 +136,8 @@ def glai_curve(split: Split, settings: GlaiSettings, seed: int) -> Curve:
 
     glai.train_estimator(
         estimator, z, gates, split.y, epochs=settings.epochs, batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate, seed=seed, on_epoch=note, progress=False,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, seed=seed, on_epoch=note,
+        progress=False,
     )  # fmt: skip
     return curve
 
@@ -152,7 +160,11 @@ def glai_parameters(split: Split, settings: GlaiSettings) -> int:
     """All of them: projection, selector, estimator."""
     d = split.x.shape[1] if settings.components is None else settings.components
     h, c = settings.hidden, split.n_classes
-    numbers = h * (d + 1) + h * c + (d + 1) * c if settings.directions else (h + 1) * (d + 1) * c
+    numbers = (h + 1) * (d + 1) * c
+    if settings.directions:
+        numbers = h * (d + 1) + h * c + (d + 1) * c
+    elif settings.units:
+        numbers = (h + d + 1) * c
     return projection_parameters(split, settings.components) + h * (d + 1) + numbers
 
 

@@ -63,7 +63,7 @@ def replace_mlp(
     name: str | None = None,
     *,
     projection: InputProjection | None = None,
-    directions: bool | None = None,
+    directions: bool | str | None = None,
 ) -> GLAIHead:
     """Replace an MLP inside ``module`` by a GLAI head of the same function, in place.
 
@@ -87,7 +87,8 @@ def replace_mlp(
             ``InputProjection.fit(features)``, whose centring conditions the linear problem better. It must keep all
             D features: the MLP is rewritten for z, and the output does not change. None: z is x.
         directions: True: along the network's output directions, where a path costs D + C instead of D·C; False: full
-            paths; None: full paths up to :data:`FULL_PATHS_LIMIT` numbers, directions beyond.
+            paths; ``"units"``: units, where a head has the MLP's own size and reads no gates; None: full paths up to
+            :data:`FULL_PATHS_LIMIT` numbers, directions beyond.
 
     Returns:
         The head, which is now part of the module.
@@ -114,7 +115,9 @@ def replace_mlp(
     return head
 
 
-def _estimator(name: str, selector: PathSelector, directions: bool | None) -> PathEstimator:
+def _estimator(name: str, selector: PathSelector, directions: bool | str | None) -> PathEstimator:
+    if isinstance(directions, str):
+        return PathEstimator.from_selector(selector, directions)
     per_output = selector.n_paths * (selector.z_features + 1)
     n_outputs = len(selector.output[0]) if selector.output is not None else 0
     if directions is None:
@@ -123,8 +126,8 @@ def _estimator(name: str, selector: PathSelector, directions: bool | None) -> Pa
             raise ValueError(
                 f"replace_mlp: {name!r} makes P={selector.n_paths} paths (units + 1, multiplied over the layers) of "
                 f"D={selector.z_features} inputs, at most {DIRECTIONS_LIMIT // (selector.z_features + 1)} are taken "
-                "unasked even along output directions; move its first layers into a Sequential of their own, or use "
-                "fewer units"
+                "unasked even along output directions; pass directions='units', move its first layers into a "
+                "Sequential of their own, or use fewer units"
             )
     return PathEstimator.from_selector(selector, output_directions(selector) if directions else None)
 
