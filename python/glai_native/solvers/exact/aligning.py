@@ -14,7 +14,6 @@ from glai_native.data.labels import Label, joined_labels, listed_labels, require
 from glai_native.estimator.outputs import Outputs, require_order
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.adding import IntegerSums
-from glai_native.solvers.exact.changes import Changes
 
 
 def rearranged(sums: IntegerSums, places: Sequence[int]) -> IntegerSums:
@@ -62,8 +61,6 @@ def joined(
 class LabelledSums(Outputs):
     """Integer sums whose outputs are classes, with labels or without, or values."""
 
-    changes: Changes | None
-
     @property
     def class_labels(self) -> list[Label] | None:
         """What the data call class 0, 1, ...; None where outputs have no names.
@@ -96,7 +93,7 @@ class LabelledSums(Outputs):
             raise ValueError("add_outputs: outputs must be classes, and these are values")
         known = self._labels_of_added("add_outputs", k, labels)
         wider = rearranged(self._sums(), [*range(self.out_features), *[-1] * k])
-        self._become(wider, None if known is None else tuple(known), self.changes)
+        self._become(wider, None if known is None else tuple(known))
 
     def _append_outputs(self, labels: Sequence[Label], seed: int) -> None:
         self.add_outputs(len(labels), labels)
@@ -109,12 +106,12 @@ class LabelledSums(Outputs):
             raise ValueError("permute_outputs: outputs must be classes, and these are values")
         places = order.tolist()
         labels = None if self._labels is None else tuple(self._labels[i] for i in places)
-        self._become(rearranged(self._sums(), places), labels, None)
+        self._become(rearranged(self._sums(), places), labels)
 
-    def _become(self, sums: IntegerSums, labels: tuple[Label, ...] | None, changes: Changes | None) -> None:
+    def _become(self, sums: IntegerSums, labels: tuple[Label, ...] | None) -> None:
         """Take sums of other outputs over, in one step."""
         self.__dict__ = (
-            self.__dict__ | sums._asdict() | {"_labels": labels, "changes": changes, "state": uuid4().hex}
+            self.__dict__ | sums._asdict() | {"_labels": labels, "changes": None, "state": uuid4().hex}
         )
 
     @abstractmethod

@@ -324,7 +324,7 @@ class IntegerStatistics(FiledSums):
             if len(shared):
                 warnings.warn(
                     f"merge: {len(shared):,} samples are in both statistics and count twice now: {shared.shown()}",
-                    stacklevel=2,
+                    stacklevel=3,  # the caller of what is decorated
                 )
         known: dict[str, Any] = own._asdict() | {
             "n_samples": self.n_samples + other.n_samples,
