@@ -148,3 +148,20 @@ def test_one_sample_one_class_and_fewer_samples_than_features():
     assert (model.predict(x[[0, 50]]) == [0, 1]).all()
     assert 2 not in model.predict(x)
     assert model.partial_fit(x[::7], y[::7]).score(x, y) > 0.9
+
+
+def test_samples_are_held_out_by_their_content(digits, tmp_path):
+    x, y = digits
+    model = glai.ExactClassifier(80, l2="held-out").fit(x[:600], y[:600])
+    parts = glai.ExactClassifier(l2="held-out", structure=model.features_)
+    for label in np.unique(y):
+        rows = np.flatnonzero(y[:700] == label)
+        parts.partial_fit(x[rows], y[rows])
+    parts.save(tmp_path)
+    parts = glai.ExactClassifier.load(tmp_path).forget(x[600:700], y[600:700])
+    assert parts.l2_ == pytest.approx(model.l2_)
+    assert parts.digest() == model.digest()
+    assert model.solution().provenance["l2_by"] == "held-out"
+    assert model.score(x[600:], y[600:]) > 0.93
+    with pytest.raises(ValueError, match="l2='held-out' must be told before the first samples"):
+        glai.ExactClassifier(8).fit(x, y).set_params(l2="held-out").partial_fit(x, y)

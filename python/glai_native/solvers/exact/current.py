@@ -40,12 +40,17 @@ class CurrentSolution:
         """Take over a solution of these very sums."""
         self._now = (solution, _told(l2, class_weight))
 
-    def of(self, l2: float | str, class_weight: Tensor | str | None = None) -> ExactSolution:
+    def of(
+        self,
+        l2: float | str,
+        class_weight: Tensor | str | None = None,
+        held_out: IntegerStatistics | None = None,
+    ) -> ExactSolution:
         """Return the solution; arguments and errors as :meth:`IntegerStatistics.solve`, values in steps."""
         told = _told(l2, class_weight)
         if self._now is None or self._now[1] != told:
             self._now = None
-            found = self._brought_up_to_date(told) or self._solved_anew(l2, class_weight, told)
+            found = self._brought_up_to_date(told) or self._solved_anew(l2, class_weight, held_out)
             self._now = (found, told)
         return self._now[0]
 
@@ -60,10 +65,14 @@ class CurrentSolution:
             return None
         return solve_again(solution, changes.features, changes.targets, changes.weights)
 
-    def _solved_anew(self, l2: float | str, class_weight: Tensor | str | None, told: Told) -> ExactSolution:
+    def _solved_anew(
+        self, l2: float | str, class_weight: Tensor | str | None, held_out: IntegerStatistics | None
+    ) -> ExactSolution:
         self._solved = None  # its factor makes room for the next
-        solution = solve_sums(self.statistics.feature_sums(), l2, class_weight=class_weight)
-        self._solved = None if solution.base is None else (solution, told)
+        held = None if held_out is None else held_out.feature_sums()
+        sums = self.statistics.feature_sums()
+        solution = solve_sums(sums, l2, class_weight=class_weight, held_out=held)
+        self._solved = None if solution.base is None else (solution, _told(l2, class_weight))
         self.statistics.note_solved()
         return solution
 

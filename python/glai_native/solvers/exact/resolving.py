@@ -65,7 +65,7 @@ def solve_again(
     moved = weight @ rows
     totals = target_mean * base.n_samples + weight @ values
     changes = torch.cat([rows, moved.unsqueeze(0)])  # W
-    half = torch.linalg.solve_triangular(base.factor, changes.T.contiguous(), upper=False)
+    half = torch.linalg.solve_triangular(base.factor, changes.T, upper=False)
     inverses = torch.cat([1 / weight, weight.new_tensor([-float(n_samples)])])  # of diag(S, -1/N)
     capacitance = half.T @ half
     capacitance.diagonal().add_(inverses)

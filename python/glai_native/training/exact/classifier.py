@@ -141,7 +141,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         x, labels = self._validated(X, _labels(y), reset=False)
         require_same_type(OWNER, self.classes_, labels)
         targets = label_indices(OWNER, labels, self.statistics_.class_labels or [])
-        self._downdate(x, targets, self._weight(sample_weight, len(x)), ids)
+        self._change(-1, x, targets, self._weight(sample_weight, len(x)), ids)
         return self
 
     def _learn(self, X: Any, y: Any, classes: Any, sample_weight: Any, ids: Any) -> None:
@@ -168,13 +168,13 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         targets = label_indices(OWNER, labels, order)
         if first:
             self._begin(self._first_statistics(X, targets, order, weight))
-            self._update(X, targets, weight, ids)
+            self._change(1, X, targets, weight, ids)
             return
         statistics, before = self.statistics_, dict(self.statistics_.__dict__)
         if added:
             statistics.add_outputs(len(added), added)
         try:
-            self._update(X, targets, weight, ids)
+            self._change(1, X, targets, weight, ids)
         except Exception:  # nothing was added; an interrupt leaves the classes, of which there is no sample
             statistics.__dict__ = before
             raise

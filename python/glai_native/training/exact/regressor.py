@@ -111,7 +111,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         """
         check_is_fitted(self)
         x, values = self._validated(X, _column(y), reset=False, multi_output=True, y_numeric=True)
-        self._downdate(x, _values(values), self._weight(sample_weight, len(x)), ids)
+        self._change(-1, x, _values(values), self._weight(sample_weight, len(x)), ids)
         return self
 
     def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> None:
@@ -121,7 +121,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         if first:
             self._one_target = np.ndim(y) == 1
             self._begin(self._first_statistics(X, values, weight))
-        self._update(X, values, weight, ids)
+        self._change(1, X, values, weight, ids)
 
     def _first_statistics(
         self, x: NDArray[np.float32], values: Tensor, weight: NDArray[np.float64] | None

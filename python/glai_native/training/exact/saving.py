@@ -26,6 +26,7 @@ from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.learners.saving import described
 
 SOLUTION_FILE = "solution.safetensors"
+HELD_OUT_FILE = "held_out.safetensors"
 SOLUTION_FORMAT = "glai-exact-solution"
 SOLUTION_VERSION = 1
 LEARNER = "learner"  # the entry
@@ -41,9 +42,10 @@ class SavedExact:
     feature_names_in_: NDArray[Any]
     _one_target: bool
     _current: CurrentSolution
+    _held_out: IntegerStatistics | None
     l2: float | str
 
-    def _begin(self, statistics: IntegerStatistics) -> None:
+    def _begin(self, statistics: IntegerStatistics, held_out: IntegerStatistics | None = None) -> None:
         raise NotImplementedError
 
     def _class_weight(self) -> Tensor | str | None:
@@ -76,9 +78,10 @@ class SavedExact:
         solution = self._current.known()
         if solution is not None:
             contents[path / SOLUTION_FILE] = _solution_to_bytes(solution, self.statistics_.digest())
-            write_files(contents)
-        else:
-            write_files(contents, remove=[path / SOLUTION_FILE])
+        if self._held_out is not None:
+            contents[path / HELD_OUT_FILE] = self._held_out.to_pieces()
+        names = (path / name for name in (SOLUTION_FILE, HELD_OUT_FILE))
+        write_files(contents, remove=[name for name in names if name not in contents])
 
     @classmethod
     @outside_inference_mode
@@ -102,6 +105,8 @@ class SavedExact:
             learner = cls._of_entry(statistics, entry)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{folder}: what it says of its learner cannot be read ({error!r})") from None
+        if find_file(path / HELD_OUT_FILE) is not None:
+            learner._held_out = IntegerStatistics.load(path / HELD_OUT_FILE, statistics.features)
         if find_file(path / SOLUTION_FILE) is not None:
             solution = _read_solution(path / SOLUTION_FILE, statistics)
             if solution is not None:
