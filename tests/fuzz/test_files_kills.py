@@ -26,7 +26,6 @@ from torch import nn
 import glai_native as glai
 from fuzz.file_formats import digest
 from glai_native.machine import writing
-from glai_native.solvers.exact.accumulating import accumulate_samples
 
 STEPS = ("open", "fsync", "replace", "link", "rename", "unlink", "flock")
 N = 24
@@ -83,7 +82,8 @@ def integers(folder: Path, rows: int, save: bool) -> Any:
         statistics.save(folder / "e.safetensors")
         return statistics
     options = {"chunk": 6, "checkpoint": folder / "c.safetensors", "save_seconds": 0.0, "progress": False}
-    return accumulate_samples(statistics, x[:rows], y[:rows], **options)
+    statistics.accumulate(x[:rows], y[:rows], **options)
+    return statistics
 
 
 def trained_state(folder: Path) -> str:

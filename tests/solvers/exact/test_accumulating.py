@@ -1,4 +1,4 @@
-"""accumulate_samples: data on disk or in chunks, kills, and going on."""
+"""IntegerStatistics.accumulate: data on disk or in chunks, kills, and going on."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 
 import glai_native as glai
 from glai_native.solvers.exact import accumulating
-from glai_native.solvers.exact.accumulating import accumulate_samples
 
 N, D, C = 100, 4, 3
 
@@ -31,7 +30,9 @@ def expected(data, features):
 
 def run(features, *arguments, **options):
     options = {"chunk": 16, "progress": False} | options
-    return accumulate_samples(glai.IntegerStatistics(features, C), *arguments, **options)
+    statistics = glai.IntegerStatistics(features, C)
+    statistics.accumulate(*arguments, **options)
+    return statistics
 
 
 def chunks(x, y, size=13):
@@ -62,9 +63,9 @@ def source(request, tmp_path, data):
 def test_any_source(features, source, expected):
     assert run(features, *source()).digest() == expected
     statistics = glai.IntegerStatistics(features, C)
-    accumulate_samples(statistics, *source(), chunk=64, progress=False)
+    statistics.accumulate(*source(), chunk=64, progress=False)
     with pytest.warns(UserWarning, match="merge: 100 samples are in both"):
-        accumulate_samples(statistics, *source(), chunk=64, progress=False)
+        statistics.accumulate(*source(), chunk=64, progress=False)
     assert statistics.n_samples == 2 * N
 
 
@@ -105,7 +106,7 @@ def test_labels_are_encoded_as_they_come(tmp_path, data, features):
         part.add_classes(sorted(set(labels.tolist())))
         return torch.tensor([part.class_labels.index(label) for label in labels.tolist()])
 
-    accumulate_samples(statistics, tmp_path / "a.npz", encode=encode, chunk=7, progress=False)
+    statistics.accumulate(tmp_path / "a.npz", encode=encode, chunk=7, progress=False)
     joint = glai.IntegerStatistics(features, C)
     joint.class_labels = ["b", "c", "a"]
     joint.update(x, y)
@@ -121,7 +122,7 @@ def test_what_fails_adds_nothing(tmp_path, data, features):
     bad = x.clone()
     bad[70, 2] = float("nan")
     with pytest.raises(ValueError, match="got nan in row 6, column 2"):
-        accumulate_samples(statistics, bad, y, chunk=16, progress=False)
+        statistics.accumulate(bad, y, chunk=16, progress=False)
     assert statistics.digest() == before
     for arguments, sentence in (
         ((x,), "targets must be given with x, got none"),
@@ -130,17 +131,17 @@ def test_what_fails_adds_nothing(tmp_path, data, features):
         ((5,), "data must be a path, x with targets, or an iterable"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            accumulate_samples(statistics, *arguments, progress=False)
+            statistics.accumulate(*arguments, progress=False)
     with pytest.raises(FileNotFoundError, match="there is no such file"):
-        accumulate_samples(statistics, tmp_path / "none.npz", progress=False)
+        statistics.accumulate(tmp_path / "none.npz", progress=False)
     with pytest.raises(ValueError, match="statistics of values must have a step="):
-        accumulate_samples(glai.IntegerStatistics(features, 1, targets="values"), x, y, progress=False)
+        glai.IntegerStatistics(features, 1, targets="values").accumulate(x, y, progress=False)
     np.savez(tmp_path / "a.npz", y=y)
     with pytest.raises(ValueError, match="must hold x, y or x_train, y_train; got y"):
-        accumulate_samples(statistics, tmp_path / "a.npz", progress=False)
+        statistics.accumulate(tmp_path / "a.npz", progress=False)
     np.savez(tmp_path / "a.npz", x=np.asfortranarray(x), y=y)
     with pytest.raises(ValueError, match=r"x must be an array \[N, ...\] .* in Fortran order"):
-        accumulate_samples(statistics, tmp_path / "a.npz", progress=False)
+        statistics.accumulate(tmp_path / "a.npz", progress=False)
     assert statistics.digest() == before
 
 

@@ -12,7 +12,6 @@ import torch
 import glai_native as glai
 import glai_native._native as _native
 from glai_native.solvers.exact import adding, samples
-from glai_native.solvers.exact.accumulating import accumulate_samples
 
 POOL, D, UNITS, OUTPUTS = 40, 5, 26, 2
 LABELS = ["ant", "bee", "cat", "dog"]
@@ -70,7 +69,7 @@ class Party:
             cut = self.rng.randint(0, len(rows))
             parts = [slice(0, cut), slice(cut, None)]
             chunks = [(X[rows][p], y[p], None if weight is None else weight[p]) for p in parts]
-            accumulate_samples(self.sums, chunks, progress=False)
+            self.sums.accumulate(chunks, progress=False)
         self.held += counts
 
     def forget(self, counts):

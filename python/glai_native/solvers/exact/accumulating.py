@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -16,104 +17,116 @@ from glai_native.machine.files import shown
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.progress import sample_progress
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
+from glai_native.solvers.exact.aligning import joined
 from glai_native.solvers.exact.alike import require_alike
 from glai_native.solvers.exact.chunks import Source
 from glai_native.solvers.exact.file import open_exact
-from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.solvers.exact.filing import FiledSums
 
-Statistics = TypeVar("Statistics", bound=IntegerStatistics)
-
-
-@outside_inference_mode
-def accumulate_samples(
-    statistics: Statistics,
-    data: Any,
-    targets: Any = None,
-    sample_weight: Tensor | np.ndarray[Any, Any] | None = None,
-    ids: Any = None,
-    *,
-    encode: Callable[[Statistics, Any], Any] | None = None,
-    chunk: int = 16384,
-    checkpoint: str | os.PathLike[str] | None = None,
-    save_seconds: float = 60.0,
-    progress: bool = True,
-) -> Statistics:
-    """Add samples chunk by chunk, so that they may lie on disk, or come from anywhere.
-
-    With ``checkpoint`` the sums of these data are saved every so many seconds, and when all are in. Called again after
-    a kill, with the same data, it goes on behind the last one saved, and ends with the same digest; chunks may be
-    others, since no bits depend on them. The file is one that :meth:`IntegerStatistics.load` reads.
-
-    They are summed apart, and merged into ``statistics`` when all are in: what fails, or is interrupted, adds nothing.
-
-    Args:
-        statistics: added to.
-        data: x ``[N, D]``, a tensor or an array, memory-mapped or not; a path to an .npy of it; a path to an .npz of
-            ``x`` and ``y`` (or ``x_train`` and ``y_train``), and ``id`` where samples have ids, which is read row by
-            row; or an iterable of chunks ``(x, targets)``, ``(x, targets, sample_weight)`` or ``(x, targets,
-            sample_weight, ids)``.
-        targets: with x, of its N samples, or a path to an .npy of them.
-        sample_weight: with x; as for :meth:`IntegerStatistics.update`.
-        ids: with x, the same.
-        encode: called with the sums of these data and with targets as the data hold them, gives those that
-            :meth:`IntegerStatistics.update` takes; it may add classes to the sums. None: they are that already.
-        chunk: samples that are read at a time.
-        checkpoint: the file to save to and go on from; None: none.
-        save_seconds: between two saves.
-        progress: show a bar with samples per second.
-
-    Returns:
-        ``statistics``.
-
-    Raises:
-        ValueError: data that do not fit, by row within their chunk, or a checkpoint of others.
-    """
-    owner = "accumulate"
-    chunk = require_count(owner, "chunk", chunk)
-    path = None if checkpoint is None else Path(checkpoint)
-    if statistics.targets == "values" and statistics.step is None:
-        raise ValueError(
-            f"{owner}: statistics of values must have a step=, or the first chunk would choose it"
-        )
-    part, begin = statistics.emptied(), 0
-    stated: dict[str, str] = {}
-    if path is not None:
-        remove_leftovers(path.parent, [path.name])
-        if find_file(path) is not None:
-            part, begin, stated = _resumed(path, part)
-    source = Source.of(owner, data, targets, sample_weight, ids, chunk, begin)
-    job = {"rows": str(source.total), "first_rows": str(source.first)}
-    if begin:
-        for name, value in job.items():
-            if stated.get(name) != value:
-                raise ValueError(
-                    f"{owner}: checkpoint {path} is of other data, {name} must be {value}, got "
-                    f"{shown(stated.get(name))}"
-                )
-    saved = time.monotonic()
-    with sample_progress(progress) as bar:
-        task = bar.add_task("samples", total=source.total, completed=begin)
-        for x, y, weight, names in source.chunks:
-            part.update(x, y if encode is None else encode(part, y), weight, names)
-            begin += len(x)
-            bar.update(task, completed=begin)
-            if path is not None and time.monotonic() - saved >= save_seconds:
-                write_files({path: part.to_pieces(next_row=str(begin), **job)})
-                saved = time.monotonic()
-    if path is not None:
-        write_files({path: part.to_pieces(next_row=str(begin), **job)})
-    if statistics.n_samples:
-        statistics.merge(part)
-    else:  # which costs no second gram matrix
-        statistics.__dict__ = part.__dict__
-    return statistics
+Sums = TypeVar("Sums", bound=FiledSums)
 
 
-def _resumed(path: Path, empty: Statistics) -> tuple[Statistics, int, dict[str, str]]:
+class AccumulatedSums(FiledSums):
+    """Integer sums that data of any size are added to."""
+
+    @outside_inference_mode
+    def accumulate(
+        self,
+        data: Any,
+        targets: Any = None,
+        sample_weight: Tensor | np.ndarray[Any, Any] | None = None,
+        ids: Any = None,
+        *,
+        encode: Callable[[Self, Any], Any] | None = None,
+        chunk: int = 16384,
+        checkpoint: str | os.PathLike[str] | None = None,
+        save_seconds: float = 60.0,
+        progress: bool = True,
+    ) -> None:
+        """Add samples chunk by chunk, so that they may lie on disk, or come from anywhere.
+
+        With ``checkpoint`` the sums of these data are saved every so many seconds, and when all are in. Called again
+        after a kill, with the same data, it goes on behind the last one saved, and ends with the same digest; chunks
+        may be others, since no bits depend on them. The file is one that :meth:`load` reads.
+
+        They are summed apart, and merged into these when all are in: what fails, or is interrupted, adds nothing.
+
+        Args:
+            data: x ``[N, D]``, a tensor or an array, memory-mapped or not; a path to an .npy of it; a path to an .npz
+                of ``x`` and ``y`` (or ``x_train`` and ``y_train``), and ``id`` where samples have ids, which is read
+                row by row; or an iterable of chunks ``(x, targets)``, ``(x, targets, sample_weight)`` or
+                ``(x, targets, sample_weight, ids)``.
+            targets: with x, of its N samples, or a path to an .npy of them.
+            sample_weight: with x; as for :meth:`update`.
+            ids: with x, the same.
+            encode: called with the sums of these data and with targets as the data hold them, gives those that
+                :meth:`update` takes; it may add classes to the sums. None: they are that already.
+            chunk: samples that are read at a time.
+            checkpoint: the file to save to and go on from; None: none.
+            save_seconds: between two saves.
+            progress: show a bar with samples per second.
+
+        Raises:
+            ValueError: data that do not fit, by row within their chunk, or a checkpoint of others.
+        """
+        owner = "accumulate"
+        chunk = require_count(owner, "chunk", chunk)
+        path = None if checkpoint is None else Path(checkpoint)
+        if self.targets == "values" and self.step is None:
+            raise ValueError(
+                f"{owner}: statistics of values must have a step=, or the first chunk would choose it"
+            )
+        part, begin = self.emptied(), 0
+        stated: dict[str, str] = {}
+        if path is not None:
+            remove_leftovers(path.parent, [path.name])
+            if find_file(path) is not None:
+                part, begin, stated = _resumed(path, part)
+        source = Source.of(owner, data, targets, sample_weight, ids, chunk, begin)
+        job = {"rows": str(source.total), "first_rows": str(source.first)}
+        if begin:
+            for name, value in job.items():
+                if stated.get(name) != value:
+                    raise ValueError(
+                        f"{owner}: checkpoint {path} is of other data, {name} must be {value}, got "
+                        f"{shown(stated.get(name))}"
+                    )
+        saved = time.monotonic()
+        with sample_progress(progress) as bar:
+            task = bar.add_task("samples", total=source.total, completed=begin)
+            for x, y, weight, names in source.chunks:
+                part.update(x, y if encode is None else encode(part, y), weight, names)
+                begin += len(x)
+                bar.update(task, completed=begin)
+                if path is not None and time.monotonic() - saved >= save_seconds:
+                    write_files({path: part.to_pieces(next_row=str(begin), **job)})
+                    saved = time.monotonic()
+        if path is not None:
+            write_files({path: part.to_pieces(next_row=str(begin), **job)})
+        if self.n_samples:
+            self.merge(part)
+        else:  # which costs no second gram matrix
+            self.__dict__ = part.__dict__
+
+    @abstractmethod
+    def update(self, x: Any, targets: Any, sample_weight: Any = None, ids: Any = None) -> None:
+        """Add samples."""
+
+    @abstractmethod
+    def merge(self, other: Any) -> Self:
+        """Add the samples of others."""
+
+    @abstractmethod
+    def emptied(self) -> Self:
+        """Return sums of the same kind without samples."""
+
+
+def _resumed(path: Path, empty: Sums) -> tuple[Sums, int, dict[str, str]]:
     """Return the sums of a checkpoint, the first row that is not in them, and what it states of its data."""
     file = open_exact(path)
     found = type(empty).from_file(file, empty.features)
     require_alike("accumulate", empty, found)
+    joined(empty._labels, found._labels, (empty.out_features, found.out_features))
     found.ledger = found.ledger if empty.ledger is not None else None
     found.class_grams = found.class_grams if empty.class_grams is not None else None
     return found, file.integer("next_row"), file.metadata

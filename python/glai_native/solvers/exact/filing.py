@@ -35,6 +35,7 @@ class FiledSums(LabelledSums):
     n_samples: int
     step: Tensor | None
     ledger: Ledger | None
+    class_grams: Tensor | None
     _squares: list[int]
 
     def save(self, path: str | os.PathLike[str]) -> None:

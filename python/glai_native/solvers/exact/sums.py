@@ -16,12 +16,12 @@ from glai_native.data.counts import require_count
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.memory import require_memory
+from glai_native.solvers.exact.accumulating import AccumulatedSums
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
 from glai_native.solvers.exact.aligning import joined, rearranged
 from glai_native.solvers.exact.alike import require_alike, require_few
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
 from glai_native.solvers.exact.digest import digest_of
-from glai_native.solvers.exact.filing import FiledSums
 from glai_native.solvers.exact.ledger import Ledger
 from glai_native.solvers.exact.samples import Given, Ids, IntegerSamples
 from glai_native.solvers.exact.solution import ExactSolution, solve_sums
@@ -30,7 +30,7 @@ from glai_native.solvers.exact.targets import require_step
 from glai_native.structure.integer_features import IntegerFeatures
 
 
-class IntegerStatistics(FiledSums):
+class IntegerStatistics(AccumulatedSums):
     """What the ridge solution over integer features needs of its samples, exact to the bit.
 
     All are sums of integers over samples: any order, cutting, merging, number of threads or machine gives the same
