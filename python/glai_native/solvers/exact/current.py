@@ -24,21 +24,17 @@ class CurrentSolution:
 
     def __init__(self, statistics: IntegerStatistics) -> None:
         self.statistics = statistics
-        # Of the sums as they are, and the one that was solved for last, which changes are told from.
-        self._now: tuple[ExactSolution, Told] | None = None
+        # Of the sums of that name, and the one that was solved for last, which changes are told from.
+        self._now: tuple[ExactSolution, Told, str] | None = None
         self._solved: tuple[ExactSolution, Told] | None = None
 
-    def expire(self) -> None:
-        """State that the sums are about to change: what is known of them is no solution any more."""
-        self._now = None
-
     def known(self) -> ExactSolution | None:
-        """Return the solution where it need not be solved for."""
-        return None if self._now is None else self._now[0]
+        """Return the solution where it need not be solved for: nobody has changed the sums since."""
+        return None if self._now is None or self._now[2] != self.statistics.state else self._now[0]
 
     def take(self, solution: ExactSolution, l2: float | str, class_weight: Tensor | str | None) -> None:
         """Take over a solution of these very sums."""
-        self._now = (solution, _told(l2, class_weight))
+        self._now = (solution, _told(l2, class_weight), self.statistics.state)
 
     def of(
         self,
@@ -47,12 +43,12 @@ class CurrentSolution:
         held_out: IntegerStatistics | None = None,
     ) -> ExactSolution:
         """Return the solution; arguments and errors as :meth:`IntegerStatistics.solve`, values in steps."""
-        told = _told(l2, class_weight)
-        if self._now is None or self._now[1] != told:
+        told, found = _told(l2, class_weight), self.known()
+        if found is None or self._now is None or self._now[1] != told:
             self._now = None
             found = self._brought_up_to_date(told) or self._solved_anew(l2, class_weight, held_out)
-            self._now = (found, told)
-        return self._now[0]
+            self._now = (found, told, self.statistics.state)
+        return found
 
     def _brought_up_to_date(self, told: Told) -> ExactSolution | None:
         changes = self.statistics.changes
@@ -80,7 +76,7 @@ class CurrentSolution:
         """Leave the factor behind, which is as large as the sums and is made again."""
         state = self.__dict__ | {"_solved": None}
         if self._now is not None:
-            state["_now"] = (self._now[0].without_base(), self._now[1])
+            state["_now"] = (self._now[0].without_base(), *self._now[1:])
         return state
 
 

@@ -165,7 +165,6 @@ class ExactLearner(SavedExact, BaseEstimator):
         ids: Any,
     ) -> None:
         """Add samples to the sums, or take them out: all of it, or nothing."""
-        self._current.expire()  # before the sums change: nobody predicts by weights that are stale
         samples, sums = array_tensor(x), self.statistics_
         repeats = None if weight is None else torch.from_numpy(weight)
         (sums.update if sign > 0 else sums.downdate)(samples, targets, repeats, ids)
