@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import glai_native as glai
+from glai_native.training.exact import chunked, learner
 
 
 @parametrize_with_checks([glai.ExactClassifier(16), glai.ExactRegressor(16)])
@@ -165,3 +166,33 @@ def test_samples_are_held_out_by_their_content(digits, tmp_path):
     assert model.score(x[600:], y[600:]) > 0.93
     with pytest.raises(ValueError, match="l2='held-out' must be told before the first samples"):
         glai.ExactClassifier(8).fit(x, y).set_params(l2="held-out").partial_fit(x, y)
+
+
+@pytest.mark.parametrize("way", ["archive", "map", "iterator", "goes on"])
+def test_data_in_chunks_are_the_data(digits, tmp_path, monkeypatch, way):
+    monkeypatch.setattr(chunked, "ROWS", 500)
+    monkeypatch.setattr(learner, "ROWS", 500)
+    x, y = digits[0].astype(np.float32), digits[1]
+    ids = np.arange(len(x))
+    model = glai.ExactClassifier(30)
+    if way == "archive":
+        np.savez(tmp_path / "data.npz", x=x, y=y, id=ids)
+        model.fit(tmp_path / "data.npz", checkpoint=tmp_path / "checkpoint")
+        assert glai.ExactClassifier(30).fit(str(tmp_path / "data.npz")).digest() == model.digest()
+    elif way == "map":
+        np.save(tmp_path / "x.npy", x)
+        model.fit(np.load(tmp_path / "x.npy", mmap_mode="r"), y, ids=ids)
+    elif way == "iterator":
+        model.fit(iter([(x[:500], y[:500], None, ids[:500]), (x[500:], y[500:], None, ids[500:])]))
+    else:
+        eight = np.flatnonzero(y[:500] != "digit 8")
+        model.fit(x[eight], y[eight], ids=ids[eight])
+        rest = np.setdiff1d(ids, eight)
+        model.partial_fit(iter([(x[rest], y[rest], np.ones(len(rest)), rest)]))
+    whole = glai.ExactClassifier(structure=model.features_).fit(x, y, ids=ids)
+    assert model.digest() == whole.digest()
+    assert model.score(x, y) > 0.9
+    model.forget(x[:3], y[:3], ids=ids[:3])
+    with pytest.raises(ValueError, match="data must hold samples, got none"):
+        model.partial_fit(iter([]))
+    assert model.n_samples_ == len(x) - 3

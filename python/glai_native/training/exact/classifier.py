@@ -26,6 +26,7 @@ from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.chunked import comes_in_chunks, opened
 from glai_native.training.exact.learner import ExactLearner
 
 CLASSES = """\
@@ -89,36 +90,49 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
 
     @outside_inference_mode
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn X ``[N, features]`` and labels y ``[N]`` of one type, and nothing that was learnt before.
 
         Args:
-            X: features.
-            y: labels.
+            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
+                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
+                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
+                first chunk, settle the features.
+            y: labels, or a path to an .npy of them; None where X has them.
             sample_weight: ``[N]``, integers >= 0: how often a sample counts.
             ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+            checkpoint: of data in chunks, a file that the sums so far are saved to every minute; after a kill the same
+                call goes on from there, to the same digest.
         """
         with self._whole_or_unchanged():
             self.__dict__.pop("statistics_", None)
-            self._learn(X, y, None, sample_weight, ids)
+            self._learn(X, y, None, sample_weight, ids, checkpoint)
         return self
 
     @outside_inference_mode
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: Any = None,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn more samples, arguments as :meth:`fit`; labels that are new become classes.
 
         ``classes``, if given, are all that are known so far: these samples have no others, later ones may.
         """
         with self._whole_or_unchanged():
-            self._learn(X, y, classes, sample_weight, ids)
+            self._learn(X, y, classes, sample_weight, ids, checkpoint)
         return self
 
     @outside_inference_mode
@@ -144,7 +158,12 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         self._change(-1, x, targets, self._weight(sample_weight, len(x)), ids)
         return self
 
-    def _learn(self, X: Any, y: Any, classes: Any, sample_weight: Any, ids: Any) -> None:
+    def _learn(self, X: Any, y: Any, classes: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
+        if comes_in_chunks(X, y):
+            if classes is not None:
+                raise ValueError(f"{OWNER}: classes must be None for data in chunks, got {classes!r:.80}")
+            self._learn_chunks(X, y, sample_weight, ids, checkpoint)
+            return
         first = not self.__sklearn_is_fitted__()
         X, labels = self._validated(X, _labels(y), reset=first)
         check_classification_targets(labels)
@@ -178,6 +197,26 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         except Exception:  # nothing was added; an interrupt leaves the classes, of which there is no sample
             statistics.__dict__ = before
             raise
+
+    def _learn_chunks(self, data: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
+        chunked = opened(OWNER, data, y, sample_weight, ids)
+        if not self.__sklearn_is_fitted__():
+            x, labels = self._validated(chunked.first.x, _labels(chunked.first.targets))
+            check_classification_targets(labels)
+            weight = self._weight(chunked.first.sample_weight, len(x))
+            if weight is not None:
+                x, labels, _, weight = _positive(x, labels, None, weight)
+            known = np.unique(labels).tolist()
+            self._begin(self._first_statistics(x, label_indices(OWNER, labels, known), known, weight))
+        self._accumulate(chunked, y, sample_weight, ids, checkpoint)
+
+    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+        labels, known = label_array(OWNER, y), statistics.class_labels or []
+        require_same_type(OWNER, known, labels)
+        added = [label for label in np.unique(labels).tolist() if label not in set(known)]
+        if added:
+            statistics.add_outputs(len(added), added)
+        return label_indices(OWNER, labels, known + added)
 
     def _first_statistics(
         self, x: NDArray[np.float32], targets: Tensor, labels: list[Label], weight: NDArray[np.float64] | None

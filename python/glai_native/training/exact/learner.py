@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.data.features import float_features
+from glai_native.solvers.exact.accumulating import accumulate_samples
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.chunked import ROWS, Chunked
 from glai_native.training.exact.holding_out import held_out_labels, held_out_rows
 from glai_native.training.exact.saving import SavedExact
 from glai_native.training.learners.densifying import dense
@@ -175,6 +178,36 @@ class ExactLearner(SavedExact, BaseEstimator):
         except BaseException:
             (sums.downdate if sign > 0 else sums.update)(samples, targets, repeats, ids)
             raise
+
+    def _accumulate(
+        self,
+        chunked: Chunked,
+        y: Any,
+        sample_weight: Any,
+        ids: Any,
+        checkpoint: str | os.PathLike[str] | None,
+    ) -> None:
+        """Add samples that come in chunks to the sums: all of them, or none."""
+        if self.l2 == "held-out":
+            raise ValueError(
+                f"{type(self).__name__}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'"
+            )
+        self._current.expire()
+        accumulate_samples(
+            self.statistics_,
+            chunked.data,
+            y,
+            sample_weight,
+            ids,
+            encode=self._encoded,
+            chunk=ROWS,
+            checkpoint=checkpoint,
+            progress=self.verbose,
+        )
+
+    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+        """Return targets as statistics take them, from those of a chunk; classes that are new join the statistics."""
+        raise NotImplementedError
 
     def _held_out_after(
         self, sign: int, samples: Tensor, targets: Tensor, repeats: Tensor | None

@@ -16,7 +16,9 @@ from torch import Tensor
 from glai_native.data.arrays import array_tensor
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.solvers.exact.targets import first_steps
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.chunked import comes_in_chunks, opened
 from glai_native.training.exact.learner import ExactLearner
 
 STEP = """\
@@ -69,28 +71,45 @@ class ExactRegressor(RegressorMixin, ExactLearner):
 
     @outside_inference_mode
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn X ``[N, features]`` and values y ``[N]`` or ``[N, C]``, and nothing that was learnt before.
 
         Args:
-            X: features.
-            y: values.
+            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
+                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
+                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
+                first chunk, settle the features.
+            y: values, or a path to an .npy of them; None where X has them.
             sample_weight: ``[N]``, integers >= 0: how often a sample counts.
             ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+            checkpoint: of data in chunks, a file that the sums so far are saved to every minute; after a kill the same
+                call goes on from there, to the same digest.
         """
         with self._whole_or_unchanged():
             self.__dict__.pop("statistics_", None)
-            self._learn(X, y, sample_weight, ids)
+            self._learn(X, y, sample_weight, ids, checkpoint)
         return self
 
     @outside_inference_mode
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, ids: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn more samples, arguments as :meth:`fit`."""
         with self._whole_or_unchanged():
-            self._learn(X, y, sample_weight, ids)
+            self._learn(X, y, sample_weight, ids, checkpoint)
         return self
 
     @outside_inference_mode
@@ -114,7 +133,10 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         self._change(-1, x, _values(values), self._weight(sample_weight, len(x)), ids)
         return self
 
-    def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> None:
+    def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
+        if comes_in_chunks(X, y):
+            self._learn_chunks(X, y, sample_weight, ids, checkpoint)
+            return
         first = not self.__sklearn_is_fitted__()
         X, y = self._validated(X, _column(y), reset=first, multi_output=True, y_numeric=True)
         values, weight = _values(y), self._weight(sample_weight, len(X))
@@ -122,6 +144,21 @@ class ExactRegressor(RegressorMixin, ExactLearner):
             self._one_target = np.ndim(y) == 1
             self._begin(self._first_statistics(X, values, weight))
         self._change(1, X, values, weight, ids)
+
+    def _learn_chunks(self, data: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
+        chunked = opened(OWNER, data, y, sample_weight, ids)
+        if not self.__sklearn_is_fitted__():
+            first = chunked.first
+            x, found = self._validated(first.x, _column(first.targets), multi_output=True, y_numeric=True)
+            values, weight = _values(found), self._weight(first.sample_weight, len(x))
+            self._one_target = np.ndim(found) == 1
+            self._begin(self._first_statistics(x, values, weight))
+            if self.statistics_.step is None:
+                self.statistics_.step = first_steps(values)
+        self._accumulate(chunked, y, sample_weight, ids, checkpoint)
+
+    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+        return _values(y)
 
     def _first_statistics(
         self, x: NDArray[np.float32], values: Tensor, weight: NDArray[np.float64] | None

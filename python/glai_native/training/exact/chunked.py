@@ -1,0 +1,49 @@
+"""Exact learners learn data that do not fit in memory: from a path, a memory map, or an iterator of chunks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glai_native.solvers.exact.chunks import Chunk, Source
+
+ROWS = 16_384  # that are read at a time, and that the features' mean and scale are settled by
+
+
+class Chunked(NamedTuple):
+    """Data that come in chunks.
+
+    Attributes:
+        data: as :func:`~glai_native.solvers.exact.accumulating.accumulate_samples` takes them, from the first on.
+        first: the first of them.
+    """
+
+    data: Any
+    first: Chunk
+
+
+def comes_in_chunks(x: Any, y: Any) -> bool:
+    """Return whether samples are given as a path, as a memory map of many rows, or by an iterator."""
+    if isinstance(x, np.memmap):
+        return len(x) > ROWS
+    return isinstance(x, str | os.PathLike) or (y is None and hasattr(x, "__next__"))
+
+
+def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> Chunked:
+    """Look at the first samples of data, of which none is lost.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there are no samples, or it is no data.
+    """
+    goes_on = hasattr(data, "__next__")
+    chunks = Source.of(owner, data, targets, sample_weight, ids, ROWS, 0).chunks
+    first = next(chunks, None)
+    if first is None or not len(first.x):
+        raise ValueError(f"{owner}: data must hold samples, got none")
+    return Chunked(
+        itertools.chain([tuple(first)], (tuple(chunk) for chunk in chunks)) if goes_on else data, first
+    )
