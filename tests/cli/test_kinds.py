@@ -11,9 +11,10 @@ import torch
 import glai_native as glai
 from glai_native.cli.main import main
 
-CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "units", "unlabelled")
-REGRESSORS = ("regressor", "regressor chunks")
+CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "units", "unlabelled", "exact")
+REGRESSORS = ("regressor", "regressor chunks", "exact regressor")
 KINDS = CLASSIFIERS + REGRESSORS
+EXACT = ("exact", "exact regressor")
 WITHOUT_SUMS = ("sgd", "dual", "kernel")
 
 
@@ -32,7 +33,7 @@ def shelf(tmp_path_factory):
     _, values = make_data(0, labels=False)
     np.savez(shelf / "classes.npz", x=x, y=y, id=np.arange(90) + 1000)
     np.savez(shelf / "indices.npz", x=x, y=np.unique(y, return_inverse=True)[1])
-    np.savez(shelf / "values.npz", x=x, y=values)
+    np.savez(shelf / "values.npz", x=x, y=values, id=np.arange(90) + 1000)
     classes, indices = np.unique(y, return_inverse=True)
     tensors = torch.from_numpy(x), torch.from_numpy(indices)
     tell = {"structure_epochs": 3, "validation_fraction": 0.0}
@@ -52,6 +53,9 @@ def shelf(tmp_path_factory):
     glai.GLAIClassifier((4,), **tell).partial_fit(x, y).save(shelf / "chunks")
     glai.GLAIRegressor((4,), solver="statistics", **tell).fit(x, values).save(shelf / "regressor")
     glai.GLAIRegressor((4,), **tell).partial_fit(x, values).save(shelf / "regressor chunks")
+    ids = np.arange(90) + 1000
+    glai.ExactClassifier(16).fit(x, y, ids=ids).save(shelf / "exact")
+    glai.ExactRegressor(16).fit(x, values, ids=ids).save(shelf / "exact regressor")
     model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
     glai.fit(model, *tensors, **told | {"solver": "statistics"})
     model.save(shelf / "units")
@@ -97,7 +101,7 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
         found = np.array([float(row["value"]) for row in rows])
         assert figures["rmse"] == pytest.approx(np.sqrt(((found - y) ** 2).mean()))
         assert figures["r2"] > 0.9
-        learner = glai.GLAIRegressor.load(shelf / kind)
+        learner = (glai.ExactRegressor if kind in EXACT else glai.GLAIRegressor).load(shelf / kind)
         np.testing.assert_array_equal(found, learner.predict(np.load(data)["x"]))
         assert "--proba needs a model of classes" in refused(
             capsys, "predict", shelf / kind, data, "--out", out, "--proba"
@@ -121,14 +125,14 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
     assert "per" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXACT)))
 def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
     if kind in WITHOUT_SUMS:
         for command in ("learn", "forget"):
             error = refused(capsys, command, shelf / kind, data)
             assert f"{kind}: must be a model with sums over its samples to learn and forget" in error
-            assert "train it with: glai train DATA --solver statistics" in error
+            assert "train it with: glai train DATA --exact --out FOLDER, or --solver statistics" in error
         return
     arrays = dict(np.load(data))
     np.savez(tmp_path / "new.npz", x=arrays["x"][:20] + 1, y=arrays["y"][:20], id=np.arange(20))
@@ -172,14 +176,14 @@ def test_new_classes_and_what_cannot_be_forgotten(shelf, tmp_path, capsys):
     assert "must hold the samples' ids, a column or an array 'id', got none" in refused(capsys, *arguments)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXACT)))
 def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
     described = run(capsys, "inspect", shelf / kind)
     assert described["kind"] == ("path kernel model" if kind == "kernel" else "model")
     if kind == "kernel":
         error = refused(capsys, "merge", shelf / kind, shelf / "sgd", "--out", tmp_path / "m")
-        assert "must be a model with path weights to be merged, a path kernel model keeps samples" in error
+        assert "got a model of kind 'path kernel model'" in error
         return
     method, first = "samples", shelf / kind
     other = glai.GLAI.load(first)
@@ -200,18 +204,97 @@ def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
     assert figures.get("accuracy", figures.get("r2")) > 0.9
 
 
+@pytest.mark.parametrize("kind", EXACT)
+def test_exact_models_come_back_to_the_bit(shelf, tmp_path, kind, capsys):
+    data = data_of(shelf, kind)
+    digest = run(capsys, "inspect", shelf / kind)["digest"]
+    x, _ = make_data(1)
+    y = np.full(90, "dog") if kind == "exact" else x.sum(1)
+    np.savez(tmp_path / "new.npz", x=x - 4, y=y, id=np.arange(90))
+    learnt = run(capsys, "learn", shelf / kind, tmp_path / "new.npz", "--out", tmp_path / "m")
+    assert (learnt["samples_seen"], learnt.get("classes")) == (180, 4 if kind == "exact" else None)
+    assert learnt["digest"] not in (digest, None)
+    error = (
+        refused(capsys, "learn", shelf / kind, shelf / "indices.npz") if kind == "exact" else "of type str"
+    )
+    assert "of type str" in error
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50))))
+    arguments = ("forget", tmp_path / "m", tmp_path / "new.npz")
+    run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    assert "row" in refused(capsys, *arguments)  # some are gone already
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50, 90))))
+    said = run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    assert (said["samples_seen"], said["digest"]) == (90, digest)
+    assert "got one twice" in refused(capsys, "merge", shelf / kind, tmp_path / "m", "--out", tmp_path / "no")
+    figures = run(capsys, "evaluate", tmp_path / "m", data)
+    assert figures.get("accuracy", figures.get("r2")) > 0.9
+    for command in (("prune", "--data", data), ("grow", "--units", 1)):
+        error = refused(capsys, command[0], shelf / kind, "--out", tmp_path / "no", *command[1:])
+        assert "must be a model with path weights to be" in error
+    error = refused(capsys, "merge", shelf / kind, shelf / "sgd", "--out", tmp_path / "no")
+    assert "must be a model with path weights to be merged, or all of them exact" in error
+
+
+def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
+    x, y = make_data(0)
+    for name, rows in (("a", slice(0, 60)), ("b", slice(60, 90)), ("all", slice(0, 90))):
+        np.savez(tmp_path / f"{name}.npz", x_train=x[rows], y_train=y[rows], x_test=x, y_test=y)
+    told = ("--exact", "--units", 16)
+    a = run(capsys, "train", tmp_path / "a.npz", *told, "--out", tmp_path / "a")
+    assert (a["train"], a["test"], a["units"], a["features"]) == (60, 90, 16, 22)
+    assert a["accuracy"] > 0.9
+    for name in ("b", "all"):
+        same = ("--structure", tmp_path / "a")
+        run(capsys, "train", tmp_path / f"{name}.npz", *told, *same, "--out", tmp_path / name)
+    merged = run(capsys, "merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "m")
+    assert (merged["samples_seen"], merged["samples_counted_twice"]) == (90, 0)
+    described = run(capsys, "inspect", tmp_path / "all")
+    assert merged["digest"] == described["digest"]
+    assert run(capsys, "inspect", tmp_path / "all", tmp_path / "m")["same_digest"] is True
+    twice = run(capsys, "merge", tmp_path / "a", tmp_path / "all", "--out", tmp_path / "twice")
+    assert (twice["samples_seen"], twice["samples_counted_twice"]) == (150, 60)
+    values = run(capsys, "train", shelf / "values.npz", *told, "--no-ledger", "--out", tmp_path / "values")
+    assert values["r2"] > 0.9
+    assert run(capsys, "inspect", tmp_path / "values")["ledger"] is False
+    assert (
+        main(["train", str(tmp_path / "a.npz"), "--exact", "--units", "8", "--out", str(tmp_path / "t")]) == 0
+    )
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--exact", "--hidden", "4"], "--hidden is not an option of --exact"),
+        (["--exact", "--solver", "sgd"], "--solver is not an option of --exact, got sgd"),
+        (["--units", "4"], "--units needs --exact"),
+        (["--structure", "random"], "--structure random needs --exact"),
+        (["--structure", "SHELF/exact"], "is an exact model, whose structure needs --exact"),
+        (
+            ["--exact", "--structure", "SHELF/sgd"],
+            "--structure must be random, trained or an exact model's folder",
+        ),
+    ],
+)
+def test_options_of_exact_training(shelf, tmp_path, options, sentence, capsys):
+    options = [option.replace("SHELF", str(shelf)) for option in options]
+    error = refused(capsys, "train", shelf / "classes.npz", "--out", tmp_path / "m", *options)
+    assert sentence in error
+
+
 def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys):
     pandas = pytest.importorskip("pandas")
     x, y = make_data(0)
     frame = pandas.DataFrame(x, columns=list("abcde")).assign(kind=y, id=[f"s{i}" for i in range(90)])
     frame.to_csv(tmp_path / "d.csv", index=False)
-    told = ("--hidden", "4", "--structure-epochs", "3", "--solver", "statistics", "--label", "kind")
+    run(capsys, "train", tmp_path / "d.csv", "--exact", "--units", 8, "--label", "kind", "--out", tmp_path / "e")
+    told = ("--hidden", "4", "--structure-epochs", "1", "--solver", "statistics", "--label", "kind")
     run(capsys, "train", tmp_path / "d.csv", "--out", tmp_path / "m", *told)
     run(capsys, "grow", tmp_path / "m", "--units", 1, "--out", tmp_path / "grown")
     frame[[*"edcba", "kind", "id"]].to_csv(tmp_path / "mixed.csv", index=False)
     frame[["id", *"cdeba"]].to_csv(tmp_path / "unknown.csv", index=False)
     frame[["a", "b", "kind"]].to_csv(tmp_path / "few.csv", index=False)
-    for model in ("m", "grown"):
+    for model in ("m", "grown", "e"):
         figures = run(capsys, "evaluate", tmp_path / model, tmp_path / "mixed.csv")
         assert (
             figures["accuracy"]

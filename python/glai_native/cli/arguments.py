@@ -57,14 +57,15 @@ def positive_number(text: str) -> float:
     return value
 
 
-def penalty(text: str) -> float:
-    """Read an l2: a finite number >= 0."""
-    return _penalty(text, "a finite number >= 0")
-
-
 def penalty_or_gcv(text: str) -> float | str:
-    """Read an l2 of statistics, which can choose it themselves."""
-    return text if text == "gcv" else _penalty(text, "a finite number >= 0 or gcv")
+    """Read an l2: a finite number >= 0, or what lets sums choose it."""
+    if text == "gcv":
+        return text
+    allowed = "a finite number >= 0 or gcv"
+    value = _parsed(text, float, allowed)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
+    return value
 
 
 def components(text: str) -> int | str | None:
@@ -76,13 +77,6 @@ def components(text: str) -> int | str | None:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
     return int(value)
-
-
-def _penalty(text: str, allowed: str) -> float:
-    value = _parsed(text, float, allowed)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
-    return value
 
 
 def _parsed(text: str, kind: type[int] | type[float], allowed: str) -> float:

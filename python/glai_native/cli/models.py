@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,15 @@ from glai_native.machine.writing import find_file, settle
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.file import PATH_KERNEL_FILE
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.exact.file import EXACT_FILE, open_exact
 from glai_native.structure.selector import STRUCTURE_FILE
+from glai_native.training.exact.classifier import ExactClassifier
+from glai_native.training.exact.learner import ExactLearner
+from glai_native.training.exact.regressor import ExactRegressor
 from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 
-Model = GLAI | PathKernelModel
+PathModel = GLAI | PathKernelModel
+Model = PathModel | ExactLearner
 Opened = Model | GateStore
 
 TABLE = "table"  # what a model's provenance calls what it knows of its table
@@ -46,6 +52,8 @@ def open_folder(folder: Path) -> Opened:
         what = "is a file, a folder was expected" if folder.exists() else "there is no such folder"
         raise FileNotFoundError(f"{folder}: {what}")
     settle(folder)
+    if find_file(folder / EXACT_FILE) is not None:
+        return _exact_learner(folder)
     if find_file(folder / PATH_KERNEL_FILE) is not None and find_file(folder / ESTIMATOR_FILE) is None:
         return PathKernelModel.load(folder)
     if find_file(folder / STRUCTURE_FILE) is not None:
@@ -68,20 +76,62 @@ def open_model(folder: Path) -> Model:
     return opened
 
 
+def open_path_model(folder: Path, verb: str) -> GLAI:
+    """Open a model of path weights, which alone can be ``verb``.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        ValueError: it is a model of another kind, or damaged.
+    """
+    model = open_model(folder)
+    if not isinstance(model, GLAI):
+        raise ValueError(
+            f"{folder}: must be a model with path weights to be {verb}, got a model of kind '{kind_of(model)}'"
+        )
+    return model
+
+
+def _exact_learner(folder: Path) -> ExactLearner:
+    file = open_exact(folder / EXACT_FILE)
+    kind = ExactRegressor if file.metadata.get("targets") == "values" else ExactClassifier
+    return kind.load(folder)
+
+
 def kind_of(model: Model) -> str:
     """Name the kind of model."""
+    if isinstance(model, ExactLearner):
+        return "exact regressor" if has_values(model) else "exact classifier"
     return "path kernel model" if isinstance(model, PathKernelModel) else "model"
+
+
+def has_values(model: Model) -> bool:
+    """Return whether a model's outputs are values, not classes."""
+    return (
+        isinstance(model, ExactRegressor) if isinstance(model, ExactLearner) else outputs_of(model).has_values
+    )
 
 
 def outputs_of(model: Model) -> Outputs:
     """Return what says what a model's outputs mean."""
+    if isinstance(model, ExactLearner):
+        return model.statistics_
     return model if isinstance(model, PathKernelModel) else model.estimator
 
 
 def labels_of(model: Model) -> list[Label]:
-    """Return the labels of a model's classes; of outputs without labels, their indices."""
+    """Return the labels of a model's classes, in the order of its answers; of outputs without labels, indices."""
+    if isinstance(model, ExactClassifier):
+        labels: list[Label] = model.classes_.tolist()
+        return labels
     outputs = outputs_of(model)
     return outputs.class_labels or list(range(outputs.out_features))
+
+
+def samples_seen(model: Model) -> int:
+    """Return how many samples a model's numbers are of."""
+    if isinstance(model, GLAI):
+        return int(model.estimator.samples_seen)
+    return model.n_samples_ if isinstance(model, ExactLearner) else model.n_samples
 
 
 def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) -> None:
@@ -105,6 +155,9 @@ def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) 
 
 def names_of(model: Model) -> TableNames:
     """Return what a model knows of the table that it was trained on; a learner knows its columns."""
+    if isinstance(model, ExactLearner):
+        columns = getattr(model, "feature_names_in_", None)
+        return TableNames(None if columns is None else list(columns), model.target_name)
     known = provenance_of(model)
     learner = known.get(LEARNER) or {}
     table = {"columns": learner.get("feature_names") or None} | known.get(TABLE, {})
@@ -113,8 +166,29 @@ def names_of(model: Model) -> TableNames:
 
 def keep_names(model: Model, names: TableNames) -> None:
     """Let a model, and its file, know the table that it was trained on, if it was one."""
-    if names.columns is not None:
+    if names.columns is None:
+        return
+    if isinstance(model, ExactLearner):
+        model.feature_names_in_ = np.array(names.columns, dtype=object)
+        model.target_name = names.label
+    else:
         set_provenance(model, provenance_of(model) | {TABLE: asdict(names)})
+
+
+def as_learnt(y: NDArray[Any]) -> NDArray[Any]:
+    """Return targets as learners take them: ``[N]`` of one output."""
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+@contextmanager
+def columns_in_order(model: ExactLearner) -> Iterator[None]:
+    """Let a learner take arrays whose columns are in its order, without a word of names that they lack."""
+    names = model.__dict__.pop("feature_names_in_", None)
+    try:
+        yield
+    finally:
+        if names is not None:
+            model.feature_names_in_ = names
 
 
 def features_for(model: Model, source: Source, rows: Rows) -> Tensor:
@@ -123,13 +197,16 @@ def features_for(model: Model, source: Source, rows: Rows) -> Tensor:
     Raises:
         ValueError: they are not as many as its own, no numbers, or not finite.
     """
-    x, expected = rows.x, model.selector.in_features
+    if isinstance(model, ExactLearner):
+        expected, centred_in = model.features_.in_features, torch.float32
+    else:
+        expected, centred_in = model.selector.in_features, model.selector.projection.centred_in
+    x = rows.x
     x = x.reshape(len(x), -1) if x.ndim > 1 and len(x) else x
     if x.ndim != 2 or x.shape[1] != expected or not len(x):
         raise ValueError(
             f"{source.path}: x must be [N >= 1, D={expected}] like the model's samples, got {list(rows.x.shape)}"
         )
-    centred_in = model.selector.projection.centred_in
     return torch.from_numpy(
         float_features(source.path, x, columns=source.names.columns, centred_in=centred_in)
     )
@@ -141,12 +218,11 @@ def targets_for(model: Model, source: Source, rows: Rows) -> Tensor:
     Raises:
         ValueError: the data hold none, or labels that the model does not know, or values of another number.
     """
-    outputs = outputs_of(model)
-    if not outputs.has_values:
+    if not has_values(model):
         labels, known = class_labels_of(source.path, rows.y), labels_of(model)
         require_same_type(source.path, known, labels, "y", "the model's")
         return label_indices(source.path, labels, known)
-    return torch.from_numpy(values_of(source.path, rows, outputs.out_features))
+    return torch.from_numpy(values_of(source.path, rows, outputs_of(model).out_features))
 
 
 @dataclass(frozen=True)
@@ -176,17 +252,30 @@ class Answers:
 @torch.no_grad()
 def answers(model: Model, x: Tensor, done: Callable[[int], object]) -> Answers:
     """Return what a model says of raw x ``[N, in_features]``; ``done`` is told of samples as they are answered."""
-    of_values = outputs_of(model).has_values
     found = []
-    for part in x.split(ROWS):
-        if not of_values:
-            found.append(model.predict_log_proba(part).cpu().numpy())
-        elif isinstance(model, GLAI):
-            found.append(model.predict(part))
-        else:
-            found.append(model.predict(part).double().cpu().numpy())
-        done(len(part))
+    with columns_in_order(model) if isinstance(model, ExactLearner) else nullcontext():
+        for part in x.split(ROWS):
+            found.append(_values(model, part) if has_values(model) else _log_probabilities(model, part))
+            done(len(part))
     output, none = np.concatenate(found), np.empty((0, 0))
-    if of_values:
+    if has_values(model):
         return Answers(None, np.empty(0, dtype=np.int64), none, output)
     return Answers(labels_of(model), output.argmax(1), output, none)
+
+
+def _log_probabilities(model: Model, x: Tensor) -> NDArray[np.float64]:
+    """Return them ``[N, C]``; the largest of a row is that of the answer."""
+    if isinstance(model, ExactClassifier):
+        return model.predict_log_proba(x.numpy())
+    assert isinstance(model, PathModel)
+    found: NDArray[np.float64] = model.predict_log_proba(x).cpu().numpy()
+    return found
+
+
+def _values(model: Model, x: Tensor) -> NDArray[np.float64]:
+    """Return them ``[N, C]``."""
+    if isinstance(model, ExactRegressor):
+        return model.predict(x.numpy()).reshape(len(x), -1)
+    assert isinstance(model, PathModel)
+    found = model.predict(x)
+    return found.double().cpu().numpy() if isinstance(found, Tensor) else found

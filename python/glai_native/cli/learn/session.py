@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from glai_native.cli.command import chosen_part, require_new_folder, show
 from glai_native.cli.models import (
     TABLE,
     Model,
+    as_learnt,
+    columns_in_order,
     features_for,
+    has_values,
     kind_of,
     labels_of,
     name_outputs,
     names_of,
     open_model,
-    outputs_of,
+    samples_seen,
     targets_for,
 )
 from glai_native.data.ids import rows_of_ids
@@ -30,6 +35,7 @@ from glai_native.data.sources import Rows, Source, read_source
 from glai_native.machine.writing import locked
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.forgetting import forget as forget_samples
 from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 from glai_native.training.retraining import retrain
@@ -47,70 +53,100 @@ def forget(arguments: argparse.Namespace) -> int:
     return _change(arguments, _forget)
 
 
-Change = Callable[[GLAI, Path, Source, Rows], dict[str, Any]]
+Change = Callable[[GLAI | ExactLearner, Path, Source, Rows], dict[str, Any]]
 
 
 def _change(arguments: argparse.Namespace, change: Change) -> int:
     folder: Path = arguments.model
     if arguments.out is not None:
         require_new_folder(arguments.out)
-    opened = open_model(folder)  # which says what is wrong with the folder
-    _require_sums(folder, opened)
+    out = folder if arguments.out is None else arguments.out
+    open_model(folder)  # which says what is wrong with the folder
     with locked(
         folder
     ):  # of two that change one model the second waits, and goes on from what the first has made
-        model = _require_sums(folder, open_model(folder))
+        model = _with_sums(folder, open_model(folder))
         source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
         part = chosen_part(arguments.part, source, "train")
-        rows = source.rows(part, arguments.seed, of_classes=not outputs_of(model).has_values)
+        rows = source.rows(part, arguments.seed, of_classes=not has_values(model))
         if getattr(arguments, "ids", None) is not None:
             rows = rows_of_ids(source.path, rows, arguments.ids)
         started = time.perf_counter()
-        figures = change(model, folder, source, rows)
-        seconds = time.perf_counter() - started
-        out = folder if arguments.out is None else arguments.out
+        changed = change(model, folder, source, rows)
+        figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **changed}
+        figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
+        if isinstance(model, ExactLearner):
+            figures |= {"digest": model.digest()} | _solved(model)
         model.save(out)
-    figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **figures}
-    figures |= {"samples_seen": int(model.estimator.samples_seen), "seconds": round(seconds, 3)}
     show(figures | {"folder": str(out)}, arguments.json)
     return 0
 
 
-def _require_sums(folder: Path, model: Model) -> GLAI:
+def _with_sums(folder: Path, model: Model) -> GLAI | ExactLearner:
     """Raise unless a model has what learning and forgetting exactly need."""
-    if isinstance(model, GLAI) and model.has_statistics:
+    if isinstance(model, ExactLearner) or (isinstance(model, GLAI) and model.has_statistics):
         return model
     has = "keeps samples" if isinstance(model, PathKernelModel) else "has weights alone"
     raise ValueError(
         f"{folder}: must be a model with sums over its samples to learn and forget, this {kind_of(model)} {has}; "
-        "train it with: glai train DATA --solver statistics --out FOLDER"
+        "train it with: glai train DATA --exact --out FOLDER, or --solver statistics"
     )
 
 
-def _learn(model: GLAI, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
-    x = features_for(model, source, rows)
-    before = provenance_of(model)
-    classes = None
-    if model.estimator.has_values:
+def _solved(model: ExactLearner) -> dict[str, Any]:
+    """Solve for the weights, which the file then keeps; of a model without samples there are none."""
+    if not model.n_samples_:
+        return {}
+    started = time.perf_counter()
+    solution = model.solution()
+    return {"l2": solution.l2, "solve_seconds": round(time.perf_counter() - started, 3)}
+
+
+def _learn(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+    x, known = features_for(model, source, rows), labels_of(model)
+    if has_values(model):
         y = targets_for(model, source, rows)
-    else:
-        labels = class_labels_of(source.path, rows.y)
-        found: list[Label] = np.unique(labels).tolist()
+        if isinstance(model, GLAI):
+            _retrain(model, x, y)
+        else:
+            _partial_fit(model, x, y.numpy(), rows)
+        return {"learnt": len(x)}
+    labels = class_labels_of(source.path, rows.y)
+    found: list[Label] = np.unique(labels).tolist()
+    if isinstance(model, GLAI):
         name_outputs(model, folder, source.name, found)
-        require_same_type(source.path, labels_of(model), labels, "y", "the model's")
-        classes = joined_labels(labels_of(model), found)
-        y = label_indices(source.path, labels, classes)
-    known = len(labels_of(model))
+    require_same_type(source.path, known, labels, "y", "the model's")
+    classes = joined_labels(known, found)
+    if isinstance(model, GLAI):
+        _retrain(model, x, label_indices(source.path, labels, classes), classes)
+    else:
+        _partial_fit(model, x, labels, rows)
+    return {"learnt": len(x), "classes": len(classes), "new_classes": len(classes) - len(known)}
+
+
+def _retrain(model: GLAI, x: Tensor, y: Tensor, classes: Sequence[Label] | None = None) -> None:
+    before = provenance_of(model)
     retrain(model, x, y, increment=True, solver="statistics", class_labels=classes)
     _keep(model, before)
-    added = model.estimator.out_features - known
-    return {"learnt": len(x)} | ({} if classes is None else {"classes": len(classes), "new_classes": added})
 
 
-def _forget(model: GLAI, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
-    before = provenance_of(model)
-    forget_samples(model, features_for(model, source, rows), targets_for(model, source, rows))
-    _keep(model, before)
+def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> None:
+    with columns_in_order(model):
+        model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
+
+
+def _forget(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+    x, y = features_for(model, source, rows), targets_for(model, source, rows)
+    if isinstance(model, GLAI):
+        before = provenance_of(model)
+        forget_samples(model, x, y)
+        _keep(model, before)
+        return {"forgotten": len(rows)}
+    ledger = model.statistics_.ledger
+    ids = rows.ids if ledger is not None and ledger.ids is not None else None
+    targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
+    with columns_in_order(model):
+        model.forget(x.numpy(), targets, ids=ids)
     return {"forgotten": len(rows)}
 
 

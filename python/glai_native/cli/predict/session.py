@@ -15,10 +15,10 @@ from glai_native.cli.models import (
     Model,
     answers,
     features_for,
+    has_values,
     kind_of,
     names_of,
     open_model,
-    outputs_of,
     targets_for,
 )
 from glai_native.cli.predict.file import require_answers_file, write_answers
@@ -31,7 +31,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """Write what a model says of data; return the exit status."""
     require_answers_file(arguments.out, arguments.proba)
     model = open_model(arguments.model)
-    if arguments.proba and outputs_of(model).has_values:
+    if arguments.proba and has_values(model):
         raise ValueError("--proba needs a model of classes, and the outputs of this one are values")
     _, figures, found, rows = _answered(model, arguments)
     write_answers(arguments.out, found, rows.ids, arguments.proba)
@@ -59,7 +59,7 @@ def _answered(
     """Return the data, what is known of them and the model, the answers, and the samples that they are of."""
     source = read_source(arguments.data, arguments.label, names_of(model), labelled=scored)
     part = chosen_part(arguments.part, source, "test")
-    rows = source.rows(part, arguments.seed, of_classes=not outputs_of(model).has_values)
+    rows = source.rows(part, arguments.seed, of_classes=not has_values(model))
     if scored:
         targets_for(model, source, rows)  # what is wrong with them is said before the work
     x = features_for(model, source, rows)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glai_native.cli.models import Opened, kind_of
+from glai_native.cli.models import PathModel, has_values, kind_of, labels_of
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
@@ -17,6 +17,9 @@ from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import PathSelector
+from glai_native.training.exact.learner import ExactLearner
+
+Opened = PathModel | GateStore
 
 
 def structure_of(opened: Opened) -> PathSelector | GateStore:
@@ -99,6 +102,28 @@ def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
         "centres": 0 if model.centres is None else len(model.centres),
         "samples_seen": model.n_samples,
         "l2": model.l2,
+    }
+
+
+def describe_exact(model: ExactLearner) -> dict[str, Any]:
+    """Return sizes and names of an exact model, and the digest of its sums."""
+    sums, features = model.statistics_, model.features_
+    kept = [sums.gram, sums.cross, sums.counts, *([] if sums.class_grams is None else [sums.class_grams])]
+    ledger = sums.ledger
+    return {
+        "kind": kind_of(model),
+        "features_id": features.features_id,
+        "structure": "trained" if features.seed is None else f"random, seed {features.seed}",
+        "in_features": features.in_features,
+        "units": features.n_units,
+        "features": features.n_features,
+        "outputs": sums.out_features,
+        "samples_seen": sums.n_samples,
+        "classes": None if has_values(model) else labels_of(model),
+        "ledger": ledger is not None,
+        "ids": ledger is not None and ledger.ids is not None,
+        "bytes_of_sums": sum(each.numel() * each.element_size() for each in kept),
+        "digest": sums.digest(),
     }
 
 

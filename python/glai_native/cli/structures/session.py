@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from glai_native.cli.command import require_new_folder, require_plot, show
-from glai_native.cli.models import Model, keep_names, names_of, open_folder
+from glai_native.cli.models import Opened, PathModel, keep_names, names_of, open_folder, open_path_model
 from glai_native.data.labels import label_indices, require_same_type
 from glai_native.data.tables import NO_TABLE
 from glai_native.gates.packed import PackedGates
@@ -19,6 +20,7 @@ from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
 from glai_native.model.growing import grow
 from glai_native.model.pruning import prune
+from glai_native.training.exact.learner import ExactLearner
 
 if TYPE_CHECKING:
     from glai_native.data.labelled import LabelledData
@@ -43,11 +45,14 @@ def inspect(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         require_plot(arguments.plot)
     opened = [open_folder(folder) for folder in folders]
-    structures = [structure_of(one) for one in opened]
-    data = _load(arguments.data, *(one for one in opened if not isinstance(one, GateStore)))
-    gates = [unit_gates_of(one, None if data is None else data.x_train) for one in opened]
-    described = [describe(one, layers) for one, layers in zip(opened, gates, strict=True)]
-    if len(opened) == 1:
+    if any(isinstance(one, ExactLearner) for one in opened):
+        return _inspect_exact(arguments, opened)
+    paths = [one for one in opened if not isinstance(one, ExactLearner)]
+    structures = [structure_of(one) for one in paths]
+    data = _load(arguments.data, *(one for one in paths if not isinstance(one, GateStore)))
+    gates = [unit_gates_of(one, None if data is None else data.x_train) for one in paths]
+    described = [describe(one, layers) for one, layers in zip(paths, gates, strict=True)]
+    if len(paths) == 1:
         show(described[0], arguments.json)
     else:
         comparison = compare(structures[0], structures[1], *gates)
@@ -60,10 +65,26 @@ def inspect(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect_exact(arguments: argparse.Namespace, opened: Sequence[Opened]) -> int:
+    """Show an exact model, or what it has in common with another."""
+    from glai_native.cli.structures.inspection import describe, describe_exact
+
+    if arguments.data is not None or arguments.plot is not None:
+        raise ValueError("--data and --plot show gates, which a model of 'glai train --exact' has none of")
+    described = [describe_exact(one) if isinstance(one, ExactLearner) else describe(one) for one in opened]
+    if len(opened) == 1:
+        show(described[0], arguments.json)
+        return 0
+    first, second = described
+    same = {f"same_{name}": first.get(name) == second.get(name) for name in ("features_id", "digest")}
+    show({"first": first, "second": second} | same, arguments.json)
+    return 0
+
+
 def prune_model(arguments: argparse.Namespace) -> int:
     """Save what :func:`prune` leaves of a model; return the exit status."""
     require_new_folder(arguments.out)
-    model = GLAI.load(arguments.model)
+    model = open_path_model(arguments.model, "pruned")
     data = _load(arguments.data, model)
     if data is not None:
         _require_known_classes(arguments.data, model, data)
@@ -84,7 +105,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
 def grow_model(arguments: argparse.Namespace) -> int:
     """Save what :func:`grow` makes of a model; return the exit status."""
     require_new_folder(arguments.out)
-    model = GLAI.load(arguments.model)
+    model = open_path_model(arguments.model, "grown")
     grown = grow(model, arguments.layer, arguments.units, arguments.seed)
     keep_names(grown, names_of(model))
     grown.save(arguments.out)
@@ -92,7 +113,7 @@ def grow_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _load(path: Path | None, *models: Model) -> LabelledData | None:
+def _load(path: Path | None, *models: PathModel) -> LabelledData | None:
     """Load data that the models are to read, in the widest dtype that one of them centres in."""
     from glai_native.data.labelled import load_data
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glai_native.cli.arguments import components, penalty, positive_integer, positive_number, seed
+from glai_native.cli.arguments import components, penalty_or_gcv, positive_integer, positive_number, seed
 from glai_native.cli.command import add_command, add_data, add_out
 from glai_native.cli.commands import COMMANDS
 from glai_native.solvers.names import SOLVERS
@@ -21,6 +21,9 @@ examples:
   glai train digits --out model --energy --country ESP   joules, beside those of the MLP of the same layers
 on many processes or hosts, by gradients or statistics:
   torchrun --nproc-per-node 2 --no-python glai train digits --out model --solver sgd
+learning, forgetting and merging that is exact to the bit:
+  glai train data.npz --exact --out model            then glai learn, forget, merge
+  glai train data.npz --exact --units 4096 --structure trained --out model
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
@@ -52,7 +55,8 @@ def add(commands: Any) -> None:
         "--structure",
         type=Path,
         metavar="FOLDER",
-        help="re-train: keep the structure of this model, and start from its numbers",
+        help="re-train: keep the structure of this model, and start from its numbers; of --exact: random (default), "
+        "trained, or another exact model's folder, so that the two can be merged",
     )
     train.add_argument(
         "--increment",
@@ -65,7 +69,25 @@ def add(commands: Any) -> None:
         help="of the native loop, at most (default: 10 or more)",
     )
     train.add_argument("--learning-rate", type=positive_number, help="of the native loop (default: 0.001)")
-    train.add_argument("--l2", type=penalty, help="of the closed forms (default: chosen)")
+    train.add_argument(
+        "--l2", type=penalty_or_gcv, help="of the closed forms: a number or gcv (default: chosen)"
+    )
+    train.add_argument(
+        "--exact",
+        action="store_true",
+        help="learn by integer sums: glai learn, forget and merge then leave the same bits as training anew",
+    )
+    train.add_argument("--units", type=positive_integer, help="of --exact (default: 2048)")
+    train.add_argument(
+        "--no-ledger",
+        action="store_true",
+        help="of --exact: keep no hash of each sample; forgetting what was never learnt then goes unnoticed",
+    )
+    train.add_argument(
+        "--regression",
+        action="store_true",
+        help="of --exact: targets are values (default: where they are not all whole numbers)",
+    )
     train.add_argument(
         "--energy",
         action="store_true",
@@ -78,6 +100,10 @@ def add(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from glai_native.cli.train.exact import require_no_exact_options, train_exact
     from glai_native.cli.train.session import train
 
+    if arguments.exact:
+        return train_exact(arguments)
+    require_no_exact_options(arguments)
     return train(arguments)

@@ -21,8 +21,10 @@ from glai_native.data.tables import NO_TABLE
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
+from glai_native.machine.writing import find_file
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import choose_solver
+from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.names import SOLVERS_OF
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 from glai_native.training.distributed import torchrun_group
@@ -114,6 +116,8 @@ def _require_options(
 
 def _load_kept(folder: Path) -> GLAI | PathSelector:
     """Load the model in a folder; of a path kernel's model, or where there is no estimator, the structure."""
+    if find_file(folder / EXACT_FILE) is not None:
+        raise ValueError(f"--structure: {folder} is an exact model, whose structure needs --exact")
     if (folder / ESTIMATOR_FILE).exists():
         return GLAI.load(folder)
     return PathSelector.load(folder / STRUCTURE_FILE)

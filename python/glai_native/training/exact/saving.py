@@ -44,6 +44,7 @@ class SavedExact:
     _current: CurrentSolution
     _held_out: IntegerStatistics | None
     l2: float | str
+    target_name: str | None = None  # of the column that targets were, where they were one of a table
 
     def _begin(self, statistics: IntegerStatistics, held_out: IntegerStatistics | None = None) -> None:
         raise NotImplementedError
@@ -69,6 +70,7 @@ class SavedExact:
         state = {
             "feature_names": getattr(self, "feature_names_in_", np.empty(0)).tolist(),
             "one_target": getattr(self, "_one_target", None),
+            "target_name": self.target_name,
         }
         entry = described(type(self).__name__, parameters, state)
         path = make_folder(owner, folder)
@@ -126,6 +128,8 @@ class SavedExact:
             learner.feature_names_in_ = np.array(entry["feature_names"], dtype=object)
         one = entry.get("one_target")
         learner._one_target = statistics.out_features == 1 if one is None else one
+        if entry.get("target_name") is not None:
+            learner.target_name = entry["target_name"]
         learner._begin(statistics)
         return learner
 
