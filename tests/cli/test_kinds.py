@@ -287,7 +287,18 @@ def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys
     x, y = make_data(0)
     frame = pandas.DataFrame(x, columns=list("abcde")).assign(kind=y, id=[f"s{i}" for i in range(90)])
     frame.to_csv(tmp_path / "d.csv", index=False)
-    run(capsys, "train", tmp_path / "d.csv", "--exact", "--units", 8, "--label", "kind", "--out", tmp_path / "e")
+    run(
+        capsys,
+        "train",
+        tmp_path / "d.csv",
+        "--exact",
+        "--units",
+        8,
+        "--label",
+        "kind",
+        "--out",
+        tmp_path / "e",
+    )
     told = ("--hidden", "4", "--structure-epochs", "1", "--solver", "statistics", "--label", "kind")
     run(capsys, "train", tmp_path / "d.csv", "--out", tmp_path / "m", *told)
     run(capsys, "grow", tmp_path / "m", "--units", 1, "--out", tmp_path / "grown")
