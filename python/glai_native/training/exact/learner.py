@@ -18,7 +18,6 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.data.features import float_features
-from glai_native.solvers.exact.accumulating import accumulate_samples
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
@@ -192,9 +191,7 @@ class ExactLearner(SavedExact, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'"
             )
-        self._current.expire()
-        accumulate_samples(
-            self.statistics_,
+        self.statistics_.accumulate(
             chunked.data,
             y,
             sample_weight,
