@@ -46,7 +46,8 @@ class Tensor {
       case DType::float32: return view.as<const float>()[i];
       case DType::float64: return view.as<const double>()[i];
       case DType::int64: return static_cast<double>(view.as<const std::int64_t>()[i]);
-      case DType::boolean: return view.as<const std::uint8_t>()[i];
+      case DType::boolean:
+      case DType::uint8: return view.as<const std::uint8_t>()[i];
       case DType::bfloat16: {
         const std::uint32_t bits = static_cast<std::uint32_t>(view.as<const std::uint16_t>()[i]) << 16;
         float value;
@@ -63,6 +64,8 @@ class Tensor {
       case DType::float32: view.as<float>()[i] = static_cast<float>(value); return;
       case DType::float64: view.as<double>()[i] = value; return;
       case DType::boolean: view.as<std::uint8_t>()[i] = value != 0; return;
+      case DType::uint8: view.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(value); return;
+      case DType::int64: view.as<std::int64_t>()[i] = static_cast<std::int64_t>(value); return;
       default: {
         const auto narrow = static_cast<float>(value);
         std::uint32_t bits;
@@ -310,7 +313,28 @@ void check_products(const Arithmetic& t, std::int64_t n, std::int64_t p, std::in
   });
 }
 
+// Features are the first m columns of m + 3: rows begin at multiples of less than 16 bytes, or of 16.
+void check_integer_sums(std::int64_t n, std::int64_t m) {
+  Tensor rows(DType::uint8, {n, m + 3}, 1), gram(DType::int64, {m, m}, 8);
+  for (std::int64_t i = 0; i < rows.count; ++i) rows.set(i, random_bits() % 128);
+  for (std::int64_t i = 0; i < gram.count; ++i) gram.set(i, 5);
+  TensorView features = rows.view;
+  features.shape[1] = m;
+  const IntegerGramArgs args{features, -1, gram.view, {}};
+  check_integer_gram(args);
+  kCuda.integer_gram(args);
+  compare("integer_gram " + std::to_string(n) + "x" + std::to_string(m), gram, 0, [&](auto i) {
+    double sum = 5;
+    for (std::int64_t k = 0; k < n && i / m <= i % m; ++k) {
+      sum -= rows.get(k * (m + 3) + i / m) * rows.get(k * (m + 3) + i % m);
+    }
+    return sum;
+  });
+}
+
 void check_all() {
+  check_integer_sums(130, 141);
+  check_integer_sums(333, 33);
   for (const std::int64_t n : {1, 33, 70}) {
     for (const std::int64_t p : {1, 33}) check_gates(n, p);
   }

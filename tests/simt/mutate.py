@@ -28,6 +28,14 @@ class Mutation(NamedTuple):
 
 MUTATIONS = [
     Mutation(
+        "bytes of the odd columns' samples out of order in one word",
+        "tiles/byte_tile.cuh",
+        "0x7531u",
+        "0x7351u",
+    ),
+    Mutation("samples past the last one added", "integer_gram.cu", "sample < q.n ? q.m - at : 0", "q.m - at"),
+    Mutation("sums below the diagonal added", "integer_gram.cu", "c < q.m && r <= c", "c < q.m && r < q.m"),
+    Mutation(
         "no barrier between tiles landing and their use",
         "tiles/pipeline.cuh",
         "    sync_block();\n    const std::int64_t next",
