@@ -22,7 +22,15 @@ REPORTS = {
     "reproduction": ("reproduction", "claims.report"),
 }
 COMMANDS = ("", "launch_kernels", "ops.path_matrices", "ops.gated_linear", "ops.selector_gates")
-COMMANDS += ("claims", "heads", "solvers", "steps", *(report for _, report in REPORTS.values()))
+COMMANDS += (
+    "claims",
+    "exact.federated",
+    "exact.incremental",
+    "heads",
+    "solvers",
+    "steps",
+    *(report for _, report in REPORTS.values()),
+)
 
 
 @pytest.mark.parametrize("page", REPORTS)

@@ -108,7 +108,7 @@ def test_kernel_model(tmp_path, expected):
 
 def test_integer_statistics():
     statistics = glai.IntegerStatistics.load(GOLDEN / "exact.safetensors")
-    assert statistics.digest() == "3ecc2b28a17bfcf2086f51b0d362bfd59e821c5a2a778aaf246714bae4e0e893"
+    assert statistics.digest() == "28747e0719c076fb95565f7e863f0936d9bdfe7a91f5af7cdc3674eaa63c828c"
     assert statistics.class_labels == ["dog", "fog"]
     assert b"".join(statistics.to_pieces()) == (GOLDEN / "exact.safetensors").read_bytes()
     # What made it makes it still, on any machine.

@@ -30,7 +30,7 @@ from glai_native.structure.integer_layers import (
     MOST_WEIGHT,
     Measure,
     random_layers,
-    random_numbers,
+    random_weights,
     require_fan_in,
     selector_layers,
     squares_of_units,
@@ -255,7 +255,7 @@ class IntegerFeatures:
                     weight = state[f"weight_{i}"]
                 else:
                     width = len(state["mean"])
-                    weight = random_numbers(require_seed("from_state", seed), len(bias), width + 1)[:, :-1]
+                    weight, _ = random_weights(require_seed("from_state", seed), len(bias), width)
                 layers.append(IntegerLayer(weight, bias, multiplier, int(shift)))
             return cls(state["mean"], state["scale"], layers, seed)
         except KeyError as error:

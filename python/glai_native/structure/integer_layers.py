@@ -15,10 +15,12 @@ from glai_native.structure.selector import PathSelector
 
 # What an input q, and a unit h, cannot pass.
 MOST_INPUT, MOST_UNIT, MOST_WEIGHT = 63, 127, 127
-# The last value that a unit tells apart from larger ones is so many root mean squares of it.
-UNIT_RANGE = 4
+# The last value that a unit tells apart from larger ones is so many root mean squares of what it lets through.
+UNIT_RANGE = 6
 # A random unit's bias is what an input of this value would add by one more random weight.
 BIAS_INPUT = 16
+# Every second random unit reads a window of features: at least one in so many of them.
+WINDOWS_APART, LEAST_WINDOW = 2, 10
 # Rows that units are measured on at a time.
 MEASURED_CHUNK = 1024
 # No unit is taken to be weaker than this share of the layer's mean square: it would drown the others' digits.
@@ -49,9 +51,30 @@ def random_numbers(seed: int, n_units: int, fan_in: int) -> Tensor:
 
 
 def random_weights(seed: int, n_units: int, in_features: int) -> tuple[Tensor, Tensor]:
-    """Draw weights int8 ``[n_units, D]`` and biases int32 ``[n_units]`` of random units."""
+    """Draw weights int8 ``[n_units, D]`` and biases int32 ``[n_units]`` of random units.
+
+    Every second unit reads features that lie side by side and no others: neighbours in a picture, a few columns of a
+    table. Where features have no order that costs nothing that could be measured.
+
+    Source: receptive fields of random units: McDonnell et al., arXiv 1412.8307, there rectangles of a picture.
+    """
     numbers = random_numbers(seed, n_units, in_features + 1)
-    return numbers[:, :-1].contiguous(), numbers[:, -1].to(torch.int32) * BIAS_INPUT
+    bias = numbers[:, -1].to(torch.int32) * BIAS_INPUT
+    weight = numbers[:, :-1].contiguous()
+    begin, length = random_windows(seed, len(weight[1::WINDOWS_APART]), in_features)
+    place = torch.arange(in_features)
+    weight[1::WINDOWS_APART] *= (place >= begin[:, None]) & (place < (begin + length)[:, None])
+    return weight, bias
+
+
+def random_windows(seed: int, n_windows: int, in_features: int) -> tuple[Tensor, Tensor]:
+    """Draw begin and length, int64 ``[n_windows]``: lengths from a tenth of D, two at least, to D, alike often."""
+    words = np.random.Philox([seed, 1]).random_raw(n_windows)
+    low, high = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
+    least = min(in_features, max(2, -(-in_features // LEAST_WINDOW)))
+    length = np.uint64(least) + (low * np.uint64(in_features - least + 1) >> np.uint64(32))
+    begin = high * (np.uint64(in_features + 1) - length) >> np.uint64(32)
+    return torch.from_numpy(begin.astype(np.int64)), torch.from_numpy(length.astype(np.int64))
 
 
 def random_layers(measure: Measure, n_units: int, in_features: int, seed: int) -> tuple[IntegerLayer, ...]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from glai_native.solvers.exact.system import CONSTANT, FeatureSums
+from glai_native.solvers.exact.system import CONSTANT, LINEAR_SHARE, FeatureSums
 
 
 def integer_samples(n, n_units, n_linear, n_classes, *, seed=0, rank=None):
@@ -37,14 +37,19 @@ def sums_of(features, targets, n_units, n_classes=None, *, per_class=False):
     )
 
 
-def dense_solution(features, values, l2, weight=None):
-    """Weights [M, C] by least squares on the samples themselves, the constant's not penalised, in float64."""
+def dense_solution(features, values, n_units, l2, weight=None):
+    """Weights [M, C] by least squares on the samples themselves, in float64.
+
+    A linear feature's weight is charged a share of l2, the constant's nothing.
+    """
     x, y = features[:, :-1].double(), values.double()
     weight = torch.ones(len(x), dtype=torch.float64) if weight is None else weight
     mean, target_mean = (weight @ x) / weight.sum(), (weight @ y) / weight.sum()
     root = weight.sqrt().unsqueeze(1)
     k = x.shape[1]
-    penalised = torch.cat([(x - mean) * root, l2**0.5 * torch.eye(k, dtype=torch.float64)])
+    charge = torch.full((k,), l2, dtype=torch.float64)
+    charge[n_units:] *= LINEAR_SHARE
+    penalised = torch.cat([(x - mean) * root, charge.sqrt().diag()])
     right = torch.cat([(y - target_mean) * root, torch.zeros(k, y.shape[1], dtype=torch.float64)])
     solution = torch.linalg.lstsq(penalised, right, driver="gelsd").solution
     return torch.cat([solution, (target_mean - mean @ solution).unsqueeze(0) / CONSTANT])
