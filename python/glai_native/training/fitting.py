@@ -126,8 +126,8 @@ def fit(
         class_labels: what class 0, 1, ... of y are called (ints, floats, texts or truth values). They stay with the
             model, whose outputs are in the order of their labels; those of a :class:`GLAI` that has labels must be
             among them, and y is numbered by label. None: y is numbered as the outputs.
-        **options: of the solver: those of :func:`train_estimator`, ``PathKernelModel.fit_samples`` or
-            ``PathStatistics.solve``.
+        **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units),
+            ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
 
     Raises:
         ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.

@@ -23,6 +23,10 @@ EPOCHS, STEPS = 10, 2000
 # samples is a step or two.
 PATIENCE, PATIENT_SHARE = 5, 0.1
 BATCH = 512
+# Of units, whose features are small numbers that go on and off together: at the loop's own 1e-3 they take ten times as
+# many epochs. With 512 units of one epoch on 50 components of MNIST, eight epochs from zeros reached 98.1 % of the
+# held-out samples instead of 97.4 %, from the network's own numbers 98.15 % instead of 97.97 %.
+UNITS_RATE = 1e-2
 # Of those trained on, whose loss is known before the first step; what part of it is as good as
 # no change, and how often it is no training any more.
 START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
@@ -60,6 +64,8 @@ def solve_sgd(
         "seed": seed,
         "progress": progress,
     }
+    if estimator.n_units:
+        settings["learning_rate"] = UNITS_RATE
     begun = _mean_loss(estimator, train[:START_SAMPLES], options.get("loss"))
     if held_out is not None:
         settings["patience"] = default_patience(epochs)
