@@ -18,6 +18,9 @@ from glai_native.solvers.exact.penalty import choose_by_gcv, choose_by_held_out,
 from glai_native.solvers.exact.system import CONSTANT, CentredSystem, FeatureSums
 from glai_native.solvers.statistics.ridge import SingularSystem
 
+# Of the penalty that predicts 0 and 1 best: the class with the largest score is right more often with less. On held-out
+# samples 0.6 points on features of Tiny-ImageNet, 0.2 on BANKING77, 0.1 on MNIST; a tenth does no better.
+CLASSES_SHARE = 10**-0.75
 SCORED_BYTES = 1 << 26  # of features that are floats at a time
 # Beyond, what the first solution leaves is solved for again: rounding, times this, would show in the ninth digit.
 WELL_CONDITIONED = 1e6
@@ -102,8 +105,8 @@ def solve_sums(
 
     Args:
         sums: of the samples.
-        l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation; ``"held-out"``: of seventeen, the one whose
-            solution of the other samples errs least on those held out.
+        l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation, of classes a share of that;
+            ``"held-out"``: of seventeen, the one whose solution of the other samples errs least on those held out.
         class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``: in inverse proportion to how many
             its class has. None: 1. It needs sums per class.
         held_out: of ``sums``, those over the samples that are held out to choose the penalty.
@@ -204,7 +207,7 @@ def _penalty(
 ) -> float:
     """Return the penalty that is given or chosen."""
     if l2 == "gcv":
-        return choose_by_gcv(system, on_penalty)
+        return choose_by_gcv(system, on_penalty) * (CLASSES_SHARE if system.has_classes else 1.0)
     if l2 == "held-out":
         if held_out is None:
             raise ValueError(
