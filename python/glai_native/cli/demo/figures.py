@@ -87,7 +87,8 @@ class Change:
 
     Attributes:
         samples: learnt later, forgotten, or held by all parties together.
-        weight_difference: of ``glai`` and ``anew``, largest |difference| relative to the largest weight, in float64.
+        digest: of the sums of ``glai``.
+        digest_anew: of those of ``anew``.
         glai: sums added to, taken from, or added up.
         anew: sums of the samples in question, from the start.
         mlp: fine-tuned on the later classes; trained anew without the forgotten samples; the parties' averaged.
@@ -96,7 +97,8 @@ class Change:
     """
 
     samples: int
-    weight_difference: float
+    digest: str
+    digest_anew: str
     glai: Side
     anew: Side
     mlp: Side
@@ -109,14 +111,13 @@ class LearnForgetMerge:
 
     Attributes:
         samples: for training; a part of them where there are many.
-        first_classes: labels of those that the structure was trained on; all where none come later.
+        first_classes: labels of those that the structure was measured on; all where none come later.
         later_classes: labels of those that come later.
         left_out: why none come later.
-        units: of the structure.
-        features: D, the width of z.
-        unknowns: P·(D+1), the rows of the gram matrix.
-        dtype: of sums and solutions.
-        structure_seconds: its training, projection included.
+        units: random ones.
+        features: D.
+        unknowns: M = units + D + 1, the rows of the gram matrix.
+        structure_seconds: what it took to draw and measure the units.
         l2: of every solution.
         learn: classes that come later, without the samples of the first; None where left out.
         forget: a tenth of the samples taken out.
@@ -130,7 +131,6 @@ class LearnForgetMerge:
     units: int
     features: int
     unknowns: int
-    dtype: str
     structure_seconds: float
     l2: float
     learn: Change | None

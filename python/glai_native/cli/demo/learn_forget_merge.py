@@ -2,8 +2,8 @@
 
 Ridge regression needs nothing of its samples but its sufficient statistics, the gram matrix and the products with the
 targets. They are sums: samples join them and leave them again, as in recursive least squares (Plackett, "Some theorems
-in least squares", 1950), and those of several owners add up. GLAI is linear in its path features once its structure is
-frozen, so that this holds for it exactly; an MLP's features move with its weights.
+in least squares", 1950), and those of several owners add up. Over the integer features of a frozen structure they are
+sums of integers, which nothing rounds: the same bits whatever came before. An MLP's features move with its weights.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ from torch import Tensor, nn
 from glai_native.cli.demo.figures import Change, DemoSettings, LearnForgetMerge, Side, Training
 from glai_native.cli.demo.trainer import Inputs, Trainer
 from glai_native.data.labelled import LabelledData
-from glai_native.estimator.estimator import PathEstimator
-from glai_native.gates.packed import PackedGates
-from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.solvers.exact.solution import ExactSolution
+from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
-from glai_native.structure.selector import PathSelector
-from glai_native.structure.settling import train_structure
 
-# What bounds memory and time on any data: 32 MB of gram matrix, in which 20,000 samples are summed in about a second.
-UNKNOWNS = 2000
-COMPONENTS = 64
+# What bounds memory and time on most data: 20,000 samples of 784 features are summed in about two seconds.
+UNITS = 1000
+COMPONENTS = 64  # that the MLPs read, where there are more features
 SAMPLES = 20_000
-L2 = 0.03  # of the mean diagonal of the first classes' gram matrix: the classes that come later have no say in it
 LATER_SHARE = 5  # the last fifth of the classes comes later
 FEWEST_SAMPLES = 5  # of the first and of the later classes: some to train on and some to choose a rate on
 FORGOTTEN_SHARE = 10  # a tenth of the samples is taken out again
@@ -58,10 +55,9 @@ def learn_forget_merge(
         first_classes=list(data.classes[: changes.n_first]),
         later_classes=list(data.classes[changes.n_first :]),
         left_out=changes.left_out,
-        units=changes.selector.widths[0],
-        features=changes.selector.z_features,
-        unknowns=changes.selector.n_paths * (changes.selector.z_features + 1),
-        dtype=str(changes.all.dtype).removeprefix("torch."),
+        units=changes.features.n_units,
+        features=changes.features.in_features,
+        unknowns=changes.features.n_features,
         structure_seconds=changes.structure_seconds,
         l2=changes.l2,
         learn=None if changes.left_out else changes.learn(),
@@ -71,17 +67,18 @@ def learn_forget_merge(
 
 
 def n_steps(settings: DemoSettings) -> int:
-    """Count what the bar shows: a structure, an MLP fine-tuned at each rate, one anew, the parties', three changes."""
+    """Count what the bar shows: all in one sum, an MLP and its fine-tuning, one anew, the parties', three changes."""
     return 1 + 1 + len(settings.rates) + 1 + PARTIES + 3
 
 
 class _Changes:
-    """A frozen structure, what its gates read, and the sums of all samples to compare with."""
+    """A frozen structure, and the sums of all samples to compare with."""
 
     def __init__(self, data: LabelledData, samples: Tensor, settings: DemoSettings, trainer: Trainer) -> None:
         self.settings, self.trainer = settings, trainer
         self.n_classes, self.n_later = data.n_classes, max(1, data.n_classes // LATER_SHARE)
-        x, self.y, self.y_test = data.x_train[samples], data.y_train[samples], data.y_test
+        self.x, self.y = data.x_train[samples], data.y_train[samples]
+        self.x_test, self.y_test = data.x_test, data.y_test
         self.left_out = self._reason_to_leave_out()
         if self.left_out:
             trainer.advance(2 + len(settings.rates))
@@ -89,18 +86,20 @@ class _Changes:
         n_first = self.n_first = self.n_classes - self.n_later
         self.first, self.first_test = self.y < n_first, self.y_test < n_first
 
-        start = time.perf_counter()
-        selector = self.selector = self._structure(x[self.first], self.y[self.first])
-        self.structure_seconds = time.perf_counter() - start
-        self.z = selector.project(x)
-        self.gates = selector.gates_of(self.z)
-        self.test = Inputs(selector.project(data.x_test))
-        self.glai_test = Inputs(self.test.z.double(), selector.gates_of(self.test.z))
+        first = self.x[self.first]
+        projection = InputProjection.fit(
+            first, n_components=min(COMPONENTS, len(first)) if first.shape[1] > COMPONENTS else None
+        )
+        self.z, self.test = projection(self.x), Inputs(projection(self.x_test))
 
         trainer.show("all samples in one sum")
+        start = time.perf_counter()
+        self.features = IntegerFeatures.fit(first, UNITS, seed=settings.seed)
+        self.structure_seconds = time.perf_counter() - start
         self.held = self._sum(self.first, n_first)
-        self.l2 = L2 * self.held.mean_diagonal
-        (self.all, self.estimator), self.seconds = _timed(lambda: self._anew(slice(None)))
+        # The classes that come later have no say in it.
+        self.l2 = self.held.solve("gcv").l2
+        (self.all, self.solution), self.seconds = _timed(lambda: self._anew(slice(None)))
         trainer.advance()
 
     def _reason_to_leave_out(self) -> str:
@@ -117,54 +116,34 @@ class _Changes:
                 )
         return ""
 
-    # --- GLAI: a structure of the first classes alone, and sums ---
+    # --- GLAI: random units, measured on the first classes alone, and sums ---
 
-    def _structure(self, x: Tensor, y: Tensor) -> PathSelector:
-        """Train a structure, small enough for its gram matrix, on what is there before more classes come."""
-        n_components = min(COMPONENTS, len(x)) if x.shape[1] > COMPONENTS else None
-        projection = InputProjection.fit(x, n_components=n_components)
-        d = projection.out_features
-        units = min(self.settings.hidden, UNKNOWNS // (d + 1) - 1)
-        torch.manual_seed(self.settings.seed)
-        return train_structure(
-            relu_network([d, units, self.n_first]),
-            x,
-            y,
-            projection,
-            batch_size=self.trainer.batch_size,
-            seed=self.settings.seed,
-            progress=False,
-            on_epoch=lambda epoch: self.trainer.show(f"structure, {units} units: epoch {epoch.epoch}"),
-        )
-
-    def _rows(self, rows: Tensor | slice) -> tuple[Tensor, PackedGates, Tensor]:
-        """Select samples as sums take them: z, gates and classes."""
-        return self.z[rows], self.gates[rows], self.y[rows]
-
-    def _sum(self, rows: Tensor | slice, n_classes: int) -> PathStatistics:
-        """Sum up samples in float64."""
-        d, structure_id = self.selector.z_features, self.selector.structure_id
-        sums = PathStatistics(self.selector.n_paths, d, n_classes, structure_id=structure_id)
-        sums.update(*self._rows(rows))
+    def _sum(self, rows: Tensor | slice, n_classes: int) -> IntegerStatistics:
+        sums = IntegerStatistics(self.features, n_classes)
+        sums.update(self.x[rows], self.y[rows])
         return sums
 
-    def _anew(self, rows: Tensor | slice) -> tuple[PathStatistics, PathEstimator]:
+    def _anew(self, rows: Tensor | slice) -> tuple[IntegerStatistics, ExactSolution]:
         sums = self._sum(rows, self.n_classes)
         return sums, sums.solve(self.l2)
 
     def _change(
-        self, samples: int, changed: tuple[PathEstimator, float], anew: tuple[PathEstimator, float], mlp: Side
+        self,
+        samples: int,
+        changed: tuple[tuple[IntegerStatistics, ExactSolution], float],
+        anew: tuple[tuple[IntegerStatistics, ExactSolution], float],
+        mlp: Side,
     ) -> Change:
-        """Compare the changed sums' weights with new ones; the MLP's side is what it did instead."""
-        sides = [
-            Side(seconds, self.glai_test.test(model, self.y_test)[0]) for model, seconds in (changed, anew)
-        ]
-        weights = [
-            torch.cat([model.weight.flatten(), model.bias.flatten()]).detach() for model, _ in (changed, anew)
-        ]
-        difference = (weights[0] - weights[1]).abs().max() / weights[1].abs().max()
+        """Compare the changed sums with new ones; the MLP's side is what it did instead."""
+        sides = [Side(seconds, self._accuracy(solution)) for (_, solution), seconds in (changed, anew)]
+        digests = [sums.digest() for (sums, _), _ in (changed, anew)]
         self.trainer.advance()
-        return Change(samples, float(difference), glai=sides[0], anew=sides[1], mlp=mlp)
+        return Change(samples, *digests, glai=sides[0], anew=sides[1], mlp=mlp)
+
+    def _accuracy(self, solution: ExactSolution, rows: Tensor | slice = slice(None)) -> float:
+        """Return the share of test samples that a solution has right."""
+        found = solution.scores(self.features.transform(self.x_test[rows])).argmax(1)
+        return float((found == self.y_test[rows]).double().mean())
 
     def _of_first(self, model: nn.Module, test: Inputs) -> float:
         return test[self.first_test].test(model, self.y_test[self.first_test])[0]
@@ -177,18 +156,18 @@ class _Changes:
         mlp, in_hindsight = self._fine_tuned_mlp(later)
         self.trainer.show("classes that come later")
         sums = self.held
-        before = self._of_first(sums.solve(self.l2), self.glai_test)
+        before = self._accuracy(sums.solve(self.l2), self.first_test)
 
-        def learnt() -> PathEstimator:
+        def learnt() -> tuple[IntegerStatistics, ExactSolution]:
             sums.add_outputs(self.n_later)
-            sums.update(*self._rows(later))
-            return sums.solve(self.l2)
+            sums.update(self.x[later], self.y[later])
+            return sums, sums.solve(self.l2)
 
-        changed = _timed(learnt)
-        change = self._change(int(later.sum()), changed, (self.estimator, self.seconds), mlp)
+        changed, anew = _timed(learnt), ((self.all, self.solution), self.seconds)
+        change = self._change(int(later.sum()), changed, anew, mlp)
         change.glai.first_accuracy_before = before
-        for side, model in ((change.glai, changed[0]), (change.anew, self.estimator)):
-            side.first_accuracy = self._of_first(model, self.glai_test)
+        for side, ((_, solution), _) in ((change.glai, changed), (change.anew, anew)):
+            side.first_accuracy = self._accuracy(solution, self.first_test)
         change.mlp_in_hindsight = in_hindsight
         return change
 
@@ -201,13 +180,13 @@ class _Changes:
         self.trainer.show("samples that are forgotten")
         sums = self.all.copy()
 
-        def left() -> PathEstimator:
-            sums.downdate(*self._rows(forgotten))
-            return sums.solve(self.l2)
+        def left() -> tuple[IntegerStatistics, ExactSolution]:
+            sums.downdate(self.x[forgotten], self.y[forgotten])
+            return sums, sums.solve(self.l2)
 
         changed = _timed(left)
-        (_, anew), seconds = _timed(lambda: self._anew(kept))
-        return self._change(n_forgotten, changed, (anew, seconds), Side(training.seconds, training.accuracy))
+        anew = _timed(lambda: self._anew(kept))
+        return self._change(n_forgotten, changed, anew, Side(training.seconds, training.accuracy))
 
     def merge(self, mlp_rate: float) -> Change:
         """Merge five parties, each with a fifth of the samples."""
@@ -223,13 +202,13 @@ class _Changes:
         side = Side(seconds, self.test.test(start, self.y_test)[0])
         self.trainer.show("parties that merge")
 
-        def merged() -> PathEstimator:
+        def merged() -> tuple[IntegerStatistics, ExactSolution]:
             sums, *others = (self._sum(rows, self.n_classes) for rows in parties)
             for other in others:
                 sums.merge(other)
-            return sums.solve(self.l2)
+            return sums, sums.solve(self.l2)
 
-        return self._change(len(self.y), _timed(merged), (self.estimator, self.seconds), side)
+        return self._change(len(self.y), _timed(merged), ((self.all, self.solution), self.seconds), side)
 
     # --- the MLP beside them ---
 

@@ -44,7 +44,7 @@ def _draw_settling(axes: Axes, report: DemoReport) -> None:
 
 
 def _draw_changes(axes: Axes, figures: LearnForgetMerge) -> None:
-    """Draw an MLP's bars beside GLAI's, and over those how far their weights are from training anew."""
+    """Draw an MLP's bars beside GLAI's, and over those whether the sums are those of training anew."""
     groups: list[tuple[str, float | None, float | None, Change | None]] = []
     learn, first, later = figures.learn, len(figures.first_classes), len(figures.later_classes)
     if learn is not None:
@@ -69,7 +69,8 @@ def _draw_changes(axes: Axes, figures: LearnForgetMerge) -> None:
             axes.text(x, accuracy, f"{100 * accuracy:.1f}", ha="center", va="bottom", fontsize=8)
         if change is None:
             continue
-        axes.text(i, 1.08, f"weights {change.weight_difference:.0e}", ha="center", fontsize=8, color="C2")
+        verdict = "same digest" if change.digest == change.digest_anew else "digests differ"
+        axes.text(i, 1.08, verdict, ha="center", fontsize=8, color="C2")
         if change.mlp_in_hindsight is not None:
             x, best = i + BAR / 2, change.mlp_in_hindsight
             label = "MLP, at the best of its rates and epochs in hindsight"

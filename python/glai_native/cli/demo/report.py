@@ -145,15 +145,16 @@ def _changes(report: DemoReport, console: Console) -> None:
     _say(
         console,
         "Forget",
-        f"{forget.samples:,} samples are taken out. GLAI needs none of the others for that, and ends with the weights "
-        "of never having summed them. The MLP has to start again.",
+        f"{forget.samples:,} samples are taken out. GLAI needs none of the others for that, and ends with the sums "
+        "of never having seen them, to the bit. The MLP has to start again.",
     )
     names = "GLAI, taken out", "GLAI, without them", "MLP, without them"
     console.print(_rows(report, forget, names, first))
     _say(
         console,
         "Merge",
-        "five parties hold a fifth each and show no sample. GLAI ends with the weights of all data in one place. "
+        "five parties hold a fifth each and show no sample. GLAI ends with the sums of all data in one place, to the "
+        "bit. "
         "MLPs that are averaged do not.",
     )
     names = "GLAI, five sums added", "GLAI, all in one place", "MLP, five averaged"
@@ -179,7 +180,7 @@ def _learning(figures: LearnForgetMerge, learn: Change) -> str:
     assert old is not None
     assert hindsight is not None
     return (
-        f"{come} when the samples of the first {first} are gone. GLAI ends with the weights of learning all at once. "
+        f"{come} when the samples of the first {first} are gone. GLAI ends with the sums of learning all at once. "
         f"The MLP keeps {old:.1%} of the first (with hindsight, at its best rate and epoch, {hindsight:.1%} of all)."
     )
 
@@ -187,16 +188,14 @@ def _learning(figures: LearnForgetMerge, learn: Change) -> str:
 def _rows(report: DemoReport, change: Change | None, names: tuple[str, ...], first: int) -> Table:
     """Lay out three sides of a change, or without one the head over all of them."""
     table = Table(box=SIMPLE, show_edge=False, show_header=change is None)
-    for name, width in (("", 26), ("test %", 11), (f"first {first} %", 11), ("weights", 8), ("s", 7)):
+    for name, width in (("", 26), ("test %", 11), (f"first {first} %", 11), ("digest", 9), ("s", 7)):
         table.add_column(name, justify="right" if name else "left", width=width, no_wrap=True)
     if change is None:
         return table
-    differences = f"{change.weight_difference:.0e}", "", ""
-    for name, side, difference in zip(
-        names, (change.glai, change.anew, change.mlp), differences, strict=True
-    ):
+    digests = change.digest[:8], change.digest_anew[:8], ""
+    for name, side, digest in zip(names, (change.glai, change.anew, change.mlp), digests, strict=True):
         of_first = "" if side.first_accuracy is None else f"{100 * side.first_accuracy:.2f}"
-        table.add_row(name, _accuracy(report, side.accuracy), of_first, difference, f"{side.seconds:.2f}")
+        table.add_row(name, _accuracy(report, side.accuracy), of_first, digest, f"{side.seconds:.2f}")
     return table
 
 
@@ -205,9 +204,8 @@ def _small_print(report: DemoReport, figures: LearnForgetMerge) -> str:
     best = max(model.accuracy for model in report.models if model.name.startswith("GLAI"))
     of = "the first classes alone" if figures.learn is not None else "all samples"
     return (
-        f"weights: GLAI's largest difference between the two ways, of the largest weight, in {figures.dtype}. s: of "
-        f"the change alone. GLAI's structure was trained on {of} ({figures.structure_seconds:.2f} s) and stays: it has "
-        f"seen what is forgotten. The price on these data: {100 * figures.merge.anew.accuracy:.2f}% against "
-        f"{100 * best:.2f}% in the table Models (squared error, a structure of {of}), and {figures.unknowns:,}² "
-        "numbers to keep."
+        "digest: SHA-256 of features and sums, its first digits; equal digests are equal bits. s: of the change alone. "
+        f"GLAI's {figures.units:,} random units were scaled on {of} ({figures.structure_seconds:.2f} s) and stay. The "
+        f"price on these data: {100 * figures.merge.anew.accuracy:.2f}% against {100 * best:.2f}% in the table Models "
+        f"(squared error, random units), and {figures.unknowns:,}² numbers to keep."
     )
