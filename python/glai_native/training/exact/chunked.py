@@ -17,7 +17,7 @@ class Chunked(NamedTuple):
     """Data that come in chunks.
 
     Attributes:
-        data: as :func:`~glai_native.solvers.exact.accumulating.accumulate_samples` takes them, from the first on.
+        data: as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on.
         first: the first of them.
     """
 
