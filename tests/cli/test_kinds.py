@@ -221,7 +221,9 @@ def test_exact_models_come_back_to_the_bit(shelf, tmp_path, kind, capsys):
     (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50))))
     arguments = ("forget", tmp_path / "m", tmp_path / "new.npz")
     run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
-    assert "row" in refused(capsys, *arguments)  # some are gone already
+    error = refused(capsys, *arguments)  # some are gone already
+    assert f"glai forget: {tmp_path}/new.npz: the samples must be among those that were learnt" in error
+    assert "in rows 0, 1, 2" in error
     (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50, 90))))
     said = run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
     assert (said["samples_seen"], said["digest"]) == (90, digest)
@@ -253,7 +255,17 @@ def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
     assert run(capsys, "inspect", tmp_path / "all", tmp_path / "m")["same_digest"] is True
     twice = run(capsys, "merge", tmp_path / "a", tmp_path / "all", "--out", tmp_path / "twice")
     assert (twice["samples_seen"], twice["samples_counted_twice"]) == (150, 60)
-    values = run(capsys, "train", shelf / "values.npz", *told, "--no-ledger", "--out", tmp_path / "values")
+    values = run(
+        capsys,
+        "train",
+        shelf / "values.npz",
+        *told,
+        "--no-ledger",
+        "--l2",
+        "held-out",
+        "--out",
+        tmp_path / "values",
+    )
     assert values["r2"] > 0.9
     assert run(capsys, "inspect", tmp_path / "values")["ledger"] is False
     assert (
@@ -268,6 +280,7 @@ def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
         (["--exact", "--hidden", "4"], "--hidden is not an option of --exact"),
         (["--exact", "--solver", "sgd"], "--solver is not an option of --exact, got sgd"),
         (["--units", "4"], "--units needs --exact"),
+        (["--l2", "held-out"], "--l2 held-out needs --exact"),
         (["--structure", "random"], "--structure random needs --exact"),
         (["--structure", "SHELF/exact"], "is an exact model, whose structure needs --exact"),
         (

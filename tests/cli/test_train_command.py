@@ -76,8 +76,8 @@ def test_bad_options(archive, capsys):
     for options, sentence in (
         (["--components", "abc"], "argument --components: must be an integer >= 1, all or auto, got 'abc'"),
         (["--components", "0"], "argument --components: must be an integer >= 1, all or auto, got 0"),
-        (["--l2", "abc"], "argument --l2: must be a finite number >= 0 or gcv, got 'abc'"),
-        (["--l2", "-1"], "argument --l2: must be a finite number >= 0 or gcv, got -1"),
+        (["--l2", "abc"], "argument --l2: must be a finite number >= 0 or gcv or held-out, got 'abc'"),
+        (["--l2", "-1"], "argument --l2: must be a finite number >= 0 or gcv or held-out, got -1"),
         (["--learning-rate", "nan"], "argument --learning-rate: must be a finite number > 0, got nan"),
         (["--epochs", "x"], "argument --epochs: must be an integer >= 1, got 'x'"),
         (["--seed", "x"], "argument --seed: must be an integer in [0, 2^32), got 'x'"),

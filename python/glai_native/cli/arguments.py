@@ -59,9 +59,18 @@ def positive_number(text: str) -> float:
 
 def penalty_or_gcv(text: str) -> float | str:
     """Read an l2: a finite number >= 0, or what lets sums choose it."""
-    if text == "gcv":
+    return _penalty(text, "gcv")
+
+
+def penalty_or_choice(text: str) -> float | str:
+    """Read an l2: a finite number >= 0, or how it is chosen."""
+    return _penalty(text, "gcv", "held-out")
+
+
+def _penalty(text: str, *choices: str) -> float | str:
+    if text in choices:
         return text
-    allowed = "a finite number >= 0 or gcv"
+    allowed = f"a finite number >= 0 or {' or '.join(choices)}"
     value = _parsed(text, float, allowed)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")

@@ -17,7 +17,7 @@ from glai_native.data.labels import Label, joined_labels, label_array, label_ind
 from glai_native.data.sources import PARTS, Rows, Source, read_source
 from glai_native.data.tables import NO_TABLE, TableNames
 
-_VALUES = "values are for GLAIRegressor, in Python"
+_VALUES = "values are for GLAIRegressor in Python, or glai train --exact --regression"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from glai_native.training.forgetting import forget as forget_samples
 from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 from glai_native.training.retraining import retrain
 
+_OWNER = re.compile(r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor): ")
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
 
 
@@ -72,7 +75,8 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
         if getattr(arguments, "ids", None) is not None:
             rows = rows_of_ids(source.path, rows, arguments.ids)
         started = time.perf_counter()
-        changed = change(model, folder, source, rows)
+        with _naming(source):
+            changed = change(model, folder, source, rows)
         figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **changed}
         figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
         if isinstance(model, ExactLearner):
@@ -80,6 +84,15 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
         model.save(out)
     show(figures | {"folder": str(out)}, arguments.json)
     return 0
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Name the data, not who was asked, in errors of the library that are about samples."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(_OWNER.sub(f"{source.path}: ", str(error), count=1)) from None
 
 
 def _with_sums(folder: Path, model: Model) -> GLAI | ExactLearner:

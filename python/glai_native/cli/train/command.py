@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glai_native.cli.arguments import components, penalty_or_gcv, positive_integer, positive_number, seed
+from glai_native.cli.arguments import components, penalty_or_choice, positive_integer, positive_number, seed
 from glai_native.cli.command import add_command, add_data, add_out
 from glai_native.cli.commands import COMMANDS
 from glai_native.solvers.names import SOLVERS
@@ -70,7 +70,9 @@ def add(commands: Any) -> None:
     )
     train.add_argument("--learning-rate", type=positive_number, help="of the native loop (default: 0.001)")
     train.add_argument(
-        "--l2", type=penalty_or_gcv, help="of the closed forms: a number or gcv (default: chosen)"
+        "--l2",
+        type=penalty_or_choice,
+        help="of the closed forms: a number or gcv, of --exact also held-out (default: chosen)",
     )
     train.add_argument(
         "--exact",

@@ -113,6 +113,8 @@ def require_no_exact_options(arguments: argparse.Namespace) -> None:
     for name in ("units", "no_ledger", "regression"):
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} needs --exact")
+    if arguments.l2 == "held-out":
+        raise ValueError("--l2 held-out needs --exact")
     if str(arguments.structure) in STRUCTURES and not Path(arguments.structure).exists():
         raise ValueError(f"--structure {arguments.structure} needs --exact; without it, FOLDER of a model")
 
