@@ -136,9 +136,9 @@ class _Changes:
     ) -> Change:
         """Compare the changed sums with new ones; the MLP's side is what it did instead."""
         sides = [Side(seconds, self._accuracy(solution)) for (_, solution), seconds in (changed, anew)]
-        digests = [sums.digest() for (sums, _), _ in (changed, anew)]
+        digest, digest_anew = (sums.digest() for (sums, _), _ in (changed, anew))
         self.trainer.advance()
-        return Change(samples, *digests, glai=sides[0], anew=sides[1], mlp=mlp)
+        return Change(samples, digest, digest_anew, glai=sides[0], anew=sides[1], mlp=mlp)
 
     def _accuracy(self, solution: ExactSolution, rows: Tensor | slice = slice(None)) -> float:
         """Return the share of test samples that a solution has right."""
