@@ -24,7 +24,7 @@ from glai_native.federated.settings import FederationSettings
 
 def test_settings_are_checked():
     for change, sentence in (
-        ({"method": "magic"}, "method must be one of statistics, samples, activations_classes, got 'magic'"),
+        ({"method": "magic"}, "method must be one of statistics, samples, activations_classes, exact, means, got 'magic'"),
         ({"structure": "x"}, "structure must be one of"),
         ({"rounds": 0}, "rounds must be >= 1, got 0"),
         ({"fraction": 0.0}, r"fraction must be in \(0, 1\], got 0.0"),

@@ -15,7 +15,7 @@ from federated.local_grid import LocalGrid, assert_exact, settings_of, union
 from glai_native.federated.messages import STATED, STRUCTURE, SUMS, from_arrays, to_arrays
 from glai_native.federated.parties import Parties
 from glai_native.federated.partition import Party
-from glai_native.federated.progress import Progress
+from glai_native.federated.path_progress import PathProgress
 from glai_native.federated.server import Plan, federate
 from glai_native.federated.structuring import Structuring
 
@@ -80,14 +80,14 @@ def test_a_restarted_server_goes_on(parties, tmp_path):
     assert_exact(third, parties)
 
     with pytest.raises(ValueError, match="holds a federation with hidden '5', got '6'"):
-        Progress.load(tmp_path, settings_of(hidden="6"))
+        PathProgress.load(tmp_path, settings_of(hidden="6"))
     model = glai.GLAI.load(tmp_path)
     assert_exact(third, parties)
     assert model.statistics.n_samples == 121
     model.estimator.provenance = {}
     model.save(tmp_path / "other")
     with pytest.raises(ValueError, match="'federation' is missing|of no federation"):
-        Progress.load(tmp_path / "other", settings)
+        PathProgress.load(tmp_path / "other", settings)
 
 
 def test_files_of_two_federations_are_not_mixed(parties, tmp_path):
@@ -97,17 +97,17 @@ def test_files_of_two_federations_are_not_mixed(parties, tmp_path):
         settings = settings_of(rounds=1, structure="server")
         federate(LocalGrid(held), Plan(settings, folder, server))
     one, other = folders
-    wanted = Progress.load(one, settings).estimator.weight
+    wanted = PathProgress.load(one, settings).estimator.weight
     sums = "statistics.safetensors"
     (other / sums).write_bytes((one / sums).read_bytes())  # as many rounds, of the same structure
     resumed = federate(LocalGrid(parties), Plan(settings, other))
     assert torch.equal(resumed.estimator.weight, wanted)
     assert torch.equal(glai.GLAI.load(other).estimator.weight, wanted)
-    assert Progress.load(other, settings).is_solved
+    assert PathProgress.load(other, settings).is_solved
 
     (other / sums).unlink()
     with pytest.raises(ValueError, match="must hold the sums of the parties that have contributed, a, b, c"):
-        Progress.load(other, settings)
+        PathProgress.load(other, settings)
     (one / "estimator.safetensors").unlink()  # a new federation would write over the others
     with pytest.raises(
         ValueError, match="must hold estimator.safetensors beside structure.safetensors and stat"

@@ -325,7 +325,7 @@ def _exact_content(folder: Path) -> Any:
 
 def _federation(folder: Path) -> Format | None:
     try:
-        from glai_native.federated.progress import Progress
+        from glai_native.federated.path_progress import PathProgress
         from glai_native.federated.rounds import FederatedRound
         from glai_native.federated.settings import FederationSettings
     except ImportError:  # without Flower
@@ -334,10 +334,19 @@ def _federation(folder: Path) -> Format | None:
     place = folder / "federation"
     rounds = [FederatedRound(1, 2, 1, N, 10, 20, 0.5, ["b: late"])]
     stated = {"source": "random", "bytes": 3}
-    Progress(place, settings, model.selector, model.estimator, stated, model.statistics, ["a"], rounds).save()
+    PathProgress(
+        folder=place,
+        settings=settings,
+        stated=stated,
+        contributed=["a"],
+        rounds=rounds,
+        selector=model.selector,
+        estimator=model.estimator,
+        statistics=model.statistics,
+    ).save()
 
     def read(at: Path) -> Any:
-        progress = Progress.load(at, settings)
+        progress = PathProgress.load(at, settings)
         assert progress is not None
         kept = [progress.stated, progress.contributed, [repr(done) for done in progress.rounds]]
         return [kept, _model(at)]

@@ -7,13 +7,20 @@ On many machines ``app`` runs under ``flwr run``; a node's config names its data
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
+from glai_native.federated.integer_messages import (
+    class_names,
+    moments_of,
+    read_features,
+    sums_of,
+    units_of,
+)
 from glai_native.federated.messages import (
     AROUND,
     CONFIG,
@@ -34,7 +41,10 @@ from glai_native.federated.secure import ACTION, CLIP, as_fit_result, masked
 from glai_native.federated.settings import labels_of
 from glai_native.solvers.sgd.training import train_estimator
 from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.structure.selector import PathSelector
+
+Held = TypeVar("Held", IntegerFeatures, tuple[PathSelector, Tensor | None])
 
 
 def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
@@ -88,7 +98,42 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
         )
         sums.update(structure.project(party.x), structure.gates(party.x), party.y)
         tensors = sums.sums() | {SAMPLES: torch.tensor([len(party.x)], device="cpu")}
-        return _reply(message, tensors, structure)
+        return _reply(message, tensors, structure.structure_id)
+
+    @app.train("means")
+    def means(message: Message, context: Context) -> Message:
+        """Sums of z, and counts, of each class."""
+        party, config = _numbered(message, context)
+        structure, _ = _structure(message, context)
+        n_classes = cast(int, config["n_classes"])
+        z = structure.project(party.x).double()
+        tensors = {
+            "sums": z.new_zeros(n_classes, z.shape[1]).index_add_(0, party.y, z),
+            "counts": torch.bincount(party.y, minlength=n_classes),
+            SAMPLES: torch.tensor([len(z)], device="cpu"),
+        }
+        return _reply(message, tensors, structure.structure_id)
+
+    @app.train("exact_moments")
+    def exact_moments(message: Message, context: Context) -> Message:
+        """Exact sums of the raw features: what integer features are centred and scaled by."""
+        return Message(RecordDict({SUMS: to_arrays(moments_of(party_of(context)))}), reply_to=message)
+
+    @app.train("units")
+    def units(message: Message, context: Context) -> Message:
+        """Exact sums of the squares of a layer of integer units: what their multipliers are made of."""
+        config, tensors = message.content.config_records[CONFIG], from_arrays(message.content[MODEL])
+        sums = units_of(party_of(context), tensors, config)
+        return Message(RecordDict({SUMS: to_arrays(sums)}), reply_to=message)
+
+    @app.train("exact")
+    def exact(message: Message, context: Context) -> Message:
+        """Sums of integer features of all samples."""
+        party, config = _numbered(message, context)
+        features = _features(message, context)
+        labels = class_names(str(config["class_labels"]), cast(int, config["n_classes"]))
+        tensors = sums_of(party, features, labels, bool(config["ledger"]))
+        return _reply(message, tensors, features.features_id)
 
     @app.train("estimator")
     def estimator(message: Message, context: Context) -> Message:
@@ -115,13 +160,17 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
             counts = model.on_counts.to(model.dtype)
             tensors["weight_by_class"] = model.weight.detach() * counts.unsqueeze(1)
             tensors["bias_by_class"] = model.bias.detach() * counts
-        return _reply(message, tensors, structure)
+        return _reply(message, tensors, structure.structure_id)
 
     actions = {
         "moments": moments,
         "selector": selector,
         "statistics": statistics,
         "estimator": estimator,
+        "means": means,
+        "exact_moments": exact_moments,
+        "units": units,
+        "exact": exact,
     }
 
     @app.train(mods=[masked])
@@ -129,7 +178,8 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
         """Sums under a mask, where the server asks for those; otherwise the baseline's MLP, for Flower's FedAvg."""
         config = message.content.config_records[CONFIG]
         if ACTION in config:
-            return as_fit_result(actions[config[ACTION]](message, context), config[CLIP])
+            action = str(config[ACTION])
+            return as_fit_result(actions[action](message, context), action, cast(float, config[CLIP]))
         party, config = _numbered(message, context)
         tensors = train_network(
             from_arrays(message.content["arrays"]), read_projection(config), party, config
@@ -142,25 +192,36 @@ def client_app(party_of: Callable[[Context], Party]) -> ClientApp:
 
 def _structure(message: Message, context: Context) -> tuple[PathSelector, Tensor | None]:
     """The structure that the message carries or the party has kept; it must be the one that the message names."""
+    return _held(message, context, read_structure, lambda held: held[0].structure_id)
+
+
+def _features(message: Message, context: Context) -> IntegerFeatures:
+    """The integer features, alike."""
+    return _held(message, context, read_features, lambda held: held.features_id)
+
+
+def _held(
+    message: Message, context: Context, read: Callable[[RecordDict], Held], id_of: Callable[[Held], str]
+) -> Held:
     content, state = message.content, context.state
-    if STRUCTURE in content.config_records:
-        for name in (STRUCTURE, f"{STRUCTURE}.directions"):
+    for name in (STRUCTURE, f"{STRUCTURE}.directions"):
+        if name in content:
             state[name] = content[name]
     wanted = str(content.config_records[CONFIG]["structure_id"])
     if STRUCTURE not in state.config_records:
         raise ValueError(f"federate: this party holds no structure, {wanted[:12]}… must be sent to it")
-    selector, directions = read_structure(state)
-    if selector.structure_id != wanted:
+    held = read(state)
+    if id_of(held) != wanted:
         raise ValueError(
             f"federate: the structure must be {wanted[:12]}… as the message names it, this party holds "
-            f"{selector.structure_id[:12]}…"
+            f"{id_of(held)[:12]}…"
         )
     state[STATED] = ConfigRecord({"structure_id": wanted})
-    return selector, directions
+    return held
 
 
-def _reply(message: Message, tensors: dict[str, Tensor], structure: PathSelector) -> Message:
-    stated = ConfigRecord({"structure_id": structure.structure_id})
+def _reply(message: Message, tensors: dict[str, Tensor], structure_id: str) -> Message:
+    stated = ConfigRecord({"structure_id": structure_id})
     return Message(RecordDict({SUMS: to_arrays(tensors), STATED: stated}), reply_to=message)
 
 

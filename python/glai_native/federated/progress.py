@@ -3,63 +3,74 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.file import ESTIMATOR_FILE, open_estimator
+from flwr.app import ArrayRecord, ConfigRecord
+from torch import Tensor
+
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.settings import FederationSettings
-from glai_native.machine.files import CHECKSUM, is_integer, is_number, parse_json, stated_checksum
-from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
-from glai_native.model.glai import GLAI, STATISTICS_CHECKSUM
-from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
-from glai_native.solvers.statistics.sums import PathStatistics
-from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
+from glai_native.machine.files import is_integer, is_number, parse_json
+from glai_native.machine.writing import read_whole, remove_leftovers
 
 FEDERATION = "federation"
 
 
-@dataclass
-class Progress:
+@dataclass(kw_only=True)
+class Progress(ABC):
     """What a federation has come to.
 
-    The rounds, and which parties are in the sums, are in the metadata of the one file that holds the sums (with the
-    statistics), or the averaged weights: no party is counted twice.
+    The rounds, and which parties are in the sums, are in the metadata of the one file that holds the sums, or the
+    averaged weights: no party is counted twice.
 
     Attributes:
-        folder: a model's, as :meth:`GLAI.save` writes it; None: kept in memory only.
+        folder: of the model; None: kept in memory only.
         settings: of the federation.
-        selector: the structure.
-        estimator: the model's.
         stated: where the structure came from, and what it cost.
-        statistics: the sums over the parties that contributed.
-        contributed: their names.
+        contributed: names of the parties whose sums are in.
         rounds: what was done so far.
-        is_solved: whether the estimator is that of the statistics.
+        is_solved: whether the model is that of the sums.
     """
 
     folder: Path | None
     settings: FederationSettings
-    selector: PathSelector
-    estimator: PathEstimator
     stated: dict[str, Any]
-    statistics: PathStatistics | None = None
     contributed: list[str] = field(default_factory=list)
     rounds: list[FederatedRound] = field(default_factory=list)
     is_solved: bool = True
 
-    def model(self) -> GLAI:
-        """Structure, estimator and statistics."""
-        return GLAI(self.selector, self.estimator, self.statistics)
+    @property
+    @abstractmethod
+    def structure_id(self) -> str:
+        """Of what parties are sent once."""
 
+    @abstractmethod
+    def structure_records(self) -> Mapping[str, ConfigRecord | ArrayRecord]:
+        """What parties are sent once."""
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """Of the model, for Flower's result."""
+
+    @abstractmethod
+    def model(self) -> Callable[[Tensor], Tensor]:
+        """What gives the scores of raw samples."""
+
+    @abstractmethod
+    def solve(self) -> None:
+        """Makes the model that of the sums, where it is not."""
+
+    @abstractmethod
     def save(self) -> None:
         """Writes the folder, in one step: it is whole, or as it was before."""
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
+
+    def text(self) -> str:
+        """What a restarted server needs beside the model, as JSON."""
+        return json.dumps(
             {
                 "settings": self.settings.identity(),
                 "stated": self.stated,
@@ -67,14 +78,6 @@ class Progress:
                 "rounds": [asdict(done) for done in self.rounds],
             }
         )
-        contents = {self.folder / STRUCTURE_FILE: self.selector.to_bytes()}
-        entries = {}
-        if self.statistics is not None:
-            sums = self.statistics.to_bytes(**{FEDERATION: text})
-            contents[self.folder / STATISTICS_FILE] = sums
-            entries[STATISTICS_CHECKSUM] = stated_checksum(sums)
-        self.estimator.provenance = self.estimator.provenance | {FEDERATION: json.loads(text)}
-        write_files(contents | {self.folder / ESTIMATOR_FILE: self.estimator.to_bytes(**entries)})
 
     @classmethod
     def load(cls, folder: Path, settings: FederationSettings) -> Self | None:
@@ -87,62 +90,26 @@ class Progress:
         return read_whole(folder, lambda: cls._load(folder, settings))
 
     @classmethod
-    def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:
-        if find_file(folder / ESTIMATOR_FILE) is None:
-            left = [
-                name for name in (STRUCTURE_FILE, STATISTICS_FILE) if find_file(folder / name) is not None
-            ]
-            if left:  # which a new federation would write over
-                raise ValueError(
-                    f"{folder}: must hold {ESTIMATOR_FILE} beside {' and '.join(left)}, got no such file; restore it, "
-                    "or name a new folder"
-                )
-            return None
-        selector = PathSelector.load(folder / STRUCTURE_FILE)
-        made = open_estimator(folder / ESTIMATOR_FILE)
-        estimator = PathEstimator.from_file(made)
-        kept, statistics, is_solved = estimator.provenance.get(FEDERATION), None, True
-        if find_file(folder / STATISTICS_FILE) is not None:
-            file = open_statistics(folder / STATISTICS_FILE)
-            before = kept if isinstance(kept, dict) else {}
-            kept = file.json(FEDERATION) if FEDERATION in file.metadata else None
-            statistics = PathStatistics.from_file(file, selector.structure_id)
-            stated = made.metadata.get(
-                STATISTICS_CHECKSUM
-            )  # not of earlier versions, whose writes were two steps
-            is_solved = before == kept if stated is None else stated == file.entry(CHECKSUM)
-        if kept is None:
-            raise ValueError(f"{folder}: holds a model of no federation, name a new folder")
-        rounds = _require_kept(folder, kept)
-        if kept["contributed"] and statistics is None:
-            raise ValueError(
-                f"{folder}: {STATISTICS_FILE} must hold the sums of the parties that have contributed, "
-                f"{', '.join(kept['contributed'])}, got no such file; restore it, or name a new folder"
-            )
-        before, now = json.loads(kept["settings"]), json.loads(settings.identity())
-        before = {"class_labels": now["class_labels"]} | before  # which earlier versions did not keep
-        if before != now:
-            name = next((name for name in now if before.get(name) != now[name]), "settings")
-            raise ValueError(
-                f"{folder}: holds a federation with {name} {before.get(name)!r}, got {now.get(name)!r}; "
-                "go on with the same settings, or name a new folder"
-            )
-        progress = cls(
-            folder,
-            settings,
-            selector,
-            estimator,
-            kept["stated"],
-            statistics,
-            kept["contributed"],
-            rounds,
-            is_solved,
+    @abstractmethod
+    def _load(cls, folder: Path, settings: FederationSettings) -> Self | None: ...
+
+
+def require_same_settings(folder: Path, kept: Mapping[str, Any], settings: FederationSettings) -> None:
+    """Raise unless a federation was told what it is told now."""
+    before, now = json.loads(kept["settings"]), json.loads(settings.identity())
+    before = {
+        "class_labels": now["class_labels"],
+        "ledger": False,
+    } | before  # which earlier versions did not keep
+    if before != now:
+        name = next((name for name in now if before.get(name) != now[name]), "settings")
+        raise ValueError(
+            f"{folder}: holds a federation with {name} {before.get(name)!r}, got {now.get(name)!r}; "
+            "go on with the same settings, or name a new folder"
         )
-        progress.model()  # raises where they are of different structures
-        return progress
 
 
-def _require_kept(folder: Path, kept: Any) -> list[FederatedRound]:
+def require_kept(folder: Path, kept: Any) -> list[FederatedRound]:
     """Raise unless what a federation's file says of it is what :meth:`Progress.save` writes; return the rounds."""
     try:
         settings = parse_json(kept["settings"])
@@ -167,4 +134,6 @@ def _is_round(done: FederatedRound, number: int) -> bool:
         and (done.accuracy is None or is_number(done.accuracy, 0, 1))
         and isinstance(done.dropped, list)
         and all(isinstance(reason, str) for reason in done.dropped)
+        and isinstance(done.shared, list)
+        and all(isinstance(sentence, str) for sentence in done.shared)
     )

@@ -27,6 +27,7 @@ class FederatedRound:
         bytes_up: arrays and files that came back.
         accuracy: on the server's test samples; None where it has none.
         dropped: why replies are missing, one sentence each.
+        shared: which parties hold the same samples, where their ledgers tell, one sentence each.
     """
 
     round: int
@@ -37,6 +38,7 @@ class FederatedRound:
     bytes_up: int
     accuracy: float | None = None
     dropped: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
 
 
 def choose(names: Iterable[str], share: float, of: int, seed: int, number: int) -> set[str]:

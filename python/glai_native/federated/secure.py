@@ -5,8 +5,9 @@ that asks parties for sums: what comes back is who took part, and one total.
 
 SecAgg+ adds integers: each value, clipped to ±clip, is rounded at random to one of 2^22 levels. Each party so adds an
 error of up to ``clip / 2^21`` to each sum: the result is no longer exact. Counts are sent as multiples of that step and
-add up exactly. Who took part, under which name, and the names and shapes of what was sent stay visible, and a single
-party's sums cannot be checked before they are added.
+add up exactly. **Integer sums add up exactly too** (:data:`EXACT_ACTIONS`): each goes as two halves of 20 bits, with a
+step of 1; a total of 1,023 parties is below 2^30. Who took part, under which name, and the names and shapes of what was
+sent stay visible, and a single party's sums cannot be checked before they are added.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ ACTION, CLIP = "secure_action", "secure_clip"
 THRESHOLD = 0.5
 # 2^22 levels each, half of them above zero, added modulo 2^32.
 MOST_PARTIES, LEVELS = 1023, 1 << 21
+# What is asked for in integers below 2^40, sent as two halves.
+EXACT_ACTIONS = ("exact_moments", "units", "exact")
+HALF_BITS = 20
+HALVES = "halves"
 
 Answer = Callable[[Message, Context], Message]
 
@@ -55,13 +60,41 @@ def masked(message: Message, context: Context, answer: Answer) -> Message:
     return answer(message, context)
 
 
-def as_fit_result(reply: Message, clip: float) -> Message:
+def as_fit_result(reply: Message, action: str, clip: float) -> Message:
     """A reply of sums in the form that SecAgg+ masks; what it states stays in the clear.
 
     Raises:
         ValueError: a value would be clipped.
     """
     tensors = from_arrays(reply.content.array_records[SUMS])
+    exact = action in EXACT_ACTIONS
+    sums = _halves(tensors) if exact else _steps(tensors, clip)
+    layout = json.dumps(
+        [[name, HALVES if exact else str(t.dtype), list(t.shape)] for name, t in tensors.items()]
+    )
+    stated = reply.content.config_records.get(STATED, {})
+    metrics = {"layout": layout, "structure_id": str(stated.get("structure_id", ""))}
+    arrays = ndarrays_to_parameters([t.reshape(-1).numpy() for t in sums.values()])
+    content = fitres_to_recorddict(FitRes(Status(Code.OK, ""), arrays, 1, metrics), keep_input=False)
+    return Message(content, reply_to=reply)
+
+
+def _halves(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Integers as two numbers below 2^20 each, which SecAgg+ adds up as they are."""
+    for name, t in tensors.items():
+        if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < 1 << 2 * HALF_BITS:
+            raise ValueError(
+                f"federate: {name} must be in [0, 2^{2 * HALF_BITS}) for exact secure aggregation, got up to "
+                f"{int(t.max()):,}; split the party's samples among several"
+            )
+    mask = (1 << HALF_BITS) - 1
+    return {
+        name: torch.stack([t.long() & mask, t.long() >> HALF_BITS]).double() for name, t in tensors.items()
+    }
+
+
+def _steps(tensors: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:
+    """Floats as they are, and counts as so many steps."""
     sums = {
         name: t.double() if t.is_floating_point() else t.double() * (clip / LEVELS)
         for name, t in tensors.items()
@@ -73,12 +106,7 @@ def as_fit_result(reply: Message, clip: float) -> Message:
         raise ValueError(
             f"federate: sums must be within ±{clip:g} for secure aggregation, got {largest:.3g}; raise secure-clip"
         )
-    layout = json.dumps([[name, str(t.dtype), list(t.shape)] for name, t in tensors.items()])
-    stated = reply.content.config_records.get(STATED, {})
-    metrics = {"layout": layout, "structure_id": str(stated.get("structure_id", ""))}
-    arrays = ndarrays_to_parameters([t.reshape(-1).numpy() for t in sums.values()])
-    content = fitres_to_recorddict(FitRes(Status(Code.OK, ""), arrays, 1, metrics), keep_input=False)
-    return Message(content, reply_to=reply)
+    return sums
 
 
 class SecureGrid:
@@ -111,21 +139,27 @@ class SecureGrid:
                 f"federate: secure aggregation adds up {MOST_PARTIES} clients in a round at most, got {len(messages)}; "
                 "lower fraction"
             )
-        contents = {message.metadata.dst_node_id: self._secured(message) for message in messages}
-        sums = _SecureSum(contents, self._clip / LEVELS)
+        exact = _action(messages[0]) in EXACT_ACTIONS
+        clip = float(LEVELS) if exact else self._clip  # a step of 1
+        contents = {message.metadata.dst_node_id: _secured(message, clip) for message in messages}
+        sums = _SecureSum(contents, clip / LEVELS)
         context = LegacyContext(self._context, strategy=sums)
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
         heard = _Listener(self._grid)
-        _Workflow(sums, self._clip, timeout)(heard, context)
+        _Workflow(sums, clip, timeout)(heard, context)
         return [reply for message in messages for reply in sums.replies(message) or heard.errors(message)]
 
-    def _secured(self, message: Message) -> RecordDict:
-        content = RecordDict(dict(message.content))
-        action = message.metadata.message_type.removeprefix("train.")
-        config = dict(message.content.config_records[CONFIG])
-        content[CONFIG] = ConfigRecord(config | {ACTION: action, CLIP: self._clip})
-        return content
+
+def _action(message: Message) -> str:
+    return message.metadata.message_type.removeprefix("train.")
+
+
+def _secured(message: Message, clip: float) -> RecordDict:
+    content = RecordDict(dict(message.content))
+    config = dict(message.content.config_records[CONFIG])
+    content[CONFIG] = ConfigRecord(config | {ACTION: _action(message), CLIP: clip})
+    return content
 
 
 class _Listener:
@@ -175,11 +209,20 @@ class _SecureSum:
         first = node == next(iter(self._stated))
         tensors: dict[str, Tensor] = {}
         for (name, kind, shape), array in zip(json.loads(str(stated["layout"])), self._total, strict=True):
-            values = torch.from_numpy(array if first else np.zeros_like(array)).reshape(shape)
-            integer = kind == "torch.int64"
-            tensors[name] = (values / self._step).round().clamp(min=0).long() if integer else values
+            values = torch.from_numpy(array if first else np.zeros_like(array))
+            tensors[name] = _total(values, kind, shape, self._step)
         records = {SUMS: to_arrays(tensors), STATED: ConfigRecord({"structure_id": stated["structure_id"]})}
         return [Message(RecordDict(records), reply_to=message)]
+
+
+def _total(values: Tensor, kind: str, shape: list[int], step: float) -> Tensor:
+    """What a total stands for."""
+    if kind == HALVES:
+        low, high = values.round().long().reshape(2, *shape)
+        return low + (high << HALF_BITS)
+    if kind == "torch.int64":
+        return (values / step).round().clamp(min=0).long().reshape(shape)
+    return values.reshape(shape)
 
 
 class _Workflow(SecAggPlusWorkflow):

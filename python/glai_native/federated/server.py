@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context
@@ -39,18 +40,30 @@ from glai_native.data.labels import Label
 from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.baseline import run_fedavg
+from glai_native.federated.exact_progress import ExactProgress
+from glai_native.federated.exact_strategy import ExactStrategy
+from glai_native.federated.mapping import make_features
 from glai_native.federated.parties import Parties
 from glai_native.federated.partition import Party, load_party, numbered, split_of
+from glai_native.federated.path_progress import PathProgress
+from glai_native.federated.path_strategies import EstimatorStrategy, MeansStrategy, StatisticsStrategy
 from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound
 from glai_native.federated.secure import SecureGrid
 from glai_native.federated.settings import FederationSettings
-from glai_native.federated.strategy import STRATEGIES, solve
+from glai_native.federated.strategy import SumsStrategy
 from glai_native.federated.structuring import Structuring
-from glai_native.model.glai import GLAI
 from glai_native.structure.selector import PathSelector
 
 Labelled = tuple[Tensor, Tensor]
+
+STRATEGIES: dict[str, type[SumsStrategy[Any]]] = {
+    "statistics": StatisticsStrategy,
+    "samples": EstimatorStrategy,
+    "activations_classes": EstimatorStrategy,
+    "means": MeansStrategy,
+    "exact": ExactStrategy,
+}
 
 
 @dataclass(frozen=True)
@@ -125,17 +138,17 @@ def federate(grid: Grid, plan: Plan) -> Progress:
     """Runs the rounds that are left; the structure is made where the folder has none."""
     settings = plan.settings
     parties = Parties(grid, settings.min_clients, settings.timeout)
-    progress = None if plan.folder is None else Progress.load(plan.folder, settings)
+    kind = ExactProgress if settings.method == "exact" else PathProgress
+    progress: Progress | None = None if plan.folder is None else kind.load(plan.folder, settings)
     if progress is None:
-        selector, stated = Structuring(settings, grid, parties).make(plan.server_samples)
-        progress = Progress(plan.folder, settings, selector, _estimator(selector, plan), stated)
+        progress = _begun(Structuring(settings, grid, parties), plan)
         progress.save()
-    elif progress.statistics is not None and not progress.is_solved:
-        progress.estimator = solve(progress.statistics, settings, progress.estimator)
+    elif not progress.is_solved:
+        progress.solve()
         progress.save()  # no round may be left that would
     test = plan.test
 
-    def score(model: GLAI) -> float:
+    def score(model: Callable[[Tensor], Tensor]) -> float:
         assert test is not None
         with torch.no_grad():
             return float((model(test[0]).argmax(1) == test[1]).double().mean())
@@ -147,6 +160,19 @@ def federate(grid: Grid, plan: Plan) -> Progress:
     if left > 0:
         strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=settings.timeout)
     return progress
+
+
+def _begun(structuring: Structuring, plan: Plan) -> Progress:
+    """A federation whose structure is made, and nothing else."""
+    settings = plan.settings
+    if settings.method == "exact":
+        features, stated = make_features(structuring, plan.server_samples)
+        return ExactProgress.of(plan.folder, settings, features, stated)
+    selector, stated = structuring.make(plan.server_samples)
+    estimator = _estimator(selector, plan)
+    return PathProgress(
+        folder=plan.folder, settings=settings, stated=stated, selector=selector, estimator=estimator
+    )
 
 
 def federate_baseline(grid: Grid, plan: Plan) -> list[FederatedRound]:

@@ -9,9 +9,13 @@ from typing import Any, Self
 
 from glai_native.data.labels import Label, label_list
 
-METHODS = ("statistics", "samples", "activations_classes")
+METHODS = ("statistics", "samples", "activations_classes", "exact", "means")
 STRUCTURES = ("server", "clients", "random")
 BASELINES = ("fedavg",)
+
+# Of methods whose structure is not worth training, or has seen mean and scale alone.
+RANDOM_STRUCTURES = ("exact", "means")
+HIDDEN = {"exact": "2048", "means": "1"}
 
 # What a server that goes on from its folder may be told anew.
 FREE = ("rounds", "timeout", "min_clients")
@@ -36,14 +40,16 @@ class FederationSettings:
 
     Attributes:
         n_classes: C; parties hold class indices in [0, C).
-        hidden: units of the selector's hidden layers, as "32" or "16,16".
+        hidden: units of the selector's hidden layers, as "32" or "16,16"; "": 32, with ``method="exact"`` 2048.
         components: principal components that z keeps; 0: all features, unrotated.
         structure: ``"server"``: trained on the server's data; ``"clients"``: the projection from sums over the first
-            round's clients, the selector by weighted averaging of theirs; ``"random"``: that projection, random units.
+            round's clients, the selector by weighted averaging of theirs; ``"random"``: that projection, random units;
+            "": random with the methods exact and means, else of clients.
         structure_rounds: of averaging the selector, with ``"clients"``.
         structure_epochs: of the selector, at most on the server, per round on a client.
         method: ``"statistics"``: each party's sufficient statistics, once; ``"samples"``: path weights averaged by
-            samples, each round; ``"activations_classes"``: by how often a path was on for the class.
+            samples, each round; ``"activations_classes"``: by how often a path was on for the class; ``"exact"``: each
+            party's sums of integer features, once; ``"means"``: of z, and counts, of each class, once.
         directions: the estimator has output directions (not with ``"activations_classes"``).
         rounds: at most.
         fraction: of the parties that could take part, asked each round.
@@ -52,8 +58,11 @@ class FederationSettings:
         batch_size: of it.
         learning_rate: of it.
         l2: of the statistics: a number, or "gcv".
+        ledger: with ``"exact"`` parties also send a hash of each sample, so that samples that two hold are named, and
+            that what is forgotten is known to be there: who guesses a sample can then tell whether a party has it.
         baseline: ``"fedavg"``: instead, Flower's own FedAvg on an MLP of as many parameters in all.
-        secure: secure aggregation (:mod:`~glai_native.federated.secure`): the server sees totals only; not exact.
+        secure: secure aggregation (:mod:`~glai_native.federated.secure`): the server sees totals only, which are
+            rounded, but not with ``"exact"``.
         secure_clip: of each value that a party then sends, which is rounded to multiples of ``secure_clip / 2^21``.
         data: what the parties hold, in any words: a folder is gone on from with the same data only.
         class_labels: what class 0, 1, ... are called, as JSON: parties' data are numbered by label. "": their labels
@@ -63,9 +72,9 @@ class FederationSettings:
     """
 
     n_classes: int
-    hidden: str = "32"
+    hidden: str = ""
     components: int = 0
-    structure: str = "clients"
+    structure: str = ""
     structure_rounds: int = 3
     structure_epochs: int = 3
     method: str = "statistics"
@@ -77,6 +86,7 @@ class FederationSettings:
     batch_size: int = 32
     learning_rate: float = 1e-3
     l2: str = "gcv"
+    ledger: bool = False
     baseline: str = ""
     secure: bool = False
     secure_clip: float = 65536.0
@@ -86,6 +96,11 @@ class FederationSettings:
     timeout: float = 3600.0
 
     def __post_init__(self) -> None:
+        if not self.hidden:
+            object.__setattr__(self, "hidden", HIDDEN.get(self.method, "32"))
+        if not self.structure:
+            structure = "random" if self.method in RANDOM_STRUCTURES else "clients"
+            object.__setattr__(self, "structure", structure)
         choices = {"method": METHODS, "structure": STRUCTURES, "baseline": ("", *BASELINES)}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -103,6 +118,15 @@ class FederationSettings:
         if self.directions and self.method == "activations_classes":
             raise ValueError(
                 "federate: method 'activations_classes' weighs the full paths of each class, got directions"
+            )
+        if self.directions and self.method in RANDOM_STRUCTURES:
+            raise ValueError(f"federate: method {self.method!r} has no paths, got directions")
+        if self.method == "exact" and self.components:
+            raise ValueError("federate: method 'exact' reads all features, unrotated, got components")
+        if self.ledger and (self.method != "exact" or self.secure):
+            what = "secure" if self.method == "exact" else f"method {self.method!r}"
+            raise ValueError(
+                f"federate: a ledger is of method 'exact', and shows what secure hides, got {what}"
             )
         if not all(width.isdecimal() and int(width) for width in self.hidden.split(",")):
             raise ValueError(f"federate: hidden must list units like '32' or '16,16', got {self.hidden!r}")
@@ -134,7 +158,7 @@ class FederationSettings:
 
     @property
     def penalty(self) -> float | str:
-        """l2 as :meth:`PathStatistics.solve` takes it."""
+        """l2 as the solvers take it."""
         return self.l2 if self.l2 == "gcv" else float(self.l2)
 
     @classmethod

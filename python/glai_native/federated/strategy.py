@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import ClassVar, Generic, TypeVar
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from glai_native.data.checks import require_finite
-from glai_native.estimator.estimator import PathEstimator
 from glai_native.federated.messages import (
     CONFIG,
     MODEL,
@@ -21,22 +20,20 @@ from glai_native.federated.messages import (
     STATED,
     SUMS,
     add_sums,
-    averaged,
     from_arrays,
     require_shapes,
-    structure_records,
     to_arrays,
 )
 from glai_native.federated.parties import Parties
 from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound, choose, reason_of, sent_bytes
 from glai_native.federated.settings import FederationSettings
-from glai_native.model.glai import GLAI
-from glai_native.solvers.statistics.sums import PathStatistics
+
+P = TypeVar("P", bound=Progress)
 
 
-class PathStrategy(Strategy):
-    """What both methods share: the structure goes to each party once, replies are checked and added up.
+class SumsStrategy(Strategy, Generic[P]):
+    """What all methods share: the structure goes to each party once, replies are checked and added up.
 
     Who has not replied by the timeout, or with an error, or for another structure, has dropped out of the round: the
     sums of the others are added up, and it is asked again in a later round. After every round the folder holds the
@@ -44,24 +41,26 @@ class PathStrategy(Strategy):
 
     Args:
         settings: of the federation.
-        progress: structure, estimator and rounds so far.
+        progress: structure, model and rounds so far.
         parties: who is connected.
         score: accuracy of a model on the server's test samples, or None.
         on_round: called after each round.
     """
 
-    action: str
+    action: ClassVar[str]
+    counts: ClassVar[frozenset[str]] = frozenset((SAMPLES,))  # which sums are integers, >= 0
 
     def __init__(
         self,
         settings: FederationSettings,
-        progress: Progress,
+        progress: P,
         parties: Parties,
-        score: Callable[[GLAI], float] | None = None,
+        score: Callable[[Callable[[Tensor], Tensor]], float] | None = None,
         on_round: Callable[[FederatedRound], None] | None = None,
     ) -> None:
         self.settings, self.progress, self.parties = settings, progress, parties
         self._score, self._on_round = score, on_round
+        self.shared: list[str] = []  # of the round
         self._asked: dict[int, str] = {}
         self._bytes_down = 0
 
@@ -83,7 +82,7 @@ class PathStrategy(Strategy):
 
     @abstractmethod
     def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
-        """Makes the estimator of the sums over the parties that replied."""
+        """Makes the model of the sums over the parties that replied."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -94,11 +93,11 @@ class PathStrategy(Strategy):
         candidates = self.candidates(set(online.values()))
         chosen = choose(candidates, self.settings.fraction, len(online), self.settings.seed, number)
         self._asked = {node: name for node, name in online.items() if name in chosen}
-        structure_id = self.progress.selector.structure_id
+        structure_id = self.progress.structure_id
         told = {"structure_id": structure_id, "n_classes": self.settings.n_classes} | self.config(number)
         told["class_labels"] = self.settings.class_labels
         records = {CONFIG: ConfigRecord(told), MODEL: to_arrays(self.model())}
-        structure = structure_records(self.progress.selector, self.progress.estimator.directions)
+        structure = dict(self.progress.structure_records())
         messages = [
             Message(
                 RecordDict(records if self.parties.holds(node, structure_id) else records | structure),
@@ -118,6 +117,7 @@ class PathStrategy(Strategy):
             return None, None
         total: dict[str, Tensor] | None = None
         missing, dropped, bytes_up = dict(self._asked), [], 0
+        self.shared = []
         names: set[str] = set()
         for reply in replies:
             node = reply.metadata.src_node_id
@@ -131,8 +131,8 @@ class PathStrategy(Strategy):
                 dropped.append(f"{name}: {error}")
                 self.parties.forget(node)
                 continue
-            self.parties.given(node, self.progress.selector.structure_id)
-            total = add_sums(total, sums)
+            self.parties.given(node, self.progress.structure_id)
+            total = add_sums(total, self.taken(name, sums))
             names.add(name)
         dropped += [f"node {node}: {reason}" for node, reason in self.parties.refused.items()]
         for node, name in missing.items():
@@ -147,6 +147,7 @@ class PathStrategy(Strategy):
             self._bytes_down,
             bytes_up,
             dropped=sorted(dropped),
+            shared=list(self.shared),
         )
         self._asked = {}
         if total is not None and samples:
@@ -160,7 +161,7 @@ class PathStrategy(Strategy):
         metrics = MetricRecord({"samples": samples, "replied": len(names)})
         if done.accuracy is not None:
             metrics["accuracy"] = done.accuracy
-        return to_arrays(dict(self.progress.estimator.named_parameters())), metrics
+        return to_arrays(self.progress.weights()), metrics
 
     def _checked(self, reply: Message) -> dict[str, Tensor]:
         if reply.has_error():
@@ -168,19 +169,27 @@ class PathStrategy(Strategy):
         if STATED not in reply.content.config_records or SUMS not in reply.content.array_records:
             raise ValueError("federate: a reply must hold sums and state their structure_id")
         found = str(reply.content.config_records[STATED].get("structure_id", ""))
-        wanted = self.progress.selector.structure_id
+        wanted = self.progress.structure_id
         if found != wanted:
             raise ValueError(
                 f"federate: sums must be of structure_id {wanted[:12]}…, got {f'{found[:12]}…' if found else 'none'}"
             )
         sums = from_arrays(reply.content.array_records[SUMS])
+        self.check(sums)
+        return sums
+
+    def check(self, sums: dict[str, Tensor]) -> None:
+        """Raise unless these can be the sums of a party."""
         require_shapes(sums, self.shapes())
         for name, t in sums.items():
-            if t.is_floating_point() == (name in (SAMPLES, "on_counts")):
+            if t.is_floating_point() == (name in self.counts):
                 raise ValueError(f"federate: {name} must not be {t.dtype}")
             require_finite("federate", name, t)
-        if int(sums[SAMPLES]) < 0 or bool((sums["on_counts"] < 0).any()):
-            raise ValueError("federate: counts of samples must be >= 0")
+            if name in self.counts and bool((t < 0).any()):
+                raise ValueError("federate: counts of samples must be >= 0")
+
+    def taken(self, name: str, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a party's checked sums is added to those of the others."""
         return sums
 
     def configure_evaluate(
@@ -195,115 +204,3 @@ class PathStrategy(Strategy):
 
     def summary(self) -> None:
         """Nothing: the result says it."""
-
-
-class StatisticsStrategy(PathStrategy):
-    """Each party's sufficient statistics, exactly once, when it replies; the model of the union so far is solved.
-
-    The solution is that of all parties' samples together, at the same l2 to rounding, however they are skewed.
-    """
-
-    action = "statistics"
-
-    def candidates(self, names: set[str]) -> set[str]:
-        """Who has not contributed."""
-        return names - set(self.progress.contributed)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of :meth:`PathStatistics.sums`, and the number of samples."""
-        estimator = self.progress.estimator
-        p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
-        size = p * (d + 1)
-        return {
-            "gram": (size * (size + 1) // 2,),
-            "rhs": (p, d + 1, c),
-            "squares": (c,),
-            "on_counts": (p, c),
-            SAMPLES: (1,),
-        }
-
-    def config(self, number: int) -> dict[str, int | float | bool | str]:
-        """Nothing that the structure does not say."""
-        return {}
-
-    def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
-        """Adds to the statistics of earlier rounds, and solves."""
-        progress = self.progress
-        sums = PathStatistics.from_sums(total, int(total[SAMPLES]), progress.selector.structure_id)
-        statistics = sums if progress.statistics is None else progress.statistics + sums
-        estimator = solve(
-            statistics, self.settings, progress.estimator
-        )  # which may fail: nothing is changed before
-        progress.statistics, progress.estimator = statistics, estimator
-        progress.contributed = sorted({*progress.contributed, *names})
-
-
-def solve(statistics: PathStatistics, settings: FederationSettings, like: PathEstimator) -> PathEstimator:
-    """The estimator of the statistics, in the dtype and along the directions of ``like``."""
-    estimator = statistics.solve(settings.penalty, like.directions, dtype=like.dtype, progress=False)
-    estimator.class_labels = like.class_labels
-    return estimator
-
-
-class EstimatorStrategy(PathStrategy):
-    """Path weights trained by the parties, averaged by samples, or by how often a path was on for the class."""
-
-    action = "estimator"
-
-    @property
-    def by_class(self) -> bool:
-        """Whether weights are averaged by activations per class."""
-        return self.settings.method == "activations_classes"
-
-    def candidates(self, names: set[str]) -> set[str]:
-        """All."""
-        return names
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the weighted parameters, their counts, and the number of samples."""
-        estimator = self.progress.estimator
-        shapes = {name: tuple(parameter.shape) for name, parameter in estimator.named_parameters()}
-        if self.by_class:
-            shapes |= {f"{name}_by_class": shapes[name] for name in ("weight", "bias")}
-        return shapes | {"on_counts": tuple(estimator.on_counts.shape), SAMPLES: (1,)}
-
-    def config(self, number: int) -> dict[str, int | float | bool | str]:
-        """Of the native loop."""
-        settings = self.settings
-        return {
-            "epochs": settings.local_epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "seed": (settings.seed + 7919 * number) % 2**32,
-            "by_class": self.by_class,
-        }
-
-    def model(self) -> dict[str, Tensor]:
-        """The estimator's parameters."""
-        return dict(self.progress.estimator.named_parameters())
-
-    @torch.no_grad()
-    def combine(self, total: dict[str, Tensor], names: set[str]) -> None:
-        """The weighted average of what this round's parties trained."""
-        estimator = self.progress.estimator
-        counts = total["on_counts"]
-        average = averaged(total)
-        if self.by_class:
-            seen = counts > 0  # where no party had the path on for the class: by samples
-            share = counts.clamp(min=1).double()
-            for name, (on, by) in {
-                "weight": (seen.unsqueeze(1), share.unsqueeze(1)),
-                "bias": (seen, share),
-            }.items():
-                average[name] = torch.where(on, total[f"{name}_by_class"] / by, average[name])
-        for name, parameter in estimator.named_parameters():
-            parameter.copy_(average[name])
-        estimator.samples_seen.fill_(int(total[SAMPLES]))
-        estimator.on_counts.copy_(counts)
-
-
-STRATEGIES: dict[str, type[PathStrategy]] = {
-    "statistics": StatisticsStrategy,
-    "samples": EstimatorStrategy,
-    "activations_classes": EstimatorStrategy,
-}

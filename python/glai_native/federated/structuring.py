@@ -80,7 +80,7 @@ class Structuring:
             selector = self._on_server(*server_samples)
             facts["server"] = len(server_samples[0])
         else:
-            nodes = self._first_round()
+            nodes = self.first_round()
             self.fewest = len(nodes)
             projection = self.projection(nodes)
             network = make_network(
@@ -90,9 +90,13 @@ class Structuring:
                 network.load_state_dict(self._averaged(dict(network.state_dict()), projection, nodes))
             selector = PathSelector(network, projection)
             facts["parties"] = self.fewest
-        stated = {"structure": settings.structure, "origin": ORIGINS[settings.structure].format(**facts)}
+        return selector, self.stated(ORIGINS[settings.structure].format(**facts))
+
+    def stated(self, origin: str) -> dict[str, Any]:
+        """What the result says of the structure: where it came from, what that cost, and who is left out."""
+        stated = {"structure": self.settings.structure, "origin": origin}
         left_out = {"left_out": [*self.left_out]} if self.left_out else {}
-        return selector, stated | {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up} | left_out
+        return stated | {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up} | left_out
 
     def _on_server(self, x: Tensor, y: Tensor) -> PathSelector:
         settings = self.settings
@@ -107,7 +111,8 @@ class Structuring:
             progress=False,
         )
 
-    def _first_round(self) -> list[int]:
+    def first_round(self) -> list[int]:
+        """The nodes that are asked for their part of the structure."""
         online = self.parties.online()
         chosen = choose(online.values(), self.settings.fraction, len(online), self.settings.seed, number=0)
         return [node for node, name in online.items() if name in chosen]
@@ -115,13 +120,13 @@ class Structuring:
     def projection(self, nodes: list[int] | None = None) -> InputProjection:
         """Centring, or rotation, from the sums of the clients' raw features: as if fitted on their samples together."""
         config = {"covariance": self.settings.components > 0}
-        nodes = self._first_round() if nodes is None else nodes
-        sums = self._ask("moments", nodes, config, {})
+        nodes = self.first_round() if nodes is None else nodes
+        sums = self.ask("moments", nodes, config, {})
         around = sums["x"] / int(sums[SAMPLES])
         if not _cancels(sums):
             return projection_from(sums, self.settings.components)
         # Again around the mean: of a large one, squares hold nothing else.
-        sums = self._ask("moments", nodes, config | {AROUND: around.tolist()}, {})
+        sums = self.ask("moments", nodes, config | {AROUND: around.tolist()}, {})
         return projection_from(sums, self.settings.components, around)
 
     def _averaged(
@@ -137,11 +142,11 @@ class Structuring:
         }
         for number in range(settings.structure_rounds):
             seed = (settings.seed + 7919 * number) % 2**32
-            average = averaged(self._ask("selector", nodes, config | {"seed": seed}, weights))
+            average = averaged(self.ask("selector", nodes, config | {"seed": seed}, weights))
             weights = {name: t.float() for name, t in average.items()}
         return weights
 
-    def _ask(
+    def ask(
         self, action: str, nodes: list[int], config: Mapping[str, Any], model: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """The sums over the nodes that reply."""
