@@ -22,8 +22,12 @@ from glai_native.structure.projection import InputProjection
 def total_parameters(settings: FederationSettings, z_features: int) -> int:
     """Of selector and estimator, V included; the projection, which both sides have, is not counted."""
     widths, d, c = settings.widths, z_features, settings.n_classes
+    if settings.method == "means":
+        return (d + 1) * c
     fans = [d, *widths[:-1]]
     selector = sum((fan + 1) * width for fan, width in zip(fans, widths, strict=True))
+    if settings.method == "exact":  # the scale and shift of a unit are not counted
+        return selector + (widths[-1] + d + 1) * c
     paths = count_paths(widths)
     if settings.directions:
         return selector + (paths - 1) * (d + 1 + c) + (d + 1) * c
@@ -41,6 +45,11 @@ def mlp_bytes(settings: FederationSettings, z_features: int) -> int:
     """Of the MLP's float32 weights: what FedAvg sends to a client and gets back, each way."""
     d, units, c = mlp_widths(settings, z_features)
     return 4 * (units * (d + 1) + (units + 1) * c)
+
+
+def means_bytes(settings: FederationSettings, z_features: int) -> int:
+    """Of the means and counts of all classes: what a party sends with the method of that name."""
+    return 8 * (settings.n_classes * (z_features + 1) + 1)
 
 
 def run_fedavg(

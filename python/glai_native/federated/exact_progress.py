@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ from glai_native.federated.settings import FederationSettings
 from glai_native.machine.writing import find_file, write_files
 from glai_native.solvers.exact.file import EXACT_FILE, open_exact
 from glai_native.solvers.exact.ledger import Ledger
-from glai_native.solvers.exact.solution import ExactSolution, solve_sums
+from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
-from glai_native.solvers.exact.system import FeatureSums
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.classifier import ExactClassifier
+from glai_native.training.exact.saving import GIVEN, LEARNER
+from glai_native.training.learners.saving import described
 
 # Whose ledgers a restarted server knows together alone.
 EARLIER = "parties of earlier rounds"
@@ -77,19 +80,35 @@ class ExactProgress(Progress):
             raise ValueError("federate: no party has contributed")
         return lambda x: solution.scores(self.features.transform(x))
 
+    def described(self) -> dict[str, Any]:
+        """The map's id, units and features, and the digest of the sums."""
+        sizes = {"units": self.features.n_units, "features": self.features.n_features}
+        return {"structure_id": self.structure_id, "digest": self.statistics.digest()} | sizes
+
     def solve(self) -> None:
         """The weights of the sums."""
-        held = self.statistics
-        if self.solution is None and held.n_samples:
-            sums = FeatureSums(held.gram, held.cross, held.n_samples, self.features.n_units)
-            self.solution = solve_sums(sums, self.settings.penalty)
+        if self.solution is None and self.statistics.n_samples:
+            self.solution = self.statistics.solve(self.settings.penalty)
 
     def save(self) -> None:
         """Writes the folder."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_files({self.folder / EXACT_FILE: self.statistics.to_pieces(**{FEDERATION: self.text()})})
+        entries = {FEDERATION: self.text(), LEARNER: json.dumps(self._learner())}
+        write_files({self.folder / EXACT_FILE: self.statistics.to_pieces(**entries)})
+
+    def _learner(self) -> dict[str, Any]:
+        """What :meth:`ExactClassifier.load` reads: the learner that has these sums."""
+        settings = self.settings
+        learner = ExactClassifier(
+            self.features.n_units,
+            structure="random" if settings.structure == "random" else GIVEN,
+            l2=settings.penalty,
+            ledger=settings.ledger,
+            random_state=settings.seed,
+        )
+        return described("ExactClassifier", learner.get_params(deep=False), {})
 
     @classmethod
     def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:

@@ -6,8 +6,6 @@ import functools
 import math
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +25,9 @@ from glai_native.data.labels import (
     label_type,
     require_same_type,
 )
+from glai_native.data.sources import Rows, read_source
 from glai_native.data.splitting import split_rows
+from glai_native.data.tables import NO_TABLE, TableNames
 
 PARTITIONS = ("iid", "dirichlet")
 # Of a Dirichlet part, so that no party has next to nothing.
@@ -42,6 +42,13 @@ class Party:
     x: Tensor
     y: Tensor
     labels: list[Label] | None = None  # what y's indices are called; None: y are themselves labels
+    names: TableNames = NO_TABLE  # of a table's columns
+
+    @property
+    def found(self) -> list[Label]:
+        """The labels of its samples, sorted."""
+        indices: list[int] = np.unique(self.y.numpy()).tolist()
+        return [*indices] if self.labels is None else sorted(self.labels[i] for i in indices)
 
 
 @dataclass(frozen=True)
@@ -136,29 +143,50 @@ def _ids(split: Split) -> list[Tensor]:
     return [torch.from_numpy(np.sort(part)) for part in (server, *parts)]
 
 
-@functools.lru_cache(maxsize=2)
-def load_party(path: str | os.PathLike[str], name: str) -> Party:
-    """A party's own file: an .npz with x ``[N, in_features]`` and labels y ``[N]``, or class indices."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"]
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+@functools.lru_cache(maxsize=8)
+def load_party(
+    path: str | os.PathLike[str],
+    name: str,
+    part: str = "train",
+    label: str | None = None,
+    known: TableNames = NO_TABLE,
+) -> Party:
+    """A party's own file: an .npz with x ``[N, in_features]`` and labels y ``[N]``, a table, or a folder of IDX files.
+
+    Args:
+        path: the file.
+        name: of the party.
+        part: of a file that comes in train and test: ``"train"``, ``"test"`` or ``"all"``; others are train.
+        label: of a table, the label's column.
+        known: of a table, its columns, so that all parties have the same order.
+    """
+    source = read_source(Path(path), label, known, labelled=True)
+    if part == "test" and "test" not in source.parts:
+        rows = source.parts["all"]
+        rows = Rows(rows.x[:0], None if rows.y is None else rows.y[:0])
+    else:
+        rows = source.rows("all" if part == "train" and "all" in source.parts else part)
+    x, y = rows.x, rows.y
+    if y is None or x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not (len(x) or part == "test"):
+        found = "no y" if y is None else list(y.shape)
         raise ValueError(
-            f"{path}: must be an .npz with x [N, in_features] and class indices y [N] ({error})"
-        ) from None
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or not len(x):
-        raise ValueError(
-            f"{path}: must hold x [N >= 1, ...] and y [N], got {list(x.shape)} and {list(y.shape)}"
+            f"{path}: must hold x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {found}"
         )
-    features = float_features(str(path), x.reshape(len(x), -1))
-    if y.dtype.kind not in "iu":
-        if y.dtype.kind not in "bU":
-            raise ValueError(
-                f"{path}: y must be class indices, got y of {y.dtype}, or labels, ints, texts or bools"
-            )
-        labels, indices = np.unique(y, return_inverse=True)
-        return Party(name, torch.from_numpy(features), torch.from_numpy(indices), labels.tolist())
-    return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)))
+    features = float_features(str(path), x.reshape(len(x), math.prod(x.shape[1:])), "x", known.columns)
+    names = (
+        source.names
+        if source.names.columns is None
+        else replace(source.names, columns=(*source.names.columns,))
+    )
+    if y.dtype.kind in "iu":
+        return Party(name, torch.from_numpy(features), torch.from_numpy(y.astype(np.int64)), None, names)
+    labels = label_array(str(path), y)
+    if labels.dtype.kind == "f":
+        raise ValueError(
+            f"{path}: y must be class indices, got y of {y.dtype}, or labels, ints, texts or bools"
+        )
+    known_labels, indices = np.unique(labels, return_inverse=True)
+    return Party(name, torch.from_numpy(features), torch.from_numpy(indices), known_labels.tolist(), names)
 
 
 def numbered(party: Party, class_labels: Sequence[Label] | None) -> Party:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from flwr.app import ArrayRecord, ConfigRecord
 from torch import Tensor
@@ -54,6 +54,12 @@ class PathProgress(Progress):
     def model(self) -> GLAI:
         """Structure, estimator and statistics."""
         return GLAI(self.selector, self.estimator, self.statistics)
+
+    def described(self) -> dict[str, Any]:
+        """The structure's id, paths and width of z."""
+        selector = self.selector
+        sizes = {"paths": selector.n_paths, "z_features": selector.z_features}
+        return {"structure_id": selector.structure_id} | sizes
 
     def solve(self) -> None:
         """The estimator of the statistics, in its dtype and along its directions."""

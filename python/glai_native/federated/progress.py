@@ -61,6 +61,10 @@ class Progress(ABC):
         """What gives the scores of raw samples."""
 
     @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """The structure's id and sizes, for a report."""
+
+    @abstractmethod
     def solve(self) -> None:
         """Makes the model that of the sums, where it is not."""
 

@@ -20,8 +20,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from glai_native.federated.baseline import mlp_bytes, mlp_widths, total_parameters
+from glai_native.federated.baseline import means_bytes, mlp_bytes, mlp_widths, total_parameters
 from glai_native.federated.client import client_app
+from glai_native.federated.files import PartyFiles
 from glai_native.federated.partition import Split
 from glai_native.federated.progress import Progress
 from glai_native.federated.rounds import FederatedRound
@@ -38,8 +39,8 @@ class SimulationReport:
         split: how it was split.
         settings: of the federation.
         structure: where it came from, its id, and the bytes it cost.
-        rounds: of each what :class:`FederatedRound` holds, and ``fedavg_bytes``, both ways, of FedAvg on the MLP of as
-            many parameters with the same parties.
+        rounds: of each what :class:`FederatedRound` holds, ``fedavg_bytes``, both ways, of FedAvg on the MLP of as many
+            parameters with the same parties, and ``means_bytes``, what they would send of class means alone.
         test: accuracy after the last round.
         parameters: in all, of the model and of the MLP.
         seconds: wall time, engine start included.
@@ -58,7 +59,7 @@ class SimulationReport:
 
 
 def simulate(
-    split: Split,
+    split: Split | PartyFiles,
     settings: FederationSettings,
     folder: Path | None,
     *,
@@ -68,7 +69,7 @@ def simulate(
     """Runs a federation of the split's parties.
 
     Args:
-        split: data and parties.
+        split: data and parties, or the parties' files.
         settings: of the federation.
         folder: of the model; one that holds a federation with the same settings is gone on from.
         workers: processes that play the parties; None: one per core, at most as many as parties.
@@ -83,7 +84,8 @@ def simulate(
     settings = replace(settings, data=json.dumps(asdict(split)), class_labels=json.dumps(data.classes))
     split.party(0)  # refuses what cannot be split before the engine starts
     held = split.server_samples() if split.server_share else None
-    plan = Plan(settings, folder, held, (data.x_test, data.y_test), data.classes, on_round)
+    test = (data.x_test, data.y_test) if len(data.x_test) else None
+    plan = Plan(settings, folder, held, test, data.classes, on_round)
     done: dict[str, Any] = {}
     stopped = threading.Event()
     server = ServerApp()
@@ -106,15 +108,10 @@ def simulate(
     progress = result if isinstance(result, Progress) else None
     z_features = settings.components or data.x_train.shape[1]
     rounds = result if progress is None else progress.rounds
-    each = mlp_bytes(settings, z_features)
+    each, of_means = mlp_bytes(settings, z_features), means_bytes(settings, z_features)
     structure = {}
     if progress is not None:
-        selector = progress.selector
-        structure = progress.stated | {
-            "structure_id": selector.structure_id,
-            "paths": selector.n_paths,
-            "z_features": selector.z_features,
-        }
+        structure = progress.stated | progress.described()
     d, units, c = mlp_widths(settings, z_features)
     return SimulationReport(
         data={
@@ -127,7 +124,10 @@ def simulate(
         split=asdict(split),
         settings={name: value for name, value in asdict(settings).items() if name != "data"},
         structure=structure,
-        rounds=[asdict(r) | {"fedavg_bytes": (r.asked + r.replied) * each} for r in rounds],
+        rounds=[
+            asdict(r) | {"fedavg_bytes": (r.asked + r.replied) * each, "means_bytes": r.replied * of_means}
+            for r in rounds
+        ],
         test=rounds[-1].accuracy if rounds else None,
         parameters={
             "model": total_parameters(settings, z_features),
@@ -138,7 +138,7 @@ def simulate(
     )
 
 
-def _run(server: ServerApp, split: Split, workers: int | None) -> None:
+def _run(server: ServerApp, split: Split | PartyFiles, workers: int | None) -> None:
     """Flower's engine, and ray under it, without their talk."""
     logger = logging.getLogger("flwr")
     level = logger.level
