@@ -96,6 +96,10 @@ def test_secure_aggregation_is_exact(parties):
     assert masked.statistics.digest() == clear.statistics.digest()
     assert masked.statistics.digest() == in_one_place([*parties, other]).digest()
     assert not [reply for reply in grid.uploads if SUMS in reply.content.array_records]
+    n_sums = 27 * 28 // 2 + 27 * 4 + 4 + 1
+    assert (
+        0 <= masked.rounds[0].bytes_up - 4 * 16 * n_sums < 4 * 1000
+    )  # two halves, and what names their shapes
     federated = Plan(exact_settings(secure=True, structure="server", rounds=1), server_samples=union(parties))
     alone = federate(
         LocalGrid(parties), Plan(exact_settings(structure="server"), server_samples=union(parties))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 # Names of records in a message.
 SUMS, MODEL, STRUCTURE, CONFIG, STATED = "sums", "model", "structure", "config", "stated"
 SAMPLES = "n_samples"
+MASKED_BYTES = (
+    "masked_bytes"  # what a party sent under secure aggregation, in place of the sums that a reply shows
+)
 AROUND = "around"  # what features are taken from before they are summed
 
 
@@ -107,6 +111,9 @@ def estimator_from(
 
 def payload_bytes(content: RecordDict) -> int:
     """Of a message: what its arrays hold, and its bytes; names, numbers and Flower's envelope are not counted."""
+    masked = content.config_records.get(STATED, ConfigRecord()).get(MASKED_BYTES)
+    if masked is not None:
+        return int(cast(int, masked))
     arrays = sum(
         int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize
         for record in content.array_records.values()

@@ -31,6 +31,7 @@ from flwr.common import (
     parameters_to_ndarrays,
 )
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
+from flwr.common.secure_aggregation.secaggplus_constants import Key as SecureKey
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict
 from flwr.server.compat import LegacyContext
 from flwr.server.workflow import SecAggPlusWorkflow
@@ -38,7 +39,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from glai_native.federated.messages import CONFIG, STATED, SUMS, from_arrays, to_arrays
+from glai_native.federated.messages import CONFIG, MASKED_BYTES, STATED, SUMS, from_arrays, to_arrays
 
 ACTION, CLIP = "secure_action", "secure_clip"
 # Of a party's key shares, how many reveal its mask when it drops out.
@@ -148,7 +149,11 @@ class SecureGrid:
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
         heard = _Listener(self._grid)
         _Workflow(sums, clip, timeout)(heard, context)
-        return [reply for message in messages for reply in sums.replies(message) or heard.errors(message)]
+        return [
+            reply
+            for message in messages
+            for reply in sums.replies(message, heard.bytes) or heard.errors(message)
+        ]
 
 
 def _action(message: Message) -> str:
@@ -163,15 +168,22 @@ def _secured(message: Message, clip: float) -> RecordDict:
 
 
 class _Listener:
-    """A grid that remembers which errors came back: the workflow keeps none of their reasons."""
+    """A grid that remembers which errors came back, whose reasons the workflow does not keep, and how many bytes."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._errors: dict[int, Error] = {}
+        self.bytes: dict[int, int] = {}  # of masked sums, by node
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         replies = list(self._grid.send_and_receive(messages, timeout=timeout))
         self._errors |= {reply.metadata.src_node_id: reply.error for reply in replies if reply.has_error()}
+        for reply in replies:
+            if not reply.has_error() and RECORD_KEY_CONFIGS in reply.content.config_records:
+                vectors = reply.content.config_records[RECORD_KEY_CONFIGS].get(SecureKey.MASKED_PARAMETERS)
+                if isinstance(vectors, list):
+                    n_bytes = sum(len(vector) for vector in vectors if isinstance(vector, bytes))
+                    self.bytes[reply.metadata.src_node_id] = n_bytes
         return replies
 
     def errors(self, message: Message) -> list[Message]:
@@ -200,7 +212,7 @@ class _SecureSum:
         self._total = [array * len(results) for array in average]
         return None, {}
 
-    def replies(self, message: Message) -> list[Message]:
+    def replies(self, message: Message, n_bytes: Mapping[int, int]) -> list[Message]:
         """What the node of a message has to say: the total, zeros, or nothing where it dropped out."""
         node = message.metadata.dst_node_id
         if node not in self._stated:
@@ -211,7 +223,8 @@ class _SecureSum:
         for (name, kind, shape), array in zip(json.loads(str(stated["layout"])), self._total, strict=True):
             values = torch.from_numpy(array if first else np.zeros_like(array))
             tensors[name] = _total(values, kind, shape, self._step)
-        records = {SUMS: to_arrays(tensors), STATED: ConfigRecord({"structure_id": stated["structure_id"]})}
+        told = {"structure_id": stated["structure_id"], MASKED_BYTES: n_bytes.get(node, 0)}
+        records = {SUMS: to_arrays(tensors), STATED: ConfigRecord(told)}
         return [Message(RecordDict(records), reply_to=message)]
 
 
