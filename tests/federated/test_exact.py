@@ -62,9 +62,15 @@ def test_the_digest_is_that_of_one_place(parties, tmp_path):
     assert resumed.contributed == ["a", "b", "c"]
     with pytest.raises(ValueError, match="holds a federation with hidden '20', got '21'"):
         ExactProgress.load(tmp_path, exact_settings(hidden="21"))
+    with pytest.raises(ValueError, match="must hold estimator.safetensors beside exact.safetensors"):
+        federate(grid, Plan(settings_of(structure="random"), tmp_path))
+    model = glai.ExactClassifier.load(tmp_path)
+    x, y = union(parties)
+    assert (model.digest(), model.score(x, y)) == (whole.digest(), progress.rounds[0].accuracy)
 
 
 def test_dropouts_are_asked_again_for_what_is_missing(parties, tmp_path):
+    parties.append(Party("d", parties[0].x[:0], parties[0].y[:0]))
     grid = LocalGrid(parties)
     plan = Plan(exact_settings(rounds=1), tmp_path)
     answer = grid.answer
@@ -78,7 +84,7 @@ def test_dropouts_are_asked_again_for_what_is_missing(parties, tmp_path):
 
     grid.answer = losing
     first = federate(grid, plan)
-    assert (first.contributed, first.rounds[0].dropped) == (["a", "c"], ["b: no reply within 3600 s"])
+    assert (first.contributed, first.rounds[0].dropped) == (["a", "c", "d"], ["b: no reply within 3600 s"])
     again = LocalGrid(parties)  # a restarted server, and other nodes
     second = federate(again, dataclasses.replace(plan, settings=exact_settings(rounds=3)))
     assert again.asked("exact") == ["b"]

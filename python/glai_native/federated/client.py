@@ -1,7 +1,7 @@
 """What a party answers: a Flower ``ClientApp`` whose replies are sums over the party's samples.
 
 On many machines ``app`` runs under ``flwr run``; a node's config names its data: ``flower-supernode --node-config
-'data="/data/party.npz" party="clinic-a"'`` (an .npz with x ``[N, in_features]`` and labels y ``[N]``).
+'data="/data/party.npz" party="clinic-a"'`` (an .npz with x ``[N, in_features]`` and labels y ``[N]``, or a table).
 """
 
 from __future__ import annotations

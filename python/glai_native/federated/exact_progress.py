@@ -11,6 +11,7 @@ from typing import Any, Self
 from flwr.app import ConfigRecord
 from torch import Tensor
 
+from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.federated.integer_messages import class_names, features_record
 from glai_native.federated.progress import FEDERATION, Progress, require_kept, require_same_settings
 from glai_native.federated.settings import FederationSettings
@@ -113,6 +114,10 @@ class ExactProgress(Progress):
     @classmethod
     def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:
         if find_file(folder / EXACT_FILE) is None:
+            if find_file(folder / ESTIMATOR_FILE) is not None:
+                raise ValueError(
+                    f"{folder}: holds a model of another kind, {ESTIMATOR_FILE}; name a new folder"
+                )
             return None
         file = open_exact(folder / EXACT_FILE)
         if FEDERATION not in file.metadata:

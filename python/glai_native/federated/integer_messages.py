@@ -56,13 +56,9 @@ def moments_of(party: Party) -> dict[str, Tensor]:
     return {
         "sums": to_limbs(moments.sums, SUM_LIMBS),
         "squares": to_limbs([sum(moments.squares)], SQUARE_LIMBS),
-        "rows": count_classes(x) if len(x) else _no_rows(x),
+        "rows": count_classes(x),
         SAMPLES: _count(len(x)),
     }
-
-
-def _no_rows(x: Tensor) -> Tensor:
-    return count_classes(x.new_zeros(1, x.shape[1])) * 0
 
 
 def units_of(party: Party, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from glai_native.federated.settings import FederationSettings
 from glai_native.machine.files import CHECKSUM, stated_checksum
 from glai_native.machine.writing import find_file, write_files
 from glai_native.model.glai import GLAI, STATISTICS_CHECKSUM
+from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
@@ -86,7 +87,9 @@ class PathProgress(Progress):
     def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:
         if find_file(folder / ESTIMATOR_FILE) is None:
             left = [
-                name for name in (STRUCTURE_FILE, STATISTICS_FILE) if find_file(folder / name) is not None
+                name
+                for name in (STRUCTURE_FILE, STATISTICS_FILE, EXACT_FILE)
+                if find_file(folder / name) is not None
             ]
             if left:  # which a new federation would write over
                 raise ValueError(
