@@ -6,10 +6,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 import glai_native as glai
 from glai_native.cli.main import main
@@ -43,32 +41,6 @@ def test_simulation_of_three_clients(tmp_path, capsys):
     )
     assert main(["federate", "--out", str(out), *options]) == 2
     assert "must be a new or an empty folder" in capsys.readouterr().err
-
-
-def test_files_have_the_digest_of_one_place(tmp_path, capsys):
-    """In Flower's engine: each file a party, masked sums, and the bits that one owner of all samples has."""
-    pytest.importorskip("ray", reason="Flower's simulation engine is not installed")
-    pytest.importorskip("flwr_datasets", reason="Flower's partitioners are not installed")
-    x, y = load_digits(return_X_y=True)
-    order = np.argsort(y[:1000], kind="stable")  # as skewed as can be
-    for name, rows in (("a", order[:300]), ("b", order[300:])):
-        np.savez(tmp_path / f"{name}.npz", x=x[rows], y=y[rows])
-    np.savez(tmp_path / "t.npz", x=x[1000:], y=y[1000:])
-    parties = [
-        f"--party={tmp_path / 'a.npz'}",
-        f"--party={tmp_path / 'b.npz'}",
-        f"--test={tmp_path / 't.npz'}",
-    ]
-    out = tmp_path / "model"
-    options = ["--method", "exact", "--hidden", "30", "--secure", "--workers", "2", *parties]
-    assert main(["federate", "--out", str(out), *options]) == 0
-    shown = capsys.readouterr().out
-    whole = glai.ExactClassifier(30).fit(x[:1000], y[:1000])
-    assert whole.digest() in shown
-    federated = glai.ExactClassifier.load(out)
-    assert federated.digest() == whole.digest()
-    assert federated.get_params()["n_units"] == 30
-    assert f"{federated.score(x[1000:], y[1000:]):.2%}" in shown
 
 
 def test_resume_refuses_where_nothing_is(tmp_path, capsys):

@@ -277,8 +277,6 @@ def print_federate_report(report: SimulationReport, console: Console) -> None:
         facts.add_row("structure", report.structure["origin"])
         sizes = ", ".join(f"{report.structure[name]:,} {name}" for name in SIZES if name in report.structure)
         facts.add_row("", f"{sizes}; {cost[0]:,.1f} kB down and {cost[1]:,.1f} kB up")
-        if "digest" in report.structure:
-            facts.add_row("digest", report.structure["digest"])
     for reason in report.structure.get("left_out", ()):
         facts.add_row("left out of the structure", reason)
     for done in report.rounds:
@@ -291,3 +289,5 @@ def print_federate_report(report: SimulationReport, console: Console) -> None:
     if report.folder:
         facts.add_row("saved in", report.folder)
     console.print(facts)
+    if "digest" in report.structure:
+        console.print(f"  digest {report.structure['digest']}", soft_wrap=True)
