@@ -205,7 +205,7 @@ def _small_print(report: DemoReport, figures: LearnForgetMerge) -> str:
     of = "the first classes alone" if figures.learn is not None else "all samples"
     return (
         "digest: SHA-256 of features and sums, its first digits; equal digests are equal bits. s: of the change alone. "
-        f"GLAI's {figures.units:,} random units were scaled on {of} ({figures.structure_seconds:.2f} s) and stay. The "
-        f"price on these data: {100 * figures.merge.anew.accuracy:.2f}% against {100 * best:.2f}% in the table Models "
-        f"(squared error, random units), and {figures.unknowns:,}² numbers to keep."
+        f"GLAI's {figures.units:,} random units were scaled on {of} ({figures.structure_seconds:.2f} s) and stay. All "
+        f"samples: {100 * figures.merge.anew.accuracy:.2f}%, where the best GLAI of the table Models has "
+        f"{100 * best:.2f}%; {figures.unknowns:,}² numbers are kept."
     )
