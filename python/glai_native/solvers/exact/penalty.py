@@ -9,14 +9,14 @@ from both of few penalties cubics give the least score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from glai_native.solvers.exact.cholesky import factorise, solve_factorised
-from glai_native.solvers.exact.system import CentredSystem, FeatureSums
+from glai_native.solvers.exact.system import CentredSystem, FeatureSums, symmetric_product
 
 SPECTRUM_SIZE = 512
 STEPS_PER_DECADE = 4
@@ -31,6 +31,7 @@ PROBES, CODES = 64, 64
 # Weaker penalties, of the mean diagonal, take float64: float32 rounds the matrix by as much as they add.
 LEAST_SINGLE = 1e-4
 SEED = 20_240_815
+ROWS = 256  # of a gram matrix that are floats at a time
 HELD_OUT_POWERS = range(-8, 9)  # of ten, of a column's mean square: RanPAC's seventeen
 
 
@@ -103,9 +104,15 @@ def cross_validated_error(system: CentredSystem, factor: Tensor, solution: Tenso
 
 def squared_error(sums: FeatureSums, weight: Tensor) -> float:
     """Return the sum of squared errors, less that of the targets' squares, of weights ``[M, C]`` on summed samples."""
-    upper = sums.gram.triu(1).double()
-    product = upper @ weight + upper.T @ weight + sums.gram.diagonal().double().unsqueeze(1) * weight
+    product = symmetric_product(_rows_of(sums.gram), weight)
     return float((weight * (product - 2 * sums.cross.double())).sum())
+
+
+def _rows_of(gram: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield ``begin, end`` and rows ``[begin:end, begin:M]`` of an integer gram matrix, as float64."""
+    for begin in range(0, len(gram), ROWS):
+        end = min(begin + ROWS, len(gram))
+        yield begin, end, gram[begin:end, begin:].double()
 
 
 def mean_diagonal(system: CentredSystem) -> float:
@@ -152,14 +159,6 @@ class _Scorer:
 
     def __init__(self, system: CentredSystem, unit: float) -> None:
         self._system, self._unit = system, unit
-        generator = torch.Generator().manual_seed(SEED)
-
-        def signs(rows: int, columns: int) -> Tensor:
-            drawn = torch.randint(
-                0, 2, (rows, columns), generator=generator, dtype=torch.float64, device="cpu"
-            )
-            return (2 * drawn - 1).to(system.rhs.device)
-
         rhs, self._squares = system.rhs, system.squares
         if system.has_classes and rhs.shape[1] > CODES:
             # Random sums of the classes stand for them all: the same squares in expectation.

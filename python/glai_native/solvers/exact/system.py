@@ -6,7 +6,7 @@ so it is eliminated first: what is left is the system of the features less their
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -171,11 +171,7 @@ class CentredSystem:
 
     def product(self, x: Tensor) -> Tensor:
         """Return the centred gram matrix times x float64 ``[K, C]``; no more than a block of it is made."""
-        product = torch.zeros_like(x)
-        for begin, end, block in self.blocks():
-            product[begin:end] += block.triu() @ x[begin:]
-            product[begin:] += block.triu(1).T @ x[begin:end]
-        return product
+        return symmetric_product(self.blocks(), x)
 
     def weight_of(self, solution: Tensor) -> Tensor:
         """Return weights float64 ``[M, C]`` of φ's columns, the constant's last, from a solution ``[K, C]``."""
@@ -189,6 +185,15 @@ class CentredSystem:
         block.addcmul_(part.sums[rows].unsqueeze(1), self._shift[columns].unsqueeze(0), value=-1)
         floats = block.double()
         return floats if part.weight == 1 else floats.mul_(part.weight)
+
+
+def symmetric_product(blocks: Iterable[tuple[int, int, Tensor]], x: Tensor) -> Tensor:
+    """Return a symmetric matrix times x ``[K, C]``, from rows of its upper triangle as ``blocks`` gives them."""
+    product = torch.zeros_like(x)
+    for begin, end, block in blocks:
+        product[begin:end] += block.triu() @ x[begin:]
+        product[begin:] += block.triu(1).T @ x[begin:end]
+    return product
 
 
 def columns_weight(solution: Tensor, scale: Tensor, mean: Tensor, target_mean: Tensor) -> Tensor:
