@@ -103,6 +103,24 @@ def test_selectors_become_integers(x, widths, kind):
     assert float(error) < 0.1  # seven bits of inputs, and what passes four root mean squares is cut
 
 
+def test_shaped_weights_follow_the_samples(x, generator):
+    features = glai.IntegerFeatures.fit(x, 4000, weights="covariance")
+    q = features.inputs(x).double() - 64
+    weight = features.layers[0].weight.double()
+    shaped, expected = weight[::2].T @ weight[::2], q.T @ q
+    torch.testing.assert_close(shaped / shaped.trace(), expected / expected.trace(), atol=0.05, rtol=0)
+    plain = glai.IntegerFeatures.fit(x, 4000)
+    assert torch.equal(features.layers[0].weight[1::2], plain.layers[0].weight[1::2])  # those of windows
+    assert features.seed is None
+    again = x[torch.randperm(len(x), generator=generator)]
+    layer = glai.IntegerFeatures.fit(again, 4000, weights="covariance").layers[0]
+    assert torch.equal(layer.weight, features.layers[0].weight)
+    alone = glai.IntegerFeatures.fit(x[:1], 3, weights="covariance")  # nothing differs: as drawn
+    assert torch.equal(alone.layers[0].weight, glai.IntegerFeatures.fit(x[:1], 3).layers[0].weight)
+    with pytest.raises(ValueError, match="weights must be 'random' or 'covariance', got 'pairs'"):
+        glai.IntegerFeatures.fit(x, 3, weights="pairs")
+
+
 def test_constant_and_single_samples(generator):
     for x in (torch.full((4, 3), 2.5), torch.zeros(1, 2), torch.randn((1, 4), generator=generator) * 1e30):
         features = glai.IntegerFeatures.fit(x, 5, scale="features")

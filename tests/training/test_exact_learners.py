@@ -101,7 +101,7 @@ def test_classes_weigh_what_they_are_told_afterwards(digits):
         model.set_params(class_weight={"digit 11": 2.0}).predict(x)
 
 
-@pytest.mark.parametrize("structure", ["random", "trained"])
+@pytest.mark.parametrize("structure", ["random", "covariance", "trained"])
 def test_saved_and_opened_again(digits, structure, tmp_path):
     x, y = digits
     model = glai.ExactClassifier(32, structure=structure, class_weight={"digit 1": 2.0}).fit(x[:400], y[:400])

@@ -33,6 +33,7 @@ from glai_native.structure.integer_layers import (
     random_weights,
     require_fan_in,
     selector_layers,
+    shaped_layers,
     squares_of_units,
 )
 from glai_native.structure.measured_rows import count_classes, measured_classes, measured_rows
@@ -99,6 +100,7 @@ class IntegerFeatures:
         seed: int = 0,
         *,
         scale: str = "global",
+        weights: str = "random",
     ) -> IntegerFeatures:
         """Freeze a map for samples like x: random units, or those of a trained selector.
 
@@ -111,12 +113,17 @@ class IntegerFeatures:
             selector: its projection and hidden layers, of any depth, become integers; None: units are random.
             seed: of the random units, in [0, 2**32).
             scale: ``"global"``: one for all features; ``"features"``: one for each.
+            weights: of random units: ``"random"``, by the seed alone; ``"covariance"``: those that read all features
+                are random combinations of the measured rows, so that they follow the samples' covariance. They have
+                seen those rows; none of them is kept as such.
 
         Raises:
             ValueError: no samples, NaN or infinite values, or a selector of other samples.
         """
         owner = "IntegerFeatures.fit"
         n_units, seed = _require_kind(owner, n_units, selector, seed, scale)
+        if weights not in ("random", "covariance"):
+            raise ValueError(f"{owner}: weights must be 'random' or 'covariance', got {weights!r:.80}")
         if isinstance(x, Tensor | np.ndarray) and (x.ndim != 2 or not x.shape[0] or not x.shape[1]):
             raise ValueError(f"{owner}: x must be [N >= 1, D >= 1], got {list(x.shape)}")
         width = x.shape[1] if isinstance(x, Tensor | np.ndarray) else 0
@@ -124,11 +131,14 @@ class IntegerFeatures:
         require_fan_in(width, MOST_INPUT)
         moments = Moments.of(x)
         classes, count = measured_classes(count_classes(x))
-        rows = quantised(measured_rows(x, classes), *moments.centre_and_scale(scale))
+        mean, factors = moments.centre_and_scale(scale)
+        rows = quantised(measured_rows(x, classes), mean, factors)
 
         def measure(*layer: Any) -> tuple[list[int], int]:
             return squares_of_units(rows, *layer), count
 
+        if selector is None and n_units is not None and weights == "covariance":
+            return cls(mean, factors, shaped_layers(measure, rows, n_units, seed))
         return cls.from_moments(moments, measure, n_units, selector, seed, scale=scale)
 
     @classmethod
@@ -177,7 +187,7 @@ class IntegerFeatures:
         return self.n_units + self.in_features + 1
 
     def __repr__(self) -> str:
-        kind = "trained" if self.seed is None else f"seed={self.seed}"
+        kind = "of samples" if self.seed is None else f"seed={self.seed}"
         return (
             f"IntegerFeatures(D={self.in_features}, n_units={self.n_units}, {kind}, {self.features_id[:12]}…)"
         )

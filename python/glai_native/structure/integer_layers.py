@@ -21,6 +21,8 @@ UNIT_RANGE = 6
 BIAS_INPUT = 16
 # Every second random unit reads a window of features: at least one in so many of them.
 WINDOWS_APART, LEAST_WINDOW = 2, 10
+# The root mean square that weights are brought to where samples give them: that of those drawn.
+WEIGHT_RMS = 37
 # Rows that units are measured on at a time.
 MEASURED_CHUNK = 1024
 # No unit is taken to be weaker than this share of the layer's mean square: it would drown the others' digits.
@@ -29,6 +31,8 @@ MOST_SUM = (1 << 31) - 1
 MOST_MULTIPLIER, MOST_SHIFT = (1 << 16) - 1, 62
 # Sums of products below this are exact in float32.
 EXACT_SUM = 1 << 24
+# Seeds that users can give end here; those of further numbers are beyond.
+SEEDS = 1 << 32
 
 # Measures a layer's units on first samples: takes the layers below it, its weight and its bias; returns the sums over
 # samples of the squares of what each unit lets through, ``[H]``, and of how many samples they are.
@@ -80,6 +84,32 @@ def random_windows(seed: int, n_windows: int, in_features: int) -> tuple[Tensor,
 def random_layers(measure: Measure, n_units: int, in_features: int, seed: int) -> tuple[IntegerLayer, ...]:
     """Return one layer of random units."""
     weight, bias = random_weights(seed, n_units, in_features)
+    return (measured_layer(weight, bias, *measure((), weight, bias)),)
+
+
+def shaped_layers(measure: Measure, rows: Tensor, n_units: int, seed: int) -> tuple[IntegerLayer, ...]:
+    """Return one layer of random units, of which those that read all features follow the covariance of samples.
+
+    The weights of such a unit are a random combination of samples, normal numbers with their second moments; neither
+    the order of the samples nor how often one comes matters.
+
+    Args:
+        measure: the units.
+        rows: q int8 ``[N, D]``, some of the samples.
+        n_units: H.
+        seed: of all that is drawn.
+    """
+    weight, bias = random_weights(seed, n_units, rows.shape[1])
+    whole = rows.contiguous().numpy()
+    distinct = np.unique(whole.view(f"V{whole.shape[1]}")).view(np.int8).reshape(-1, whole.shape[1])
+    followers = torch.ones(n_units, dtype=torch.bool, device="cpu")
+    followers[1::WINDOWS_APART] = False
+    numbers = random_numbers(seed + SEEDS, int(followers.sum()), len(distinct)).numpy()
+    combined = torch.from_numpy(numbers.astype(np.float64) @ distinct.astype(np.float64))  # integers, exactly
+    spread = combined.square().mean(1, keepdim=True).sqrt()
+    shaped = (combined * (WEIGHT_RMS / spread)).round().clamp(-MOST_WEIGHT, MOST_WEIGHT)
+    # Where samples do not differ there is nothing to follow.
+    weight[followers] = torch.where(spread > 0, shaped, weight[followers].double()).to(torch.int8)
     return (measured_layer(weight, bias, *measure((), weight, bias)),)
 
 

@@ -43,7 +43,7 @@ OTHERS = (
     "energy",
     "country",
 )
-STRUCTURES = ("random", "trained")
+STRUCTURES = ("random", "covariance", "trained")
 DEFAULT_STRUCTURE = "random"
 
 

@@ -48,9 +48,10 @@ class ExactLearner(SavedExact, BaseEstimator):
 
     Args:
         n_units: of the random layer, or of the trained one.
-        structure: ``"random"``: units drawn by a seed; ``"trained"``: those of a network of one hidden layer that is
-            trained for three epochs on the first samples; or :class:`~glai_native.IntegerFeatures`, such as another
-            model's ``features_``, which makes the two ones that can be merged.
+        structure: ``"random"``: units drawn by a seed; ``"covariance"``: half follow the covariance of the first
+            samples, which pays on pictures; ``"trained"``: those of a network of one hidden layer that is trained for
+            three epochs on them; or :class:`~glai_native.IntegerFeatures`, such as another model's ``features_``, which
+            makes the two ones that can be merged.
         l2: penalty of the weights, a number >= 0; ``"gcv"``: by generalised cross-validation, from the sums alone; or
             ``"held-out"``: of seventeen, the one that errs least on about a fifth of the samples, which their own
             content picks and whose sums are also kept apart, at twice the memory.
@@ -136,11 +137,14 @@ class ExactLearner(SavedExact, BaseEstimator):
         if not len(samples):
             raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got zero for all")
         seed = seed_of(self.random_state)
-        if self.structure == "random":
-            return IntegerFeatures.fit(samples, self.n_units, seed=seed, scale=self.scale)
+        if self.structure in ("random", "covariance"):
+            return IntegerFeatures.fit(
+                samples, self.n_units, seed=seed, scale=self.scale, weights=str(self.structure)
+            )
         if self.structure != "trained":
             raise ValueError(
-                f"{owner}: structure must be 'random', 'trained' or IntegerFeatures, got {self.structure!r:.80}"
+                f"{owner}: structure must be 'random', 'covariance', 'trained' or IntegerFeatures, got "
+                f"{self.structure!r:.80}"
             )
         selector = train_selector(
             samples,
