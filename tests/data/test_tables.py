@@ -40,6 +40,8 @@ def test_numbers_are_those_of_an_npz(frame, tmp_path):
     x = np.random.default_rng(1).normal(size=(500, 3)) * 10.0 ** np.arange(-9, 3, 4)
     write(pandas.DataFrame(x, columns=list("abc")), tmp_path / "d.csv")
     np.testing.assert_array_equal(read_source(tmp_path / "d.csv").rows("all").x, x)
+    (tmp_path / "e.csv").write_text("a,b\n1,2,\n3,4,\n")  # each line ends in a comma
+    np.testing.assert_array_equal(read_source(tmp_path / "e.csv").rows("all").x, [[1, 2], [3, 4]])
 
 
 def test_a_model_s_columns_are_taken_by_name(frame, tmp_path):
@@ -103,6 +105,7 @@ def test_gaps_are_named_by_row_and_column(frame, tmp_path):
         ("a,b,a\n1,2,3\n", "got 'a' twice"),
         ("", "the first line must name the columns"),
         ("a,label\n1,2\n1,2,3,4\n", r"cannot be read as .csv \(Error tokenizing data"),
+        ("a,label\n7,1,0\n8,2,1\n", "rows must have as many values as the first line has names, got more"),
         ("a;b\n1;2\n", "got columns 'a;b'"),
     ],
 )

@@ -125,6 +125,18 @@ def test_saved_and_opened_again(digits, structure, tmp_path):
         glai.ExactRegressor.load(tmp_path / "model")
 
 
+def test_a_solution_of_other_parameters_is_not_saved(digits, tmp_path):
+    x, y = digits
+    model = glai.ExactClassifier(32, l2=1.0, per_class=True).fit(x[:400], y[:400])
+    for changes in ({"l2": 1e7}, {"class_weight": "balanced"}, {"class_weight": {"digit 11": 2.0}}):
+        model.predict(x[:1])
+        model.set_params(**changes).save(tmp_path)
+        again = glai.ExactClassifier.load(tmp_path)
+        assert again.get_params() == model.get_params()
+        if changes != {"class_weight": {"digit 11": 2.0}}:  # a class that may yet come
+            assert (again.decision_function(x) == model.decision_function(x)).all()
+
+
 def test_regressor(tmp_path):
     x, y = load_diabetes(return_X_y=True)
     two = np.stack([y, -2 * y], axis=1)
@@ -139,6 +151,14 @@ def test_regressor(tmp_path):
     assert rest.fit(x[350:], two[350:]).digest() == again.digest()
     one = glai.ExactRegressor(8).fit(x, y)
     assert one.predict(x).shape == y.shape
+    glai.ExactRegressor(8, step=0.5).fit(x, y).save(tmp_path / "one")
+    assert glai.ExactRegressor.load(tmp_path / "one").statistics_.step.tolist() == [0.5]
+    far = np.r_[y[:350], 1e9]  # of a sample that does not count
+    weight = np.r_[np.ones(350), 0]
+    model = glai.ExactRegressor(structure=one.features_).fit(x[:351], far, sample_weight=weight)
+    assert model.digest() == clone(model).fit(x[:350], y[:350]).digest()
+    with pytest.warns(UserWarning, match="y varies by .* in column 0, which steps of .* lose much of"):
+        glai.ExactRegressor(8).fit(x, y + 1e9)
 
 
 def test_one_sample_one_class_and_fewer_samples_than_features():
@@ -166,6 +186,19 @@ def test_samples_are_held_out_by_their_content(digits, tmp_path):
     assert model.score(x[600:], y[600:]) > 0.93
     with pytest.raises(ValueError, match="l2='held-out' must be told before the first samples"):
         glai.ExactClassifier(8).fit(x, y).set_params(l2="held-out").partial_fit(x, y)
+
+
+def test_what_the_held_out_samples_refuse_has_changed_nothing(digits):
+    x, y = digits
+    told_late = glai.ExactClassifier(8).fit(x[:50], y[:50], ids=np.arange(50)).set_params(l2="held-out")
+    with pytest.raises(ValueError, match="must be told before the first samples"):
+        told_late.forget(x[:25], y[:25])
+    assert sorted(told_late.statistics_.ledger.ids) == list(range(50))
+    model = glai.ExactClassifier(8, l2="held-out").fit(x[:50], y[:50]).set_params(l2=1.0)
+    model.partial_fit(iter([(x[50:100], y[50:100])])).forget(x[50:100], y[50:100])
+    assert model.digest() == clone(model).set_params(structure=model.features_).fit(x[:50], y[:50]).digest()
+    with pytest.raises(ValueError, match="needs sums over held-out samples"):
+        model.set_params(l2="held-out").predict(x)
 
 
 @pytest.mark.parametrize("way", ["archive", "map", "iterator", "goes on"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,15 @@ def _read(path: Path) -> Any:
             return pandas.read_parquet(path, engine="pyarrow")
         # Numbers to the last bit, as pandas has them by default from 3.1 on: those of an .npz are the same data.
         exact = {"float_precision": "round_trip"} if _version(pandas) < EXACT_PANDAS else {}
-        return pandas.read_csv(path, low_memory=False, **exact)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", pandas.errors.ParserWarning
+            )  # of rows that are longer than the first line
+            return pandas.read_csv(path, low_memory=False, index_col=False, **exact)
+    except pandas.errors.ParserWarning:
+        raise ValueError(
+            f"{path}: rows must have as many values as the first line has names, got more"
+        ) from None
     except (ValueError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: cannot be read as {path.suffix} ({reason})") from None

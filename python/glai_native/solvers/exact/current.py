@@ -28,9 +28,11 @@ class CurrentSolution:
         self._now: tuple[ExactSolution, Told, str] | None = None
         self._solved: tuple[ExactSolution, Told] | None = None
 
-    def known(self) -> ExactSolution | None:
-        """Return the solution where it need not be solved for: nobody has changed the sums since."""
-        return None if self._now is None or self._now[2] != self.statistics.state else self._now[0]
+    def known(self, l2: float | str, class_weight: Tensor | str | None = None) -> ExactSolution | None:
+        """Return the solution where it need not be solved for: of the sums as they are, and told the same."""
+        if self._now is None or self._now[1:] != (_told(l2, class_weight), self.statistics.state):
+            return None
+        return self._now[0]
 
     def take(self, solution: ExactSolution, l2: float | str, class_weight: Tensor | str | None) -> None:
         """Take over a solution of these very sums."""
@@ -43,8 +45,8 @@ class CurrentSolution:
         held_out: IntegerStatistics | None = None,
     ) -> ExactSolution:
         """Return the solution; arguments and errors as :meth:`IntegerStatistics.solve`, values in steps."""
-        told, found = _told(l2, class_weight), self.known()
-        if found is None or self._now is None or self._now[1] != told:
+        told, found = _told(l2, class_weight), self.known(l2, class_weight)
+        if found is None:
             self._now = None
             found = self._brought_up_to_date(told) or self._solved_anew(l2, class_weight, held_out)
             self._now = (found, told, self.statistics.state)

@@ -133,8 +133,10 @@ class Given:
             whole = read_classes(owner, self.targets, n, n_outputs).cpu()
         else:
             values = read_values(owner, self.targets, n, n_outputs)
+            if repeats is not None:  # what does not count may pass the range
+                values = values * (repeats > 0).unsqueeze(1)
             if steps is None and n:
-                steps = first_steps(values if repeats is None else values * (repeats > 0).unsqueeze(1))
+                steps = first_steps(values)
             whole = values.long() if steps is None else in_steps(owner, values, steps)
         return IntegerSamples(features, source, whole, repeats, ids).of_positive_weight(), steps
 

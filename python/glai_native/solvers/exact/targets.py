@@ -62,7 +62,7 @@ def require_step(owner: str, step: float | Sequence[float] | Tensor | None, n_ou
     if step is None:
         return None
     steps = torch.as_tensor(step, dtype=torch.float64, device="cpu").detach().clone()
-    steps = steps.expand(n_outputs).clone() if steps.ndim == 0 else steps
+    steps = steps.repeat(n_outputs) if steps.ndim == 0 else steps  # a file takes no stride of 0
     if steps.shape != (n_outputs,) or not all_finite(steps) or not bool((steps > 0).all()):
         raise ValueError(
             f"{owner}: step must be a finite number > 0, or C={n_outputs} of them, got {steps.tolist()}"

@@ -173,6 +173,11 @@ class ExactLearner(SavedExact, BaseEstimator):
         """Add samples to the sums, or take them out: all of it, or nothing."""
         samples, sums = array_tensor(x), self.statistics_
         repeats = None if weight is None else torch.from_numpy(weight)
+        if self.l2 == "held-out" and self._held_out is None and sums.n_samples:
+            raise ValueError(
+                f"{type(self).__name__}: l2='held-out' must be told before the first samples; fit learns anew"
+            )
+        ledger = sums.ledger
         (sums.update if sign > 0 else sums.downdate)(samples, targets, repeats, ids)
         if self.l2 != "held-out" and self._held_out is None:
             return
@@ -180,6 +185,9 @@ class ExactLearner(SavedExact, BaseEstimator):
             self._held_out = self._held_out_after(sign, samples, targets, repeats)
         except BaseException:
             (sums.downdate if sign > 0 else sums.update)(samples, targets, repeats, ids)
+            sums.ledger = (
+                ledger  # with the ids of samples that were to go, which the caller need not have given
+            )
             raise
 
     def _accumulate(
@@ -205,6 +213,7 @@ class ExactLearner(SavedExact, BaseEstimator):
             checkpoint=checkpoint,
             progress=self.verbose,
         )
+        self._held_out = None  # of a penalty told before: these samples are not in it, and may be forgotten
 
     def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
         """Return targets as statistics take them, from those of a chunk; classes that are new join the statistics."""
@@ -216,10 +225,6 @@ class ExactLearner(SavedExact, BaseEstimator):
         """Return the sums over held-out samples once these have come, or gone."""
         sums, held_out = self.statistics_, self._held_out
         if held_out is None:
-            if sums.n_samples != (len(samples) if repeats is None else int(repeats.sum())):
-                raise ValueError(
-                    f"{type(self).__name__}: l2='held-out' must be told before the first samples; fit learns anew"
-                )
             held_out = sums.emptied()
             held_out.ledger = None  # the whole one's ledger tells what is there
         added = held_out_labels(sums, held_out)

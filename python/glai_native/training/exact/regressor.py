@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ STEP = """\
             leaves them 17 bits and later ones room to be eight times as large. Models that are merged have the same.
 """
 OWNER = "ExactRegressor"
+FEWEST_STEPS = 16  # that a standard deviation of targets should have: rounding adds 1 / 3,000 of the variance
 
 
 class ExactRegressor(RegressorMixin, ExactLearner):
@@ -167,6 +169,8 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         spread, mean = torch.std_mean(values, 0, correction=0)
         scaled = (values - mean) / spread.where(spread > 0, 1)
         features = self._first_features(x, scaled.float(), n_outputs, weight)
+        if self.step is None:
+            _warn_of_coarse_steps(values if weight is None else values[torch.from_numpy(weight > 0)])
         return IntegerStatistics(
             features, n_outputs, targets="values", step=self.step, ledger=bool(self.ledger)
         )
@@ -182,6 +186,18 @@ class ExactRegressor(RegressorMixin, ExactLearner):
 def _values(y: ArrayLike) -> Tensor:
     """Return targets float64 ``[N, C]``."""
     return array_tensor(np.asarray(y, dtype=np.float64).reshape(len(y), -1))  # type: ignore[arg-type]
+
+
+def _warn_of_coarse_steps(values: Tensor) -> None:
+    """Warn where the steps that first targets ``[N, C]`` set are too coarse for what they vary by."""
+    steps = first_steps(values)
+    spread, mean = torch.std_mean(values, 0, correction=0)
+    for c in ((spread > 0) & (spread < FEWEST_STEPS * steps)).nonzero().flatten().tolist():
+        warnings.warn(
+            f"{OWNER}: y varies by {spread[c]:.3g} about {mean[c]:.6g} in column {c}, which steps of {steps[c]:.3g} "
+            "lose much of; subtract the mean first, or set step=",
+            stacklevel=6,
+        )
 
 
 def _column(y: ArrayLike) -> ArrayLike:
