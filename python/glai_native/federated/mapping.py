@@ -47,6 +47,7 @@ def make_features(
         if settings.structure == "clients":
             selector, _ = structuring.make(None)
         nodes = structuring.first_round()
+        structuring.fewest = len(nodes)
         moments, classes = _moments(structuring, nodes)
         features = _features(structuring, nodes, moments, classes, selector)
     return features, structuring.stated(
