@@ -159,3 +159,15 @@ def test_checkpoints_of_other_data_are_refused(tmp_path, data, features):
     with pytest.raises(ValueError, match="features_id must be"):
         run(other, x, y, checkpoint=path)
     assert accumulating.find_file(path) is not None
+
+
+def test_chunks_of_other_data_are_refused(tmp_path, data, features):
+    x, y = data
+    run(features, chunks(x, y), checkpoint=tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match="is of other data, first_rows must be"):
+        run(features, chunks(x.flip(0), y.flip(0)), checkpoint=tmp_path / "c.safetensors")
+    again = run(features, chunks(x, y, size=40), checkpoint=tmp_path / "c.safetensors")  # cut otherwise
+    assert again.n_samples == N
+    with pytest.raises(ValueError, match="chunk 0 must be"):
+        run(features, iter([3]))
+    assert run(features, iter([])).n_samples == 0

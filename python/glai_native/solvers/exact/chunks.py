@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Source:
     Attributes:
         total: how many there are; None: nobody knows.
         chunks: all of them, once.
-        first: CRC-32 of the first rows of x; None: they cannot be looked at before they come.
+        first: CRC-32 of the first rows of x, of an iterable's first alone, however it is cut; None: there is none.
     """
 
     total: int | None
@@ -83,7 +84,8 @@ class Source:
                 f"{owner}: data must be a path, x with targets, or an iterable of (x, targets) chunks alone, "
                 f"got {type(data).__name__}"
             )
-        return cls(None, _behind(owner, iter(data), begin), None)
+        first, chunks = _begun(iter(data))
+        return cls(None, _behind(owner, chunks, begin), first)
 
     @classmethod
     def _of_archive(cls, path: Path, size: int, begin: int) -> Source:
@@ -130,6 +132,18 @@ def _read(parts: list[ArrayRows], size: int, begin: int) -> Iterator[Chunk]:
     for at in range(begin, total, size):
         x, targets, *ids = (part.read(min(size, total - at)) for part in parts)
         yield Chunk(x, targets, None, ids[0] if ids else None)
+
+
+def _begun(chunks: Iterator[Any]) -> tuple[str | None, Iterator[Any]]:
+    """Return the CRC-32 of the first row that comes, and all chunks, that one's too."""
+    pulled: list[Any] = []
+    for chunk in chunks:
+        pulled.append(chunk)
+        x = chunk[0] if isinstance(chunk, tuple | list) and chunk else None
+        if x is None or len(x):
+            known = x is not None and (isinstance(x, Tensor) or np.asarray(x[:1]).dtype.kind in "biuf")
+            return _first(x[:1]) if known else None, chain(pulled, chunks)
+    return None, iter(pulled)
 
 
 def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
