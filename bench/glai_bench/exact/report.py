@@ -66,6 +66,8 @@ def _percent(found: Found, pattern: str) -> list[float]:
 def _spread(values: list[float]) -> str:
     if not values:
         return "-"
+    if len(values) == 1:
+        return f"{values[0]:.2f} (one seed)"
     return f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}"
 
 
@@ -200,9 +202,8 @@ def _tasks(found: Found, cells: Mapping[str, Any]) -> list[str]:
 
     return _timed(
         found, "task", "Learning a task",
-        "Wall seconds of learning the last task, all of it: features, sums, and the solution with its penalty chosen. "
-        "The two take turns; medians. The last column is the machine's load when the cell ended: over 1, it was "
-        "shared.",
+        "Processor seconds of learning the last task, all of it: features, sums, and the solution with its penalty "
+        "chosen. The two take turns; medians. The last column is the machine's load when the cell ended.",
         ("samples", "ours", "RanPAC", "times faster (target)"), cells, row,
     )  # fmt: skip
 
@@ -218,7 +219,7 @@ def _forgetting(found: Found, cells: Mapping[str, Any]) -> list[str]:
 
     return _timed(
         found, "forgetting", "Forgetting one sample in a hundred",
-        "Wall seconds of taking the samples out of the sums, the ledger asked and written, against adding up all "
+        "Processor seconds of taking the samples out of the sums, the ledger asked and written, against adding up all "
         "others anew; the solution that follows either is apart.",
         ("samples", "forgetting", "anew", "share (target)", "solving", "same digest"), cells, row,
     )  # fmt: skip
@@ -233,7 +234,7 @@ def _energy(found: Found, cells: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Joules of a task",
         "",
-        f"Learning the last task, as codecarbon says through `glai.EnergyMeter`: **an estimate**, {how}.",
+        f"Of the processor, for learning the last task, as `glai.EnergyMeter` has it: **an estimate**, {how}.",
         "",
         *table_header("data, M", *methods, "ours over RanPAC (target)"),
     ]
