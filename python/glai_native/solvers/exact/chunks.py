@@ -139,11 +139,13 @@ def _begun(chunks: Iterator[Any]) -> tuple[str | None, Iterator[Any]]:
     pulled: list[Any] = []
     for chunk in chunks:
         pulled.append(chunk)
-        x = chunk[0] if isinstance(chunk, tuple | list) and chunk else None
-        if x is None or len(x):
-            known = x is not None and (isinstance(x, Tensor) or np.asarray(x[:1]).dtype.kind in "biuf")
-            return _first(x[:1]) if known else None, chain(pulled, chunks)
-    return None, iter(pulled)
+        if not isinstance(chunk, tuple | list) or not chunk:
+            break
+        if len(chunk[0]):
+            row = chunk[0][:1]
+            known = isinstance(row, Tensor) or np.asarray(row).dtype.kind in "biuf"
+            return _first(row) if known else None, chain(pulled, chunks)
+    return None, chain(pulled, chunks)
 
 
 def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
