@@ -11,7 +11,7 @@ from glai_native.cli.main import main
 from glai_native.data.labelled import load_data
 from glai_native.training import fitting, new_structure
 from glai_native.training.comparing import compare, name_of_control
-from glai_native.training.fitting import rows_held_out
+from glai_native.training.holding_out import rows_held_out
 
 CLAIMS = ("better than", "WORSE")
 

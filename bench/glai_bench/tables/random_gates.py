@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, r2_score
 
 import glai_native as glai
-from glai_native.solvers.choice import DUAL_SAMPLES
-from glai_native.training.new_structure import EXPLAINED_VARIANCE
-
-UNITS = 128  # of GLAIClassifier and GLAIRegressor
+from glai_native.training.new_structure import UNITS
 
 
 class RandomGates:
@@ -31,8 +28,7 @@ class RandomGates:
     def fit(self, x: NDArray[np.float32], y: NDArray[Any]) -> Self:
         """Fit the projection on x ``[N, D]``, and the linear model of random gates on y ``[N]``."""
         samples, targets = torch.from_numpy(x), torch.from_numpy(y)
-        share = EXPLAINED_VARIANCE if len(x) > DUAL_SAMPLES else None
-        projection = glai.InputProjection.fit(samples, explained_variance=share, seed=self.seed)
+        projection = glai.InputProjection.fit(samples, seed=self.seed)
         outputs = int(y.max()) + 1 if self.classify else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -1,12 +1,10 @@
-"""This file holds the solvers by name, the choice between them, and the options that each takes."""
+"""This file holds the solvers by name, which of them may suit, and the options that each takes."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import torch
+from typing import Any, NamedTuple
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.machine.memory import free_memory
@@ -22,8 +20,14 @@ from glai_native.structure.selector import PathSelector
 
 SOLVE: dict[str, Solve] = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
 
-# Up to here the dual takes a minute at most (python -m glai_bench.solvers).
-DUAL_SAMPLES = 20_000
+# Samples that the dual is tried with: its N³/3 multiplies are half a minute of one thread there.
+DUAL_SAMPLES = 12_000
+# Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: some seconds of one thread.
+UNIT_UNKNOWNS, UNIT_PRODUCTS = 2_500, 10**11
+# Numbers beyond which a new estimator of the native loop is of units: a full path costs D·C multiplies, a unit D + C.
+FULL_PATH_NUMBERS = 1 << 20
+# Unknowns beyond which statistics of a selector's new estimator are those of units: a Gram matrix of 2 GB.
+FULL_PATH_UNKNOWNS = 1 << 14
 
 _OPTIONS_OF: dict[str, Callable[..., Any]] = {
     "dual": PathKernelModel.fit_samples,
@@ -46,44 +50,69 @@ _OWN = {
 }
 
 
-def choose_solver(
-    selector: PathSelector | None,
+class Candidate(NamedTuple):
+    """A solver, and the kind of estimator that it trains."""
+
+    solver: str
+    kind: str
+
+
+def list_candidates(
+    selector: PathSelector,
     estimator: PathEstimator | None,
     n_samples: int,
     n_outputs: int,
     options: Iterable[str] = (),
-) -> tuple[str, str]:
-    """Choose a solver for N samples that are there at once, and say why.
+) -> list[Candidate]:
+    """List the solvers that may suit N samples that are there at once, those that are tried first at the front.
 
-    It is ``"dual"`` or ``"sgd"``; where that one lacks an option that is given, one that has them all.
+    The native loop always may. Of a new estimator the statistics of units may too, while they are cheap; the dual
+    where there are few samples. What lacks an option that is given is left out.
 
     Args:
-        selector: the frozen structure; None: a new one on the CPU.
-        estimator: the numbers that are there already; None: none are.
+        selector: the frozen structure.
+        estimator: the numbers that are there already, whose kind stays; None: none are.
         n_samples: N.
         n_outputs: C.
         options: names of those that are given.
     """
-    solver, reason = _choose_by_size(selector, estimator, n_samples, n_outputs)
-    missing = [name for name in options if name not in options_of(solver)]
-    if missing:
-        for other in ("statistics", "sgd", "dual"):
-            if set(options) <= set(options_of(other)):
-                return other, f"{', '.join(missing)} is given, which '{solver}' has not"
-    return solver, reason
+    kind = new_kind(selector, n_outputs, "sgd") if estimator is None else estimator.kind
+    found = [Candidate("sgd", kind)]
+    unknowns = selector.widths[-1] + selector.z_features + 1
+    if (
+        (kind == "units" if estimator is not None else selector.kept_paths is None)
+        and unknowns <= UNIT_UNKNOWNS
+        and n_samples * unknowns**2 <= UNIT_PRODUCTS
+    ):
+        found.append(Candidate("statistics", "units"))
+    weight = selector.hidden[0][0]
+    if (
+        (estimator is None or kind == "full paths")
+        and n_samples <= DUAL_SAMPLES
+        and cholesky_bytes(n_samples, n_outputs, weight.element_size()) <= free_memory(weight.device) // 2
+    ):
+        found.append(Candidate("dual", "full paths"))
+    given = set(options)
+    able = [one for one in found if given <= set(options_of(one.solver))]
+    if able:
+        return able
+    solver = next((name for name in ("statistics", "dual") if given <= set(options_of(name))), "sgd")
+    return [Candidate(solver, new_kind(selector, n_outputs, solver) if estimator is None else estimator.kind)]
 
 
-def _choose_by_size(
-    selector: PathSelector | None, estimator: PathEstimator | None, n_samples: int, n_outputs: int
-) -> tuple[str, str]:
-    if estimator is not None and estimator.kind != "full paths":
-        return "sgd", f"the model has {estimator.kind}, and the dual is for full paths"
-    if n_samples > DUAL_SAMPLES:
-        return "sgd", f"{n_samples:,} samples are more than the {DUAL_SAMPLES:,} that the dual is quick for"
-    weight = torch.empty(0, device="cpu", dtype=torch.float32) if selector is None else selector.hidden[0][0]
-    if cholesky_bytes(n_samples, n_outputs, weight.element_size()) > free_memory(weight.device) // 2:
-        return "sgd", f"the kernel matrix of {n_samples:,} samples does not fit in memory"
-    return "dual", f"at {n_samples:,} samples the closed form is quick"
+def new_kind(selector: PathSelector, n_outputs: int, solver: str) -> str:
+    """Return the kind of a new estimator for a solver: full paths while they are few, units beyond.
+
+    A pruned or grown structure has no units.
+    """
+    if selector.kept_paths is not None:
+        return "full paths"
+    unknowns = selector.n_paths * (selector.z_features + 1)
+    if (solver == "statistics" and unknowns > FULL_PATH_UNKNOWNS) or (
+        solver == "sgd" and unknowns * n_outputs > FULL_PATH_NUMBERS
+    ):
+        return "units"
+    return "full paths"
 
 
 def options_of(solver: str) -> list[str]:

@@ -155,9 +155,14 @@ def scores_of_outputs(output: Tensor, samples: Samples) -> Tensor:
 
 def mean_score(estimator: PathEstimator, held_out: Samples | None) -> float:
     """Return the weighted mean of :func:`sample_scores`, or NaN without samples."""
-    if held_out is None:
+    return mean_of(None if held_out is None else sample_scores(estimator, held_out), held_out)
+
+
+def mean_of(scores: Tensor | None, held_out: Samples | None) -> float:
+    """Return the weighted mean of scores of held-out samples; NaN where there are none."""
+    if scores is None or held_out is None or not len(scores):
         return math.nan
-    return weighted_mean(sample_scores(estimator, held_out), held_out.weight)
+    return weighted_mean(scores, held_out.weight)
 
 
 @torch.no_grad()

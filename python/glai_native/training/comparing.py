@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,11 +49,11 @@ def compare(
         classes: scores are 0 and 1.
         control: what the control is called.
     """
-    linear, error = _mean(linear_scores, weight, [0, 0, 1, 1] if classes else [])
+    linear, error = mean_and_error(linear_scores, weight, [0, 0, 1, 1] if classes else [])
     if scores is None:
         return Comparison(math.nan, linear, error, f"not compared with {control}: its own score is not known")
-    score, _ = _mean(scores, weight, [])
-    _, difference_error = _mean(scores - linear_scores, weight, [-1, 1] if classes else [])
+    score, _ = mean_and_error(scores, weight)
+    _, difference_error = mean_and_error(scores - linear_scores, weight, [-1, 1] if classes else [])
     figures = f"{score:.4g} against {linear:.4g} ± {error:.2g}"
     difference = score - linear
     if len(linear_scores) < FEWEST_COMPARED:
@@ -75,16 +76,19 @@ def name_of_control(selector: PathSelector) -> str:
     return f"the linear model without gates{components}"
 
 
-def _mean(scores: Tensor, weight: Tensor | None, added: list[int]) -> tuple[float, float]:
+def mean_and_error(scores: Tensor, weight: Tensor | None, added: Sequence[int] = ()) -> tuple[float, float]:
     """Return the mean of scores, and its standard error: of as many samples as would vary as much (Kish, 1965).
 
-    To the error alone scores are ``added``, so that none or all alike has one too.
+    Args:
+        scores: ``[N]``.
+        weight: of the samples, ``[N]``; None: 1 for each.
+        added: scores that the error alone counts too, so that none or all alike has one.
     """
     shares = torch.ones_like(scores) if weight is None else weight.double() / weight.max()
     shares = shares / shares.mean()
     mean = float((scores * shares).sum() / shares.sum())
     scores, shares = (
-        torch.cat([scores, scores.new_tensor(added)]),
+        torch.cat([scores, scores.new_tensor(list(added))]),
         torch.cat([shares, shares.new_ones(len(added))]),
     )
     deviations = scores - (scores * shares).sum() / shares.sum()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
-import numpy as np
-import torch
 import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
@@ -18,8 +17,6 @@ from torch import Tensor
 from glai_native.data.checks import count_outputs, require_sample_weight
 from glai_native.data.counts import require_seed
 from glai_native.data.labels import Label
-from glai_native.data.splitting import split_rows
-from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.inference import outside_inference_mode
@@ -28,25 +25,19 @@ from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
 from glai_native.model.restoring import whole_or_unchanged
 from glai_native.model.unseen import lower_unseen
-from glai_native.solvers.choice import SOLVE, choose_solver, require_options
+from glai_native.solvers.choice import SOLVE, Candidate, list_candidates, new_kind, require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear
 from glai_native.solvers.names import SOLVERS
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.solution import SgdEpoch, Split, sample_scores
+from glai_native.solvers.solution import SgdEpoch, Split, mean_of, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
+from glai_native.training.choosing import Attempt, choose
 from glai_native.training.comparing import compare, name_of_control
+from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
-
-# Numbers beyond which a selector's new estimator gets output directions: a full path costs D·C multiplies, one with
-# directions D + C (DESIGN section 2).
-FULL_PATH_NUMBERS = 1 << 21
-# Unknowns beyond which statistics of a selector's new estimator are those of units: a Gram matrix of 2 GB.
-FULL_PATH_UNKNOWNS = 1 << 14
-VALIDATION_SHARE = 0.1
-VALIDATION_SAMPLES = 10_000  # at most
 
 
 @dataclass(frozen=True)
@@ -95,18 +86,18 @@ def fit(
 ) -> FitResult:
     """Train the linear model of a frozen structure; the structure is not touched.
 
-    Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then takes the dual
-    closed form up to 20,000 samples where its kernel fits in memory and the model has full paths, the native loop
-    beyond, and the sufficient statistics for a stream; where the one taken lacks an option that is given, one that has
-    it.
+    Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then tries what may suit
+    and takes what the held-out samples prefer: the native loop, the statistics of units while M <= 2,500 and
+    N·M² <= 1e11, and the dual up to 4,000 samples (12,000 where a closed form is not behind); of more than 60,000
+    samples on 20,000. A stream goes to the statistics; what lacks an option that is given is not tried.
 
     Source: the re-training of the estimator alone in arXiv 2312.09971; the comparison within one standard error is that
     of Breiman et al., "Classification and Regression Trees" (1984).
 
     Args:
         model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
-            selector, which gets an estimator: for the native loop with output directions where full paths would have
-            more than two million numbers, for the statistics of units where they would have more than 16,384 unknowns.
+            selector, which gets an estimator: of units for the native loop where full paths would have more than a
+            million numbers, and for the statistics where they would have more than 16,384 unknowns.
         x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)`` or ``(x, y, sample_weight)``, each read once,
             for the statistics.
         y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some; None with
@@ -207,38 +198,51 @@ def fit_samples(
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
-    reason = "as asked"
-    if solver == "auto" and n_ranks > 1:
-        solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
-    elif solver == "auto":
-        solver, reason = choose_solver(*halves(model), len(samples), samples.n_outputs, options)
-    require_options(solver, options)
-    started = time.perf_counter()
-    linear = solve_linear(*_footing(split, solver, seed), seed)
-    seconds = {"linear": time.perf_counter() - started}
-    if isinstance(model, PathSelector):
-        model = _new_model(model, samples.n_outputs, seed, solver)
-    split = split.read_by(model.estimator)
-    started = time.perf_counter()
-    with whole_or_unchanged(model):
-        numbering.add_outputs(model, samples.n_outputs, seed)
-        model.estimator.note_targets("fit", samples.has_values)
-        solution = SOLVE[solver](
-            model.selector,
-            model.estimator,
-            split,
+    candidates, reason = _candidates(model, samples, solver, options, n_ranks)
+
+    def begin(kind: str) -> GLAI:
+        """Make what a candidate trains: the model itself where that is alone."""
+        if isinstance(model, PathSelector):
+            begun = _new_model(model, samples.n_outputs, seed, kind)
+            _prepare(begun)
+            return begun
+        return model if len(candidates) == 1 else GLAI(model.selector, deepcopy(model.estimator))
+
+    def _prepare(begun: GLAI) -> None:
+        numbering.add_outputs(begun, samples.n_outputs, seed)
+        begun.estimator.note_targets("fit", samples.has_values)
+
+    def attempt(candidate: Candidate, part: Split) -> Attempt:
+        started, begun = time.perf_counter(), begin(candidate.kind)
+        part = part.read_by(begun.estimator)
+        solution = SOLVE[candidate.solver](
+            begun.selector,
+            begun.estimator,
+            part,
             seed=seed,
             progress=progress,
             options=options,
             process_group=process_group,
         )
+        score = mean_of(solution.scores, part.held_out)
+        return Attempt(candidate, begun, solution, score, time.perf_counter() - started)
+
+    with nullcontext() if isinstance(model, PathSelector) else whole_or_unchanged(model):
+        if isinstance(model, GLAI):
+            _prepare(model)
+        chosen, compared = choose(candidates, split, attempt, seed)
+        solution, solver = chosen.solution, chosen.candidate.solver
+        if isinstance(model, PathSelector):
+            model = chosen.model
         if solution.estimator is not None:
             take_over(model, solution.estimator)
             model.statistics = solution.statistics
             if anew:
                 lower_unseen(model, samples)
-    seconds[solver] = time.perf_counter() - started
-    reason = "; ".join(filter(None, [f"{solver}: {reason}", solution.warning]))
+    started = time.perf_counter()
+    linear = solve_linear(*_footing(split, solver, seed), seed)
+    seconds = {solver: chosen.seconds, "linear": time.perf_counter() - started}
+    reason = "; ".join(filter(None, [f"{solver}: {reason or compared}", solution.warning]))
     made = model if solution.estimator is not None else solution.kernel_model
     if solution.kernel_model is not None:
         solution.kernel_model.take_outputs(model.estimator)
@@ -273,7 +277,7 @@ def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | N
     return (train[rows], train[stopping]) if len(stopping) else (train, None)
 
 
-def halves(model: GLAI | PathSelector | None) -> tuple[PathSelector | None, PathEstimator | None]:
+def halves(model: GLAI | PathSelector) -> tuple[PathSelector, PathEstimator | None]:
     """Return what is there of a model: its selector, and its estimator where it has one."""
     return (model.selector, model.estimator) if isinstance(model, GLAI) else (model, None)
 
@@ -283,68 +287,33 @@ def outputs_of(model: GLAI | PathSelector, y: Tensor, sample_weight: Tensor | No
     return model.estimator.out_features if isinstance(model, GLAI) else count_outputs("fit", y, sample_weight)
 
 
-def split_samples(
-    selector: PathSelector,
-    samples: Samples,
-    validation: tuple[Tensor, ...] | float,
-    seed: int,
-    numbering: Numbering,
-) -> Split:
-    """Split samples into what is trained on and what is held out, as :func:`fit` takes ``validation``."""
-    if isinstance(validation, tuple):
-        if len(validation) not in (2, 3):
-            raise ValueError(
-                f"fit: validation must be a share in [0, 1) or (x, y), got {len(validation)} of them; "
-                "a sample_weight may follow"
-            )
-        held_x, held_y, *weights = validation
-        held_out = Samples.of_raw(
-            "fit",
-            selector,
-            held_x,
-            numbering(held_y),
-            samples.n_outputs,
-            None,
-            *weights,
-            of_units=samples.of_units,
-        )
-        return Split(samples, samples, held_out)
-    train, rows = (part.to(samples.z.device) for part in rows_held_out(samples.y, validation, seed))
-    return Split(samples, samples[train], samples[rows], rows) if len(rows) else Split(samples, samples, None)
+def _candidates(
+    model: GLAI | PathSelector, samples: Samples, solver: str, options: dict[str, Any], n_ranks: int
+) -> tuple[list[Candidate], str]:
+    """Return what may train the model, and why so where no comparison says it."""
+    selector, estimator = halves(model)
+    if solver == "auto" and n_ranks == 1:
+        found = list_candidates(selector, estimator, len(samples), samples.n_outputs, options)
+        require_options(found[0].solver, options)
+        return found, ""
+    reason = "as asked"
+    if solver == "auto":
+        solver, reason = "sgd", f"{n_ranks} processes train together, and the dual is solved by one"
+    require_options(solver, options)
+    kind = new_kind(selector, samples.n_outputs, solver) if estimator is None else estimator.kind
+    return [Candidate(solver, kind)], reason
 
 
-def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the rows of samples of targets y that :func:`fit` trains on, and those that it holds out, in order.
-
-    A structure that has not seen the latter is trained on the former alone.
-    """
-    if not (isinstance(validation, Real) and 0 <= validation < 1):
-        found = validation if isinstance(validation, Real) else type(validation).__name__
-        raise ValueError(f"fit: validation must be a share in [0, 1) or (x, y), got {found}")
-    n, seed = len(y), require_seed("fit", seed)
-    n_held_out = min(VALIDATION_SAMPLES, round(n * validation))
-    if not n_held_out:
-        return torch.arange(n, device="cpu"), torch.arange(0, device="cpu")
-    if n_held_out == n:
-        raise ValueError(f"fit: validation must leave a sample to train on, got {validation} of N={n}")
-    classes = None if y.is_floating_point() else y.cpu().numpy()
-    train, held_out = split_rows(classes, n, n_held_out, seed)
-    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
-
-
-def _new_model(selector: PathSelector, n_outputs: int, seed: int, solver: str) -> GLAI:
+def _new_model(selector: PathSelector, n_outputs: int, seed: int, kind: str) -> GLAI:
     """Make a model whose estimator starts from the selector's own output layer, where there is one of that size."""
-    unknowns = selector.n_paths * (selector.z_features + 1)
-    if solver == "statistics" and unknowns > FULL_PATH_UNKNOWNS:
-        return GLAI(selector, PathEstimator.of_units(selector, n_outputs))
-    directions = None
-    if solver == "sgd" and unknowns * n_outputs > FULL_PATH_NUMBERS:
-        directions = output_directions(selector, n_outputs, seed=seed)
     if selector.output is not None and len(selector.output[0]) == n_outputs:
+        directions = "units" if kind == "units" else None
         return GLAI(selector, PathEstimator.from_selector(selector, directions))
+    if kind == "units":
+        return GLAI(selector, PathEstimator.of_units(selector, n_outputs))
     weight = selector.hidden[0][0]
     sizes = selector.n_paths, selector.z_features, n_outputs
-    return GLAI(selector, PathEstimator(*sizes, directions, dtype=weight.dtype, device=weight.device))
+    return GLAI(selector, PathEstimator(*sizes, dtype=weight.dtype, device=weight.device))
 
 
 def _fit_chunks(
@@ -358,8 +327,11 @@ def _fit_chunks(
     """Fit the statistics of a stream; class indices not seen before add outputs."""
     selector = model if isinstance(model, PathSelector) else model.selector
     statistics: PathStatistics | None = None
-    unknowns = selector.n_paths * (selector.z_features + 1)
-    units = model.estimator.n_units > 0 if isinstance(model, GLAI) else unknowns > FULL_PATH_UNKNOWNS
+    units = (
+        model.estimator.n_units > 0
+        if isinstance(model, GLAI)
+        else new_kind(selector, 0, "statistics") == "units"
+    )
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:

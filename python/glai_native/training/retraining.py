@@ -21,14 +21,13 @@ from glai_native.solvers.choice import require_options
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.training.fitting import (
-    VALIDATION_SHARE,
     FitResult,
     announce,
     fit_samples,
     outputs_of,
     require_fit_arguments,
-    split_samples,
 )
+from glai_native.training.holding_out import VALIDATION_SHARE, split_samples
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import begin_training, take_over_solution
 

@@ -41,13 +41,13 @@ def add(commands: Any) -> None:
         type=positive_integer,
         nargs="+",
         metavar="UNITS",
-        help="units of the selector's hidden layers (default: 128)",
+        help="units of the selector's hidden layers (default: 512; 256 of more than 512 features)",
     )
     train.add_argument(
         "--components",
         type=components,
         metavar="K",
-        help="principal components of x to keep, 'all', or 'auto' (default)",
+        help="principal components of x to keep, or 'all' (default), which 'auto' is too",
     )
     train.add_argument("--solver", choices=SOLVERS, default="auto", help="default: %(default)s")
     train.add_argument("--structure-epochs", type=positive_integer, help="at most (default: 20)")

@@ -24,7 +24,8 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import PathSelector
 from glai_native.training.distributed import broadcast_selector
-from glai_native.training.fitting import VALIDATION_SHARE, fit
+from glai_native.training.fitting import fit
+from glai_native.training.holding_out import VALIDATION_SHARE
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
@@ -36,7 +37,7 @@ class TrainSettings:
     """What ``glai train`` is told.
 
     Attributes:
-        hidden: units of the selector's hidden layers.
+        hidden: as :func:`~glai_native.training.new_structure.train_selector`.
         n_components: as :func:`~glai_native.training.new_structure.train_selector`.
         structure_epochs: at most.
         solver: as :func:`~glai_native.fit`.
@@ -48,7 +49,7 @@ class TrainSettings:
         country: of the grid, as :class:`~glai_native.EnergyMeter`.
     """
 
-    hidden: Sequence[int] = (128,)
+    hidden: Sequence[int] | str = "auto"
     n_components: int | str | None = "auto"
     structure_epochs: int = 20
     solver: str = "auto"

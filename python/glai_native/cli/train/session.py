@@ -23,7 +23,6 @@ from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file
 from glai_native.model.glai import GLAI
-from glai_native.solvers.choice import choose_solver
 from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.names import SOLVERS_OF
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
@@ -97,10 +96,10 @@ def _require_options(
         )
     if by_default and settings.increment:
         solver = "statistics"
+    elif by_default and processes > 1:
+        solver = "sgd"
     elif by_default:
-        solver = (
-            "sgd" if processes > 1 else choose_solver(*halves(kept), len(data.x_train), data.n_classes)[0]
-        )
+        return  # what has the options is taken
     for name in settings.options:
         of = SOLVERS_OF[name]
         if solver in of:
@@ -110,7 +109,7 @@ def _require_options(
         if by_default and settings.increment:
             chosen = "an exact increment"
         elif by_default:
-            chosen += f", the default for {len(data.x_train):,} samples"
+            chosen += f", the default of {processes} processes"
         raise ValueError(f"{flag} is not an option of {chosen}: pass {instead}")
 
 

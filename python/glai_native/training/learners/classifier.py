@@ -52,7 +52,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] | int = (128,),
+        hidden_layer_sizes: Sequence[int] | int | str = "auto",
         *,
         n_components: int | str | None = "auto",
         solver: str = "auto",

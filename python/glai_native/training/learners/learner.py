@@ -26,7 +26,8 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
-from glai_native.training.fitting import FitResult, fit, rows_held_out
+from glai_native.training.fitting import FitResult, fit
+from glai_native.training.holding_out import rows_held_out
 from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.learners.progressive import Progressive
@@ -41,7 +42,7 @@ class Learner(SavedLearner, BaseEstimator):
 
     Args:
         hidden_layer_sizes: units of the selector's hidden layers, or of the one that there is; the number of paths is
-            the product of (units + 1).
+            the product of (units + 1). ``"auto"``, as :func:`train_selector`.
         n_components: as :func:`train_selector`.
         solver: as :func:`glai_native.fit`.
         structure_epochs: of the selector, at most.
@@ -65,7 +66,7 @@ class Learner(SavedLearner, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] | int = (128,),
+        hidden_layer_sizes: Sequence[int] | int | str = "auto",
         *,
         n_components: int | str | None = "auto",
         solver: str = "auto",
