@@ -108,7 +108,7 @@ GLAI_ALWAYS_INLINE void run_dense_tile(int rows, int vecs, const DenseTile<Opera
   [&]<int... M>(std::integer_sequence<int, M...>) {
     static constexpr void (*kRun[])(const DenseTile<Operand>&) = {dense_tile<Operand, M + 1, V>...};
     kRun[rows - 1](t);
-  }(std::make_integer_sequence<int, gather_tile_rows(V)>{});
+  }(std::make_integer_sequence<int, dense_tile_rows(V)>{});
 }
 
 // w: [D, C], a unit stride in one of them.
@@ -176,7 +176,7 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
   for (std::int64_t j = 0; j < width; ++j) {
     start[j] = w.bias && j < b.columns ? as_operand<Kind>(w.bias[j]) : T(0);
   }
-  const EvenSplit groups(b.rows, gather_tile_rows(vecs));
+  const EvenSplit groups(b.rows, dense_tile_rows(vecs));
   // Once at least, so that y is written when there are no features.
   const EvenSplit panels(b.d, kDenseFeatures);
   for (std::int64_t part = 0; part == 0 || part < panels.parts; ++part) {
