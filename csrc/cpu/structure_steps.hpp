@@ -15,12 +15,20 @@
 
 namespace glai::GLAI_ISA {
 
+constexpr std::int64_t kRowsAhead = 4;  // sent for while rows before them are copied
+
+// The rows `ids` of x, side by side.
 template <class T>
 void gather_rows(const TensorView& x, const std::int64_t* ids, std::int64_t count, const TensorView& out,
                  int threads) {
   const std::int64_t d = x.shape[1];
   parallel_rows(count, static_cast<double>(count * d), threads, [&](auto begin, auto end) {
     for (std::int64_t i = begin; i < end; ++i) {
+      if (i + kRowsAhead < end) {
+        const T* ahead = x.as<const T>() + ids[i + kRowsAhead] * x.stride[0];
+        for (std::int64_t j = 0; j < d; j += 64 / static_cast<std::int64_t>(sizeof(T)))
+          __builtin_prefetch(ahead + j);
+      }
       const T* from = x.as<const T>() + ids[i] * x.stride[0];
       T* to = out.as<T>() + i * out.stride[0];
       for (std::int64_t j = 0; j < d; ++j) to[j] = from[j];

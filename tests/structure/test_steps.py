@@ -66,14 +66,21 @@ def test_last_batches_of_any_size(rest, dtype):
     run(NativeSteps, ours, data, 64, 3)
     run(TorchSteps, theirs, data, 64, 3)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.allclose(a, b, rtol=1e-10 if dtype == torch.float64 else 1e-4, atol=1e-12 if dtype == torch.float64 else 1e-5)
+        assert torch.allclose(
+            a,
+            b,
+            rtol=1e-10 if dtype == torch.float64 else 1e-4,
+            atol=1e-12 if dtype == torch.float64 else 1e-5,
+        )
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_fewer_samples_than_a_batch(n):
     data = make_data(n)
     ours, theirs = make_network(6, 3), make_network(6, 3)
-    assert run(NativeSteps, ours, data, 128, 5) == pytest.approx(run(TorchSteps, theirs, data, 128, 5), rel=1e-10)
+    assert run(NativeSteps, ours, data, 128, 5) == pytest.approx(
+        run(TorchSteps, theirs, data, 128, 5), rel=1e-10
+    )
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert (a - b).abs().max() <= 1e-10 * b.abs().max()
 

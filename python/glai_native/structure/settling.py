@@ -22,10 +22,11 @@ from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.patterns import oui
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.precision import in_own_precision
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.threads import one_torch_thread
 from glai_native.structure.projection import InputProjection
-from glai_native.structure.selector import PathSelector
+from glai_native.structure.selector import PathSelector, layer_gates
 from glai_native.structure.steps import network_steps
 
 # Of a network below which a step takes as long with two of torch's threads as with one. On two idle cores, 128 samples:
@@ -247,6 +248,18 @@ def train_structure(
     return PathSelector(mlp, projection)
 
 
+@in_own_precision
+@torch.no_grad()
 def _pattern(mlp: nn.Sequential, probe: Tensor) -> tuple[list[PackedGates], list[Tensor]]:
-    selector = PathSelector(mlp)
-    return selector.unit_gates_of(probe), [weight for weight, _ in selector.hidden]
+    """Return the unit bits of the probe and the hidden weights; raise where a network can be no selector any more."""
+    linears = [layer for layer in mlp if isinstance(layer, nn.Linear)]
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in mlp.parameters()):
+        raise ValueError(
+            "train_structure: weights must be finite, got NaN or infinite values; use a smaller learning_rate"
+        )
+    hidden = []
+    for linear in linears[:-1]:
+        weight = linear.weight.detach()
+        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+        hidden.append((weight, bias))
+    return layer_gates(probe, hidden), [weight for weight, _ in hidden]

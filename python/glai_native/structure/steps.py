@@ -1,4 +1,4 @@
-"""Steps of Adam on a selector's network: native ones where it is a plain network on the CPU, PyTorch's for any other."""
+"""Steps of Adam on a selector's network: native ones where it is a plain network on the CPU, PyTorch's for others."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ class NativeSteps:
         self._workspace = {
             "batch_x": new(rows, z.shape[1]),
             "hidden": [new(rows, width) for width in widths],
-            "hidden_words": [torch.empty((rows, -(-width // 32)), dtype=torch.int32, device="cpu") for width in widths],
+            "hidden_words": [
+                torch.empty((rows, -(-width // 32)), dtype=torch.int32, device="cpu") for width in widths
+            ],
             "output": new(rows, outputs),
             "gradient": new(numbers),
             "row_losses": torch.empty(rows, dtype=torch.float64, device="cpu"),
