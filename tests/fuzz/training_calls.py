@@ -167,8 +167,8 @@ def structure_steps(draw: Draw) -> Call:
     sizes = list(itertools.pairwise([d, *widths, c]))
     k = sum(out * (into + 1) for into, out in sizes)
     state = {name: draw.packed(k) for name in ("parameters", "exp_avg", "exp_avg_sq")}
+    start = {name: draw.started(tensor) for name, tensor in state.items()}["parameters"].double()
     state["exp_avg_sq"].abs_()
-    start = state["parameters"].double().clone()
     work = {
         "batch_x": draw.rows(batch, d),
         "hidden": [draw.rows(batch, width) for width in widths],
