@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def network_steps(
         batch_size: samples per step.
         learning_rate: Adam's.
     """
-    native = not z.is_cuda and z.dtype in FLOATS and is_plain(mlp)
+    native = z.device.type == "cpu" and z.dtype in FLOATS and is_plain(mlp)
     return (NativeSteps if native else TorchSteps)(mlp, z, y, weight, batch_size, learning_rate)
 
 
@@ -114,7 +115,7 @@ class NativeSteps:
         self._parameters = list(mlp.parameters())  # weight [H, K] and bias [H], layer by layer
         self._learning_rate, self._step = learning_rate, 0
         z, y = z.detach(), y.detach()
-        self._data = {
+        self._data: dict[str, Any] = {
             "x": z if z.stride(1) == 1 else z.contiguous(),
             "targets": y.to(z).contiguous() if y.is_floating_point() else y,
             "sample_weight": weight,
@@ -122,9 +123,9 @@ class NativeSteps:
         new, rows = z.new_empty, min(batch_size, len(z))
         numbers = sum(parameter.numel() for parameter in self._parameters)
         self._flat = new(numbers)
-        self._moments = {name: z.new_zeros(numbers) for name in ("exp_avg", "exp_avg_sq")}
+        self._moments: dict[str, Any] = {name: z.new_zeros(numbers) for name in ("exp_avg", "exp_avg_sq")}
         *widths, outputs = (bias.numel() for bias in self._parameters[1::2])
-        self._workspace = {
+        self._workspace: dict[str, Any] = {
             "batch_x": new(rows, z.shape[1]),
             "hidden": [new(rows, width) for width in widths],
             "hidden_words": [
