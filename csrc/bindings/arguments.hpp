@@ -62,6 +62,7 @@ void bind_gated_linear(pybind11::module_& m);
 void bind_gated_matmul(pybind11::module_& m);
 void bind_integer_sums(pybind11::module_& m);
 void bind_path_matrices(pybind11::module_& m);
+void bind_structure(pybind11::module_& m);
 void bind_training(pybind11::module_& m);
 void bind_watching(pybind11::module_& m);
 

@@ -42,6 +42,7 @@ PYBIND11_MODULE(_native, m) {
   glai::bindings::bind_gated_matmul(m);
   glai::bindings::bind_integer_sums(m);
   glai::bindings::bind_path_matrices(m);
+  glai::bindings::bind_structure(m);
   glai::bindings::bind_training(m);
   glai::bindings::bind_watching(m);
 }

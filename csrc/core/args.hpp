@@ -182,6 +182,31 @@ struct TrainStepsArgs {
   Execution exec;
 };
 
+// Steps of Adam on the mean loss of batches of a ReLU network: hidden layers of H units, then C outputs.
+// Flat vectors hold, layer by layer, its weight [units, units of the layer before or D], then its bias.
+struct StructureStepsArgs {
+  TensorView x;                             // [N, D]
+  TensorView targets;                       // int64 [N]: softmax cross-entropy; [N, C]: squared error
+  std::optional<TensorView> sample_weight;  // [N]
+  TensorView order;                         // int64 [S], samples, batch after batch
+
+  TensorView parameters, exp_avg, exp_avg_sq;  // [K], updated
+  std::int64_t step;                           // steps taken before
+  AdamW adamw;                                 // without decay
+
+  // Workspace of one batch of B samples.
+  TensorView batch_x;              // [B, D]
+  const TensorView* hidden;        // n_hidden of [B, H]: activations, then the gradients by them
+  const TensorView* hidden_words;  // n_hidden of int32 [B, words(H)]: which of them are > 0
+  std::int64_t n_hidden;
+  TensorView output;      // [B, C]
+  TensorView gradient;    // [K]
+  TensorView row_losses;  // float64 [B]
+
+  TensorView losses;  // float64 [steps], written: the mean loss of each batch before its step
+  Execution exec;
+};
+
 // Unit bits of one hidden layer, of the samples a and b; the always-on unit is not among them.
 struct UnitLayerPair {
   TensorView words_a, words_b;  // int32 [Na, W], [Nb, W]

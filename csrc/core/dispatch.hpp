@@ -28,6 +28,7 @@ struct OpTable {
   void (*class_sums)(const ClassSumsArgs&);
   void (*integer_features)(const IntegerFeaturesArgs&);
   void (*train_steps)(const TrainStepsArgs&);
+  void (*structure_steps)(const StructureStepsArgs&);
 };
 
 extern const OpTable kCpuGeneric;

@@ -30,7 +30,7 @@ struct Block {
 }  // namespace
 
 std::byte* scratch(Scratch kind, std::size_t bytes) {
-  thread_local Block blocks[3];
+  thread_local Block blocks[4];
   Block& block = blocks[static_cast<int>(kind)];
   if constexpr (kGuardScratch) block.size = 0;  // a new block each time, which ends where it is said to
   if (block.size < bytes) {

@@ -8,8 +8,9 @@
 
 namespace glai {
 
-// Which block: a task has its own, a call may have two that its tasks share.
-enum class Scratch : unsigned char { task, call, plan };
+// Which block: a task has its own, a call may have two that its tasks share, and a dense product within
+// it one of its weights.
+enum class Scratch : unsigned char { task, call, plan, weights };
 
 // This thread's block of that kind, of at least `bytes`, aligned to a cache line; what it held is lost.
 std::byte* scratch(Scratch kind, std::size_t bytes);

@@ -18,7 +18,7 @@ struct AdamWState {
   const T* gradient;
   T* exp_avg;
   T* exp_avg_sq;
-  T* mean;
+  T* mean;  // of the iterates; null: nobody wants it
 };
 
 // The factors of step number `step`, 1 for the first; `averaged` iterates are in the mean with this one.
@@ -48,10 +48,11 @@ struct AdamWStep {
     const auto denominator = eps.plus_product(v.root(), root_correction);
     const auto p =
         decay.times(Vec<T>::load(s.parameters + i, lanes...)).plus_product(rate, m.over(denominator));
-    const auto mean = Vec<T>::load(s.mean + i, lanes...);
     m.store(s.exp_avg + i, lanes...);
     v.store(s.exp_avg_sq + i, lanes...);
     p.store(s.parameters + i, lanes...);
+    if (s.mean == nullptr) return;
+    const auto mean = Vec<T>::load(s.mean + i, lanes...);
     const auto difference = p.plus_product(Vec<T>::broadcast(T(-1)), mean);
     mean.plus_product(share, difference).store(s.mean + i, lanes...);
   }

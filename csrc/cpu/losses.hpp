@@ -4,8 +4,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 
 #include "core/tensor.hpp"
+#include "cpu/gates.hpp"
 
 namespace glai::GLAI_ISA {
 
@@ -60,6 +62,35 @@ GLAI_ALWAYS_INLINE double squared_error_row(T* row, std::int64_t c, const T* val
     row[j] = scale * error;
   }
   return weight * sum / static_cast<double>(c);
+}
+
+// Outputs of a batch, the samples `ids`, become the gradient of its mean loss, which is returned.
+// a: of a loop of steps; its output, targets, sample_weight and row_losses.
+template <class T, class Args>
+double loss_gradient(const Args& a, const std::int64_t* ids, std::int64_t count) {
+  const TensorView &output = a.output, &targets = a.targets, &row_losses = a.row_losses;
+  const std::optional<TensorView>& sample_weight = a.sample_weight;
+  const std::int64_t c = output.shape[1];
+  const double share = 1.0 / static_cast<double>(count);
+  double* losses = row_losses.as<double>();
+  parallel_rows(count, 8.0 * static_cast<double>(count * c), a.exec.threads, [&](auto begin, auto end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t id = ids[i];
+      const double weight =
+          sample_weight
+              ? static_cast<double>(sample_weight->as<const T>()[id * sample_weight->stride[0]])
+              : 1.0;
+      T* row = output.as<T>() + i * c;
+      losses[i] =
+          targets.dtype == DType::int64
+              ? cross_entropy_row(row, c, targets.as<const std::int64_t>()[id * targets.stride[0]],
+                                  weight, share)
+              : squared_error_row(row, c, targets.as<const T>() + id * targets.stride[0], weight, share);
+    }
+  });
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += losses[i];
+  return sum * share;
 }
 
 }  // namespace glai::GLAI_ISA

@@ -13,6 +13,7 @@
 #include "cpu/path_gram.hpp"
 #include "cpu/path_kernel.hpp"
 #include "cpu/selector_gates.hpp"
+#include "cpu/structure_steps.hpp"
 #include "cpu/train_steps.hpp"
 
 namespace glai::GLAI_ISA {
@@ -38,6 +39,7 @@ constexpr OpTable op_table() {
       .class_sums = class_sums,
       .integer_features = integer_features,
       .train_steps = train_steps,
+      .structure_steps = structure_steps,
   };
 }
 

@@ -14,31 +14,9 @@
 #include "cpu/gates.hpp"
 #include "cpu/losses.hpp"
 #include "cpu/products/dense_product.hpp"
+#include "cpu/views.hpp"
 
 namespace glai::GLAI_ISA {
-
-// A matrix, or a batch of them, that lies in memory of one of the call's tensors.
-template <class T>
-GLAI_ALWAYS_INLINE TensorView view_like(const TensorView& like, T* data, std::int64_t p,
-                                        std::int64_t rows, std::int64_t columns) {
-  TensorView v = like;
-  v.data = data;
-  v.ndim = 3;
-  v.shape[0] = p;
-  v.shape[1] = rows;
-  v.shape[2] = columns;
-  v.stride[0] = rows * columns;
-  v.stride[1] = columns;
-  v.stride[2] = 1;
-  return v;
-}
-
-// The first `rows` of a matrix.
-GLAI_ALWAYS_INLINE TensorView rows_of(const TensorView& matrix, std::int64_t rows) {
-  TensorView v = matrix;
-  v.shape[0] = rows;
-  return v;
-}
 
 // The samples of a batch, side by side; the last feature stays 1.
 template <class T>
@@ -55,33 +33,6 @@ void gather_batch(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t
       for (std::int64_t j = 0; j < w; ++j) to_words[j] = from_words[j];
     }
   });
-}
-
-// Outputs of the batch become the gradient of its mean loss, which is returned.
-template <class T>
-double loss_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
-  const std::int64_t c = a.output.shape[1];
-  const double share = 1.0 / static_cast<double>(count);
-  double* losses = a.row_losses.as<double>();
-  parallel_rows(count, 8.0 * static_cast<double>(count * c), a.exec.threads, [&](auto begin, auto end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t id = ids[i];
-      const double weight =
-          a.sample_weight
-              ? static_cast<double>(a.sample_weight->as<const T>()[id * a.sample_weight->stride[0]])
-              : 1.0;
-      T* row = a.output.as<T>() + i * c;
-      losses[i] =
-          a.targets.dtype == DType::int64
-              ? cross_entropy_row(row, c, a.targets.as<const std::int64_t>()[id * a.targets.stride[0]],
-                                  weight, share)
-              : squared_error_row(row, c, a.targets.as<const T>() + id * a.targets.stride[0], weight,
-                                  share);
-    }
-  });
-  double sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += losses[i];
-  return sum * share;
 }
 
 constexpr std::int64_t kOuterColumns = 128;  // of a task

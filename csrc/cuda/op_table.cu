@@ -22,6 +22,7 @@ const OpTable kCuda = {
     nullptr,  // class_sums
     nullptr,  // integer_features
     nullptr,  // train_steps: on a GPU the loop is torch's, its step captured in a graph
+    nullptr,  // structure_steps: likewise torch's
 };
 
 }  // namespace glai

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'class_sums', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'integer_features', 'integer_gram', 'model_output', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'train_steps', 'unpack_gates', 'version', 'way']
+__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'class_sums', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'integer_features', 'integer_gram', 'model_output', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'structure_steps', 'train_steps', 'unpack_gates', 'version', 'way']
 class CudaProduct:
     def __init__(self, tf32: bool, *, partial: torch.Tensor | None = None, gate_columns: torch.Tensor | None = None, reference: torch.Tensor | None = None) -> None:
         ...
@@ -60,6 +60,8 @@ def plan_cuda_product(op: str, y: torch.Tensor, n_gates: int, depth: int, tf32: 
 def plan_cuda_weight_grad(x: torch.Tensor, n_gates: int, columns: int) -> int:
     ...
 def selector_gates(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, words: torch.Tensor, tf32: bool, threads: int, stream: int) -> None:
+    ...
+def structure_steps(*, x: torch.Tensor, targets: torch.Tensor, sample_weight: torch.Tensor | None, order: torch.Tensor, parameters: torch.Tensor, exp_avg: torch.Tensor, exp_avg_sq: torch.Tensor, step: int, learning_rate: float, beta1: float, beta2: float, eps: float, batch_x: torch.Tensor, hidden: collections.abc.Sequence[torch.Tensor], hidden_words: collections.abc.Sequence[torch.Tensor], output: torch.Tensor, gradient: torch.Tensor, row_losses: torch.Tensor, losses: torch.Tensor, threads: int) -> None:
     ...
 def train_steps(*, x: torch.Tensor, words: torch.Tensor, n_gates: int, targets: torch.Tensor, sample_weight: torch.Tensor | None, order: torch.Tensor, directions: torch.Tensor | None, parameters: torch.Tensor, exp_avg: torch.Tensor, exp_avg_sq: torch.Tensor, mean: torch.Tensor, step: int, averaged: int, learning_rate: float, beta1: float, beta2: float, eps: float, weight_decay: float, batch_x: torch.Tensor, batch_words: torch.Tensor, output: torch.Tensor, gradient: torch.Tensor, row_losses: torch.Tensor, hidden: torch.Tensor | None = None, hidden_grad: torch.Tensor | None = None, output_weights: torch.Tensor | None = None, losses: torch.Tensor, threads: int) -> None:
     ...

@@ -46,7 +46,7 @@ def make(number: int, seed: int, memory: Memory) -> tuple[Call, bool | None]:
 
 def run(call: Call, wrong: bool | None, memory: Memory) -> str:
     """Make the call and hold it to its promises; return what became of it."""
-    written = [tensor for name, tensor in call.tensors().items() if name in call.written]
+    written = [tensor for name in call.written for tensor in _tensors(call.arguments[name])]
     originals = [*written, *call.placed]
     inputs = [tensor.clone() for tensor in call.placed]
     before = None if wrong is None else memory.used().clone()
@@ -68,6 +68,11 @@ def run(call: Call, wrong: bool | None, memory: Memory) -> str:
         assert bool((memory.used() == -1).all()), "memory outside of the outputs was written"
     memory.clear()
     return "right" if wrong is None else "allowed"
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """An argument's tensors: itself, or those of a list."""
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, torch.Tensor)]
 
 
 def _attempt(call: Call) -> tuple[Any, Exception | None]:

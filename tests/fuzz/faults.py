@@ -30,6 +30,8 @@ TEXTS = {
     "biases": (3, None, [3], []),
     "multipliers": (3, None, [3], []),
     "shifts": (3, None, [None], []),
+    "hidden": (3, None, [3], []),
+    "hidden_words": (3, None, [3], []),
 }
 HUGE = (2**31, 2**33, 2**40, 2**61)
 HUGE_TO_COPY = (2**45, 2**61)  # of what users call, which may copy: more than there is memory

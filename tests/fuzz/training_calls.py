@@ -1,5 +1,7 @@
 """Calls of the native training loop, one batch each, and of a whole model's output."""
 
+import itertools
+
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -149,4 +151,64 @@ def model_output(draw: Draw) -> Call:
     return Call("model_output", _native.model_output, given, ("y",), holds)
 
 
-CALLS = (train_steps, model_output)
+def structure_steps(draw: Draw) -> Call:
+    rng, dtype = draw.rng, draw.dtype
+    draw.n = max(draw.n, 1) if draw.n < 130 else 64
+    d, c, classes = rng.choice((0, *WIDTHS)), rng.choice(WIDTHS), rng.random() < 0.5
+    widths = [rng.choice((0, *WIDTHS)) for _ in range(rng.choice((1, 1, 2, 3)))]
+    x, weight = draw.matrix(draw.n, d), draw.maybe(lambda: draw.matrix(draw.n))
+    batch = rng.choice((1, 3, 8, 33))
+    order = torch.tensor([rng.randrange(draw.n) for _ in range(rng.randint(1, batch))])
+    order = draw.memory.place(rng, order)
+    if classes:
+        targets = draw.memory.place(rng, torch.tensor([rng.randrange(c) for _ in range(draw.n)]))
+    else:
+        targets = draw.matrix(draw.n, c)
+    sizes = list(itertools.pairwise([d, *widths, c]))
+    k = sum(out * (into + 1) for into, out in sizes)
+    state = {name: draw.packed(k) for name in ("parameters", "exp_avg", "exp_avg_sq")}
+    start = {name: draw.started(tensor) for name, tensor in state.items()}["parameters"].double()
+    state["exp_avg_sq"].abs_()
+    work = {
+        "batch_x": draw.rows(batch, d),
+        "hidden": [draw.rows(batch, width) for width in widths],
+        "hidden_words": [draw.packed(batch, -(-width // 32), dtype=torch.int32) for width in widths],
+        "output": draw.packed(batch, c),
+        "gradient": draw.packed(k),
+        "row_losses": draw.packed(batch, dtype=torch.float64),
+    }
+    losses = draw.packed(1, dtype=torch.float64)
+
+    def holds(_) -> None:
+        parameters = start.requires_grad_()
+        value, size, begin, near = x[order].double(), 1.0, 0, False
+        for number, (into, out) in enumerate(sizes):
+            end = begin + into * out
+            weights, biases = parameters[begin:end].view(out, into), parameters[end : end + out]
+            value = (value.relu() if number else value) @ weights.T + biases
+            begin = end + out
+            seen = value.detach().abs()
+            size = max([size, *seen.flatten().tolist()])
+            near = near or bool((seen < 1e-4 * size).any())
+        sample = torch.ones(len(order), dtype=torch.float64) if weight is None else weight[order].double()
+        if classes:
+            loss = (sample * cross_entropy(value, targets[order], reduction="none")).mean()
+        else:
+            loss = (sample * (value - targets[order].double()).square().mean(1)).mean()
+        (gradient,) = torch.autograd.grad(loss, parameters)
+        close = (2e-4 if dtype == torch.float32 else 1e-9) * size**2 * (1 + float(sample.abs().max()))
+        assert abs(float(losses) - float(loss)) <= close
+        if not near:  # or a unit may be on for the one and off for the other
+            worst = (work["gradient"].double() - gradient).abs().max() if k else 0.0
+            assert worst <= close * (1 + float(gradient.abs().max()))
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+    given = {"x": x, "targets": targets, "sample_weight": weight, "order": order, **state, "step": 0}
+    given |= {"learning_rate": 1e-3, "beta1": BETAS[0], "beta2": BETAS[1], "eps": EPS, **work}
+    given |= {"losses": losses, **draw.execution(stream=False)}
+    written = (*state, *work, "losses")
+    placed = (order, targets) if classes else (order,)
+    return Call("structure_steps", _native.structure_steps, given, written, holds, placed)
+
+
+CALLS = (train_steps, structure_steps, model_output)

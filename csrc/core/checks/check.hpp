@@ -44,6 +44,7 @@ void check_integer_gram(const IntegerGramArgs& args);
 void check_class_sums(const ClassSumsArgs& args);
 void check_integer_features(const IntegerFeaturesArgs& args);
 void check_train_steps(const TrainStepsArgs& args);
+void check_structure_steps(const StructureStepsArgs& args);
 void check_model_output(const ModelOutputArgs& args);
 
 // What plans and explanations are made of; op: whose plan it is.

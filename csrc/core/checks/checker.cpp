@@ -177,6 +177,23 @@ void Checker::words(const char* name, const TensorView& v, Dim n, const char* ga
   tensor(name, v, {DType::int32}, {n, {w.c_str(), words_per_row(n_gates)}}, Layout::contiguous);
 }
 
+void check_order(const char* op, const TensorView& order, const TensorView& targets, std::int64_t n,
+                 std::int64_t c) {
+  const bool classes = targets.dtype == DType::int64;
+  for (std::int64_t i = 0; i < order.shape[0]; ++i) {
+    const std::int64_t id = order.as<const std::int64_t>()[i];
+    if (id < 0 || id >= n) {
+      fail(std::string(op) + ": order must be samples in [0, N=" + std::to_string(n) + "), got " +
+           std::to_string(id));
+    }
+    const std::int64_t target = classes ? targets.as<const std::int64_t>()[id * targets.stride[0]] : 0;
+    if (target < 0 || target >= c) {
+      fail(std::string(op) + ": targets must be classes in [0, C=" + std::to_string(c) + "), got " +
+           std::to_string(target));
+    }
+  }
+}
+
 void check_gate_columns(const char* op, const Checker& check, const TensorView& words,
                         std::int64_t n_gates, const CudaProduct& cuda) {
   if (words.device.type != DeviceType::cuda) return;

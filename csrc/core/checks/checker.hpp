@@ -63,6 +63,11 @@ class Checker {
   Device device_;
 };
 
+// The values of a training loop's order: samples in [0, N), whose targets are in [0, C) where they are
+// classes.
+void check_order(const char* op, const TensorView& order, const TensorView& targets, std::int64_t n,
+                 std::int64_t c);
+
 // The workspace of products that go path by path.
 void check_gate_columns(const char* op, const Checker& check, const TensorView& words,
                         std::int64_t n_gates, const CudaProduct& cuda);

@@ -20,24 +20,6 @@ void check_batch_lies_in_hidden(const TrainStepsArgs& a) {
   }
 }
 
-void check_order(const TrainStepsArgs& a) {
-  const std::int64_t n = a.x.shape[0], c = a.output.shape[1];
-  const bool classes = a.targets.dtype == DType::int64;
-  for (std::int64_t i = 0; i < a.order.shape[0]; ++i) {
-    const std::int64_t id = a.order.as<const std::int64_t>()[i];
-    if (id < 0 || id >= n) {
-      fail("train_steps: order must be samples in [0, N=" + std::to_string(n) + "), got " +
-           std::to_string(id));
-    }
-    const std::int64_t target =
-        classes ? a.targets.as<const std::int64_t>()[id * a.targets.stride[0]] : 0;
-    if (target < 0 || target >= c) {
-      fail("train_steps: targets must be classes in [0, C=" + std::to_string(c) + "), got " +
-           std::to_string(target));
-    }
-  }
-}
-
 }  // namespace
 
 void check_train_steps(const TrainStepsArgs& a) {
@@ -106,7 +88,7 @@ void check_train_steps(const TrainStepsArgs& a) {
                {"sample_weight", a.sample_weight},
                {"order", a.order},
                {"directions", a.directions}});
-  check_order(a);
+  check_order("train_steps", a.order, a.targets, n, c);
 }
 
 void check_model_output(const ModelOutputArgs& a) {

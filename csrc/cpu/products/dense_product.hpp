@@ -20,8 +20,11 @@ constexpr std::int64_t kDenseRows = 256;  // of a task
 // Of few features little is computed for what is written: rows few enough that their pages are still
 // known when the next tile of columns is written.
 constexpr std::int64_t kFewFeatures = 32, kFewFeatureRows = 64;
-// Of a panel: 64 columns of floats then take 32 kB, and stay in the first-level cache.
-constexpr std::int64_t kDenseFeatures = 128;
+// Of a panel: a tile's columns then take at most 32 kB, 16 kB where tiles are narrow, and stay in the
+// first-level cache.
+constexpr std::int64_t kDenseFeatures = kMaxTileVecs * Vec<float>::width > 16 ? 128 : 256;
+// Of x that a task reads again for each tile of columns: half of a small second-level cache.
+constexpr std::int64_t kDenseBytes = 256 << 10;
 
 // Gates of the columns of y, read where y is written.
 struct ColumnGates {
@@ -108,7 +111,7 @@ GLAI_ALWAYS_INLINE void run_dense_tile(int rows, int vecs, const DenseTile<Opera
   [&]<int... M>(std::integer_sequence<int, M...>) {
     static constexpr void (*kRun[])(const DenseTile<Operand>&) = {dense_tile<Operand, M + 1, V>...};
     kRun[rows - 1](t);
-  }(std::make_integer_sequence<int, gather_tile_rows(V)>{});
+  }(std::make_integer_sequence<int, dense_tile_rows(V)>{});
 }
 
 // w: [D, C], a unit stride in one of them.
@@ -134,6 +137,7 @@ struct DenseBlock {
   T* y;
   std::int64_t y_stride;
   ColumnGates gates = {};
+  const T* panels = nullptr;  // these columns of w as pack_weights makes them; null: packed on the way
 };
 
 // Bytes of memory that dense_block works in, for a tile of `vecs` vectors.
@@ -158,6 +162,24 @@ GLAI_ALWAYS_INLINE void pack_rows(const T* w, std::int64_t stride, std::int64_t 
   }
 }
 
+// w's rows [k, k + k_count) of `columns` columns, in whole vectors; lanes past the last column are zero.
+template <class T>
+GLAI_ALWAYS_INLINE void pack_weights(const DenseWeight<T>& w, std::int64_t k, std::int64_t k_count,
+                                     std::int64_t columns, T* panel) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const int vecs = static_cast<int>((columns + lanes - 1) / lanes);
+  const std::int64_t width = vecs * lanes;
+  const T* from = w.data + k * w.stride[0];
+  if (w.stride[1] == 1) {
+    const Tail<T> tail(static_cast<int>(columns - (vecs - 1) * lanes));
+    return pack_rows(from, w.stride[0], k_count, vecs, tail, panel);
+  }
+  pack_transposed(from, w.stride[1], k_count, columns, panel, width);
+  for (std::int64_t i = 0; i < k_count; ++i) {
+    for (std::int64_t j = columns; j < width; ++j) panel[i * width + j] = T(0);
+  }
+}
+
 // What a row sums to depends on no other row.
 template <class Kind>
 void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
@@ -176,20 +198,12 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
   for (std::int64_t j = 0; j < width; ++j) {
     start[j] = w.bias && j < b.columns ? as_operand<Kind>(w.bias[j]) : T(0);
   }
-  const EvenSplit groups(b.rows, gather_tile_rows(vecs));
+  const EvenSplit groups(b.rows, dense_tile_rows(vecs));
   // Once at least, so that y is written when there are no features.
   const EvenSplit panels(b.d, kDenseFeatures);
   for (std::int64_t part = 0; part == 0 || part < panels.parts; ++part) {
     const std::int64_t k = panels.begin(part), k_count = panels.size(part);
-    const T* from = w.data + k * w.stride[0];
-    if (w.stride[1] == 1) {
-      pack_rows(from, w.stride[0], k_count, vecs, tail, panel);
-    } else {
-      pack_transposed(from, w.stride[1], k_count, b.columns, panel, width);
-      for (std::int64_t i = 0; i < k_count; ++i) {
-        for (std::int64_t j = b.columns; j < width; ++j) panel[i * width + j] = T(0);
-      }
-    }
+    if (b.panels == nullptr) pack_weights(w, k, k_count, b.columns, panel);
     DenseTile<Operand> tile{nullptr, 0,          nullptr, operand_count<Kind>(k_count),
                             nullptr, b.y_stride, tail,    k == 0 ? start : nullptr};
     if constexpr (Kind::kRounds) {
@@ -200,7 +214,7 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
       tile.w = rounded_panel;
       tile.x_stride = tile.k;
     } else {
-      tile.w = panel;
+      tile.w = b.panels == nullptr ? panel : b.panels + k * width;
       tile.x_stride = b.x_stride;
     }
     for (std::int64_t g = 0; g < groups.parts; ++g) {
@@ -217,6 +231,14 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
   }
 }
 
+// Of a task: they stay in the second-level cache.
+template <class T>
+constexpr std::int64_t dense_rows(std::int64_t d) {
+  if (d <= kFewFeatures) return kFewFeatureRows;
+  const std::int64_t rows = kDenseBytes / (d * static_cast<std::int64_t>(sizeof(T)));
+  return rows > kDenseRows ? kDenseRows : rows < kFewFeatureRows ? kFewFeatureRows : rows;
+}
+
 template <class Kind>
 void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>& w, const TensorView& y,
                    int threads, const ColumnGates& gates = {}) {
@@ -224,18 +246,34 @@ void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>&
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = x.shape[0], d = x.shape[1], c = y.shape[1];
   const EvenSplit tiles((c + lanes - 1) / lanes, kMaxTileVecs);
-  const EvenSplit blocks(n, d <= kFewFeatures ? kFewFeatureRows : kDenseRows);
+  const EvenSplit blocks(n, dense_rows<T>(d));
   const double work = static_cast<double>(n) * static_cast<double>(c) * static_cast<double>(d + 1);
+  const auto columns_of = [&](std::int64_t tile) {
+    const std::int64_t left = c - tiles.begin(tile) * lanes, width = tiles.size(tile) * lanes;
+    return left < width ? left : width;
+  };
+  // Weights that more than one task reads are packed once.
+  T* panels = nullptr;
+  if (!Kind::kRounds && blocks.parts > 1 && d > kFewFeatures) {
+    ScratchSizes sizes;
+    sizes.add<T>(d * tiles.begin(tiles.parts) * lanes);
+    panels = reinterpret_cast<T*>(scratch(Scratch::weights, sizes.bytes()));
+    parallel_for(tiles.parts, static_cast<double>(c) * static_cast<double>(d), threads,
+                 [&](std::int64_t tile) {
+                   const std::int64_t first = tiles.begin(tile) * lanes;
+                   pack_weights(w.from(first), 0, d, columns_of(tile), panels + first * d);
+                 });
+  }
   parallel_for(tiles.parts * blocks.parts, work, threads, [&](std::int64_t task) {
     const std::int64_t tile = task % tiles.parts, block = task / tiles.parts;
     const int vecs = static_cast<int>(tiles.size(tile));
-    const std::int64_t first = tiles.begin(tile) * lanes, width = vecs * lanes;
-    const std::int64_t columns = c - first < width ? c - first : width;
+    const std::int64_t first = tiles.begin(tile) * lanes;
     const std::int64_t row = blocks.begin(block);
     std::byte* memory = scratch(Scratch::task, dense_bytes<Kind>(vecs));
     dense_block<Kind>(
-        {x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d, w.from(first), columns,
-         y.as<T>() + row * y.stride[0] + first, y.stride[0], gates.from(row, first)},
+        {x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d, w.from(first),
+         columns_of(tile), y.as<T>() + row * y.stride[0] + first, y.stride[0], gates.from(row, first),
+         panels == nullptr ? nullptr : panels + first * d},
         memory);
   });
 }

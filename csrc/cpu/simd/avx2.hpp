@@ -219,6 +219,7 @@ using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
 
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
+constexpr int dense_tile_rows(int vecs) { return vecs == 1 ? 8 : 6; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 12 : 6; }
 constexpr int kMaxOuterTileVecs = 12;  // rows x vectors of any of these tiles
 

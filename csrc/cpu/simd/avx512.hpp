@@ -287,6 +287,7 @@ using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
 
 constexpr int kMaxTileVecs = 4;
 constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }
+constexpr int dense_tile_rows(int vecs) { return gather_tile_rows(vecs); }
 constexpr int outer_tile_rows(int vecs) { return vecs <= 2 ? 12 : vecs == 3 ? 8 : 6; }
 constexpr int kMaxOuterTileVecs = 24;  // rows x vectors of any of these tiles
 

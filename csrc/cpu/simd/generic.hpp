@@ -168,6 +168,7 @@ using WeightDot = ByteDot<1, -128>;  // of weights, -128 to 127: 2 * 127 * 255 <
 // Register budget: how many vectors a tile is wide, and how many rows it then has.
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int) { return 4; }
+constexpr int dense_tile_rows(int) { return 4; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
 constexpr int kMaxOuterTileVecs = 8;  // rows x vectors of any of these tiles
 

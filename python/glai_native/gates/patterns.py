@@ -16,6 +16,8 @@ from glai_native.gates.paths import Structure, count_paths, structure_gates
 
 # Distances between samples that the indicator looks at; up to here all pairs are compared.
 OUI_SHIFTS = 32
+# Pairs of samples whose patterns exist at a time, side by side.
+OUI_PAIRS = 2**17
 # Path gates that exist at a time while they are counted (as bits, 34 MB).
 COUNTED_GATES = 2**28
 
@@ -51,12 +53,21 @@ def oui(layers: Sequence[PackedGates], max_shifts: int = OUI_SHIFTS) -> float:
     )
     if len(shifts) < n - 1:
         layers = _in_an_order_of_their_own(layers)
+    together = max(1, OUI_PAIRS // n)
     total = sum(
-        float((2 * layer[s:].hamming(layer[: n - s]).double() / layer.n_gates).clamp(max=1).sum())
+        _differences(layer, shifts[i : i + together])
         for layer in layers
-        for s in shifts
+        for i in range(0, len(shifts), together)
     )
     return total / (len(layers) * sum(n - s for s in shifts))
+
+
+def _differences(layer: PackedGates, shifts: Sequence[int]) -> float:
+    """Sum min(1, 2·d / units) over the pairs of samples that are so many apart, in one call for all of them."""
+    n = len(layer)
+    ends = [torch.cat([layer.words[s:] for s in shifts]), torch.cat([layer.words[: n - s] for s in shifts])]
+    first, second = (PackedGates(words, layer.n_gates) for words in ends)
+    return float((2 * first.hamming(second).double() / layer.n_gates).clamp_(max=1).sum())
 
 
 def _in_an_order_of_their_own(layers: Sequence[PackedGates]) -> list[PackedGates]:

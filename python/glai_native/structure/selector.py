@@ -230,25 +230,10 @@ class PathSelector(nn.Module):
         if z.dtype != dtype:
             names = [str(d).removeprefix("torch.") for d in (dtype, z.dtype)]
             raise ValueError(f"PathSelector: z must be {names[0]} like the network's weights, got {names[1]}")
-        # Of the last layer nobody reads the activation. Measured by glai_bench.ops.selector_gates (AVX-512, one and two
-        # threads), torch's product and packing after it take 0.9 to 1.7 times as long, and whether a
-        # pre-activation near zero is positive may then depend on the rows beside it. The CPU's kernel takes no
-        # 16-bit floats.
-        fused = z.is_cuda or dtype in FLOATS
-        blocks: list[list[PackedGates]] = [[] for _ in self.widths]
-        whole = is_watched(z) or z.shape[0] <= CAPTURE_ROWS  # a graph is for any number of samples
-        for rows in (z,) if whole else z.split(CAPTURE_ROWS):
-            activation = rows
-            for block, (weight, bias) in zip(blocks, self.hidden, strict=True):
-                if fused and block is blocks[-1]:
-                    gates = selector_gates(activation, weight, bias)
-                else:
-                    pre_activation = nn.functional.linear(activation, weight, bias)
-                    gates = pack_gates(pre_activation)
-                    activation = pre_activation.relu_()
-                gates.structure_id = self.structure_id
-                block.append(gates)
-        return [block[0] if len(block) == 1 else PackedGates.cat(block) for block in blocks]
+        layers = layer_gates(z, self.hidden)
+        for gates in layers:
+            gates.structure_id = self.structure_id
+        return layers
 
     def unit_gates(self, x: Tensor) -> list[PackedGates]:
         """Make the unit bits per hidden layer from raw x, the always-on unit excluded; x must be finite."""
@@ -357,6 +342,28 @@ class PathSelector(nn.Module):
             architecture.append("kept_paths")
             tensors.append(self.kept_paths)
         return hash_values(architecture, tensors)
+
+
+def layer_gates(z: Tensor, hidden: Sequence[tuple[Tensor, Tensor]]) -> list[PackedGates]:
+    """Make the unit bits of hidden layers, weight ``[h_l, h_(l-1)]`` and bias ``[h_l]`` each, reading z ``[N, D]``."""
+    # Of the last layer nobody reads the activation. Measured by glai_bench.ops.selector_gates (AVX-512, one and two
+    # threads), torch's product and packing after it take 0.9 to 1.7 times as long, and whether a
+    # pre-activation near zero is positive may then depend on the rows beside it. The CPU's kernel takes no
+    # 16-bit floats.
+    fused = z.is_cuda or z.dtype in FLOATS
+    blocks: list[list[PackedGates]] = [[] for _ in hidden]
+    whole = is_watched(z) or z.shape[0] <= CAPTURE_ROWS  # a graph is for any number of samples
+    for rows in (z,) if whole else z.split(CAPTURE_ROWS):
+        activation = rows
+        for block, (weight, bias) in zip(blocks, hidden, strict=True):
+            if fused and block is blocks[-1]:
+                gates = selector_gates(activation, weight, bias)
+            else:
+                pre_activation = nn.functional.linear(activation, weight, bias)
+                gates = pack_gates(pre_activation)
+                activation = pre_activation.relu_()
+            block.append(gates)
+    return [block[0] if len(block) == 1 else PackedGates.cat(block) for block in blocks]
 
 
 def _require_finite(name: str, z: Tensor) -> None:

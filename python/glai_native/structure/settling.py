@@ -21,12 +21,13 @@ from glai_native.data.checks import (
 from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.patterns import oui
-from glai_native.machine.adam import Adam
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.precision import in_own_precision
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.threads import one_torch_thread
 from glai_native.structure.projection import InputProjection
-from glai_native.structure.selector import PathSelector
+from glai_native.structure.selector import PathSelector, layer_gates
+from glai_native.structure.steps import network_steps
 
 # Of a network below which a step takes as long with two of torch's threads as with one. On two idle cores, 128 samples:
 # 1,280 weights 1.02, 8,192 weights 0.91, 32,768 weights 0.77 of one thread's time.
@@ -230,22 +231,14 @@ def train_structure(
     generator = torch.Generator().manual_seed(seed)
     seen = torch.randperm(len(z), generator=generator, device="cpu")[:PROBE_SAMPLES].to(z.device)
     probe, probe_weight = z[seen], None if weight is None else weight[seen]
-    optimizer = Adam(mlp.parameters(), learning_rate)
+    steps = network_steps(mlp, z, y, weight, batch_size, float(learning_rate))
     monitor.update(*_pattern(mlp, probe), sample_weight=probe_weight)
     numbers = sum(parameter.numel() for parameter in mlp.parameters())
     with epoch_progress(progress) as bar, torch.enable_grad(), one_torch_thread(numbers < FEW_NUMBERS):
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
-            total = torch.zeros((), dtype=torch.float64, device=z.device)
-            for ids in (
-                torch.randperm(len(z), generator=generator, device="cpu").to(z.device).split(batch_size)
-            ):
-                loss = _mean_loss(mlp(z[ids]), y[ids], None if weight is None else weight[ids])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(ids)
-            monitor.update(*_pattern(mlp, probe), loss=float(total) / len(z), sample_weight=probe_weight)
+            loss = steps.run_epoch(torch.randperm(len(z), generator=generator, device="cpu"))
+            monitor.update(*_pattern(mlp, probe), loss=loss, sample_weight=probe_weight)
             epoch = monitor.history[-1]
             bar.update(
                 task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips, OUI {epoch.oui:.2f}"
@@ -255,20 +248,18 @@ def train_structure(
     return PathSelector(mlp, projection)
 
 
-def _mean_loss(output: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
-    """Compute cross-entropy of classes, or the squared error of values, weighted ``[N]``."""
-    values = targets.is_floating_point()
-    if weight is None:
-        return (
-            nn.functional.mse_loss(output, targets)
-            if values
-            else nn.functional.cross_entropy(output, targets)
-        )
-    if values:
-        return (nn.functional.mse_loss(output, targets, reduction="none").mean(1) * weight).mean()
-    return (nn.functional.cross_entropy(output, targets, reduction="none") * weight).mean()
-
-
+@in_own_precision
+@torch.no_grad()
 def _pattern(mlp: nn.Sequential, probe: Tensor) -> tuple[list[PackedGates], list[Tensor]]:
-    selector = PathSelector(mlp)
-    return selector.unit_gates_of(probe), [weight for weight, _ in selector.hidden]
+    """Return the unit bits of the probe and the hidden weights; raise where a network can be no selector any more."""
+    linears = [layer for layer in mlp if isinstance(layer, nn.Linear)]
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in mlp.parameters()):
+        raise ValueError(
+            "train_structure: weights must be finite, got NaN or infinite values; use a smaller learning_rate"
+        )
+    hidden = []
+    for linear in linears[:-1]:
+        weight = linear.weight.detach()
+        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+        hidden.append((weight, bias))
+    return layer_gates(probe, hidden), [weight for weight, _ in hidden]
