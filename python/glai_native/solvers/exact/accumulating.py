@@ -72,7 +72,7 @@ class AccumulatedSums(FiledSums):
         owner = "accumulate"
         chunk = require_count(owner, "chunk", chunk)
         path = None if checkpoint is None else Path(checkpoint)
-        if self.targets == "values" and self.step is None:
+        if self.targets == "values" and self.fixed_point is None:
             raise ValueError(
                 f"{owner}: statistics of values must have a step=, or the first chunk would choose it"
             )

@@ -17,14 +17,17 @@ from torch import Tensor
 from glai_native.data.arrays import array_tensor
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
-from glai_native.solvers.exact.targets import first_steps
+from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.exact.chunked import comes_in_chunks, opened
 from glai_native.training.exact.learner import ExactLearner
 
 STEP = """\
         step: what targets are whole numbers of, > 0, one or ``[C]``; None: a power of two by the first samples, which
-            leaves them 17 bits and later ones room to be eight times as large. Models that are merged have the same.
+            leaves their distances from the centre 17 bits, and later ones room to be eight times as far. Models that
+            are merged have the same, and the same centre.
+        centre: what is taken off targets first, one or ``[C]``, with a ``step``; None: 0, or, where the first samples
+            choose the step and are at least 32, their mean.
 """
 OWNER = "ExactRegressor"
 FEWEST_STEPS = 16  # that a standard deviation of targets should have: rounding adds 1 / 3,000 of the variance
@@ -53,6 +56,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         random_state: int | np.random.RandomState | None = 0,
         scale: str = "global",
         step: float | Sequence[float] | None = None,
+        centre: float | Sequence[float] | None = None,
         verbose: bool = False,
     ) -> None:
         self.n_units = n_units
@@ -62,6 +66,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         self.random_state = random_state
         self.scale = scale
         self.step = step
+        self.centre = centre
         self.verbose = verbose
 
     @classmethod
@@ -155,8 +160,8 @@ class ExactRegressor(RegressorMixin, ExactLearner):
             values, weight = _values(found), self._weight(first.sample_weight, len(x))
             self._one_target = np.ndim(found) == 1
             self._begin(self._first_statistics(x, values, weight))
-            if self.statistics_.step is None:
-                self.statistics_.step = first_steps(values)
+            if self.statistics_.fixed_point is None:
+                self.statistics_.fixed_point = FixedPoint.of_first(values, _repeats(weight))
         self._accumulate(chunked, y, sample_weight, ids, checkpoint)
 
     def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
@@ -170,16 +175,20 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         scaled = (values - mean) / spread.where(spread > 0, 1)
         features = self._first_features(x, scaled.float(), n_outputs, weight)
         if self.step is None:
-            _warn_of_coarse_steps(values if weight is None else values[torch.from_numpy(weight > 0)])
+            _warn_of_coarse_steps(values, _repeats(weight))
         return IntegerStatistics(
-            features, n_outputs, targets="values", step=self.step, ledger=bool(self.ledger)
+            features,
+            n_outputs,
+            targets="values",
+            step=self.step,
+            centre=self.centre,
+            ledger=bool(self.ledger),
         )
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return values ``[N]`` or ``[N, C]``, as y was."""
-        scores = self._scores(X, torch.float64)
-        step = self.statistics_.step
-        values: NDArray[np.float64] = (scores if step is None else scores * step).numpy()
+        scores, point = self._scores(X, torch.float64), self.statistics_.fixed_point
+        values: NDArray[np.float64] = (scores if point is None else point.values(scores)).numpy()
         return values[:, 0] if self._one_target else values
 
 
@@ -188,9 +197,15 @@ def _values(y: ArrayLike) -> Tensor:
     return array_tensor(np.asarray(y, dtype=np.float64).reshape(len(y), -1))  # type: ignore[arg-type]
 
 
-def _warn_of_coarse_steps(values: Tensor) -> None:
+def _repeats(weight: NDArray[np.float64] | None) -> Tensor | None:
+    """Return how often samples count, int64 ``[N]``; what is no integer the sums refuse."""
+    return None if weight is None else torch.from_numpy(weight).long()
+
+
+def _warn_of_coarse_steps(values: Tensor, repeats: Tensor | None) -> None:
     """Warn where the steps that first targets ``[N, C]`` set are too coarse for what they vary by."""
-    steps = first_steps(values)
+    values = values if repeats is None else values[repeats > 0]
+    steps = FixedPoint.of_first(values, None if repeats is None else repeats[repeats > 0]).step
     spread, mean = torch.std_mean(values, 0, correction=0)
     for c in ((spread > 0) & (spread < FEWEST_STEPS * steps)).nonzero().flatten().tolist():
         warnings.warn(
