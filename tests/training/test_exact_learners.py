@@ -253,3 +253,24 @@ def test_data_in_chunks_are_the_data(digits, tmp_path, monkeypatch, way):
     with pytest.raises(ValueError, match="data must hold samples, got none"):
         model.partial_fit(iter([]))
     assert model.n_samples_ == len(x) - 3
+
+
+def test_samples_that_do_not_count_are_of_no_class(digits):
+    x, y = digits
+    weight = np.r_[np.ones(200), np.zeros(50), np.ones(50)]
+    strange = np.r_[y[:200], np.full(50, "none of these"), y[250:300]]
+    model = glai.ExactClassifier(8).fit(iter([(x[:100], y[:100]), (x[:300], strange, weight)]))
+    rows = np.r_[0:100, 0:200, 250:300]
+    whole = glai.ExactClassifier(structure=model.features_).fit(x[rows], y[rows])
+    assert (model.classes_ == whole.classes_).all()
+    assert model.digest() == whole.digest()
+
+
+def test_zero_has_one_sign(digits):
+    x = digits[0][:100]
+    y = np.arange(100) % 3 - 1.0
+    model = glai.ExactClassifier(8).fit(x, y)
+    negative = glai.ExactClassifier(structure=model.features_).fit(x, np.where(y == 0, -0.0, y))
+    assert negative.digest() == model.digest()
+    assert (negative.statistics_.ledger.hashes == model.statistics_.ledger.hashes).all()
+    assert len(model.statistics_.shared_with(negative.statistics_)) == 100

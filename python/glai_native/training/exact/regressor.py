@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
-from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.training.exact.chunked import comes_in_chunks, opened
 from glai_native.training.exact.learner import ExactLearner
 
 STEP = """\
@@ -76,95 +74,30 @@ class ExactRegressor(RegressorMixin, ExactLearner):
                 f"{folder}: the model's outputs must be values, got classes; ExactClassifier.load opens it"
             )
 
-    @outside_inference_mode
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Learn X ``[N, features]`` and values y ``[N]`` or ``[N, C]``, and nothing that was learnt before.
+    def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
+        x, values = self._validated(X, _column(y), reset=reset, multi_output=True, y_numeric=True)
+        return x, values
 
-        Args:
-            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
-                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
-                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
-                first chunk, settle the features.
-            y: values, or a path to an .npy of them; None where X has them.
-            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
-            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
-            checkpoint: of data in chunks, a file that the sums so far are saved to every minute; after a kill the same
-                call goes on from there, to the same digest.
-        """
-        with self._whole_or_unchanged():
-            self.__dict__.pop("statistics_", None)
-            self._learn(X, y, sample_weight, ids, checkpoint)
-        return self
+    def _targets(self, y: Any) -> Tensor:
+        return _values(y)
 
-    @outside_inference_mode
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Learn more samples, arguments as :meth:`fit`."""
-        with self._whole_or_unchanged():
-            self._learn(X, y, sample_weight, ids, checkpoint)
-        return self
-
-    @outside_inference_mode
-    def forget(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        ids: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Take samples out again, given as they were learnt; with ids, just those of these ids.
-
-        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
-        have seen of them stays.
-
-        Raises:
-            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
-        """
-        check_is_fitted(self)
-        x, values = self._validated(X, _column(y), reset=False, multi_output=True, y_numeric=True)
-        self._change(-1, x, _values(values), self._weight(sample_weight, len(x)), ids)
-        return self
-
-    def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        if comes_in_chunks(X, y):
-            self._learn_chunks(X, y, sample_weight, ids, checkpoint)
-            return
-        first = not self.__sklearn_is_fitted__()
-        X, y = self._validated(X, _column(y), reset=first, multi_output=True, y_numeric=True)
-        values, weight = _values(y), self._weight(sample_weight, len(X))
-        if first:
-            self._one_target = np.ndim(y) == 1
-            self._begin(self._first_statistics(X, values, weight))
-        self._change(1, X, values, weight, ids)
-
-    def _learn_chunks(self, data: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        chunked = opened(OWNER, data, y, sample_weight, ids)
+    def _learn_whole(
+        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, ids: Any, classes: Any
+    ) -> None:
         if not self.__sklearn_is_fitted__():
-            first = chunked.first
-            x, found = self._validated(first.x, _column(first.targets), multi_output=True, y_numeric=True)
-            values, weight = _values(found), self._weight(first.sample_weight, len(x))
-            self._one_target = np.ndim(found) == 1
-            self._begin(self._first_statistics(x, values, weight))
-            if self.statistics_.fixed_point is None:
-                self.statistics_.fixed_point = FixedPoint.of_first(values, _repeats(weight))
-        self._accumulate(chunked, y, sample_weight, ids, checkpoint)
+            self._begin_values(x, y, weight)
+        self._change(1, x, _values(y), weight, ids)
 
-    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+    def _begin_chunks(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+        self._begin_values(x, y, weight)
+        if self.statistics_.fixed_point is None:
+            self.statistics_.fixed_point = FixedPoint.of_first(_values(y), _repeats(weight))
+
+    def _begin_values(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+        self._one_target = np.ndim(y) == 1
+        self._begin(self._first_statistics(x, _values(y), weight))
+
+    def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         return _values(y)
 
     def _first_statistics(
@@ -211,7 +144,7 @@ def _warn_of_coarse_steps(values: Tensor, repeats: Tensor | None) -> None:
         warnings.warn(
             f"{OWNER}: y varies by {spread[c]:.3g} about {mean[c]:.6g} in column {c}, which steps of {steps[c]:.3g} "
             "lose much of; subtract the mean first, or set step=",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
