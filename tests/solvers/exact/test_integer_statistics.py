@@ -69,7 +69,7 @@ def test_sums_of_values(data, features):
     rest = of(features, x[30:], values[30:], 2, targets="values", **told)
     assert statistics.digest() == rest.digest()
     with pytest.raises(
-        ValueError, match=r"must be below .*, got 1e\+06 in row 1, column 0; begin with a larger"
+        ValueError, match=r"must be between .*, got 1e\+06 in row 1, column 0; begin with a larger"
     ):
         statistics.update(x[:2], torch.tensor([[1.0, 1.0], [1e6, 1.0]]))
     assert statistics.digest() == rest.digest()
@@ -320,7 +320,6 @@ def test_types_of_samples(data, features):
     assert copied.digest() != whole.digest() == of(features, x.half(), y).digest()
 
 
-@pytest.mark.parametrize("ids", [None, list(range(-35, 35)), [f"sample é {i}" for i in range(70)]])
 def test_values_are_counted_from_the_mean_of_the_first(data, features):
     x, _, values = data
     far = torch.stack([values[:, 0].double() / 100 + 1e6, values[:, 1].double() / 1e5 - 1e9], 1)
@@ -350,10 +349,11 @@ def test_values_are_counted_from_the_mean_of_the_first(data, features):
     same = of(features, x, far * 0 + 7, 2, targets="values")
     for statistics in (few, same):  # which do not tell how much others vary
         assert not statistics.fixed_point.is_centred
-    huge = of(features, x, values.double() * 1e300, 2, targets="values")
+    huge = of(features, x, values.double() * 1e250, 2, targets="values")
     assert bool(huge.solve(1.0).weight.isfinite().all())
 
 
+@pytest.mark.parametrize("ids", [None, list(range(-35, 35)), [f"sample é {i}" for i in range(70)]])
 def test_files(data, features, tmp_path, ids):
     x, y, values = data
     statistics = glai.IntegerStatistics(features, C, per_class=True)
