@@ -11,6 +11,10 @@ import glai_native as glai
 from glai_native.machine.files import TensorFile
 
 GOLDEN = Path(__file__).parent / "golden"
+DIGESTS_OF_VALUES = (
+    "3fbade148ce828fe0f26aab38e35b1005dda041440249a51d3a59e8ae0e6cd5a",
+    "5a81c9c91676f2d163b6134e3bd28b799347485a21a688dee5879453b4763b32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,20 @@ def test_integer_statistics():
     assert again.digest() == statistics.digest()
     again.downdate(x[3:4], torch.tensor([1]), ids=["sample 3"])
     assert len(again.ledger.shared_with(statistics.ledger)) == 11
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_integer_statistics_of_values(version):
+    """Values without a centre, as there were at first, and with one."""
+    path = GOLDEN / ("exact_values.safetensors" if version == 1 else "exact_centred.safetensors")
+    statistics = glai.IntegerStatistics.load(path)
+    assert statistics.digest() == DIGESTS_OF_VALUES[version - 1]
+    assert statistics.fixed_point.is_centred == (version == 2)
+    assert b"".join(statistics.to_pieces()) == path.read_bytes()
+    told = {"step": statistics.step, "centre": statistics.centre if version == 2 else None}
+    again = glai.IntegerStatistics(statistics.features, 2, targets="values", **told)
+    n = torch.arange(12.0, dtype=torch.float64).repeat(1 if version == 1 else 3)
+    x = torch.arange(60).reshape(12, 5).remainder(7) * torch.arange(1, 6) - torch.arange(12).unsqueeze(1)
+    again.update(x.repeat(len(n) // 12, 1), torch.stack([n, 5 - n**2], 1), ids=list(range(len(n))))
+    assert again.digest() == statistics.digest()
+    assert b"".join((again + again.emptied()).to_pieces()) == path.read_bytes()

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 import glai_native as glai
+from glai_native.solvers.statistics import reducing
 from glai_native.training import distributed
 from training.conftest import C, D, N, P, group_of_ranks, make_estimator, make_samples
 
@@ -54,7 +55,7 @@ def test_train_under_torchrun(tmp_path):
 
 def sum_shares(dtype, piece_bytes, cut):
     """Rank 0 takes the first ``cut`` samples in; cut 0: none, and so no structure_id."""
-    distributed.PIECE_BYTES = piece_bytes
+    reducing.PIECE_BYTES = piece_bytes
     x, gates, y, weight = make_samples()
     gates.structure_id = "a" * 64
     rows = slice(0, cut) if dist.get_rank() == 0 else slice(cut, None)

@@ -147,7 +147,8 @@ def test_regressor(tmp_path):
     again = glai.ExactRegressor.load(tmp_path)
     assert (again.predict(x) == model.predict(x)).all()
     again.partial_fit(x[350:], two[350:]).forget(x[:350], two[:350])
-    rest = glai.ExactRegressor(structure=model.features_, step=model.statistics_.step.tolist())
+    told = {name: getattr(model.statistics_, name).tolist() for name in ("step", "centre")}
+    rest = glai.ExactRegressor(structure=model.features_, **told)
     assert rest.fit(x[350:], two[350:]).digest() == again.digest()
     one = glai.ExactRegressor(8).fit(x, y)
     assert one.predict(x).shape == y.shape
@@ -158,7 +159,30 @@ def test_regressor(tmp_path):
     model = glai.ExactRegressor(structure=one.features_).fit(x[:351], far, sample_weight=weight)
     assert model.digest() == clone(model).fit(x[:350], y[:350]).digest()
     with pytest.warns(UserWarning, match="y varies by .* in column 0, which steps of .* lose much of"):
-        glai.ExactRegressor(8).fit(x, y + 1e9)
+        glai.ExactRegressor(8).fit(x[:20], y[:20] + 1e9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_far_from_zero_are_learnt_as_well_as_others(tmp_path):
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3000, 8)).astype(np.float32)
+    y = np.tanh(x @ generator.standard_normal(8)) + 0.3 * generator.standard_normal(3000)
+    y = (y - y.mean()) / y.std()
+    near, far = (glai.ExactRegressor(150).fit(x[:2000], y[:2000] + c) for c in (0.0, 1e6))
+    scores = near.score(x[2000:], y[2000:]), far.score(x[2000:], y[2000:] + 1e6)
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert scores[0] > 0.5
+    chunks = [(x[i : i + 500], y[i : i + 500] + 1e6) for i in (0, 500, 1000, 1500)]
+    parts = glai.ExactRegressor(structure=far.features_).fit(iter(chunks))
+    assert parts.score(x[2000:], y[2000:] + 1e6) == pytest.approx(scores[0], abs=1e-3)
+    parts.save(tmp_path)
+    again = glai.ExactRegressor.load(tmp_path)
+    assert (again.predict(x) == parts.predict(x)).all()
+    told = {name: getattr(parts.statistics_, name).tolist() for name in ("step", "centre")}
+    whole = clone(parts).set_params(**told).fit(x[:2000], y[:2000] + 1e6)
+    assert whole.digest() == parts.digest() == (again + whole.forget(x[:2000], y[:2000] + 1e6)).digest()
+    with pytest.raises(ValueError, match="centre must be .* like these"):
+        parts.merge(clone(parts).set_params(step=told["step"]).fit(x, y))
 
 
 def test_one_sample_one_class_and_fewer_samples_than_features():
@@ -229,3 +253,24 @@ def test_data_in_chunks_are_the_data(digits, tmp_path, monkeypatch, way):
     with pytest.raises(ValueError, match="data must hold samples, got none"):
         model.partial_fit(iter([]))
     assert model.n_samples_ == len(x) - 3
+
+
+def test_samples_that_do_not_count_are_of_no_class(digits):
+    x, y = digits
+    weight = np.r_[np.ones(200), np.zeros(50), np.ones(50)]
+    strange = np.r_[y[:200], np.full(50, "none of these"), y[250:300]]
+    model = glai.ExactClassifier(8).fit(iter([(x[:100], y[:100]), (x[:300], strange, weight)]))
+    rows = np.r_[0:100, 0:200, 250:300]
+    whole = glai.ExactClassifier(structure=model.features_).fit(x[rows], y[rows])
+    assert (model.classes_ == whole.classes_).all()
+    assert model.digest() == whole.digest()
+
+
+def test_zero_has_one_sign(digits):
+    x = digits[0][:100]
+    y = np.arange(100) % 3 - 1.0
+    model = glai.ExactClassifier(8).fit(x, y)
+    negative = glai.ExactClassifier(structure=model.features_).fit(x, np.where(y == 0, -0.0, y))
+    assert negative.digest() == model.digest()
+    assert (negative.statistics_.ledger.hashes == model.statistics_.ledger.hashes).all()
+    assert len(model.statistics_.shared_with(negative.statistics_)) == 100

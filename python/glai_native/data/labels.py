@@ -68,7 +68,7 @@ def label_list(owner: str, labels: Iterable[Any], name: str = "class_labels") ->
     if len(set(listed)) != len(listed):
         twice = next(one for one in listed if listed.count(one) > 1)
         raise ValueError(f"{owner}: {name} must name each class once, got {twice!r} more than once")
-    return listed
+    return [one + 0.0 if isinstance(one, float) else one for one in listed]  # -0.0 is 0.0, by one name
 
 
 def label_type(labels: Sequence[Label] | NDArray[Any]) -> str | None:

@@ -6,7 +6,7 @@ import gzip
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from glai_native.data.tables import NO_TABLE, TABLES, TableNames, read_table
 
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 PARTS = ("train", "test")
+MNIST_STEMS = ("train", "t10k")
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,7 @@ class Source:
         if part == "all":
             return _joined(self.path, *(self.parts[name] for name in PARTS))
         whole = self.parts["all"]
-        if whole.y is None:
-            raise ValueError(f"{self.path}: must hold y to be split into train and test, got x alone")
-        try:
-            split = _split(whole.x, whole.y, seed, of_classes)
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from None
-        return whole[split[PARTS.index(part)]]
+        return whole[rows_of_split(self.path, len(whole), whole.y, seed, of_classes)[PARTS.index(part)]]
 
 
 def read_source(
@@ -95,9 +90,10 @@ def read_source(
 
     Args:
         path: None, or ``digits`` where there is no such file: scikit-learn's digits (1,797 images of 8 x 8, a quarter
-            for test); a folder: MNIST's IDX files, plain or .gz; an .npz: arrays ``x_train, y_train, x_test, y_test``
-            with ``id_train, id_test``, or ``x, y`` with ``id``; a table, .csv or .parquet
-            (:func:`~glai_native.data.tables.read_table`), with a column ``id``. Targets and ids may be left out.
+            for test); a folder: MNIST's IDX files, plain or .gz, or .npy files of an archive's arrays; an .npz:
+            arrays ``x_train, y_train, x_test, y_test`` with ``id_train, id_test``, or ``x, y`` with ``id``; a table,
+            .csv or .parquet (:func:`~glai_native.data.tables.read_table`), with a column ``id``. Targets and ids may
+            be left out.
         label: of a table, the label's column; None: as :func:`read_table` finds it.
         known: what the model that is to read a table knows of its columns.
         labelled: whether a table must have a label.
@@ -107,6 +103,9 @@ def read_source(
     if path is None or (path == Path("digits") and not path.exists()):
         digits = load_digits()
         return Source("digits", "digits", {"all": Rows(digits.data, digits.target)}, True)
+    if path.is_dir() and holds_arrays(path):
+        parts = _read_arrays(path)
+        return Source(str(path), path.name, parts, "all" not in parts)
     if path.is_dir():
         return Source(str(path), path.name, dict(zip(PARTS, _read_mnist(path), strict=True)), True)
     if not path.exists():
@@ -123,14 +122,29 @@ def read_source(
     return Source(str(path), path.stem, parts, "all" not in parts)
 
 
-def _split(
-    x: NDArray[Any], y: NDArray[Any], seed: int, of_classes: bool
+def holds_arrays(folder: Path) -> bool:
+    """Return whether a folder holds arrays, ``x.npy`` with ``y.npy`` or those of train and test."""
+    return any((folder / f"{name}.npy").exists() for name in ("x", "x_train"))
+
+
+def rows_of_split(
+    path: str, n_samples: int, y: NDArray[Any] | None, seed: int, of_classes: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    if len(x) != len(y) or len(x) < 4:
-        raise ValueError(f"x and y must be equally long, at least 4 samples, got {len(x)} and {len(y)}")
-    train, test = split_rows(y if of_classes else None, len(y), -(-len(y) // 4), seed)
+    """Return the rows that are trained on, and the quarter that is tested on, of data that come whole."""
+    if y is None:
+        raise ValueError(f"{path}: must hold y to be split into train and test, got x alone")
+    if n_samples != len(y) or n_samples < 4:
+        raise ValueError(
+            f"{path}: x and y must be equally long, at least 4 samples, got {n_samples} and {len(y)}"
+        )
+    try:
+        train, test = split_rows(y if of_classes else None, len(y), -(-len(y) // 4), seed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if not len(test):
-        raise ValueError(f"y must have a class of at least 2 samples to test on, got one of each of {len(y)}")
+        raise ValueError(
+            f"{path}: y must have a class of at least 2 samples to test on, got one of each of {len(y)}"
+        )
     return train, test
 
 
@@ -148,11 +162,28 @@ def _joined(path: str, train: Rows, test: Rows) -> Rows:
 
 def _read_mnist(folder: Path) -> list[Rows]:
     rows = []
-    for stem in ("train", "t10k"):
+    for stem in MNIST_STEMS:
         images = _read_idx(folder, f"{stem}-images-idx3-ubyte", IDX_IMAGES)
-        labels = _read_idx(folder, f"{stem}-labels-idx1-ubyte", IDX_LABELS)
-        rows.append(Rows(images / np.float32(255), labels))
+        rows.append(Rows(images / np.float32(255), read_idx_labels(folder, stem)))
     return rows
+
+
+def read_idx_labels(folder: Path, stem: str) -> NDArray[Any]:
+    """Return the labels uint8 ``[N]`` of MNIST's ``train`` or ``t10k``."""
+    return _read_idx(folder, f"{stem}-labels-idx1-ubyte", IDX_LABELS)
+
+
+def open_idx(folder: Path, stem: str) -> tuple[Path, tuple[int, ...]]:
+    """Return the file of the images of MNIST's ``train`` or ``t10k``, and their shape."""
+    name = f"{stem}-images-idx3-ubyte"
+    for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
+        if path.exists():
+            with opener(path, "rb") as file:
+                head = file.read(16)
+            if len(head) < 16 or struct.unpack(">I", head[:4])[0] != IDX_IMAGES:
+                raise ValueError(f"{path}: must be an IDX file with magic number {IDX_IMAGES:#010x}")
+            return path, struct.unpack(">3I", head[4:])
+    raise FileNotFoundError(f"{folder}: must hold {name} or {name}.gz (MNIST's IDX files)")
 
 
 def _read_idx(folder: Path, stem: str, magic: int) -> NDArray[Any]:
@@ -192,14 +223,32 @@ def _read_npz(path: Path) -> dict[str, Rows]:
         ) from None
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: truncated or damaged ({error})") from None
-    if {"x_train", "x_test"} <= arrays.keys():
-        suffixes = {part: f"_{part}" for part in PARTS}
-    elif "x" in arrays:
-        suffixes = {"all": ""}
-    else:
-        raise ValueError(
-            f"{path}: must hold x_train, y_train, x_test, y_test, or x, y; got {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+    return _parts_of(path, arrays)
+
+
+def _read_arrays(folder: Path) -> dict[str, Rows]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for path in folder.glob("*.npy"):
+        try:
+            arrays[path.stem] = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: cannot be read ({error})") from None
+    return _parts_of(folder, arrays)
+
+
+def names_of_arrays(path: Path, held: Collection[str]) -> dict[str, str]:
+    """Return what is added to ``x``, ``y`` and ``id`` in each part that arrays of these names hold."""
+    if {"x_train", "x_test"} <= set(held):
+        return {part: f"_{part}" for part in PARTS}
+    if "x" in held:
+        return {"all": ""}
+    raise ValueError(
+        f"{path}: must hold x_train, y_train, x_test, y_test, or x, y; got {', '.join(sorted(held)) or 'nothing'}"
+    )
+
+
+def _parts_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Rows]:
+    suffixes = names_of_arrays(path, arrays.keys())
     return {
         part: _rows_of(path, suffix, *(arrays.get(f"{name}{suffix}") for name in ("x", "y", "id")))
         for part, suffix in suffixes.items()

@@ -6,7 +6,8 @@ import csv
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,18 @@ def read_table(path: Path, label: str | None, known: TableNames, *, labelled: bo
     Raises:
         ValueError: it cannot be read, or a column is missing, or holds text.
     """
-    frame = _read(path)
+    return _table(path, _read(path), label, known, labelled)
+
+
+def read_table_chunks(path: Path, label: str | None, known: TableNames, rows: int) -> Iterator[Table]:
+    """Read a table that has a label so many rows at a time; arguments and errors as :func:`read_table`."""
+    for frame in _read(path, rows):
+        table = _table(path, frame, label, known, labelled=True)
+        yield table
+        known = table.names
+
+
+def _table(path: Path, frame: Any, label: str | None, known: TableNames, labelled: bool) -> Table:
     names = [str(name) for name in frame.columns]
     frame.columns = names
     label = _label(path, names, label, known, labelled)
@@ -78,7 +90,8 @@ def read_table(path: Path, label: str | None, known: TableNames, *, labelled: bo
     return Table(np.stack([column.astype(dtype) for column in x], 1), y, ids, TableNames(columns, label))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, rows: int | None = None) -> Any:
+    """Return a table's frame, or frames of so many rows."""
     if importlib.util.find_spec("pandas") is None or (
         path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None
     ):
@@ -88,8 +101,11 @@ def _read(path: Path) -> Any:
     pandas = importlib.import_module("pandas")
     if path.suffix == ".csv":
         _require_names(path)
-    try:
+    with _readable(path, pandas):
         if path.suffix == ".parquet":
+            if rows is not None:
+                parquet = importlib.import_module("pyarrow.parquet").ParquetFile(path)
+                return _checked(path, pandas, (part.to_pandas() for part in parquet.iter_batches(rows)))
             return pandas.read_parquet(path, engine="pyarrow")
         # Numbers to the last bit, as pandas has them by default from 3.1 on: those of an .npz are the same data.
         exact = {"float_precision": "round_trip"} if _version(pandas) < EXACT_PANDAS else {}
@@ -97,7 +113,26 @@ def _read(path: Path) -> Any:
             warnings.simplefilter(
                 "error", pandas.errors.ParserWarning
             )  # of rows that are longer than the first line
-            return pandas.read_csv(path, low_memory=False, index_col=False, **exact)
+            read = pandas.read_csv(path, low_memory=False, index_col=False, chunksize=rows, **exact)
+            return read if rows is None else _checked(path, pandas, read)
+
+
+def _checked(path: Path, pandas: Any, frames: Iterable[Any]) -> Iterator[Any]:
+    frames = iter(frames)
+    while True:
+        with _readable(path, pandas), warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+@contextmanager
+def _readable(path: Path, pandas: Any) -> Iterator[None]:
+    """Name the file in what reading it raises."""
+    try:
+        yield
     except pandas.errors.ParserWarning:
         raise ValueError(
             f"{path}: rows must have as many values as the first line has names, got more"

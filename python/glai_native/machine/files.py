@@ -129,8 +129,9 @@ class TensorFile:
     Args:
         path: the file.
         file_format: what ``metadata["format"]`` must say.
-        newest: the version must be an integer from 1 to this. The newest has a checksum over all that it holds, those
-            before it one over the tensors alone.
+        newest: the version must be an integer from 1 to this.
+        whole_from: the first version with a checksum over all that it holds, those before have one over the tensors
+            alone; None: the newest.
 
     Raises:
         FileNotFoundError: there is none.
@@ -138,7 +139,7 @@ class TensorFile:
         ValueError: it is damaged, or of another format or version.
     """
 
-    def __init__(self, path: Path, file_format: str, newest: int) -> None:
+    def __init__(self, path: Path, file_format: str, newest: int, whole_from: int | None = None) -> None:
         self.path = path
         self.metadata: dict[str, str] = {}
         # The library opens the file twice, and another may have taken its name in between.
@@ -153,12 +154,13 @@ class TensorFile:
                 f"{path}: format version must be {' or '.join(versions)}, got {shown(version)}; "
                 "a newer glai_native wrote it"
             )
-        if version == versions[-1]:
+        is_whole = int(version) >= (whole_from or newest)
+        if is_whole:
             stated, right = self.entry(CHECKSUM), _checksum(self.metadata, tensors)
         else:
             stated, right = self.entry("crc32"), str(_tensors_crc32(tensors))
         if stated != right:
-            what = "tensors and metadata" if version == versions[-1] else "the tensors"
+            what = "tensors and metadata" if is_whole else "the tensors"
             raise ValueError(f"{path}: the checksum of {what} does not match, the file is damaged")
 
     def _open(self, file_format: str) -> dict[str, Tensor]:

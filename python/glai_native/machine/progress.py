@@ -16,6 +16,7 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -63,7 +64,7 @@ class _Rate(ProgressColumn):
 
 
 def sample_progress(enabled: bool) -> Progress:
-    """Make a bar of samples, with how many a second, on standard error, on terminals only."""
+    """Make a bar of samples, with how many a second and the time that is left, on standard error, on terminals only."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -71,6 +72,7 @@ def sample_progress(enabled: bool) -> Progress:
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not (enabled and console.is_terminal),

@@ -21,6 +21,7 @@ from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.writing import write_files
 from glai_native.ops.integer_sums import IntegerLayer, integer_features
 from glai_native.structure.centring import Moments, quantised
+from glai_native.structure.first_samples import FirstSamples
 from glai_native.structure.integer_layers import (
     MOST_INPUT,
     MOST_MULTIPLIER,
@@ -36,7 +37,6 @@ from glai_native.structure.integer_layers import (
     shaped_layers,
     squares_of_units,
 )
-from glai_native.structure.measured_rows import count_classes, measured_classes, measured_rows
 from glai_native.structure.selector import PathSelector
 
 FEATURES_FILE = "features.safetensors"
@@ -121,25 +121,41 @@ class IntegerFeatures:
             ValueError: no samples, NaN or infinite values, or a selector of other samples.
         """
         owner = "IntegerFeatures.fit"
-        n_units, seed = _require_kind(owner, n_units, selector, seed, scale)
-        if weights not in ("random", "covariance"):
-            raise ValueError(f"{owner}: weights must be 'random' or 'covariance', got {weights!r:.80}")
+        n_units, seed = _require_kind(owner, n_units, selector, seed, scale, weights)
         if isinstance(x, Tensor | np.ndarray) and (x.ndim != 2 or not x.shape[0] or not x.shape[1]):
             raise ValueError(f"{owner}: x must be [N >= 1, D >= 1], got {list(x.shape)}")
         width = x.shape[1] if isinstance(x, Tensor | np.ndarray) else 0
         x = as_samples(owner, x, width if selector is None else selector.in_features).cpu()
         require_fan_in(width, MOST_INPUT)
-        moments = Moments.of(x)
-        classes, count = measured_classes(count_classes(x))
-        mean, factors = moments.centre_and_scale(scale)
-        rows = quantised(measured_rows(x, classes), mean, factors)
+        first = FirstSamples(x.shape[1])
+        first.add(x)
+        return cls.from_first(first, n_units, selector, seed, scale=scale, weights=weights)
+
+    @classmethod
+    @outside_inference_mode
+    @torch.no_grad()
+    def from_first(
+        cls,
+        first: FirstSamples,
+        n_units: int | None,
+        selector: PathSelector | None = None,
+        seed: int = 0,
+        *,
+        scale: str = "global",
+        weights: str = "random",
+    ) -> IntegerFeatures:
+        """Freeze the map that :meth:`fit` makes, from samples that came in chunks; arguments as there."""
+        owner = "IntegerFeatures.from_first"
+        n_units, seed = _require_kind(owner, n_units, selector, seed, scale, weights)
+        mean, factors = first.moments.centre_and_scale(scale)
+        rows = quantised(first.measured, mean, factors)
 
         def measure(*layer: Any) -> tuple[list[int], int]:
-            return squares_of_units(rows, *layer), count
+            return squares_of_units(rows, *layer), len(rows)
 
         if selector is None and n_units is not None and weights == "covariance":
             return cls(mean, factors, shaped_layers(measure, rows, n_units, seed))
-        return cls.from_moments(moments, measure, n_units, selector, seed, scale=scale)
+        return cls.from_moments(first.moments, measure, n_units, selector, seed, scale=scale)
 
     @classmethod
     @outside_inference_mode
@@ -312,11 +328,18 @@ class IntegerFeatures:
 
 
 def _require_kind(
-    owner: str, n_units: int | None, selector: PathSelector | None, seed: int, scale: str
+    owner: str,
+    n_units: int | None,
+    selector: PathSelector | None,
+    seed: int,
+    scale: str,
+    weights: str = "random",
 ) -> tuple[int | None, int]:
     """Raise unless the kind of map can be made; return n_units and seed as integers."""
     if scale not in ("global", "features"):
         raise ValueError(f"{owner}: scale must be 'global' or 'features', got {scale!r}")
+    if weights not in ("random", "covariance"):
+        raise ValueError(f"{owner}: weights must be 'random' or 'covariance', got {weights!r:.80}")
     if selector is not None and not isinstance(selector, PathSelector):
         raise TypeError(f"{owner}: selector must be a PathSelector, got {type(selector).__name__}")
     if selector is None or n_units is not None:

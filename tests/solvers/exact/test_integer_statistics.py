@@ -58,15 +58,18 @@ def test_sums_of_values(data, features):
     statistics = of(features, x, values, 2, targets="values")
     steps = statistics.step
     assert bool((steps.log2() == steps.log2().round()).all())
-    whole = (values.double() / steps).round().long()
+    assert bool((statistics.centre / steps == (statistics.centre / steps).round()).all())
+    assert bool(((statistics.centre - values.double().mean(0)).abs() <= steps).all())
+    whole = ((values.double() - statistics.centre) / steps).round().long()
     assert 2**16 <= int(whole.abs().max()) <= 2**17
     assert same(statistics, *sums_of(features, x, whole))
     assert statistics.squares == whole.square().sum(0).tolist()
     statistics.downdate(x[:30], values[:30])
-    rest = of(features, x[30:], values[30:], 2, targets="values", step=steps)
+    told = {"step": steps, "centre": statistics.centre}
+    rest = of(features, x[30:], values[30:], 2, targets="values", **told)
     assert statistics.digest() == rest.digest()
     with pytest.raises(
-        ValueError, match=r"must be below .*, got 1e\+06 in row 1, column 0; begin with a larger"
+        ValueError, match=r"must be between .*, got 1e\+06 in row 1, column 0; begin with a larger"
     ):
         statistics.update(x[:2], torch.tensor([[1.0, 1.0], [1e6, 1.0]]))
     assert statistics.digest() == rest.digest()
@@ -288,6 +291,15 @@ def test_other_sums_are_refused(data, features):
     wide = of(features, x, values, 2, targets="values", step=1.0)
     with pytest.raises(ValueError, match=r"step must be \[1.0, 1.0\] like these, got \[2.0, 2.0\]"):
         wide.merge(of(features, x, values, 2, targets="values", step=2.0))
+    with pytest.raises(ValueError, match=r"centre must be \[0.0, 0.0\] like these, got \[1.0, 3.0\]"):
+        wide.merge(of(features, x, values, 2, targets="values", step=1.0, centre=[1.0, 3.0]))
+    for told, sentence in (
+        ({"centre": 1.0}, "centre must come with a step, got centre=1.0 alone"),
+        ({"step": 1.0, "centre": float("nan")}, "centre must be a finite number, or C=2 of them"),
+        ({"step": 0.0}, "step must be a finite number > 0, or C=2 of them"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            glai.IntegerStatistics(features, 2, targets="values", **told)
     with pytest.raises(TypeError, match="other must be IntegerStatistics, got int"):
         statistics.merge(3)
     with pytest.raises(
@@ -308,6 +320,39 @@ def test_types_of_samples(data, features):
     assert copied.digest() != whole.digest() == of(features, x.half(), y).digest()
 
 
+def test_values_are_counted_from_the_mean_of_the_first(data, features):
+    x, _, values = data
+    far = torch.stack([values[:, 0].double() / 100 + 1e6, values[:, 1].double() / 1e5 - 1e9], 1)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    weight = torch.arange(len(x)) % 3
+    some = weight > 0
+    twice = of(
+        features, x.repeat_interleave(weight, 0), far.repeat_interleave(weight, 0), 2, targets="values"
+    )
+    first = glai.IntegerStatistics(features, 2, targets="values")
+    first.update(x[order], far[order].where(some[order].unsqueeze(1), 0), weight[order])
+    assert first.digest() == twice.digest()
+    spread = torch.std(far, 0)
+    assert bool((first.step < spread / 1000).all())
+    phi = features.transform(x)
+    near = of(features, x, far - first.centre, 2, targets="values", step=first.step)
+    whole = of(features, x, far, 2, targets="values", step=first.step, centre=first.centre)
+    torch.testing.assert_close(
+        whole.solve(1.0).scores(phi, torch.float64),
+        near.solve(1.0).scores(phi, torch.float64) + first.centre,
+        rtol=0,
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="between .* and 1.0000.*, the range that the first ones set"):
+        first.update(x[:1], far[:1] + 1e3)
+    few = of(features, x[:31], far[:31], 2, targets="values")
+    same = of(features, x, far * 0 + 7, 2, targets="values")
+    for statistics in (few, same):  # which do not tell how much others vary
+        assert not statistics.fixed_point.is_centred
+    huge = of(features, x, values.double() * 1e250, 2, targets="values")
+    assert bool(huge.solve(1.0).weight.isfinite().all())
+
+
 @pytest.mark.parametrize("ids", [None, list(range(-35, 35)), [f"sample é {i}" for i in range(70)]])
 def test_files(data, features, tmp_path, ids):
     x, y, values = data
@@ -326,14 +371,16 @@ def test_files(data, features, tmp_path, ids):
                 loaded.downdate(x[:1], y[:1], ids=ids[1:2])
         loaded.downdate(x, y, ids=ids)
         assert loaded.n_samples == 0
-    empty = glai.IntegerStatistics(features, 2, targets="values", ledger=False)
-    for more in (0, 3):
+    for more in (0, 3, 40):
+        empty = glai.IntegerStatistics(features, 2, targets="values", ledger=False)
         empty.update(x[:more], values[:more])
         empty.save(path)
         loaded = glai.IntegerStatistics.load(path)
         assert loaded.digest() == empty.digest()
         assert loaded.squares == empty.squares
+        assert loaded.fixed_point == empty.fixed_point
         assert (loaded.step is None) == (more == 0)
+        assert more < 32 or loaded.fixed_point.is_centred
         assert loaded.ledger is None
     with pytest.raises(ValueError, match="features_id must be"):
         glai.IntegerStatistics.load(path, glai.IntegerFeatures.fit(x, 26, seed=3))
@@ -354,15 +401,14 @@ def test_solutions(data, features):
     statistics = of(features, x, values, 2, targets="values")
     rest = (statistics.solve(1e-3).scores(phi) - values).square().mean() / values.square().mean()
     assert float(rest) < 0.7  # in the units of y
-    statistics.solve(
-        "held-out", held_out=of(features, x[::5], values[::5], 2, targets="values", step=statistics.step)
-    )
+    told = {"step": statistics.step, "centre": statistics.centre}
+    statistics.solve("held-out", held_out=of(features, x[::5], values[::5], 2, targets="values", **told))
 
 
 def test_sums_that_were_added_up_elsewhere(data, features):
     x, y, values = data
     for whole in (of(features, x, y), of(features, x, values, 2, targets="values")):
-        kind = {"targets": whole.targets, "step": whole.step}
+        kind = {"targets": whole.targets, "step": whole.step, "centre": whole.centre}
         kind |= {"squares": whole.squares} if whole.targets == "values" else {}
         made = glai.IntegerStatistics.from_sums(features, whole._sums(), 70, **kind)
         assert made.digest() == whole.digest()

@@ -16,6 +16,7 @@ from glai_native.gates.patterns import count_gates, layer_agreement, oui, patter
 from glai_native.gates.store import GateStore
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.exact.learner import ExactLearner
 
@@ -106,10 +107,14 @@ def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
 
 
 def describe_exact(model: ExactLearner) -> dict[str, Any]:
-    """Return sizes and names of an exact model, and the digest of its sums."""
+    """Return sizes and names of an exact model, the solution that its folder keeps, and the digest of its sums.
+
+    What is None of the solution nobody has asked for since the sums, or what the model was told, changed last.
+    """
     sums, features = model.statistics_, model.features_
     kept = [sums.gram, sums.cross, sums.counts, *([] if sums.class_grams is None else [sums.class_grams])]
-    ledger = sums.ledger
+    ledger, solution = sums.ledger, model.known_solution()
+    hashes = [] if ledger is None else [ledger.hashes, *([] if ledger.ids is None else [ledger.ids])]
     return {
         "kind": kind_of(model),
         "features_id": features.features_id,
@@ -120,11 +125,22 @@ def describe_exact(model: ExactLearner) -> dict[str, Any]:
         "outputs": sums.out_features,
         "samples_seen": sums.n_samples,
         "classes": None if has_values(model) else labels_of(model),
+        **_counting(sums),
+        "l2": None if solution is None else solution.l2,
+        "l2_by": "given" if not isinstance(model.l2, str) else model.l2,
+        "condition": None if solution is None else solution.condition,
         "ledger": ledger is not None,
         "ids": ledger is not None and ledger.ids is not None,
         "bytes_of_sums": sum(each.numel() * each.element_size() for each in kept),
+        "bytes_of_ledger": sum(each.nbytes for each in hashes),
         "digest": sums.digest(),
     }
+
+
+def _counting(sums: IntegerStatistics) -> dict[str, Any]:
+    """Return what values are whole numbers of, and from where they are counted."""
+    point = sums.fixed_point
+    return {} if point is None else {"step": point.step.tolist(), "centre": point.centre.tolist()}
 
 
 def _describe_selector(selector: PathSelector) -> dict[str, Any]:

@@ -24,6 +24,7 @@ on many processes or hosts, by gradients or statistics:
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
+  glai train large.parquet --exact --checkpoint 60 --out model     killed? the same again, with --resume
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
@@ -89,6 +90,17 @@ def add(commands: Any) -> None:
         "--regression",
         action="store_true",
         help="of --exact: targets are values (default: where they are not all whole numbers)",
+    )
+    train.add_argument(
+        "--checkpoint",
+        type=positive_number,
+        metavar="SECONDS",
+        help="of --exact: save the sums beside --out every so often, which --resume goes on with after a kill",
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="of --exact: go on with the sums that the same command saved before it was killed",
     )
     train.add_argument(
         "--energy",

@@ -6,16 +6,15 @@ import argparse
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from glai_native.cli.command import require_new_folder, show
 from glai_native.cli.models import (
     answers,
-    as_learnt,
     features_for,
     keep_names,
     names_of,
@@ -23,10 +22,16 @@ from glai_native.cli.models import (
     targets_for,
 )
 from glai_native.cli.predict.scores import class_scores, value_scores
+from glai_native.cli.train.exact_streaming import (
+    Checkpoint,
+    StreamedRun,
+    hold_values,
+    is_streamed,
+    read_targets,
+)
 from glai_native.data.features import float_features
-from glai_native.data.labelled import class_labels_of, values_of
 from glai_native.data.sources import Rows, Source, read_source
-from glai_native.data.tables import NO_TABLE
+from glai_native.data.tables import NO_TABLE, TableNames
 from glai_native.machine.progress import samples_bar
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
@@ -51,33 +56,27 @@ def train_exact(arguments: argparse.Namespace) -> int:
     """Run ``glai train --exact``; return the exit status."""
     _require_options(arguments)
     require_new_folder(arguments.out)
-    structure, known = _structure(arguments.structure)
-    source = read_source(arguments.data, arguments.label, known, labelled=True)
-    of_values = arguments.regression or _hold_values(source)
-    train, test = (source.rows(part, arguments.seed, of_classes=not of_values) for part in ("train", "test"))
-    x, y = _features(source, train), _targets(source, train, of_values)
-    told = {} if arguments.units is None else {"n_units": arguments.units}
-    kind: type[ExactLearner] = ExactRegressor if of_values else ExactClassifier
-    model = kind(
-        **told,
-        structure=structure,
-        l2="gcv" if arguments.l2 is None else arguments.l2,
-        ledger=not arguments.no_ledger,
-        random_state=arguments.seed,
-        verbose=True,
-    )
+    checkpoint = Checkpoint.of(arguments)
+    structure, known, counting = _structure(arguments.structure)
     started = time.perf_counter()
-    model.fit(x, y, ids=train.ids)
+    learning: _Whole | StreamedRun
+    if is_streamed(arguments, checkpoint):
+        learning = StreamedRun.open(arguments, known, checkpoint)
+    else:
+        learning = _Whole.read(arguments, known)
+    model = learning.learn(_learner(arguments, learning.of_values, structure, counting))
     learnt = time.perf_counter()
     solution = model.solution()
     solved = time.perf_counter()
-    scores = _scores(model, source, test)
+    source, scores = learning.source, learning.scores(model)
     keep_names(model, source.names)
     model.save(arguments.out)
+    if checkpoint is not None:
+        checkpoint.remove()
     figures: dict[str, Any] = {
         "data": source.name,
-        "train": len(train),
-        "test": len(test),
+        "train": len(learning.train),
+        "test": len(learning.test),
         **scores,
         "structure": str(arguments.structure or DEFAULT_STRUCTURE),
         "units": model.features_.n_units,
@@ -97,6 +96,53 @@ def train_exact(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _learner(
+    arguments: argparse.Namespace, of_values: bool, structure: Any, counting: dict[str, Any]
+) -> ExactLearner:
+    """Return a learner that is told what the command was, and of values how another model counts them."""
+    told = {} if arguments.units is None else {"n_units": arguments.units}
+    told |= counting if of_values else {}
+    kind: type[ExactLearner] = ExactRegressor if of_values else ExactClassifier
+    return kind(
+        **told,
+        structure=structure,
+        l2="gcv" if arguments.l2 is None else arguments.l2,
+        ledger=not arguments.no_ledger,
+        random_state=arguments.seed,
+        verbose=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Data in memory, of which a part is trained on and a part tested on."""
+
+    source: Source
+    of_values: bool
+    train: Rows
+    test: Rows
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace, known: TableNames) -> _Whole:
+        source = read_source(arguments.data, arguments.label, known, labelled=True)
+        of_values = arguments.regression or any(hold_values(rows.y) for rows in source.parts.values())
+        train, test = (
+            source.rows(part, arguments.seed, of_classes=not of_values) for part in ("train", "test")
+        )
+        return cls(source, of_values, train, test)
+
+    def learn(self, model: ExactLearner) -> ExactLearner:
+        x, y = _features(self.source, self.train), _targets(self.source, self.train, self.of_values)
+        return model.fit(x, y, ids=self.train.ids)
+
+    def scores(self, model: ExactLearner) -> dict[str, Any]:
+        x, targets = (of(model, self.source, self.test) for of in (features_for, targets_for))
+        with samples_bar("testing", len(x)) as done:
+            found = answers(model, x, done)
+        of = value_scores if found.classes is None else class_scores
+        return of(found, targets.numpy())
+
+
 def _require_options(arguments: argparse.Namespace) -> None:
     """Raise where another training's options were given too."""
     for name in OTHERS:
@@ -110,7 +156,7 @@ def _require_options(arguments: argparse.Namespace) -> None:
 
 def require_no_exact_options(arguments: argparse.Namespace) -> None:
     """Raise where options of ``--exact`` were given without it."""
-    for name in ("units", "no_ledger", "regression"):
+    for name in ("units", "no_ledger", "regression", "checkpoint", "resume"):
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} needs --exact")
     if arguments.l2 == "held-out":
@@ -119,24 +165,18 @@ def require_no_exact_options(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--structure {arguments.structure} needs --exact; without it, FOLDER of a model")
 
 
-def _structure(given: Path | None) -> tuple[Any, Any]:
-    """Return the structure for a learner, and what a model that it is taken from knows of its table."""
+def _structure(given: Path | None) -> tuple[Any, TableNames, dict[str, Any]]:
+    """Return the structure for a learner; of a model that it is taken from, its table's names, its step and centre."""
     if given is None or str(given) in STRUCTURES:
-        return str(given or DEFAULT_STRUCTURE), NO_TABLE
+        return str(given or DEFAULT_STRUCTURE), NO_TABLE, {}
     model = open_model(given)
     if not isinstance(model, ExactLearner):
         raise ValueError(
             f"--structure must be random, trained or an exact model's folder, got {given}, of another kind"
         )
-    return model.features_, names_of(model)
-
-
-def _hold_values(source: Source) -> bool:
-    """Return whether targets are numbers that no class would be called by: floats that are not all whole."""
-    ys = [rows.y for rows in source.parts.values() if rows.y is not None]
-    return any(
-        y.dtype.kind == "f" and y.size > 0 and (y.ndim == 2 or bool((y != np.round(y)).any())) for y in ys
-    )
+    point = model.statistics_.fixed_point
+    counting = {} if point is None else {"step": point.step.tolist(), "centre": point.centre.tolist()}
+    return model.features_, names_of(model), counting
 
 
 def _features(source: Source, rows: Rows) -> NDArray[Any]:
@@ -150,18 +190,4 @@ def _targets(source: Source, rows: Rows, of_values: bool) -> NDArray[Any]:
     y = rows.y
     if y is not None and len(y) != len(rows):
         raise ValueError(f"{source.path}: x and y must be equally long, got {len(rows)} and {len(y)}")
-    if of_values:
-        return as_learnt(values_of(source.path, rows, 1 if y is None or y.ndim == 1 else y.shape[1]))
-    labels = class_labels_of(source.path, y)
-    if len(np.unique(labels)) < 2:
-        raise ValueError(
-            f"{source.path}: train must have at least 2 classes, got 1; --regression learns values"
-        )
-    return labels
-
-
-def _scores(model: ExactLearner, source: Source, rows: Rows) -> dict[str, Any]:
-    x, targets = features_for(model, source, rows), targets_for(model, source, rows).numpy()
-    with samples_bar("testing", len(x)) as done:
-        found = answers(model, x, done)
-    return value_scores(found, targets) if found.classes is None else class_scores(found, targets)
+    return read_targets(source.path, rows, of_values)

@@ -37,7 +37,7 @@ class AccumulatedSums(FiledSums):
         sample_weight: Tensor | np.ndarray[Any, Any] | None = None,
         ids: Any = None,
         *,
-        encode: Callable[[Self, Any], Any] | None = None,
+        encode: Callable[[Self, Any, Any], Any] | None = None,
         chunk: int = 16384,
         checkpoint: str | os.PathLike[str] | None = None,
         save_seconds: float = 60.0,
@@ -59,8 +59,8 @@ class AccumulatedSums(FiledSums):
             targets: with x, of its N samples, or a path to an .npy of them.
             sample_weight: with x; as for :meth:`update`.
             ids: with x, the same.
-            encode: called with the sums of these data and with targets as the data hold them, gives those that
-                :meth:`update` takes; it may add classes to the sums. None: they are that already.
+            encode: called with the sums of these data, and with targets and weights as the data hold them, gives the
+                targets that :meth:`update` takes; it may add classes to the sums. None: they are that already.
             chunk: samples that are read at a time.
             checkpoint: the file to save to and go on from; None: none.
             save_seconds: between two saves.
@@ -72,7 +72,7 @@ class AccumulatedSums(FiledSums):
         owner = "accumulate"
         chunk = require_count(owner, "chunk", chunk)
         path = None if checkpoint is None else Path(checkpoint)
-        if self.targets == "values" and self.step is None:
+        if self.targets == "values" and self.fixed_point is None:
             raise ValueError(
                 f"{owner}: statistics of values must have a step=, or the first chunk would choose it"
             )
@@ -95,7 +95,7 @@ class AccumulatedSums(FiledSums):
         with sample_progress(progress) as bar:
             task = bar.add_task("samples", total=source.total, completed=begin)
             for x, y, weight, names in source.chunks:
-                part.update(x, y if encode is None else encode(part, y), weight, names)
+                part.update(x, y if encode is None else encode(part, y, weight), weight, names)
                 begin += len(x)
                 bar.update(task, completed=begin)
                 if path is not None and time.monotonic() - saved >= save_seconds:

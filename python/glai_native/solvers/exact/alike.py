@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from glai_native.solvers.exact.targets import FixedPoint
 
 # Of so many samples any sum stays within 64 bits.
 MOST_SAMPLES = 1 << 35
 
 
-def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
-    """Raise unless sums of both can be added up; return the steps of the values of both."""
+def require_alike(owner: str, statistics: Any, other: Any) -> FixedPoint | None:
+    """Raise unless sums of both can be added up; return how the values of both are kept."""
     if not isinstance(other, type(statistics)):
         raise TypeError(f"{owner}: other must be IntegerStatistics, got {type(other).__name__}")
     mine, theirs = statistics.features_id, other.features_id
@@ -24,14 +25,13 @@ def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
     if statistics.targets != other.targets:
         raise ValueError(f"{owner}: targets must be {statistics.targets} like these, got {other.targets}")
     require_few(owner, statistics.n_samples + other.n_samples)
-    if (
-        statistics.step is not None
-        and other.step is not None
-        and not torch.equal(statistics.step, other.step)
-    ):
+    known: tuple[FixedPoint | None, FixedPoint | None] = statistics.fixed_point, other.fixed_point
+    if known[0] is not None and known[1] is not None and known[0] != known[1]:
+        name = "centre" if torch.equal(known[0].step, known[1].step) else "step"
+        here, there = (getattr(point, name).tolist() for point in known)
         raise ValueError(
-            f"{owner}: step must be {statistics.step.tolist()} like these, got {other.step.tolist()}; give parties "
-            "of one model the same step="
+            f"{owner}: {name} must be {here} like these, got {there}; give parties of one model the same step= and "
+            "centre="
         )
     for name, here, there in (
         ("ledger", statistics.ledger is not None, other.ledger is not None),
@@ -39,8 +39,7 @@ def require_alike(owner: str, statistics: Any, other: Any) -> Tensor | None:
     ):
         if here and not there and other.n_samples:
             raise ValueError(f"{owner}: other must have been made with {name}=True like these statistics")
-    steps: Tensor | None = statistics.step if other.step is None else other.step
-    return steps
+    return known[0] if known[1] is None else known[1]
 
 
 def require_few(owner: str, n_samples: int) -> None:

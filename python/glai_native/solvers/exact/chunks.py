@@ -37,6 +37,24 @@ class Chunk(NamedTuple):
         return Chunk(*(None if each is None else each[rows:] for each in self))
 
 
+class CountedChunks:
+    """An iterator of chunks whose number of samples is known.
+
+    Args:
+        chunks: as :meth:`~glai_native.IntegerStatistics.accumulate` takes them.
+        total: how many samples they hold; None: nobody knows.
+    """
+
+    def __init__(self, chunks: Iterable[Any], total: int | None) -> None:
+        self._chunks, self.total = iter(chunks), total
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._chunks)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where samples come from.
@@ -85,7 +103,8 @@ class Source:
                 f"got {type(data).__name__}"
             )
         first, chunks = _begun(iter(data))
-        return cls(None, _behind(owner, chunks, begin), first)
+        total = data.total if isinstance(data, CountedChunks) else None
+        return cls(total, _behind(owner, chunks, begin), first)
 
     @classmethod
     def _of_archive(cls, path: Path, size: int, begin: int) -> Source:

@@ -14,6 +14,7 @@ from torch import Tensor
 from glai_native.data.labels import Label
 from glai_native.estimator.outputs import sorting_order
 from glai_native.solvers.exact.adding import IntegerSums
+from glai_native.solvers.exact.targets import FixedPoint
 
 DIGEST_FORMAT = ["glai-exact-digest", 1]
 
@@ -23,26 +24,28 @@ def digest_of(
     n_samples: int,
     features_id: str,
     labels: Sequence[Label] | None,
-    steps: Tensor | None,
+    point: FixedPoint | None,
     squares: Sequence[int],
 ) -> str:
     """Return the SHA-256 of what the sums are of, and of the sums, 64 hexadecimal digits.
 
     Classes without samples are no part of it. The others enter in the order of their labels, or of their indices where
-    they have no labels, so that it does not depend on which came first. Values enter with their steps.
+    they have no labels, so that it does not depend on which came first. Values enter with their steps, and with their
+    centre where that is not 0.
 
     Args:
         sums: of them gram, cross and counts; not those of each class.
         n_samples: N.
         features_id: of the map.
         labels: of the C classes; None: they have none, or targets are values.
-        steps: of values, float64 ``[C]``; None: targets are classes, or there have been none.
+        point: of values; None: targets are classes, or there have been none.
         squares: of values, ``[C]``; of classes none.
     """
     order = torch.arange(sums.cross.shape[1], device="cpu") if labels is None else sorting_order(labels)
     header: list[Any] = [*DIGEST_FORMAT, features_id, n_samples]
     if squares:
-        header += ["values", [] if steps is None else [step.hex() for step in steps.tolist()], list(squares)]
+        header += ["values", [] if point is None else _hex(point.step), list(squares)]
+        header += [_hex(point.centre)] if point is not None and point.is_centred else []
     else:
         order = order[sums.counts.cpu()[order] > 0]
         named = order.tolist() if labels is None else [labels[i] for i in order.tolist()]
@@ -53,6 +56,10 @@ def digest_of(
     for i, row in enumerate(gram):
         digest.update(_little(row[i:]))
     return digest.hexdigest()
+
+
+def _hex(numbers: Tensor) -> list[str]:
+    return [number.hex() for number in numbers.tolist()]
 
 
 def _little(values: Tensor) -> memoryview:

@@ -17,11 +17,14 @@ from glai_native.ops.path_matrices import unpack_upper
 from glai_native.solvers.exact.adding import IntegerSums
 from glai_native.solvers.exact.alike import MOST_SAMPLES
 from glai_native.solvers.exact.ledger import HASH_BYTES, Ledger
+from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
 
 EXACT_FILE = "exact.safetensors"
 EXACT_FORMAT = "glai-integer-statistics"
-EXACT_VERSION = 1
+EXACT_VERSION = (
+    2  # 1 has values without a centre; files without one are written as such, for whoever reads it alone
+)
 FEATURES_PREFIX = "features."
 INTEGERS = (torch.int64,)
 
@@ -36,7 +39,7 @@ class FileContent:
         n_samples: N.
         sums: gram matrices are whole, zero below the diagonal.
         squares: of values, ``[C]``; of classes none.
-        step: of values, float64 ``[C]``, or None.
+        fixed_point: of values, or None.
         ledger: None where none was kept.
     """
 
@@ -45,16 +48,17 @@ class FileContent:
     n_samples: int
     sums: IntegerSums
     squares: list[int]
-    step: Tensor | None
+    fixed_point: FixedPoint | None
     ledger: Ledger | None
 
 
 def content_to_pieces(content: FileContent, entries: Mapping[str, str]) -> list[bytes | memoryview]:
     """Return a file's content in pieces, most of which are the sums' own memory; ``entries`` join the metadata."""
-    sums = content.sums
+    sums, point = content.sums, content.fixed_point
+    is_centred = point is not None and point.is_centred
     metadata = {
         "format": EXACT_FORMAT,
-        "version": str(EXACT_VERSION),
+        "version": str(EXACT_VERSION if is_centred else 1),
         "features_id": content.features.features_id,
         "sizes": json.dumps(list(sums.cross.shape)),
         "targets": content.targets,
@@ -68,8 +72,8 @@ def content_to_pieces(content: FileContent, entries: Mapping[str, str]) -> list[
     }
     if sums.class_grams is not None:
         state |= {f"class_gram_{c}": _upper(gram) for c, gram in enumerate(sums.class_grams)}
-    if content.step is not None:
-        state["step"] = content.step
+    if point is not None:
+        state |= {"step": point.step} | ({"centre": point.centre} if is_centred else {})
     if content.ledger is not None:
         state |= _ledger_state(content.ledger)
     state |= {FEATURES_PREFIX + name: each for name, each in content.features.to_state().items()}
@@ -97,7 +101,7 @@ def _ledger_state(ledger: Ledger) -> dict[str, Tensor | list[Tensor]]:
 
 def open_exact(path: Path) -> TensorFile:
     """Open a file of integer statistics and check it; of its content only that it is as it was written."""
-    return TensorFile(path, EXACT_FORMAT, newest=EXACT_VERSION)
+    return TensorFile(path, EXACT_FORMAT, newest=EXACT_VERSION, whole_from=1)
 
 
 def read_exact(file: TensorFile, features: IntegerFeatures | None) -> FileContent:
@@ -137,27 +141,37 @@ def read_exact(file: TensorFile, features: IntegerFeatures | None) -> FileConten
         per_class,
     )
     _read_upper(file, "gram", sums.gram)
-    step = file.tensor("step", (torch.float64,), (n_outputs,)).clone() if "step" in file else None
+    point = _read_fixed_point(file, n_outputs)
     try:
-        require_sums_of(n_samples, sums, targets, step)
+        require_sums_of(n_samples, sums, targets, point)
     except ValueError as error:
         raise ValueError(f"{file.path}: {error}") from None
-    return FileContent(features, targets, n_samples, sums, squares, step, _read_ledger(file, n_samples))
+    return FileContent(features, targets, n_samples, sums, squares, point, _read_ledger(file, n_samples))
+
+
+def _read_fixed_point(file: TensorFile, n_outputs: int) -> FixedPoint | None:
+    if "step" not in file:
+        return None
+    step = file.tensor("step", (torch.float64,), (n_outputs,)).clone()
+    if "centre" not in file:
+        return FixedPoint(step, torch.zeros_like(step))
+    return FixedPoint(step, file.tensor("centre", (torch.float64,), (n_outputs,)).clone())
 
 
 def _read_upper(file: TensorFile, name: str, out: Tensor) -> None:
     unpack_upper(file.tensor(name, INTEGERS, (len(out) * (len(out) + 1) // 2,)), out)
 
 
-def require_sums_of(n_samples: int, sums: IntegerSums, targets: str, step: Tensor | None) -> None:
+def require_sums_of(n_samples: int, sums: IntegerSums, targets: str, point: FixedPoint | None) -> None:
     """Raise unless the constant's sums count the samples, and those of each class."""
     last = int(sums.gram[-1, -1])
     sound = last == 127 * 127 * n_samples and bool((sums.gram.diagonal() >= 0).all())
     if targets == "classes":
         counted = int(sums.counts.min()) >= 0 and int(sums.counts.sum()) == n_samples
-        sound = sound and step is None and counted and torch.equal(sums.cross[-1], 127 * sums.counts)
-    elif step is not None:
-        sound = sound and bool((step > 0).all()) and bool(step.isfinite().all())
+        sound = sound and point is None and counted and torch.equal(sums.cross[-1], 127 * sums.counts)
+    elif point is not None:
+        finite = bool(point.step.isfinite().all()) and bool(point.centre.isfinite().all())
+        sound = sound and finite and bool((point.step > 0).all())
     if not sound:
         raise ValueError(f"the sums must be those of N={n_samples:,} samples, got others")
 

@@ -23,7 +23,7 @@ from glai_native.solvers.exact.file import (
     require_sums_of,
 )
 from glai_native.solvers.exact.ledger import Ledger
-from glai_native.solvers.exact.targets import require_step
+from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
 
 
@@ -33,7 +33,7 @@ class FiledSums(LabelledSums):
     features: IntegerFeatures
     targets: str
     n_samples: int
-    step: Tensor | None
+    fixed_point: FixedPoint | None
     ledger: Ledger | None
     class_grams: Tensor | None
     _squares: list[int]
@@ -45,7 +45,13 @@ class FiledSums(LabelledSums):
     def to_pieces(self, **entries: str) -> list[bytes | memoryview]:
         """Return a file's content in pieces, which are good until the sums change; ``entries`` join its metadata."""
         content = FileContent(
-            self.features, self.targets, self.n_samples, self._sums(), self._squares, self.step, self.ledger
+            self.features,
+            self.targets,
+            self.n_samples,
+            self._sums(),
+            self._squares,
+            self.fixed_point,
+            self.ledger,
         )
         return content_to_pieces(content, self.outputs_metadata() | entries)
 
@@ -82,6 +88,7 @@ class FiledSums(LabelledSums):
         *,
         targets: str = "classes",
         step: float | Sequence[float] | Tensor | None = None,
+        centre: float | Sequence[float] | Tensor | None = None,
         squares: Sequence[int] = (),
     ) -> Self:
         """Make statistics, without a ledger, of sums that were added up elsewhere; they are not copied.
@@ -89,18 +96,18 @@ class FiledSums(LabelledSums):
         Raises:
             ValueError: they cannot be the sums of so many samples.
         """
-        steps = require_step("from_sums", step, sums.cross.shape[1])
+        point = FixedPoint.told("from_sums", step, centre, sums.cross.shape[1])
         try:
-            require_sums_of(n_samples, sums, targets, steps)
+            require_sums_of(n_samples, sums, targets, point)
         except ValueError as error:
             raise ValueError(f"from_sums: {error}") from None
-        return cls._of(FileContent(features, targets, n_samples, sums, list(squares), steps, None))
+        return cls._of(FileContent(features, targets, n_samples, sums, list(squares), point, None))
 
     @classmethod
     def _of(cls, content: FileContent) -> Self:
         """Return statistics of such content, but for the ledger."""
         made = object.__new__(cls)
-        own = {name: getattr(content, name) for name in ("features", "targets", "n_samples", "step")}
+        own = {name: getattr(content, name) for name in ("features", "targets", "n_samples", "fixed_point")}
         own |= content.sums._asdict() | {
             "_squares": content.squares,
             "changes": None,

@@ -28,6 +28,7 @@ NARROW = 0.5  # decades between two penalties, which a cubic between them tells 
 MARGIN = 0.1  # of the way between two, that the next keeps from both
 LOG_TEN = math.log(10)
 PROBES, CODES = 64, 64
+SCORED_PROBES = 32  # of a penalty that is only tried
 # Weaker penalties, of the mean diagonal, take float64: float32 rounds the matrix by as much as they add.
 LEAST_SINGLE = 1e-4
 SEED = 20_240_815
@@ -169,7 +170,7 @@ class _Scorer:
                 (totals @ codes.square() - (system.target_mean @ codes).square() * system.weight_sum).sum()
             )
         self._columns = rhs.shape[1]
-        self._rhs = torch.cat([rhs, _signs(system.size, PROBES, rhs)], 1)
+        self._rhs = torch.cat([rhs, _signs(system.size, SCORED_PROBES, rhs)], 1)
         self._single: Tensor | None = system.gram(torch.float32)
 
     def __call__(self, l2: float) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from glai_native.machine.ranks import Ranks, or_default
 from glai_native.solvers.exact.ledger import HASH_BYTES, Ledger
 from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.solvers.exact.targets import FixedPoint
 
 # Of a gram matrix that is summed at a time.
 PIECE_BYTES = 1 << 26
@@ -47,8 +48,9 @@ def all_reduce_integers(
         "per_class": str(statistics.class_grams is not None),
         "ledger": str(statistics.ledger is not None),
     }
-    if statistics.step is not None:  # a rank without samples may know of none
-        facts["step"] = json.dumps(statistics.step.tolist())
+    point = statistics.fixed_point
+    if point is not None:  # a rank without samples may know of none
+        facts |= {"step": json.dumps(point.step.tolist()), "centre": json.dumps(point.centre.tolist())}
     known = ranks.require_alike(facts)
     with ranks.together():
         total = statistics.copy()
@@ -60,7 +62,8 @@ def all_reduce_integers(
     counts = [json.loads(text) for text in ranks.gather(json.dumps([total.n_samples, *total._squares]))]
     total.n_samples, *total._squares = (sum(column) for column in zip(*counts, strict=True))
     if "step" in known:
-        total.step = torch.tensor(json.loads(known["step"]), dtype=torch.float64, device="cpu")
+        step, centre = (json.loads(known[name]) for name in ("step", "centre"))
+        total.fixed_point = FixedPoint.told("all_reduce", step, centre, total.out_features)
     if total.ledger is not None:
         total.ledger = _united(ranks.gather(_text_of(total.ledger)))
     total.changes, total.state = None, uuid4().hex

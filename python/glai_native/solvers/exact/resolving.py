@@ -34,9 +34,9 @@ def solve_again(
 ) -> ExactSolution | None:
     """Return the solution after samples came or went, at the same penalty: what solving anew gives, but for rounding.
 
-    With V the rows less the old mean, S their weights, v = Vᵀ·S·1 and W = (V; v): the centred matrix gains
-    ``Wᵀ·diag(S, -1/N)·W`` for N samples after, and the right side ``Wᵀ·(S·T; -t/N)`` for their targets T and all
-    targets' sum t.
+    With V the rows less the old mean, s their weights and S = diag(s): the centred matrix gains ``Vᵀ·(S - s·sᵀ/N)·V``
+    for N samples after, whose middle has the inverse ``1/S + 1·1ᵀ/N'`` for N' before; and the right side ``Vᵀ·A``,
+    ``A = S·T - s·tᵀ/N`` for their targets T and all targets' sum t.
 
     Source: Woodbury, "Inverting modified matrices" (1950).
 
@@ -64,18 +64,19 @@ def solve_again(
     rows = (rows[:, :-1].double() - base.mean) * base.scale
     moved = weight @ rows
     totals = target_mean * base.n_samples + weight @ values
-    changes = torch.cat([rows, moved.unsqueeze(0)])  # W
-    half = torch.linalg.solve_triangular(base.factor, changes.T, upper=False)
-    inverses = torch.cat([1 / weight, weight.new_tensor([-float(n_samples)])])  # of diag(S, -1/N)
-    capacitance = half.T @ half
-    capacitance.diagonal().add_(inverses)
-    size = inverses.abs().sqrt()
-    if float(torch.linalg.eigvalsh(capacitance / torch.outer(size, size)).abs().min()) < LEAST_PIVOT:
+    half = torch.linalg.solve_triangular(base.factor, rows.T, upper=False)
+    explained = half.T @ half
+    capacitance = explained + 1 / base.n_samples
+    capacitance.diagonal().add_(1 / weight)
+    size = weight.abs().rsqrt()
+    scaled = capacitance / torch.outer(size, size)
+    if len(rows) and float(torch.linalg.eigvalsh(scaled).abs().min()) < LEAST_PIVOT:
         return None
-    inverse = torch.linalg.solve_triangular(base.factor.T, half, upper=True)
-    added = torch.cat([weight.unsqueeze(1) * values, -totals.unsqueeze(0) / n_samples])
-    shifted = before + inverse @ added
-    after = shifted - inverse @ torch.linalg.solve(capacitance, changes @ shifted)
+    added = weight.unsqueeze(1) * (values - totals / n_samples)  # A
+    left = added - torch.linalg.solve(capacitance, rows @ before + explained @ added)
+    narrow = half if half.shape[1] <= left.shape[1] else half @ left
+    moved_by = torch.linalg.solve_triangular(base.factor.T, narrow, upper=True)
+    after = before + (moved_by @ left if narrow is half else moved_by)
     mean = base.mean + moved / base.scale / n_samples
     weights = columns_weight(after, base.scale, mean, totals / n_samples)
     if targets.ndim == 1:

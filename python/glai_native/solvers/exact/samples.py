@@ -14,7 +14,7 @@ from torch import Tensor
 from glai_native.data.checks import require_dense
 from glai_native.data.labels import Label
 from glai_native.solvers.exact.ledger import hash_samples, read_ids
-from glai_native.solvers.exact.targets import as_tensor, first_steps, in_steps, read_classes, read_values
+from glai_native.solvers.exact.targets import FixedPoint, as_tensor, read_classes, read_values
 from glai_native.structure.integer_features import IntegerFeatures, as_samples
 
 # Features that exist at a time, in bytes, within these numbers of rows: a call adds to the whole gram matrix.
@@ -118,9 +118,9 @@ class Given:
     mapped: bool = False
 
     def checked(
-        self, owner: str, features: IntegerFeatures, kind: str, n_outputs: int, steps: Tensor | None
-    ) -> tuple[IntegerSamples, Tensor | None]:
-        """Return samples that can be added up, and the steps of their values, chosen here where there were none.
+        self, owner: str, features: IntegerFeatures, kind: str, n_outputs: int, point: FixedPoint | None
+    ) -> tuple[IntegerSamples, FixedPoint | None]:
+        """Return samples that can be added up, and how their values are kept, told here where nobody has told it.
 
         Raises:
             ValueError: by row where one is at fault.
@@ -133,12 +133,14 @@ class Given:
             whole = read_classes(owner, self.targets, n, n_outputs).cpu()
         else:
             values = read_values(owner, self.targets, n, n_outputs)
-            if repeats is not None:  # what does not count may pass the range
-                values = values * (repeats > 0).unsqueeze(1)
-            if steps is None and n:
-                steps = first_steps(values)
-            whole = values.long() if steps is None else in_steps(owner, values, steps)
-        return IntegerSamples(features, source, whole, repeats, ids).of_positive_weight(), steps
+            counts = torch.ones(n, dtype=torch.bool, device="cpu") if repeats is None else repeats > 0
+            if point is None and bool(counts.any()):
+                point = FixedPoint.of_first(values, repeats)
+            if point is None:
+                whole = values.new_zeros(values.shape, dtype=torch.int64)
+            else:  # what does not count may pass the range
+                whole = point.whole(owner, values.where(counts.unsqueeze(1), point.centre))
+        return IntegerSamples(features, source, whole, repeats, ids).of_positive_weight(), point
 
 
 def read_features(owner: str, phi: Tensor, features: IntegerFeatures) -> Tensor:

@@ -25,8 +25,8 @@ from glai_native.solvers.exact.digest import digest_of
 from glai_native.solvers.exact.ledger import Ledger
 from glai_native.solvers.exact.samples import Given, Ids, IntegerSamples
 from glai_native.solvers.exact.solution import ExactSolution, solve_sums
-from glai_native.solvers.exact.system import FeatureSums
-from glai_native.solvers.exact.targets import require_step
+from glai_native.solvers.exact.system import CONSTANT, FeatureSums
+from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
 
 
@@ -43,9 +43,11 @@ class IntegerStatistics(AccumulatedSums):
     Args:
         features: the frozen map.
         out_features: C.
-        targets: ``"classes"``: class indices; ``"values"``: numbers, kept in fixed point ``rint(y / step)``.
-        step: of values, > 0, one or ``[C]``; None: a power of two chosen from the first targets, which leaves them 17
-            bits and later ones room to be eight times as large.
+        targets: ``"classes"``: class indices; ``"values"``: numbers, kept in fixed point ``rint((y - centre) / step)``.
+        step: of values, > 0, one or ``[C]``; None: a power of two chosen from the first targets, which leaves their
+            distances from the centre 17 bits, and later ones room to be eight times as far.
+        centre: what is taken off values before they are counted in steps, one or ``[C]``, with a ``step``; None: 0,
+            or, where the first targets choose the step and are at least 32, their mean.
         per_class: also keep a gram matrix for each class, what class weights at solve time are made from; learning
             takes twice the time.
         ledger: keep a hash of each sample, so that taking out what was never there, or twice, is refused.
@@ -53,6 +55,7 @@ class IntegerStatistics(AccumulatedSums):
 
     Attributes:
         n_samples: N, repetitions included.
+        fixed_point: step and centre of values; None: targets are classes, or there have been none.
         state: a name of these sums, another one whenever they change.
         ledger: the hashes, or None.
         changes: the samples that came or went since :meth:`note_solved`; None: too many, or unknown.
@@ -69,6 +72,7 @@ class IntegerStatistics(AccumulatedSums):
         *,
         targets: str = "classes",
         step: float | Sequence[float] | Tensor | None = None,
+        centre: float | Sequence[float] | Tensor | None = None,
         per_class: bool = False,
         ledger: bool = True,
         device: torch.device | str = "cpu",
@@ -78,13 +82,14 @@ class IntegerStatistics(AccumulatedSums):
             raise TypeError(f"{owner}: features must be IntegerFeatures, got {type(features).__name__}")
         if targets not in ("classes", "values"):
             raise ValueError(f"{owner}: targets must be 'classes' or 'values', got {targets!r}")
-        if targets == "classes" and step is not None:
-            raise ValueError(f"{owner}: step must be None where targets are classes, got {step}")
+        for name, told in (("step", step), ("centre", centre)):
+            if targets == "classes" and told is not None:
+                raise ValueError(f"{owner}: {name} must be None where targets are classes, got {told}")
         if targets == "values" and per_class:
             raise ValueError(f"{owner}: per_class must be False where targets are values")
         n_outputs = require_count(owner, "out_features", out_features)
         self.features, self.targets = features, targets
-        self.step = require_step(owner, step, n_outputs)
+        self.fixed_point = FixedPoint.told(owner, step, centre, n_outputs)
         self.n_samples, self.state = 0, uuid4().hex
         self.ledger = Ledger.empty() if ledger else None
         self.changes: Changes | None = None
@@ -112,6 +117,16 @@ class IntegerStatistics(AccumulatedSums):
     def features_id(self) -> str:
         """Of the map whose features are summed."""
         return self.features.features_id
+
+    @property
+    def step(self) -> Tensor | None:
+        """What values are whole numbers of, float64 ``[C]``; None: of nothing yet, or targets are classes."""
+        return None if self.fixed_point is None else self.fixed_point.step
+
+    @property
+    def centre(self) -> Tensor | None:
+        """What is taken off values first, float64 ``[C]``; None as for :attr:`step`."""
+        return None if self.fixed_point is None else self.fixed_point.centre
 
     @property
     def squares(self) -> list[int]:
@@ -181,7 +196,9 @@ class IntegerStatistics(AccumulatedSums):
     @outside_inference_mode
     @torch.no_grad()
     def _change(self, owner: str, given: Given, sign: int) -> None:
-        samples, steps = given.checked(owner, self.features, self.targets, self.out_features, self.step)
+        samples, point = given.checked(
+            owner, self.features, self.targets, self.out_features, self.fixed_point
+        )
         n_samples = self.n_samples + sign * samples.total
         if n_samples < 0:
             raise ValueError(
@@ -190,7 +207,7 @@ class IntegerStatistics(AccumulatedSums):
             )
         require_few(owner, n_samples)
         known: dict[str, Any] = {"n_samples": n_samples, "ledger": self._ledger_after(owner, samples, sign)}
-        known |= {"step": steps, "changes": self._changes_after(samples, sign), "state": uuid4().hex}
+        known |= {"fixed_point": point, "changes": self._changes_after(samples, sign), "state": uuid4().hex}
         sums = self._sums()
         with added(sums, self._squares, samples, sign):
             if sign < 0:
@@ -239,7 +256,9 @@ class IntegerStatistics(AccumulatedSums):
         no part of it. It proves that sums are equal, not that data were deleted elsewhere.
         """
         labels = self._labels if self.targets == "classes" else None
-        return digest_of(self._sums(), self.n_samples, self.features_id, labels, self.step, self._squares)
+        return digest_of(
+            self._sums(), self.n_samples, self.features_id, labels, self.fixed_point, self._squares
+        )
 
     @outside_inference_mode
     def copy(self) -> Self:
@@ -281,9 +300,11 @@ class IntegerStatistics(AccumulatedSums):
         """
         held = None if held_out is None else held_out.feature_sums()
         solution = solve_sums(self.feature_sums(), l2, class_weight=class_weight, held_out=held)
-        if self.step is None:
+        if self.fixed_point is None:
             return solution
-        return replace(solution, weight=solution.weight * self.step.to(self.device), base=None)
+        weight = solution.weight * self.fixed_point.step.to(self.device)
+        weight[-1] += self.fixed_point.centre.to(self.device) / CONSTANT
+        return replace(solution, weight=weight, base=None)
 
     def emptied(self) -> Self:
         """Return statistics of the same kind that hold no samples."""
@@ -292,6 +313,7 @@ class IntegerStatistics(AccumulatedSums):
             self.out_features,
             targets=self.targets,
             step=self.step,
+            centre=self.centre,
             per_class=self.class_grams is not None,
             ledger=self.ledger is not None,
             device=self.device,
@@ -310,9 +332,9 @@ class IntegerStatistics(AccumulatedSums):
         them beforehand.
 
         Raises:
-            ValueError: another map, other kinds of targets, steps or labels, or one of them has no ledger.
+            ValueError: another map, other kinds of targets, steps, centres or labels, or one of them has no ledger.
         """
-        steps = require_alike("merge", self, other)
+        point = require_alike("merge", self, other)
         labels, *places = joined(self._labels, other._labels, (self.out_features, other.out_features))
         own, more = (
             rearranged(each, at) for each, at in zip((self._sums(), other._sums()), places, strict=True)
@@ -329,7 +351,7 @@ class IntegerStatistics(AccumulatedSums):
         known: dict[str, Any] = own._asdict() | {
             "n_samples": self.n_samples + other.n_samples,
             "ledger": ledger,
-            "step": steps,
+            "fixed_point": point,
             "changes": None if other.n_samples else self.changes,
             "state": uuid4().hex,
             "_labels": None if labels is None else tuple(labels),

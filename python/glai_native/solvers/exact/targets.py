@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +17,14 @@ from glai_native.data.checks import all_finite, require_dense, require_targets
 
 # Values are counted in steps; of so many at most, so that sums of products stay in 64 bits.
 MOST_STEPS = 1 << 20
-# The first targets' largest is between half and all of so many steps: later ones may be eight times as large.
+# The first targets' largest distance from their centre is between half and all of so many steps: later ones may be
+# eight times as far.
 FIRST_STEPS = 1 << 17
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -900, 900
+# Of so many first samples a mean is the centre of others too; a spread below, of the largest, is rounding; and of
+# values beyond, sums of float64 overflow.
+FEWEST_TO_CENTRE = 32
+ROUNDING, LARGEST_CENTRED = 2.0**-40, 2.0**900
 
 
 def read_classes(owner: str, targets: Tensor, n_samples: int, n_outputs: int) -> Tensor:
@@ -57,35 +65,113 @@ def as_tensor(targets: Tensor) -> Tensor:
     return targets
 
 
-def require_step(owner: str, step: float | Sequence[float] | Tensor | None, n_outputs: int) -> Tensor | None:
-    """Return steps float64 ``[C]``; raise unless they are numbers > 0, or None."""
-    if step is None:
-        return None
-    steps = torch.as_tensor(step, dtype=torch.float64, device="cpu").detach().clone()
-    steps = steps.repeat(n_outputs) if steps.ndim == 0 else steps  # a file takes no stride of 0
-    if steps.shape != (n_outputs,) or not all_finite(steps) or not bool((steps > 0).all()):
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """How values are whole numbers: ``rint((y - centre) / step)``.
+
+    Attributes:
+        step: float64 ``[C]``, > 0.
+        centre: float64 ``[C]``.
+    """
+
+    step: Tensor
+    centre: Tensor
+
+    @classmethod
+    def told(
+        cls,
+        owner: str,
+        step: float | Sequence[float] | Tensor | None,
+        centre: float | Sequence[float] | Tensor | None,
+        n_outputs: int,
+    ) -> FixedPoint | None:
+        """Return what is told; None where the first values are to tell it. A step without a centre has it at 0.
+
+        Raises:
+            ValueError: steps that are not finite numbers > 0, or a centre that is not finite, or of no step.
+        """
+        if step is None:
+            if centre is not None:
+                raise ValueError(f"{owner}: centre must come with a step, got centre={centre} alone")
+            return None
+        steps = _numbers(owner, "step", step, n_outputs, "a finite number > 0", positive=True)
+        told = 0.0 if centre is None else centre
+        return cls(steps, _numbers(owner, "centre", told, n_outputs, "a finite number"))
+
+    @classmethod
+    def of_first(cls, values: Tensor, repeats: Tensor | None) -> FixedPoint:
+        """Return what suits targets like these float64 ``[N, C]``, of which each counts so often, int64 ``[N]``.
+
+        Steps are powers of two, of the largest distance from the mean, which is the centre, in whole steps. Of few
+        samples, or of samples that are all alike, nobody can tell how much others vary: steps are then of the size of
+        the values, and the centre is 0. The order of the samples does not matter.
+        """
+        total = len(values) if repeats is None else int(repeats.sum())
+        counted = values if repeats is None else values[repeats > 0]
+        times = None if repeats is None else repeats[repeats > 0].tolist()
+        columns = [_of_column(column, times, total) for column in counted.T.tolist()]
+        steps, centres = zip(*columns, strict=True)
+        return cls(*(torch.tensor(each, dtype=torch.float64, device="cpu") for each in (steps, centres)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FixedPoint):
+            return NotImplemented
+        return torch.equal(self.step, other.step) and torch.equal(self.centre, other.centre)
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether the centre is another than 0."""
+        return bool(self.centre.any())
+
+    def whole(self, owner: str, values: Tensor) -> Tensor:
+        """Return ``rint((values - centre) / step)`` int64 ``[N, C]``; raise, by row, where it passes the range."""
+        counted = ((values - self.centre) / self.step).round_()
+        if counted.numel() and not float(counted.abs().max()) < MOST_STEPS:
+            row, column = (~(counted.abs() < MOST_STEPS)).nonzero()[0].tolist()
+            limit, centre = float(self.step[column]) * MOST_STEPS, float(self.centre[column])
+            kept = (
+                f"between {centre - limit:g} and {centre + limit:g}" if centre else f"below {limit:g} in size"
+            )
+            raise ValueError(
+                f"{owner}: targets must be {kept}, the range that the first ones set, got "
+                f"{float(values[row, column]):g} in row {row}, column {column}; begin with a larger step="
+            )
+        return counted.long()
+
+    def values(self, whole: Tensor) -> Tensor:
+        """Return values float64 ``[N, C]`` of so many steps, any real numbers."""
+        return whole * self.step + self.centre
+
+
+def _numbers(
+    owner: str, name: str, given: Any, n_outputs: int, expected: str, positive: bool = False
+) -> Tensor:
+    """Return numbers float64 ``[C]``, of one number so many."""
+    numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    numbers = numbers.repeat(n_outputs) if numbers.ndim == 0 else numbers  # a file takes no stride of 0
+    if (
+        numbers.shape != (n_outputs,)
+        or not all_finite(numbers)
+        or (positive and not bool((numbers > 0).all()))
+    ):
         raise ValueError(
-            f"{owner}: step must be a finite number > 0, or C={n_outputs} of them, got {steps.tolist()}"
+            f"{owner}: {name} must be {expected}, or C={n_outputs} of them, got {numbers.tolist()}"
         )
-    return steps
+    return numbers
 
 
-def first_steps(values: Tensor) -> Tensor:
-    """Return steps float64 ``[C]``, powers of two, for targets like these float64 ``[N >= 1, C]``."""
-    largest = values.abs().amax(0).tolist()
-    exponents = [math.frexp(one)[1] if one else 0 for one in largest]
-    bounded = [min(max(one, SMALLEST_EXPONENT), LARGEST_EXPONENT) for one in exponents]
-    return torch.tensor([2.0**one / FIRST_STEPS for one in bounded], dtype=torch.float64, device="cpu")
+def _of_column(values: list[float], times: list[int] | None, total: int) -> tuple[float, float]:
+    """Return step and centre of one output's first values, each of which counts so many times."""
+    size = max(map(abs, values), default=0.0)
+    least, most = min(values, default=0.0), max(values, default=0.0)
+    if total >= FEWEST_TO_CENTRE and most - least > size * ROUNDING and size < LARGEST_CENTRED:
+        every = values if times is None else chain.from_iterable(map(repeat, values, times))
+        mean = math.fsum(every) / total  # the sum is exact, but for one rounding
+        step = _step_of(max(most - mean, mean - least))
+        return step, round(mean / step) * step
+    return _step_of(size), 0.0
 
 
-def in_steps(owner: str, values: Tensor, steps: Tensor) -> Tensor:
-    """Return ``rint(values / steps)`` int64 ``[N, C]``; raise, by row and column, where it passes the range."""
-    counted = (values / steps).round_()
-    if counted.numel() and not float(counted.abs().max()) < MOST_STEPS:
-        row, column = (~(counted.abs() < MOST_STEPS)).nonzero()[0].tolist()
-        limit = float(steps[column]) * MOST_STEPS
-        raise ValueError(
-            f"{owner}: targets must be below {limit:g} in size, the range that the first ones set, got "
-            f"{float(values[row, column]):g} in row {row}, column {column}; begin with a larger step="
-        )
-    return counted.long()
+def _step_of(largest: float) -> float:
+    exponent = math.frexp(largest)[1] if largest else 0
+    return float(2.0 ** min(max(exponent, SMALLEST_EXPONENT), LARGEST_EXPONENT) / FIRST_STEPS)

@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glai_native.solvers.exact.chunks import Chunk, Source
+from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source
 
 ROWS = 16_384  # that are read at a time, and that the features' mean and scale are settled by
+
+
+class Samples(NamedTuple):
+    """What ``fit`` and ``partial_fit`` are given, in the order of their arguments."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    ids: Any
 
 
 class Chunked(NamedTuple):
@@ -40,10 +49,10 @@ def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) ->
         ValueError: there are no samples, or it is no data.
     """
     goes_on = hasattr(data, "__next__")
-    chunks = Source.of(owner, data, targets, sample_weight, ids, ROWS, 0).chunks
-    first = next(chunks, None)
+    source = Source.of(owner, data, targets, sample_weight, ids, ROWS, 0)
+    first = next(source.chunks, None)
     if first is None or not len(first.x):
         raise ValueError(f"{owner}: data must hold samples, got none")
-    return Chunked(
-        itertools.chain([tuple(first)], (tuple(chunk) for chunk in chunks)) if goes_on else data, first
-    )
+    if goes_on:
+        data = CountedChunks(itertools.chain([tuple(first)], map(tuple, source.chunks)), source.total)
+    return Chunked(data, first)

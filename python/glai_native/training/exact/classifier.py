@@ -11,7 +11,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from glai_native.data.labels import (
@@ -26,7 +25,7 @@ from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.training.exact.chunked import comes_in_chunks, opened
+from glai_native.training.exact.chunked import Samples
 from glai_native.training.exact.learner import ExactLearner
 
 CLASSES = """\
@@ -89,35 +88,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
             raise ValueError(f"{folder}: the model's classes must have labels, got none")
 
     @outside_inference_mode
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Learn X ``[N, features]`` and labels y ``[N]`` of one type, and nothing that was learnt before.
-
-        Args:
-            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
-                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
-                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
-                first chunk, settle the features.
-            y: labels, or a path to an .npy of them; None where X has them.
-            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
-            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
-            checkpoint: of data in chunks, a file that the sums so far are saved to every minute; after a kill the same
-                call goes on from there, to the same digest.
-        """
-        with self._whole_or_unchanged():
-            self.__dict__.pop("statistics_", None)
-            self._learn(X, y, None, sample_weight, ids, checkpoint)
-        return self
-
-    @outside_inference_mode
-    def partial_fit(
+    def partial_fit(  # type: ignore[override]
         self,
         X: Any,
         y: Any = None,
@@ -126,54 +97,40 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         ids: ArrayLike | None = None,
         *,
         checkpoint: str | os.PathLike[str] | None = None,
+        save_seconds: float = 60.0,
     ) -> Self:
         """Learn more samples, arguments as :meth:`fit`; labels that are new become classes.
 
         ``classes``, if given, are all that are known so far: these samples have no others, later ones may.
         """
         with self._whole_or_unchanged():
-            self._learn(X, y, classes, sample_weight, ids, checkpoint)
+            self._learn(Samples(X, y, sample_weight, ids), classes, checkpoint, save_seconds)
         return self
 
-    @outside_inference_mode
-    def forget(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        ids: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Take samples out again, given as they were learnt; with ids, just those of these ids.
-
-        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
-        have seen of them stays.
-
-        Raises:
-            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
-        """
-        check_is_fitted(self)
-        x, labels = self._validated(X, _labels(y), reset=False)
-        require_same_type(OWNER, self.classes_, labels)
-        targets = label_indices(OWNER, labels, self.statistics_.class_labels or [])
-        self._change(-1, x, targets, self._weight(sample_weight, len(x)), ids)
-        return self
-
-    def _learn(self, X: Any, y: Any, classes: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        if comes_in_chunks(X, y):
-            if classes is not None:
-                raise ValueError(f"{OWNER}: classes must be None for data in chunks, got {classes!r:.80}")
-            self._learn_chunks(X, y, sample_weight, ids, checkpoint)
-            return
-        first = not self.__sklearn_is_fitted__()
-        X, labels = self._validated(X, _labels(y), reset=first)
+    def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
+        x, labels = self._validated(X, _labels(y), reset=reset)
         check_classification_targets(labels)
+        return x, labels
+
+    def _targets(self, y: Any) -> Tensor:
+        require_same_type(OWNER, self.classes_, y)
+        return label_indices(OWNER, y, self.statistics_.class_labels or [])
+
+    def _learn_whole(
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[Any],
+        weight: NDArray[np.float64] | None,
+        ids: Any,
+        classes: Any,
+    ) -> None:
+        first = not self.__sklearn_is_fitted__()
         known: list[Label] = [] if first else list(self.statistics_.class_labels or [])
-        require_same_type(OWNER, known, labels)
-        weight = self._weight(sample_weight, len(X))
-        found = np.unique(labels if weight is None else labels[weight > 0]).tolist()
+        require_same_type(OWNER, known, y)
+        found = np.unique(y if weight is None else y[weight > 0]).tolist()
         if classes is not None:
             named = label_list(OWNER, np.asarray(_labels(classes)), "classes")
-            require_same_type(OWNER, labels, named, "classes", "y's")
+            require_same_type(OWNER, y, named, "classes", "y's")
             unknown = sorted(set(found) - {*known, *named})
             if unknown:
                 raise ValueError(
@@ -183,37 +140,39 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         added = [label for label in found if label not in set(known)]
         order = known + added
         if weight is not None:
-            X, labels, ids, weight = _positive(X, labels, ids, weight)
-        targets = label_indices(OWNER, labels, order)
+            x, y, ids, weight = _positive(x, y, ids, weight)
+        targets = label_indices(OWNER, y, order)
         if first:
-            self._begin(self._first_statistics(X, targets, order, weight))
-            self._change(1, X, targets, weight, ids)
+            self._begin(self._first_statistics(x, targets, order, weight))
+            self._change(1, x, targets, weight, ids)
             return
         statistics, before = self.statistics_, dict(self.statistics_.__dict__)
         if added:
             statistics.add_outputs(len(added), added)
         try:
-            self._change(1, X, targets, weight, ids)
+            self._change(1, x, targets, weight, ids)
         except Exception:  # nothing was added; an interrupt leaves the classes, of which there is no sample
             statistics.__dict__ = before
             raise
 
-    def _learn_chunks(self, data: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        chunked = opened(OWNER, data, y, sample_weight, ids)
-        if not self.__sklearn_is_fitted__():
-            x, labels = self._validated(chunked.first.x, _labels(chunked.first.targets))
-            check_classification_targets(labels)
-            weight = self._weight(chunked.first.sample_weight, len(x))
-            if weight is not None:
-                x, labels, _, weight = _positive(x, labels, None, weight)
-            known = np.unique(labels).tolist()
-            self._begin(self._first_statistics(x, label_indices(OWNER, labels, known), known, weight))
-        self._accumulate(chunked, y, sample_weight, ids, checkpoint)
+    def _begin_chunks(
+        self, x: NDArray[np.float32], y: NDArray[Any], weight: NDArray[np.float64] | None
+    ) -> None:
+        if weight is not None:
+            x, y, _, weight = _positive(x, y, None, weight)
+        known = np.unique(y).tolist()
+        self._begin(self._first_statistics(x, label_indices(OWNER, y, known), known, weight))
 
-    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+    def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         labels, known = label_array(OWNER, y), statistics.class_labels or []
         require_same_type(OWNER, known, labels)
-        added = [label for label in np.unique(labels).tolist() if label not in set(known)]
+        counted = labels
+        if sample_weight is not None and known:  # what does not count is of no class
+            counts = np.asarray(sample_weight) > 0
+            if counts.shape == labels.shape:
+                labels = np.where(counts, labels, known[0]).astype(labels.dtype)
+                counted = labels[counts]
+        added = [label for label in np.unique(counted).tolist() if label not in set(known)]
         if added:
             statistics.add_outputs(len(added), added)
         return label_indices(OWNER, labels, known + added)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
-from glai_native.data.features import float_features
+from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.training.exact.chunked import ROWS, Chunked
+from glai_native.training.exact.chunked import ROWS, Chunked, Samples, comes_in_chunks, opened
 from glai_native.training.exact.holding_out import held_out_labels, held_out_rows
 from glai_native.training.exact.saving import SavedExact
-from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of
+from glai_native.training.learners.validating import ValidatingLearner
 from glai_native.training.learners.weighting import read_weight
 from glai_native.training.new_structure import train_selector
 
@@ -34,7 +31,7 @@ STRUCTURE_EPOCHS = 3  # of a trained structure: more gained nothing (BANKING77)
 SCORED_ROWS = 8192  # of x that are mapped at a time
 
 
-class ExactLearner(SavedExact, BaseEstimator):
+class ExactLearner(SavedExact, ValidatingLearner):
     """What classifier and regressor share.
 
     The model is ridge regression on integer features (:class:`~glai_native.IntegerFeatures`), solved from integer sums
@@ -51,7 +48,7 @@ class ExactLearner(SavedExact, BaseEstimator):
         structure: ``"random"``: units drawn by a seed; ``"covariance"``: half follow the covariance of the first
             samples, which pays on pictures; ``"trained"``: those of a network of one hidden layer that is trained for
             three epochs on them; or :class:`~glai_native.IntegerFeatures`, such as another model's ``features_``, which
-            makes the two ones that can be merged.
+            makes the two ones that can be merged (of values, told the same ``step`` and ``centre``).
         l2: penalty of the weights, a number >= 0; ``"gcv"``: by generalised cross-validation, from the sums alone; or
             ``"held-out"``: of seventeen, the one that errs least on about a fifth of the samples, which their own
             content picks and whose sums are also kept apart, at twice the memory.
@@ -80,37 +77,125 @@ class ExactLearner(SavedExact, BaseEstimator):
     _current: CurrentSolution
     _held_out: IntegerStatistics | None
 
-    @contextmanager
-    def _whole_or_unchanged(self) -> Iterator[None]:
-        """Leave every attribute as it was if anything within fails; sums see to themselves."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before  # in one step, which a second interrupt cannot divide
-            raise
+    @outside_inference_mode
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        save_seconds: float = 60.0,
+    ) -> Self:
+        """Learn X ``[N, features]`` and y, and nothing that was learnt before.
+
+        Args:
+            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
+                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
+                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
+                first chunk, settle the features.
+            y: labels ``[N]`` of one type, or values ``[N]`` or ``[N, C]``; or a path to an .npy of them; None where X
+                has them.
+            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
+            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+            checkpoint: of data in chunks, a file that the sums so far are saved to; after a kill the same call goes on
+                from there, to the same digest.
+            save_seconds: between two saves.
+        """
+        with self._whole_or_unchanged():
+            self.__dict__.pop("statistics_", None)
+            self._learn(Samples(X, y, sample_weight, ids), None, checkpoint, save_seconds)
+        return self
+
+    @outside_inference_mode
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        save_seconds: float = 60.0,
+    ) -> Self:
+        """Learn more samples, arguments as :meth:`fit`."""
+        with self._whole_or_unchanged():
+            self._learn(Samples(X, y, sample_weight, ids), None, checkpoint, save_seconds)
+        return self
+
+    @outside_inference_mode
+    def forget(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        ids: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Take samples out again, given as they were learnt; with ids, just those of these ids.
+
+        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
+        have seen of them stays.
+
+        Raises:
+            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
+        """
+        check_is_fitted(self)
+        x, found = self._validated_pair(X, y, reset=False)
+        self._change(-1, x, self._targets(found), self._weight(sample_weight, len(x)), ids)
+        return self
+
+    def _learn(
+        self,
+        samples: Samples,
+        classes: Any,
+        checkpoint: str | os.PathLike[str] | None,
+        save_seconds: float,
+    ) -> None:
+        first = not self.__sklearn_is_fitted__()
+        if not comes_in_chunks(samples.x, samples.y):
+            x, y = self._validated_pair(samples.x, samples.y, reset=first)
+            self._learn_whole(x, y, self._weight(samples.sample_weight, len(x)), samples.ids, classes)
+            return
+        owner = type(self).__name__
+        if classes is not None:
+            raise ValueError(f"{owner}: classes must be None for data in chunks, got {classes!r:.80}")
+        chunked = opened(owner, *samples)
+        if first:
+            chunk = chunked.first
+            x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
+            self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)))
+        self._accumulate(chunked, samples, checkpoint, save_seconds)
+
+    def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
+        """Return X float32 ``[N, D]``, and y as scikit-learn has it; once fitted, with ``reset=False``."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any) -> Tensor:
+        """Return y as the sums take it; raise where it holds classes that they do not know."""
+        raise NotImplementedError
+
+    def _learn_whole(
+        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, ids: Any, classes: Any
+    ) -> None:
+        """Add samples that are all there, the first or more of them."""
+        raise NotImplementedError
+
+    def _begin_chunks(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+        """Make statistics without samples, of features that the first chunk settles."""
+        raise NotImplementedError
 
     def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
-        """Return what scikit-learn's ``validate_data`` makes of X and y; X dense float32 ``[N, D]``."""
-        found = validate_data(
-            self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, accept_sparse=True, **options
-        )
+        """Return X, and y with it, as :meth:`_read` does; X float32 ``[N, D]``."""
+        x, *targets = self._read(X, *y, reset=reset, **options)
         owner = type(self).__name__
-        x = float_features(
-            owner, dense(owner, found[0] if y else found), "X", getattr(self, "feature_names_in_", None)
-        )
         if x.dtype == np.float64 and reset:
             warnings.warn(
                 f"{owner}: X is read as float32, which loses much of a column beside its mean; subtract that first",
-                stacklevel=4,
+                stacklevel=6,
             )
         x = x.astype(np.float32, copy=False)
-        return (x, *found[1:]) if y else x
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+        return (x, *targets) if y else x
 
     def __sklearn_is_fitted__(self) -> bool:
         return "statistics_" in self.__dict__
@@ -193,10 +278,9 @@ class ExactLearner(SavedExact, BaseEstimator):
     def _accumulate(
         self,
         chunked: Chunked,
-        y: Any,
-        sample_weight: Any,
-        ids: Any,
+        samples: Samples,
         checkpoint: str | os.PathLike[str] | None,
+        save_seconds: float,
     ) -> None:
         """Add samples that come in chunks to the sums: all of them, or none."""
         if self.l2 == "held-out":
@@ -205,17 +289,16 @@ class ExactLearner(SavedExact, BaseEstimator):
             )
         self.statistics_.accumulate(
             chunked.data,
-            y,
-            sample_weight,
-            ids,
+            *samples[1:],
             encode=self._encoded,
             chunk=ROWS,
             checkpoint=checkpoint,
+            save_seconds=save_seconds,
             progress=self.verbose,
         )
         self._held_out = None  # of a penalty told before: these samples are not in it, and may be forgotten
 
-    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+    def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         """Return targets as statistics take them, from those of a chunk; classes that are new join the statistics."""
         raise NotImplementedError
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
-from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
-from glai_native.solvers.exact.targets import first_steps
+from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.training.exact.chunked import comes_in_chunks, opened
 from glai_native.training.exact.learner import ExactLearner
 
 STEP = """\
         step: what targets are whole numbers of, > 0, one or ``[C]``; None: a power of two by the first samples, which
-            leaves them 17 bits and later ones room to be eight times as large. Models that are merged have the same.
+            leaves their distances from the centre 17 bits, and later ones room to be eight times as far. Models that
+            are merged have the same, and the same centre.
+        centre: what is taken off targets first, one or ``[C]``, with a ``step``; None: 0, or, where the first samples
+            choose the step and are at least 32, their mean.
 """
 OWNER = "ExactRegressor"
 FEWEST_STEPS = 16  # that a standard deviation of targets should have: rounding adds 1 / 3,000 of the variance
@@ -53,6 +54,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         random_state: int | np.random.RandomState | None = 0,
         scale: str = "global",
         step: float | Sequence[float] | None = None,
+        centre: float | Sequence[float] | None = None,
         verbose: bool = False,
     ) -> None:
         self.n_units = n_units
@@ -62,6 +64,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         self.random_state = random_state
         self.scale = scale
         self.step = step
+        self.centre = centre
         self.verbose = verbose
 
     @classmethod
@@ -71,95 +74,30 @@ class ExactRegressor(RegressorMixin, ExactLearner):
                 f"{folder}: the model's outputs must be values, got classes; ExactClassifier.load opens it"
             )
 
-    @outside_inference_mode
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Learn X ``[N, features]`` and values y ``[N]`` or ``[N, C]``, and nothing that was learnt before.
+    def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
+        x, values = self._validated(X, _column(y), reset=reset, multi_output=True, y_numeric=True)
+        return x, values
 
-        Args:
-            X: features; or a path to an .npz of ``x`` and ``y``, with ``id`` where samples have ids; or, for data that
-                do not fit in memory, a memory map or a path to an .npy; or an iterator of chunks ``(x, y)``, ``(x, y,
-                sample_weight)`` or ``(x, y, sample_weight, ids)``. Of chunks the first 16,384 rows, or the iterator's
-                first chunk, settle the features.
-            y: values, or a path to an .npy of them; None where X has them.
-            sample_weight: ``[N]``, integers >= 0: how often a sample counts.
-            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
-            checkpoint: of data in chunks, a file that the sums so far are saved to every minute; after a kill the same
-                call goes on from there, to the same digest.
-        """
-        with self._whole_or_unchanged():
-            self.__dict__.pop("statistics_", None)
-            self._learn(X, y, sample_weight, ids, checkpoint)
-        return self
+    def _targets(self, y: Any) -> Tensor:
+        return _values(y)
 
-    @outside_inference_mode
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Learn more samples, arguments as :meth:`fit`."""
-        with self._whole_or_unchanged():
-            self._learn(X, y, sample_weight, ids, checkpoint)
-        return self
-
-    @outside_inference_mode
-    def forget(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        ids: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Take samples out again, given as they were learnt; with ids, just those of these ids.
-
-        What is left is, to the bit, what never learning them would have left. What mean, scale and a trained structure
-        have seen of them stays.
-
-        Raises:
-            ValueError: some are not there, or not so often, by row where there is a ledger; nothing changes.
-        """
-        check_is_fitted(self)
-        x, values = self._validated(X, _column(y), reset=False, multi_output=True, y_numeric=True)
-        self._change(-1, x, _values(values), self._weight(sample_weight, len(x)), ids)
-        return self
-
-    def _learn(self, X: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        if comes_in_chunks(X, y):
-            self._learn_chunks(X, y, sample_weight, ids, checkpoint)
-            return
-        first = not self.__sklearn_is_fitted__()
-        X, y = self._validated(X, _column(y), reset=first, multi_output=True, y_numeric=True)
-        values, weight = _values(y), self._weight(sample_weight, len(X))
-        if first:
-            self._one_target = np.ndim(y) == 1
-            self._begin(self._first_statistics(X, values, weight))
-        self._change(1, X, values, weight, ids)
-
-    def _learn_chunks(self, data: Any, y: Any, sample_weight: Any, ids: Any, checkpoint: Any) -> None:
-        chunked = opened(OWNER, data, y, sample_weight, ids)
+    def _learn_whole(
+        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, ids: Any, classes: Any
+    ) -> None:
         if not self.__sklearn_is_fitted__():
-            first = chunked.first
-            x, found = self._validated(first.x, _column(first.targets), multi_output=True, y_numeric=True)
-            values, weight = _values(found), self._weight(first.sample_weight, len(x))
-            self._one_target = np.ndim(found) == 1
-            self._begin(self._first_statistics(x, values, weight))
-            if self.statistics_.step is None:
-                self.statistics_.step = first_steps(values)
-        self._accumulate(chunked, y, sample_weight, ids, checkpoint)
+            self._begin_values(x, y, weight)
+        self._change(1, x, _values(y), weight, ids)
 
-    def _encoded(self, statistics: IntegerStatistics, y: Any) -> Tensor:
+    def _begin_chunks(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+        self._begin_values(x, y, weight)
+        if self.statistics_.fixed_point is None:
+            self.statistics_.fixed_point = FixedPoint.of_first(_values(y), _repeats(weight))
+
+    def _begin_values(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+        self._one_target = np.ndim(y) == 1
+        self._begin(self._first_statistics(x, _values(y), weight))
+
+    def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         return _values(y)
 
     def _first_statistics(
@@ -170,16 +108,20 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         scaled = (values - mean) / spread.where(spread > 0, 1)
         features = self._first_features(x, scaled.float(), n_outputs, weight)
         if self.step is None:
-            _warn_of_coarse_steps(values if weight is None else values[torch.from_numpy(weight > 0)])
+            _warn_of_coarse_steps(values, _repeats(weight))
         return IntegerStatistics(
-            features, n_outputs, targets="values", step=self.step, ledger=bool(self.ledger)
+            features,
+            n_outputs,
+            targets="values",
+            step=self.step,
+            centre=self.centre,
+            ledger=bool(self.ledger),
         )
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return values ``[N]`` or ``[N, C]``, as y was."""
-        scores = self._scores(X, torch.float64)
-        step = self.statistics_.step
-        values: NDArray[np.float64] = (scores if step is None else scores * step).numpy()
+        scores, point = self._scores(X, torch.float64), self.statistics_.fixed_point
+        values: NDArray[np.float64] = (scores if point is None else point.values(scores)).numpy()
         return values[:, 0] if self._one_target else values
 
 
@@ -188,15 +130,21 @@ def _values(y: ArrayLike) -> Tensor:
     return array_tensor(np.asarray(y, dtype=np.float64).reshape(len(y), -1))  # type: ignore[arg-type]
 
 
-def _warn_of_coarse_steps(values: Tensor) -> None:
+def _repeats(weight: NDArray[np.float64] | None) -> Tensor | None:
+    """Return how often samples count, int64 ``[N]``; what is no integer the sums refuse."""
+    return None if weight is None else torch.from_numpy(weight).long()
+
+
+def _warn_of_coarse_steps(values: Tensor, repeats: Tensor | None) -> None:
     """Warn where the steps that first targets ``[N, C]`` set are too coarse for what they vary by."""
-    steps = first_steps(values)
+    values = values if repeats is None else values[repeats > 0]
+    steps = FixedPoint.of_first(values, None if repeats is None else repeats[repeats > 0]).step
     spread, mean = torch.std_mean(values, 0, correction=0)
     for c in ((spread > 0) & (spread < FEWEST_STEPS * steps)).nonzero().flatten().tolist():
         warnings.warn(
             f"{OWNER}: y varies by {spread[c]:.3g} about {mean[c]:.6g} in column {c}, which steps of {steps[c]:.3g} "
             "lose much of; subtract the mean first, or set step=",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 

@@ -77,7 +77,7 @@ class SavedExact:
         _require_replaceable(owner, path, self.features_.features_id, overwrite)
         pieces = self.statistics_.to_pieces(**{LEARNER: json.dumps(entry)})
         contents: dict[Path, Any] = {path / EXACT_FILE: pieces}
-        solution = self._known_solution()
+        solution = self.known_solution()
         if solution is not None:
             contents[path / SOLUTION_FILE] = _solution_to_bytes(solution, self.statistics_.digest())
         if self._held_out is not None:
@@ -85,8 +85,8 @@ class SavedExact:
         names = (path / name for name in (SOLUTION_FILE, HELD_OUT_FILE))
         write_files(contents, remove=[name for name in names if name not in contents])
 
-    def _known_solution(self) -> ExactSolution | None:
-        """Return the solution that the parameters, as they are now, have; None where nobody asked for it."""
+    def known_solution(self) -> ExactSolution | None:
+        """Return the solution, or None where nobody has asked for it since sums or parameters changed."""
         try:
             return self._current.known(self.l2, self._class_weight())
         except ValueError:  # a class weight of a class that may yet come

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor, weight_tensor
-from glai_native.data.features import float_features
 from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
@@ -28,16 +25,16 @@ from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult, fit
 from glai_native.training.holding_out import rows_held_out
-from glai_native.training.learners.densifying import dense
 from glai_native.training.learners.parameters import seed_of, solver_options
 from glai_native.training.learners.progressive import Progressive
 from glai_native.training.learners.saving import SavedLearner
+from glai_native.training.learners.validating import ValidatingLearner
 from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 
 
-class Learner(SavedLearner, BaseEstimator):
+class Learner(SavedLearner, ValidatingLearner):
     """What classifier and regressor share.
 
     Args:
@@ -93,36 +90,11 @@ class Learner(SavedLearner, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @contextmanager
-    def _whole_or_unchanged(self) -> Iterator[None]:
-        """Leave every attribute as it was if anything within fails: classes and scales never part from their model."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before  # in one step, which a second interrupt cannot divide
-            raise
-
     def _validated(self, X: ArrayLike, *y: ArrayLike, reset: bool = True, **options: Any) -> Any:
-        """Return what scikit-learn's ``validate_data`` makes of X and y; X dense, as :func:`float_features`."""
-        found = validate_data(
-            self, X, *y, reset=reset, dtype=None, ensure_all_finite=False, accept_sparse=True, **options
-        )
-        owner = type(self).__name__
+        """Return X, and y with it, as :meth:`_read` does; X in the precision that the projection centres in."""
         centred_in = None if reset else self._known_selector().projection.centred_in
-        x = float_features(
-            owner,
-            dense(owner, found[0] if y else found),
-            "X",
-            getattr(self, "feature_names_in_", None),
-            centred_in=centred_in,
-        )
-        return (x, *found[1:]) if y else x
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+        found = self._read(X, *y, reset=reset, centred_in=centred_in, **options)
+        return found if y else found[0]
 
     def __getattr__(self, name: str) -> Any:
         """Solve the model of all chunks so far when it is asked for."""

@@ -1,0 +1,230 @@
+"""Data that need not fit in memory are learnt exactly from here, in chunks, to the digest of all at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glai_native.cli.models import Answers, answers, as_learnt, features_for, targets_for
+from glai_native.cli.predict.scores import scores_of_classes, value_scores
+from glai_native.data.features import float_features
+from glai_native.data.labelled import class_labels_of, values_of
+from glai_native.data.sources import Rows, Source
+from glai_native.data.streaming import StreamedRows, StreamedSource, stream_source
+from glai_native.data.tables import TableNames
+from glai_native.machine.progress import samples_bar
+from glai_native.machine.writing import find_file, remove_leftovers
+from glai_native.solvers.exact.chunks import CountedChunks
+from glai_native.solvers.exact.targets import FixedPoint
+from glai_native.structure.first_samples import FirstSamples
+from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.learner import ExactLearner
+
+STREAMED_BYTES = 1 << 28  # of a file, or of a folder's files, which smaller ones are read whole
+DEFAULT_SECONDS = 60.0  # between two saves, of a run that goes on
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where sums are saved while they are added up.
+
+    Attributes:
+        path: the file, beside the model's folder.
+        seconds: between two saves.
+    """
+
+    path: Path
+    seconds: float
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Checkpoint | None:
+        """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
+
+        Raises:
+            ValueError: there is nothing to go on with, or something that nobody has asked to go on with.
+        """
+        if arguments.checkpoint is None and not arguments.resume:
+            return None
+        out = Path(arguments.out)
+        path = out.parent / f"{out.name}.checkpoint"
+        there = find_file(path) is not None
+        if arguments.resume and not there:
+            raise ValueError(f"nothing to resume: there is no {path}")
+        if there and not arguments.resume:
+            raise ValueError(f"{path}: holds the sums of a run that was ended; --resume goes on with it")
+        if arguments.l2 == "held-out":
+            raise ValueError("--checkpoint and --resume are not options of --l2 held-out")
+        return cls(path, DEFAULT_SECONDS if arguments.checkpoint is None else arguments.checkpoint)
+
+    def remove(self) -> None:
+        """Remove the file: its sums are in the model."""
+        self.path.unlink(missing_ok=True)
+        remove_leftovers(self.path.parent, [self.path.name])
+
+
+def is_streamed(arguments: argparse.Namespace, checkpoint: Checkpoint | None) -> bool:
+    """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill."""
+    path: Path | None = arguments.data
+    if path is None or not path.exists():
+        if checkpoint is not None:
+            raise ValueError("--checkpoint and --resume need data in a file or folder")
+        return False
+    files = path.iterdir() if path.is_dir() else [path]
+    return checkpoint is not None or sum(file.stat().st_size for file in files) > STREAMED_BYTES
+
+
+def hold_values(y: NDArray[Any] | None) -> bool:
+    """Return whether targets are numbers that no class would be called by: floats that are not all whole."""
+    if y is None or y.dtype.kind != "f" or not y.size:
+        return False
+    return y.ndim == 2 or bool((y != np.round(y)).any())
+
+
+def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
+    """Return targets of training samples as a learner takes them: labels of two classes at least, or values."""
+    targets = _targets(path, rows, of_values)
+    if not of_values and len(np.unique(targets)) < 2:
+        raise ValueError(f"{path}: train must have at least 2 classes, got 1; --regression learns values")
+    return targets
+
+
+def _targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
+    y = rows.y
+    if not of_values:
+        return class_labels_of(path, y)
+    return as_learnt(values_of(path, rows, 1 if y is None or y.ndim == 1 else y.shape[1]))
+
+
+@dataclass(frozen=True)
+class StreamedRun:
+    """A run of ``glai train --exact`` over data in chunks.
+
+    Attributes:
+        data: the data.
+        of_values: whether targets are values.
+        train: what is trained on; targets as the learner takes them.
+        test: what is tested on.
+        checkpoint: or None.
+    """
+
+    data: StreamedSource
+    of_values: bool
+    train: StreamedRows
+    test: StreamedRows
+    checkpoint: Checkpoint | None
+
+    @classmethod
+    def open(
+        cls, arguments: argparse.Namespace, known: TableNames, checkpoint: Checkpoint | None
+    ) -> StreamedRun:
+        """Read the targets, and split the rows as :meth:`Source.rows` does."""
+        data = stream_source(arguments.data, arguments.label, known)
+        of_values = arguments.regression or any(hold_values(rows.y) for rows in data.parts.values())
+        train, test = (
+            data.rows(part, arguments.seed, of_classes=not of_values) for part in ("train", "test")
+        )
+        return cls(data, of_values, train, test, checkpoint)
+
+    @property
+    def source(self) -> Source:
+        """What the data are called."""
+        return self.data.source
+
+    def learn(self, model: ExactLearner) -> ExactLearner:
+        """Let a learner learn what is trained on.
+
+        All samples settle the features, unless these are trained, and all targets how they are counted: as if read
+        whole.
+        """
+        whole, path = self.train.targets, self.source.path
+        assert whole is not None
+        read_targets(path, Rows(whole, whole), self.of_values)  # what is wrong is said before the work
+        told = model.get_params(deep=False)
+        kind = model.structure
+        if isinstance(kind, str) and kind != "trained":
+            model.set_params(structure=self._settled(model, kind))
+        if self.of_values and told["step"] is None:
+            values = torch.from_numpy(np.asarray(whole, dtype=np.float64).reshape(len(whole), -1))
+            point = FixedPoint.of_first(values, None)
+            model.set_params(step=point.step.tolist(), centre=point.centre.tolist())
+        if model.l2 == "held-out":
+            with samples_bar("samples", len(self.train)) as done:
+                for x, y, _, ids in self._chunks():
+                    model.partial_fit(x, y, ids=ids)
+                    done(len(x))
+        else:
+            chunks = CountedChunks(self._chunks(), len(self.train))
+            saving = {} if self.checkpoint is None else {"save_seconds": self.checkpoint.seconds}
+            model.fit(chunks, checkpoint=None if self.checkpoint is None else self.checkpoint.path, **saving)
+        model.set_params(**told)
+        return model
+
+    def _settled(self, model: ExactLearner, kind: str) -> IntegerFeatures:
+        """Return the map that all samples settle, whatever their order."""
+        first: FirstSamples | None = None
+        with samples_bar("mean and scale", len(self.train)) as done:
+            for x, *_ in self._chunks():
+                first = FirstSamples(x.shape[1]) if first is None else first
+                first.add(torch.from_numpy(x))
+                done(len(x))
+        assert first is not None
+        assert isinstance(model.random_state, int)
+        return IntegerFeatures.from_first(
+            first, model.n_units, seed=model.random_state, scale=model.scale, weights=kind
+        )
+
+    def _chunks(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], None, NDArray[Any] | None]]:
+        path = self.source.path
+        for begin, rows in _numbered(self.train):
+            with _of_rows(begin, rows):
+                if rows.x.ndim < 2:
+                    raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
+                x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
+                targets = _targets(path, rows, self.of_values)
+            yield x.astype(np.float32, copy=False), targets, None, rows.ids
+
+    def scores(self, model: ExactLearner) -> dict[str, Any]:
+        """Return how right a model is on what is tested on."""
+        found: list[tuple[NDArray[Any], ...]] = []
+        labels = None
+        with samples_bar("testing", len(self.test)) as done:
+            for begin, rows in _numbered(self.test):
+                with _of_rows(begin, rows):
+                    x = features_for(model, self.source, rows)
+                    targets = targets_for(model, self.source, rows).numpy()
+                one = answers(model, x, done)
+                labels = one.classes
+                if labels is None:
+                    found.append((one.values, targets))
+                else:
+                    found.append((one.best, one.log_probabilities[np.arange(len(targets)), targets], targets))
+        columns = [np.concatenate(each) for each in zip(*found, strict=True)]
+        if labels is None:
+            none = np.empty(0)
+            return value_scores(Answers(None, none.astype(np.int64), none, columns[0]), columns[1])
+        return scores_of_classes(labels, *columns)
+
+
+def _numbered(rows: StreamedRows) -> Iterator[tuple[int, Rows]]:
+    """Yield chunks, each with the number of its first row among those that are meant."""
+    begin = 0
+    for chunk in rows.chunks():
+        yield begin, chunk
+        begin += len(chunk)
+
+
+@contextmanager
+def _of_rows(begin: int, rows: Rows) -> Iterator[None]:
+    """Say of which rows an error is, which counts from the first of them."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}; of the {len(rows):,} rows from {begin:,} on") from None

@@ -1,0 +1,202 @@
+"""glai train --exact reads large data in chunks, to the digest of the data read whole, and goes on after a kill."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import glai_native as glai
+from glai_native.cli.main import main
+from glai_native.cli.train import exact_streaming
+from glai_native.data import streaming
+
+N, D = 700, 6
+KILLED = """
+import os, signal, sys
+from glai_native.cli.main import main
+from glai_native.data import streaming
+from glai_native.solvers.exact import accumulating
+streaming.ROWS = 100
+saved, write = [], accumulating.write_files
+def write_and_die(contents):
+    write(contents)
+    saved.append(1)
+    if len(saved) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+accumulating.write_files = write_and_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def samples():
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((N, D)).astype(np.float32)
+    return x, (x @ generator.standard_normal((D, 3))).argmax(1), x @ generator.standard_normal(D)
+
+
+@pytest.fixture
+def in_chunks(monkeypatch):
+    monkeypatch.setattr(streaming, "ROWS", 100)
+
+    def switch(on):
+        monkeypatch.setattr(exact_streaming, "STREAMED_BYTES", 0 if on else 1 << 30)
+
+    return switch
+
+
+def train(capsys, *arguments):
+    assert main(["train", *map(str, arguments), "--exact", "--units", "12", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in figures.items() if not name.startswith(("seconds", "folder"))}
+
+
+def write(folder, kind, x, y):
+    ids = np.array([f"sample {i}" for i in range(len(x))])
+    if kind == "npz":
+        np.savez_compressed(folder / "data.npz", x=x, y=y, id=ids)
+        return folder / "data.npz"
+    if kind in ("npy", "parts"):
+        (folder / "data").mkdir()
+        parts = {"": slice(None)} if kind == "npy" else {"_train": slice(500), "_test": slice(500, None)}
+        for suffix, rows in parts.items():
+            np.save(folder / f"data/x{suffix}.npy", x[rows])
+            np.save(folder / f"data/y{suffix}.npy", y[rows])
+            np.save(folder / f"data/id{suffix}.npy", ids[rows])
+        return folder / "data"
+    if kind == "idx":
+        (folder / "data").mkdir()
+        pixels = (x.reshape(N, 2, 3) * 30 + 128).clip(0, 255).astype(np.uint8)
+        for stem, rows, opener in (("train", slice(500), gzip.open), ("t10k", slice(500, None), open)):
+            for name, values in (("images-idx3", pixels[rows]), ("labels-idx1", y[rows].astype(np.uint8))):
+                end = ".gz" if opener is gzip.open else ""
+                head = np.array([0x800 + values.ndim, *values.shape], dtype=">u4").tobytes()
+                with opener(folder / f"data/{stem}-{name}-ubyte{end}", "wb") as file:
+                    file.write(head + values.tobytes())
+        return folder / "data"
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(x, columns=[f"column {i}" for i in range(D)])
+    frame["target"], frame["id"] = y, ids
+    path = folder / f"data.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "parts", "idx", "csv", "parquet"])
+def test_chunks_are_the_data(samples, tmp_path, in_chunks, capsys, kind):
+    data = write(tmp_path, kind, samples[0], samples[1])
+    found = []
+    for on in (False, True):
+        in_chunks(on)
+        found.append(train(capsys, data, "--out", tmp_path / str(on)))
+    assert found[1]["accuracy"] > 0.7
+    assert found[1]["log_loss"] == pytest.approx(found[0]["log_loss"], rel=1e-5)
+    found[1]["log_loss"] = found[0]["log_loss"]
+    assert found[1] == found[0]
+    models = [glai.ExactClassifier.load(tmp_path / str(on)) for on in (False, True)]
+    assert models[1].get_params() == models[0].get_params()
+    assert (models[1].statistics_.ledger.ids is None) == (kind == "idx")
+
+
+def test_other_ways(samples, tmp_path, in_chunks, capsys):
+    x, classes, values = samples
+    far = write(tmp_path, "npz", x, values + 1e6)
+    (tmp_path / "classes").mkdir()
+    data = write(tmp_path / "classes", "npy", x, classes)
+    for name, path, told in (
+        ("values", far, ()),
+        ("covariance", data, ("--structure", "covariance")),
+        ("held-out", data, ("--l2", "held-out")),
+        ("trained", data, ("--structure", "trained")),
+    ):
+        found = []
+        for on in (False, True):
+            in_chunks(on)
+            found.append(train(capsys, path, *told, "--out", tmp_path / f"{name}{on}"))
+        if name == "trained":  # on the first chunk
+            assert found[1]["accuracy"] > 0.7
+        else:
+            assert found[1]["digest"] == found[0]["digest"]
+        if name == "values":
+            assert found[1]["r2"] == pytest.approx(found[0]["r2"], rel=1e-9)
+            assert found[1]["r2"] > 0.8
+            models = [glai.ExactRegressor.load(tmp_path / f"values{on}") for on in (False, True)]
+            assert models[1].get_params() == models[0].get_params()
+
+
+def test_parties_count_values_alike(samples, tmp_path, in_chunks, capsys):
+    x, _, values = samples
+    for name, rows in (("a", slice(300)), ("b", slice(300, None)), ("all", slice(None))):
+        parts = {"x_train": x[rows], "y_train": values[rows] + 1e6, "x_test": x, "y_test": values + 1e6}
+        np.savez(tmp_path / f"{name}.npz", **parts)
+    train(capsys, tmp_path / "a.npz", "--out", tmp_path / "a")
+    for name, on in (("b", True), ("all", False)):
+        in_chunks(on)
+        train(capsys, tmp_path / f"{name}.npz", "--structure", tmp_path / "a", "--out", tmp_path / name)
+    told = ["merge", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "m"), "--json"]
+    assert main(told) == 0
+    merged = json.loads(capsys.readouterr().out)
+    assert main(["inspect", str(tmp_path / "all"), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert merged["digest"] == described["digest"]
+    assert described["centre"] == pytest.approx([1e6], abs=1)
+    assert (described["l2_by"], described["ledger"], described["samples_seen"]) == ("gcv", True, N)
+    model = glai.ExactRegressor.load(tmp_path / "all")
+    assert (described["l2"], described["condition"]) == (model.l2_, model.condition_)
+    assert described["bytes_of_ledger"] == 16 * N
+    model.set_params(l2=3.0).save(tmp_path / "all")
+    assert main(["inspect", str(tmp_path / "all"), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert (described["l2_by"], described["l2"], described["condition"]) == ("given", None, None)
+
+
+def test_killed_and_resumed(samples, tmp_path, in_chunks, capsys):
+    data = write(tmp_path, "npz", samples[0], samples[1])
+    in_chunks(False)
+    whole = train(capsys, data, "--out", tmp_path / "whole")
+    told = ["train", str(data), "--exact", "--units", "12", "--out", str(tmp_path / "model"), "--json"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *told, "--checkpoint", "1e-9"], capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    checkpoint = tmp_path / "model.checkpoint"
+    assert 0 < glai.IntegerStatistics.load(checkpoint).n_samples < whole["train"]
+    assert main([*told, "--checkpoint", "1"]) == 2
+    assert "holds the sums of a run that was ended; --resume goes on with it" in capsys.readouterr().err
+    resumed = train(capsys, data, "--out", tmp_path / "model", "--resume")
+    assert resumed["digest"] == whole["digest"]
+    assert not checkpoint.exists()
+    assert glai.ExactClassifier.load(tmp_path / "model").digest() == whole["digest"]
+
+
+def test_what_is_wrong_with_chunks_is_said(samples, tmp_path, in_chunks, capsys):
+    x, y, _ = samples
+    in_chunks(True)
+    broken = x.copy()
+    broken[np.flatnonzero(y == 1)[-1], 2] = np.nan
+    data = write(tmp_path, "npz", broken, y)
+    np.savez(tmp_path / "alone.npz", x=x)
+    np.savez(tmp_path / "short.npz", x=x, y=y[1:])
+    np.savez(tmp_path / "one.npz", x=x, y=y * 0)
+    held = ("--checkpoint", "9", "--l2", "held-out")
+    for arguments, sentence in (
+        ([data], "must be finite numbers in float32, got NaN in row"),
+        ([tmp_path / "alone.npz"], "must hold y beside x, got x alone"),
+        ([tmp_path / "short.npz"], "must be equally long, got 700 and 699"),
+        ([tmp_path / "one.npz"], "must have at least 2 classes, got 1"),
+        ([data, "--resume"], "nothing to resume: there is no"),
+        ([data, *held], "are not options of --l2 held-out"),
+        (["digits", "--checkpoint", "9"], "need data in a file or folder"),
+    ):
+        assert main(["train", *map(str, arguments), "--exact", "--out", str(tmp_path / "model")]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["train", str(data), "--resume", "--out", str(tmp_path / "model")]) == 2
+    assert "--resume needs --exact" in capsys.readouterr().err
