@@ -43,31 +43,6 @@ def test_every_solver_beats_the_linear_model_and_says_so(selector, solver, capsy
     assert bool(result.history) == (solver == "sgd")
 
 
-def test_auto_takes_the_dual_and_gives_its_reason(selector):
-    x, y = make_data()
-    result = glai.fit(selector, x, y, progress=False)
-    assert result.solver == "dual"
-    assert "at 1,000 samples the closed form is quick" in result.reason
-    assert isinstance(result.model, glai.GLAI)
-
-
-def test_auto_elsewhere(selector, monkeypatch):
-    x, y = make_data()
-    monkeypatch.setattr("glai_native.solvers.choice.DUAL_SAMPLES", 300)
-    result = glai.fit(selector, x, y, progress=False, epochs=2)
-    assert (result.solver, len(result.history)) == ("sgd", 2)
-    assert "1,000 samples are more than the 300" in result.reason
-    monkeypatch.setattr("glai_native.training.fitting.FULL_PATH_NUMBERS", 100)
-    result = glai.fit(selector, x, y, progress=False, epochs=2)
-    assert result.model.estimator.directions is not None
-    monkeypatch.setattr("glai_native.solvers.choice.DUAL_SAMPLES", 5000)
-    again = glai.fit(result.model, x, y, progress=False, epochs=2)
-    assert again.solver == "sgd"
-    assert "output directions" in again.reason
-    monkeypatch.setattr("glai_native.solvers.choice.free_memory", lambda device: 1000)
-    assert glai.fit(selector, x, y, progress=False, epochs=1).solver == "sgd"
-
-
 def test_a_linear_problem_is_said_to_be_one(selector):
     x, _ = make_data()
     noise = torch.randn(len(x), generator=torch.Generator().manual_seed(2))

@@ -153,7 +153,8 @@ def test_epochs_that_brought_nothing_say_what_they_did(rate, sentence):
     selector = glai.PathSelector(torch.nn.Sequential(*layers(5, 32)))
     model = glai.GLAI(selector, glai.PathEstimator(33, 5, 2))
     result = glai.fit(model, x, y, solver="sgd", epochs=40, learning_rate=rate, progress=False)
-    assert "no epoch improved on the start, held-out loss" in result.reason
+    assert "no epoch improved on the start, whose numbers are kept, held-out loss" in result.reason
+    assert not any(bool(numbers.any()) for numbers in model.estimator.parameters())
     assert re.search(sentence, result.reason), result.reason
 
 

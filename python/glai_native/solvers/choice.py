@@ -51,10 +51,11 @@ _OWN = {
 
 
 class Candidate(NamedTuple):
-    """A solver, and the kind of estimator that it trains."""
+    """A solver, the kind of estimator that it trains, and a closed form's multiply-adds on all samples."""
 
     solver: str
     kind: str
+    products: float = 0.0
 
 
 def list_candidates(
@@ -84,14 +85,14 @@ def list_candidates(
         and unknowns <= UNIT_UNKNOWNS
         and n_samples * unknowns**2 <= UNIT_PRODUCTS
     ):
-        found.append(Candidate("statistics", "units"))
+        found.append(Candidate("statistics", "units", n_samples * unknowns**2))
     weight = selector.hidden[0][0]
     if (
         (estimator is None or kind == "full paths")
         and n_samples <= DUAL_SAMPLES
         and cholesky_bytes(n_samples, n_outputs, weight.element_size()) <= free_memory(weight.device) // 2
     ):
-        found.append(Candidate("dual", "full paths"))
+        found.append(Candidate("dual", "full paths", n_samples**3 / 3 + n_samples**2 * selector.z_features))
     given = set(options)
     able = [one for one in found if given <= set(options_of(one.solver))]
     if able:

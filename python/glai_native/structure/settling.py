@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -71,20 +72,29 @@ class StructureMonitor:
         patience: epochs in a row.
         min_epochs: never settled before.
         max_epochs: stop there, settled or not.
+        seconds: stop after the epoch that ends later than so many seconds after the first pattern; None: never.
 
     Attributes:
         history: one :class:`StructureEpoch` per :meth:`update` after the first.
     """
 
     def __init__(
-        self, threshold: float = 0.1, patience: int = 2, min_epochs: int = 3, max_epochs: int = 100
+        self,
+        threshold: float = 0.1,
+        patience: int = 2,
+        min_epochs: int = 3,
+        max_epochs: int = 100,
+        seconds: float | None = None,
     ) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"StructureMonitor: threshold must be in (0, 1), got {threshold}")
         for name, value in (("patience", patience), ("min_epochs", min_epochs), ("max_epochs", max_epochs)):
             if value < 1:
                 raise ValueError(f"StructureMonitor: {name} must be >= 1, got {value}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"StructureMonitor: seconds must be > 0 or None, got {seconds}")
         self.threshold = threshold
+        self.seconds = seconds
         self.patience = patience
         self.min_epochs = min_epochs
         self.max_epochs = max_epochs
@@ -92,6 +102,7 @@ class StructureMonitor:
         self._gates: list[PackedGates] | None = None
         self._weights: list[Tensor] = []
         self._calm = 0
+        self._begun: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -100,8 +111,10 @@ class StructureMonitor:
 
     @property
     def should_stop(self) -> bool:
-        """Settled, or ``max_epochs`` reached."""
-        return self.settled or len(self.history) >= self.max_epochs
+        """Settled, or ``max_epochs`` reached, or the seconds spent."""
+        spent = 0.0 if self._begun is None else time.monotonic() - self._begun
+        late = self.seconds is not None and bool(self.history) and spent > self.seconds
+        return self.settled or late or len(self.history) >= self.max_epochs
 
     def update(
         self,
@@ -118,6 +131,7 @@ class StructureMonitor:
             loss: mean training loss of the epoch, kept in the history.
             sample_weight: of the probe samples in the flip rate, ``[N]``, >= 0; None: 1 each.
         """
+        self._begun = time.monotonic() if self._begun is None else self._begun
         gates = list(gates)
         share = require_sample_weight("StructureMonitor", sample_weight, len(gates[0]) if gates else 0)
         weights = [weight.detach().clone() for weight in weights]

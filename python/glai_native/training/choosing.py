@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ TRIED_ON_ALL, TRIED_ON = 60_000, 20_000
 # The dual beyond so many samples is tried only where another closed form is not behind: with a network trained on
 # 15,000 letters it took ten times the loop's time to be 3 points worse, on 10,000 embeddings it is 2 points better.
 DUAL_AT_ONCE = 4_000
+# Multiply-adds of a second of one thread, of the slowest processor that this ran on: what a closed form would take.
+PRODUCTS_A_SECOND = 5e9
 # The native loop was stopped by the held-out samples, and looks better on them than it is: a closed form within so many
 # standard errors of the difference is taken.
 CLEAR = 2.0
@@ -45,7 +48,9 @@ class Attempt:
 Try = Callable[[Candidate, Split], Attempt]
 
 
-def choose(candidates: Sequence[Candidate], split: Split, attempt: Try, seed: int) -> tuple[Attempt, str]:
+def choose(
+    candidates: Sequence[Candidate], split: Split, attempt: Try, seed: int, deadline: float = math.inf
+) -> tuple[Attempt, str]:
     """Try candidates, and return the attempt on all samples of the one that is taken, and what was compared.
 
     Args:
@@ -53,6 +58,7 @@ def choose(candidates: Sequence[Candidate], split: Split, attempt: Try, seed: in
         split: the samples; where none are held out the last candidate is taken untried.
         attempt: trains one of them on a split.
         seed: of the part of many samples that they are tried on.
+        deadline: of ``time.monotonic()``; no closed form is tried that would end later.
     """
     if split.held_out is None:
         return attempt(candidates[-1], split), "no samples are held out that could tell the solvers apart"
@@ -64,6 +70,8 @@ def choose(candidates: Sequence[Candidate], split: Split, attempt: Try, seed: in
     tried: list[Attempt] = []
     for candidate in candidates:
         if candidate.solver == "dual" and len(part.whole) > DUAL_AT_ONCE and _best(tried, part) is tried[0]:
+            continue
+        if tried and time.monotonic() + candidate.products / PRODUCTS_A_SECOND > deadline:
             continue
         tried.append(attempt(candidate, part))
     best = _best(tried, part)

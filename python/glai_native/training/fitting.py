@@ -82,6 +82,7 @@ def fit(
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
     class_labels: Sequence[Label] | None = None,
+    budget: float | None = None,
     **options: Any,
 ) -> FitResult:
     """Train the linear model of a frozen structure; the structure is not touched.
@@ -117,6 +118,9 @@ def fit(
         class_labels: what class 0, 1, ... of y are called (ints, floats, texts or truth values). They stay with the
             model, whose outputs are in the order of their labels; those of a :class:`GLAI` that has labels must be
             among them, and y is numbered by label. None: y is numbered as the outputs.
+        budget: seconds; the native loop begins no epoch, and no closed form is tried, that would end later. It does not
+            stop one that is asked for by name, or statistics of chunks. What was trained by then depends on the
+            machine. None: as long as it takes.
         **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units),
             ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
 
@@ -157,6 +161,7 @@ def fit(
         progress=progress,
         process_group=process_group,
         options=options,
+        budget=budget,
     )
     return announce(result, progress)
 
@@ -190,11 +195,15 @@ def fit_samples(
     process_group: dist.ProcessGroup | None,
     options: dict[str, Any],
     anew: bool = True,
+    budget: float | None = None,
 ) -> FitResult:
     """Fit as :func:`fit` does, from samples that are checked and split already; say nothing on standard error.
 
     Unless it is ``anew``, the samples join others, of which there may be more classes than were counted.
     """
+    if budget is not None and not budget > 0:
+        raise ValueError(f"fit: budget must be seconds > 0 or None, got {budget!r}")
+    deadline = math.inf if budget is None else time.monotonic() + budget
     n_ranks = Ranks("fit", process_group).size
     samples, held_out = split.whole, split.held_out
     held_out_alone = None if held_out is None else held_out.always_on()
@@ -221,7 +230,7 @@ def fit_samples(
             part,
             seed=seed,
             progress=progress,
-            options=options,
+            options=options | _seconds_left(candidate, deadline),
             process_group=process_group,
         )
         score = mean_of(solution.scores, part.held_out)
@@ -230,7 +239,7 @@ def fit_samples(
     with nullcontext() if isinstance(model, PathSelector) else whole_or_unchanged(model):
         if isinstance(model, GLAI):
             _prepare(model)
-        chosen, compared = choose(candidates, split, attempt, seed)
+        chosen, compared = choose(candidates, split, attempt, seed, deadline)
         solution, solver = chosen.solution, chosen.candidate.solver
         if isinstance(model, PathSelector):
             model = chosen.model
@@ -263,6 +272,13 @@ def fit_samples(
         linear_score=found.linear_score,
         standard_error=found.standard_error,
     )
+
+
+def _seconds_left(candidate: Candidate, deadline: float) -> dict[str, float]:
+    """Return the option that ends the native loop at the deadline; one epoch it runs anyway."""
+    if candidate.solver != "sgd" or deadline == math.inf:
+        return {}
+    return {"seconds": max(deadline - time.monotonic(), 1e-3)}
 
 
 def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | None]:

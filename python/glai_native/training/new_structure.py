@@ -42,6 +42,7 @@ def train_selector(
     sample_weight: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
+    seconds: float | None = None,
 ) -> PathSelector:
     """Fit a projection on x, and train a ReLU network on it until its pattern settles.
 
@@ -58,6 +59,7 @@ def train_selector(
         sample_weight: ``[N]``, >= 0, as :func:`train_structure`.
         seed: of the network's start and the order of samples.
         progress: show a bar.
+        seconds: no epoch begins later; None: whenever.
 
     Raises:
         ValueError: sizes, components or a seed that are none.
@@ -102,7 +104,7 @@ def train_selector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])
-    monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs)
+    monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs, seconds=seconds)
     return train_structure(
         mlp.to(x.device), x, y, projection, monitor, sample_weight=weight, seed=seed, progress=progress
     )

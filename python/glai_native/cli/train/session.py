@@ -123,7 +123,7 @@ def _load_kept(folder: Path) -> GLAI | PathSelector:
 
 
 def _centred_in(kept: GLAI | PathSelector | None) -> torch.dtype | None:
-    selector = halves(kept)[0]
+    selector = None if kept is None else halves(kept)[0]
     return None if selector is None else selector.projection.centred_in
 
 

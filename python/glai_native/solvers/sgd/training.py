@@ -68,6 +68,7 @@ def train_estimator(
     | tuple[Tensor, PackedGates | None, Tensor, Tensor]
     | None = None,
     patience: int | None = None,
+    seconds: float | None = None,
     seed: int = 0,
     on_epoch: Callable[[SgdEpoch], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -98,6 +99,7 @@ def train_estimator(
         validation: ``(x, gates, targets)`` or ``(x, gates, targets, sample_weight)``; the estimator ends with the
             parameters of the best epoch, also where an interrupt or an error ends the training.
         patience: stop after so many epochs without a better one; None: never.
+        seconds: begin no epoch later than so many after the first, > 0; None: whenever. Not with process_group.
         seed: of the order of samples.
         on_epoch: called after each epoch; the estimator then holds that epoch's parameters. What it raises ends the
             training.
@@ -136,6 +138,7 @@ def train_estimator(
         weight_decay=weight_decay,
         average=average,
         patience=patience,
+        seconds=seconds,
         seed=seed,
         on_epoch=on_epoch,
         checkpoint=checkpoint,
@@ -156,6 +159,7 @@ def train_on(
     weight_decay: float = 0.0,
     average: bool = True,
     patience: int | None = None,
+    seconds: float | None = None,
     seed: int = 0,
     on_epoch: Callable[[SgdEpoch], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -169,6 +173,10 @@ def train_on(
         settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
         path = None if checkpoint is None else Path(checkpoint)
         require_settings(settings, epochs, patience, path if ranks.is_first else None)
+        if seconds is not None and (not seconds > 0 or ranks.size > 1):
+            raise ValueError(
+                f"train_estimator: seconds must be > 0 and of one process, got {seconds} with {ranks.size} processes"
+            )
         require_trainable(estimator)
         data = prepared("train_estimator", estimator, samples, loss)
         held_out = (
@@ -196,7 +204,10 @@ def train_on(
     try:
         with epoch_progress(progress and ranks.is_first) as bar, one_torch_thread(small):
             task = bar.add_task("training", total=epochs, completed=len(training.history))
+            begun = time.monotonic()
             while len(training.history) < epochs and not training.exhausted(patience):
+                if seconds is not None and training.history and time.monotonic() - begun > seconds:
+                    break
                 epoch = training.run_epoch(
                     lambda share: bar.update(task, completed=len(training.history) + share)
                 )

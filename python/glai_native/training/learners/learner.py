@@ -50,6 +50,8 @@ class Learner(SavedLearner, ValidatingLearner):
         learning_rate: of the native loop.
         epochs: of the native loop, at most.
         batch_size: of the native loop, samples per step.
+        budget: seconds that ``fit`` is to take, half of them for the structure; no epoch, and no further solver, is
+            begun later, so that what is learnt depends on the machine. None: as long as it takes.
         solver_options: further options of the solver, a dict.
         random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
         verbose: progress bars, and which solver was taken and why.
@@ -73,6 +75,7 @@ class Learner(SavedLearner, ValidatingLearner):
         learning_rate: float | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
+        budget: float | None = None,
         solver_options: dict[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
@@ -86,6 +89,7 @@ class Learner(SavedLearner, ValidatingLearner):
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
+        self.budget = budget
         self.solver_options = solver_options
         self.random_state = random_state
         self.verbose = verbose
@@ -136,6 +140,7 @@ class Learner(SavedLearner, ValidatingLearner):
             seed=seed,
             progress=self.verbose,
             class_labels=class_labels,
+            budget=self.budget and self.budget / 2,
             **options,
         )
         self.model_: GLAI | PathKernelModel = self.result_.model
@@ -203,6 +208,7 @@ class Learner(SavedLearner, ValidatingLearner):
             sample_weight=weight,
             seed=seed,
             progress=self.verbose,
+            seconds=self.budget and self.budget / 2,
         )
 
     def _weighed(
