@@ -59,9 +59,19 @@ def test_a_model_keeps_its_kind(selector):
     assert listed(selector, directed, 1000, C) == [("sgd", "output directions")]
 
 
-def test_a_pruned_structure_has_no_units(selector):
+def test_a_pruned_structure_has_no_units():
+    torch.manual_seed(0)
+    layers = [
+        torch.nn.Linear(D, 6),
+        torch.nn.ReLU(),
+        torch.nn.Linear(6, 5),
+        torch.nn.ReLU(),
+        torch.nn.Linear(5, C),
+    ]
+    selector = glai.PathSelector(torch.nn.Sequential(*layers))
     model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
     pruned = glai.prune(model, selector.unit_gates(rings()[0]), keep=0.5).selector
+    assert pruned.kept_paths is not None
     assert listed(pruned, None, 1000, C) == [("sgd", "full paths"), ("dual", "full paths")]
 
 
