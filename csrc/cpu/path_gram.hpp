@@ -7,7 +7,9 @@
 // that hold its q: five blocks for one pass over the samples of p.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
@@ -15,6 +17,7 @@
 #include "core/scratch.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/products/buckets.hpp"
+#include "cpu/products/dense_outer_product.hpp"
 #include "cpu/products/panel.hpp"
 #include "cpu/products/tiles.hpp"
 
@@ -33,6 +36,9 @@ template <class T>
 constexpr std::int64_t kGramSquareStride = kGramSide<T> * kGramSide<T> + 64 / sizeof(T);
 // Samples per pass: enough that each subset has many.
 constexpr std::int64_t kGramSamples = 4096;
+
+// Features of a dense gram matrix, whose sums are a matrix of their own until they are added: 128 MB.
+constexpr std::int64_t kMostDense = 4096;
 
 // A square of a block: features [row, row + rows) by [column, column + columns), row <= column.
 struct GramSquare {
@@ -301,12 +307,36 @@ template <class T>
   }
 }
 
+// One path that every sample has on, as units have it: no subsets, a dense product.
+inline bool is_dense(const PathGramArgs& a) {
+  if (a.n_gates != 1 || a.features.shape[1] > kMostDense) return false;
+  const auto* words = a.words.as<const std::uint32_t>();
+  for (std::int64_t i = 0; i < a.x.shape[0]; ++i) {
+    if ((words[i] & 1u) == 0) return false;
+  }
+  return a.x.shape[0] > 0;
+}
+
+template <class T>
+void add_dense_gram(const PathGramArgs& a) {
+  const std::int64_t width = a.features.shape[1];
+  const auto sums = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(width * width));
+  dense_outer_product<T, true>(a.weighted ? *a.weighted : a.features, a.features, sums.get(),
+                               a.exec.threads);
+  const double work = static_cast<double>(width * width);
+  parallel_for(width, work, a.exec.threads, [&](std::int64_t i) {
+    T* row = a.out.as<T>() + i * a.out.stride[0];
+    for (std::int64_t j = i; j < width; ++j) row[j] += sums[static_cast<std::size_t>(i * width + j)];
+  });
+}
+
 template <class T>
 void path_gram_of(const PathGramArgs& a) {
   const std::int64_t n = a.x.shape[0], width = a.features.shape[1];
   const std::int64_t bands = EvenSplit(width, kGramSide<T>).parts;
   const double size = static_cast<double>(a.n_gates * width);
   write_features<T>(a);
+  if (is_dense(a)) return add_dense_gram<T>(a);
   parallel_for(a.n_gates * bands, static_cast<double>(n) * size * size, a.exec.threads,
                [&](std::int64_t task) {
                  GramBand<T> band(a, task / bands, task % bands);

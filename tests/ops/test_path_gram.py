@@ -49,6 +49,28 @@ def test_densities(isa, density):
     check_all(*draw(300, 12, 20, density=density))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (31, 32), (33, 7), (70, 31), (300, 130), (600, 63)])
+def test_one_path_that_is_always_on(isa, threads, n, d, dtype):
+    """A dense product, which units' statistics are."""
+    x, bits, weight = draw(n, 1, d, dtype, density=1.0)
+    check_all(x, bits, weight)
+    gates = glai.pack_gates(bits)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        buffer = torch.full((d + 4, d + 9), 7.0, dtype=dtype)
+        out = buffer[2 : 3 + d, 4 : 5 + d]
+        glai.path_gram(x, gates, weight, out=out)
+        found.append(out.triu())
+        untouched = torch.ones_like(buffer, dtype=torch.bool)
+        untouched[2 : 3 + d, 4 : 5 + d] = ~torch.ones(d + 1, d + 1, dtype=torch.bool).triu()
+        assert bool((buffer[untouched] == 7).all())
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    check_gram(found[0], x, bits, weight, added_to=torch.full((d + 1, d + 1), 7.0, dtype=dtype).triu())
+
+
 @given(
     n=st.integers(0, 70),
     p=st.integers(0, 17),

@@ -18,8 +18,9 @@ constexpr std::int64_t kOuterRows = 256;
 constexpr std::int64_t kOuterGroups = 16;  // of a task; their rows of a stay in the second-level cache
 
 // a: [N, A], b: [N, B], both with a unit stride in their rows; out: [A, B], packed, written. Tasks are
-// cut by shape, and each element is summed by one of them, row after row.
-template <class T>
+// cut by shape, and each element is summed by one of them, row after row. Upper: tiles that lie below
+// the diagonal are left out.
+template <class T, bool Upper = false>
 void dense_outer_product(const TensorView& a, const TensorView& b, T* out, int threads) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.shape[0], na = a.shape[1], nb = b.shape[1];
@@ -61,6 +62,7 @@ void dense_outer_product(const TensorView& a, const TensorView& b, T* out, int t
       const Tail<T> tail(static_cast<int>(left < lanes ? left : lanes));
       for (std::int64_t g = chunks.begin(chunk); g < chunks.begin(chunk) + chunks.size(chunk); ++g) {
         const std::int64_t i = groups.begin(g), m = groups.size(g);
+        if (Upper && column + vecs * lanes <= i) continue;
         run_outer_tile<T, false, false>(
             static_cast<int>(m), vecs,
             {packed_a + i * rows, m, packed_b + column * rows, vecs * lanes, nullptr, rows, tail,
