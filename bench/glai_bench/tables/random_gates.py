@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, r2_score
 
 import glai_native as glai
-from glai_native.training.new_structure import UNITS
+from glai_native.training.new_structure import new_units
 
 
 class RandomGates:
@@ -29,13 +29,14 @@ class RandomGates:
         """Fit the projection on x ``[N, D]``, and the linear model of random gates on y ``[N]``."""
         samples, targets = torch.from_numpy(x), torch.from_numpy(y)
         projection = glai.InputProjection.fit(samples, seed=self.seed)
+        units = new_units(x.shape[1])
         outputs = int(y.max()) + 1 if self.classify else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = torch.nn.Sequential(
-                torch.nn.Linear(projection.out_features, UNITS),
+                torch.nn.Linear(projection.out_features, units),
                 torch.nn.ReLU(),
-                torch.nn.Linear(UNITS, outputs),
+                torch.nn.Linear(units, outputs),
             )
         selector = glai.PathSelector(network, projection)
         targets = targets if self.classify else targets[:, None]

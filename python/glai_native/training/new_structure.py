@@ -66,7 +66,7 @@ def train_selector(
         MemoryError: the network, or the gates of its paths on x, take more memory than there is.
     """
     if isinstance(hidden, str) and hidden == "auto":
-        hidden = UNITS if x.shape[1] <= WIDE_FEATURES else UNITS // 2
+        hidden = new_units(x.shape[1])
     with suppress(TypeError):  # of what is no number, but several
         hidden = [operator.index(hidden)]  # type: ignore[arg-type]
     if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
@@ -108,6 +108,11 @@ def train_selector(
     return train_structure(
         mlp.to(x.device), x, y, projection, monitor, sample_weight=weight, seed=seed, progress=progress
     )
+
+
+def new_units(in_features: int) -> int:
+    """Return the units of a structure of which nothing is said."""
+    return UNITS if in_features <= WIDE_FEATURES else UNITS // 2
 
 
 def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
