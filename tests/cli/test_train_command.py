@@ -102,10 +102,6 @@ def no_work(monkeypatch):
     ("options", "sentence"),
     [
         (
-            ["--epochs", "5"],
-            "--epochs is not an option of solver dual, the default for 180 samples: pass --solver sgd",
-        ),
-        (
             ["--epochs", "5", "--solver", "dual"],
             "--epochs is not an option of solver dual: pass --solver sgd",
         ),

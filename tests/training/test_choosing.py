@@ -16,7 +16,7 @@ from glai_native.training.choosing import Attempt, choose
 D, C = 4, 3
 
 
-def rings(n=1000, seed=0):
+def rings(n=2200, seed=0):
     """No linear model separates them."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, D, generator=generator)
@@ -37,26 +37,28 @@ def listed(*arguments, **options):
 
 def test_candidates_of_a_new_model(selector, monkeypatch):
     loop, sums, dual = ("sgd", "full paths"), ("statistics", "units"), ("dual", "full paths")
-    assert listed(selector, None, 1000, C) == [loop, sums, dual]
+    assert listed(selector, None, 3000, C) == [loop, sums, dual]
+    assert listed(selector, None, 1000, C) == [dual]
+    assert listed(selector, None, 1000, C, options=["epochs"]) == [loop]
     assert listed(selector, None, 20_000, C) == [loop, sums]
     assert listed(selector, None, 10**9, C) == [loop]
-    assert listed(selector, None, 1000, C, options=["epochs"]) == [loop]
-    assert listed(selector, None, 1000, C, options=["l2"]) == [sums, dual]
-    assert listed(selector, None, 1000, C, options=["n_centres"]) == [dual]
+    assert listed(selector, None, 3000, C, options=["epochs"]) == [loop]
+    assert listed(selector, None, 3000, C, options=["l2"]) == [sums, dual]
+    assert listed(selector, None, 3000, C, options=["n_centres"]) == [dual]
     assert listed(selector, None, 10**9, C, options=["l2"]) == [("statistics", "full paths")]
     monkeypatch.setattr(choice, "free_memory", lambda device: 1000)
     assert listed(selector, None, 1000, C) == [loop, sums]
     monkeypatch.setattr(choice, "FULL_PATH_NUMBERS", 100)
-    assert listed(selector, None, 1000, C) == [("sgd", "units"), sums]
+    assert listed(selector, None, 3000, C) == [("sgd", "units"), sums]
 
 
 def test_a_model_keeps_its_kind(selector):
     paths = glai.PathEstimator.from_selector(selector)
-    assert listed(selector, paths, 1000, C) == [("sgd", "full paths"), ("dual", "full paths")]
+    assert listed(selector, paths, 3000, C) == [("sgd", "full paths"), ("dual", "full paths")]
     units = glai.PathEstimator.of_units(selector, C)
-    assert listed(selector, units, 1000, C) == [("sgd", "units"), ("statistics", "units")]
+    assert listed(selector, units, 3000, C) == [("sgd", "units"), ("statistics", "units")]
     directed = glai.PathEstimator.from_selector(selector, glai.output_directions(selector))
-    assert listed(selector, directed, 1000, C) == [("sgd", "output directions")]
+    assert listed(selector, directed, 3000, C) == [("sgd", "output directions")]
 
 
 def test_a_pruned_structure_has_no_units():
@@ -72,7 +74,7 @@ def test_a_pruned_structure_has_no_units():
     model = glai.GLAI(selector, glai.PathEstimator.from_selector(selector))
     pruned = glai.prune(model, selector.unit_gates(rings()[0]), keep=0.5).selector
     assert pruned.kept_paths is not None
-    assert listed(pruned, None, 1000, C) == [("sgd", "full paths"), ("dual", "full paths")]
+    assert listed(pruned, None, 3000, C) == [("sgd", "full paths"), ("dual", "full paths")]
 
 
 def scored(split, hits):
@@ -89,7 +91,7 @@ def scored(split, hits):
 
 @pytest.fixture
 def split(selector):
-    x, y = rings()
+    x, y = rings(1000)
     samples = glai.solvers.samples.Samples.of_raw("test", selector, x, y, C)
     return glai.solvers.solution.Split(samples, samples[torch.arange(900)], samples[torch.arange(900, 1000)])
 

@@ -129,7 +129,7 @@ def test_chunks_of_a_stream_bring_new_classes(selector):
             {},
             "gates must be of N=1000 samples and P=25 paths, got N=1000 and P=5",
         ),
-        ({}, {"wrong": 1}, "solver 'dual' has the options l2, .* got 'wrong'"),
+        ({}, {"wrong": 1}, "solver 'sgd' has the options loss, .* got 'wrong'"),
     ],
 )
 def test_refuses(selector, arguments, options, sentence):

@@ -84,10 +84,7 @@ def test_auto_takes_a_solver_that_has_what_is_given(monkeypatch):
         ({"solver_options": {"n_centres": 40}}, "dual"),
     ):
         assert glai.GLAIClassifier(**SMALL, **told).fit(X, Y).result_.solver == solver
-    reason = glai.GLAIClassifier(**SMALL, l2=1.0).fit(X, Y).result_.reason
-    assert "statistics of units" in reason
-    assert "dual of full paths" in reason
-    assert "sgd" not in reason
+    assert glai.GLAIClassifier(**SMALL, l2=1.0).fit(X, Y).result_.solver == "dual"
     monkeypatch.setattr("glai_native.solvers.choice.DUAL_SAMPLES", 100)
     assert glai.GLAIClassifier(**SMALL, l2=1.0).fit(X, Y).result_.solver == "statistics"
 
@@ -106,7 +103,7 @@ def test_auto_takes_a_solver_that_has_what_is_given(monkeypatch):
         ({"solver": "sgd", "epochs": 0}, "epochs must be an int >= 1, got 0"),
         ({"solver": "sgd", "epochs": 2.5}, "epochs must be an int >= 1, got 2.5"),
         ({"solver": "sgd", "learning_rate": -1.0}, "learning_rate must be > 0"),
-        ({"l2": -1.0}, "l2 must be a finite number >= 0"),
+        ({"l2": -1.0}, "l2 must be a number >= 0"),
         ({"structure_epochs": 0}, "epochs must be an int >= 1, got 0"),
     ],
 )

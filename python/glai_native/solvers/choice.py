@@ -22,6 +22,9 @@ SOLVE: dict[str, Solve] = {"dual": solve_dual, "sgd": solve_sgd, "statistics": s
 
 # Samples that the dual is tried with: its N³/3 multiplies are half a minute of one thread there.
 DUAL_SAMPLES = 12_000
+# Up to here it is not compared: with 331 to 1,347 samples of three tables the loop was never clearly better, and took
+# four times as long (python -m glai_bench.tables).
+FEW_SAMPLES = 2_000
 # Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: some seconds of one thread.
 UNIT_UNKNOWNS, UNIT_PRODUCTS = 2_500, 10**11
 # Numbers beyond which a new estimator of the native loop is of units: a full path costs D·C multiplies, a unit D + C.
@@ -68,7 +71,7 @@ def list_candidates(
     """List the solvers that may suit N samples that are there at once, those that are tried first at the front.
 
     The native loop always may. Of a new estimator the statistics of units may too, while they are cheap; the dual
-    where there are few samples. What lacks an option that is given is left out.
+    where there are few samples, and of very few alone. What lacks an option that is given is left out.
 
     Args:
         selector: the frozen structure.
@@ -95,6 +98,8 @@ def list_candidates(
         found.append(Candidate("dual", "full paths", n_samples**3 / 3 + n_samples**2 * selector.z_features))
     given = set(options)
     able = [one for one in found if given <= set(options_of(one.solver))]
+    if n_samples <= FEW_SAMPLES and any(one.solver == "dual" for one in able):
+        return [one for one in able if one.solver == "dual"]
     if able:
         return able
     solver = next((name for name in ("statistics", "dual") if given <= set(options_of(name))), "sgd")

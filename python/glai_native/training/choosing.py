@@ -65,7 +65,7 @@ def choose(
     if len(candidates) == 1:
         return attempt(
             candidates[0], split
-        ), "nothing else suits such samples, such a model and what is asked"
+        ), f"at {len(split.whole):,} samples, of such a model, nothing else suits better"
     part = _part_of(split, seed)
     tried: list[Attempt] = []
     for candidate in candidates:

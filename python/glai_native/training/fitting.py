@@ -89,8 +89,9 @@ def fit(
 
     Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then tries what may suit
     and takes what the held-out samples prefer: the native loop, the statistics of units while M <= 2,500 and
-    N·M² <= 1e11, and the dual up to 4,000 samples (12,000 where a closed form is not behind); of more than 60,000
-    samples on 20,000. A stream goes to the statistics; what lacks an option that is given is not tried.
+    N·M² <= 1e11, and the dual up to 4,000 samples (12,000 where a closed form is not behind), which up to 2,000 is not
+    compared; of more than 60,000 samples on 20,000. A stream goes to the statistics; what lacks an option that is given
+    is not tried.
 
     Source: the re-training of the estimator alone in arXiv 2312.09971; the comparison within one standard error is that
     of Breiman et al., "Classification and Regression Trees" (1984).

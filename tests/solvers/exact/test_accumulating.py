@@ -102,7 +102,7 @@ def test_labels_are_encoded_as_they_come(tmp_path, data, features):
     statistics = glai.IntegerStatistics(features, 1)
     statistics.class_labels = ["b"]
 
-    def encode(part, labels):
+    def encode(part, labels, weight):
         part.add_classes(sorted(set(labels.tolist())))
         return torch.tensor([part.class_labels.index(label) for label in labels.tolist()])
 
