@@ -112,7 +112,7 @@ def test_learn_forget_merge(shelf, tmp_path, kind, capsys):
     told = [one for one in KINDS[kind] if one not in SMALL]
     arguments = ("train", tmp_path / "more.csv", *told)
     run(capsys, *arguments, "--structure", shelf / kind, "--out", tmp_path / "b")
-    method = () if "exact" in kind else ("--method", "statistics")
+    method = () if "exact" in kind else ("--method", "statistics", "--l2", 1)
     merged = run(capsys, "merge", shelf / kind, tmp_path / "b", *method, "--out", tmp_path / "ab")
     assert merged["samples_seen"] == 240
     assert "kind" in run(capsys, "evaluate", tmp_path / "ab", tmp_path / "more.csv")

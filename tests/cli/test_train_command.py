@@ -70,7 +70,7 @@ def test_nothing_held_out_is_null(tmp_path, capsys):
     [
         ({"y": np.full(240, np.nan)}, "y must be finite values, got [nan] in row 0"),
         ({"y": np.array([b"a", b"b"] * 120)}, "y must be class labels, numbers or text, got |S1"),
-        ({"x": np.zeros((200, 5))}, "train must be x [N >= 1, ...] and labels y [N], got [200, 5] and [240]"),
+        ({"x": np.zeros((200, 5))}, "x and y must be equally long, got 200 and 240"),
         ({"x": np.ones((240, 5)) * 1j}, "d.npz: x must be real numbers, got complex128"),
         ({"y": np.zeros(240)}, "at least 2 classes"),
         (
@@ -121,7 +121,7 @@ def no_work(monkeypatch):
     [
         (
             ["--epochs", "5"],
-            "--epochs is not an option of solver dual, the default for 180 samples: pass --solver sgd",
+            "--epochs is not an option of solver dual, the default for 240 samples: pass --solver sgd",
         ),
         (
             ["--epochs", "5", "--solver", "dual"],
@@ -177,6 +177,8 @@ def test_a_training_that_diverged_says_so(archive, capsys):
         "2",
         "--solver",
         "sgd",
+        "--test-share",
+        "0.25",
         "--json",
     ]
     assert main([*arguments, "--out", str(archive.parent / "a"), "--learning-rate", "1e30"]) == 0
