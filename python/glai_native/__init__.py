@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from glai_native.training.fitting import fit as fit
     from glai_native.training.learners.classifier import GLAIClassifier as GLAIClassifier
     from glai_native.training.learners.regressor import GLAIRegressor as GLAIRegressor
+    from glai_native.training.prepared import prepared as prepared
     from glai_native.training.retraining import retrain as retrain
 
     __version__: str
@@ -96,6 +97,7 @@ _NAMES_OF = {
     "training.exact.classifier": ("ExactClassifier",),
     "training.exact.regressor": ("ExactRegressor",),
     "training.fitting": ("FitResult", "fit"),
+    "training.prepared": ("prepared",),
     "training.retraining": ("retrain",),
     "training.learners.classifier": ("GLAIClassifier",),
     "training.learners.regressor": ("GLAIRegressor",),
@@ -143,6 +145,7 @@ __all__ = [
     "path_gates",
     "path_gram",
     "path_kernel",
+    "prepared",
     "prune",
     "replace_mlp",
     "retrain",

@@ -263,6 +263,8 @@ def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
         "--no-ledger",
         "--l2",
         "held-out",
+        "--test-share",
+        0.25,
         "--out",
         tmp_path / "values",
     )

@@ -33,7 +33,8 @@ def folder(tmp_path, digits):
 
 
 def increment(capsys, folder, data="new.npz", *more):
-    arguments = ["--structure", folder / "m", "--increment", "--out", folder / "o", "--json", *more]
+    arguments = ["--structure", folder / "m", "--increment", "--out", folder / "o", "--test-share", 0.25]
+    arguments += ["--json", *more]
     return run(capsys, "train", folder / data, *arguments)
 
 
@@ -86,7 +87,8 @@ def test_a_regressor_s_model_is_refused_in_words(folder, capsys):
     glai.GLAIRegressor((8,), structure_epochs=3, solver="statistics").fit(x, y).save(folder / "r")
     for more in ([], ["--increment"]):
         arguments = ["train", folder / "new.npz", "--structure", folder / "r", "--out", folder / "o", *more]
-        assert "outputs of this model are values (a regressor's)" in run(capsys, *arguments)
+        error = run(capsys, *arguments, "--task", "classification")
+        assert "--task must be regression, as of the model of --structure, got classification" in error
     error = run(capsys, "prune", folder / "r", "--data", folder / "new.npz", "-o", folder / "p")
     assert "outputs of this model are values; pass --store" in error
     described = run(capsys, "inspect", folder / "r", "--json")

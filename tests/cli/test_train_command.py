@@ -22,10 +22,11 @@ def archive(tmp_path):
 def test_trains_and_saves(archive, solver, capsys):
     out = archive.parent / "model"
     arguments = ["train", str(archive), "--out", str(out), "--hidden", "8", "--structure-epochs", "3"]
-    assert main([*arguments, "--solver", solver, "--json"]) == 0
+    assert main([*arguments, "--solver", solver, "--test-share", "0.25", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert solver in ("auto", report["solver"])
     assert report["test"] > 0.5
+    assert (report["data"]["train"], report["data"]["test"], report["task"]) == (180, 60, "classification")
     assert report["structure"]["paths"] == 9
     assert glai.GLAI.load(out).structure_id == report["structure"]["structure_id"]
     assert main([*arguments]) == 2
@@ -39,6 +40,23 @@ def test_tables(archive, capsys):
         assert words in output
 
 
+def test_all_samples_are_trained_on_unless_asked_otherwise(archive, capsys):
+    folder, x = archive.parent, np.load(archive)
+    np.savez(folder / "other.npz", x=x["x"][:30], y=x["y"][:30])
+    common = ["train", str(archive), "--hidden", "4", "--structure-epochs", "1", "--json", "--out"]
+    for options, train, test in ((), 240, 0), (["--test", str(folder / "other.npz")], 240, 30):
+        assert main([*common, str(folder / f"m{test}"), *options]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["data"]["train"], report["data"]["test"]) == (train, test)
+        assert (report["test"] is None) == (test == 0)
+        assert report["validation"] > 0.5
+    np.savez(folder / "parts.npz", x_train=x["x"], y_train=x["y"], x_test=x["x"], y_test=x["y"])
+    assert main(["train", str(folder / "parts.npz"), "--out", str(folder / "no"), "--test-share", "0.5"]) == 2
+    assert (
+        "comes in train and test, and --test and --test-share are of data without" in capsys.readouterr().err
+    )
+
+
 def test_nothing_held_out_is_null(tmp_path, capsys):
     x = np.eye(4)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=[0, 1, 0, 1], x_test=x, y_test=[0, 1, 0, 1])
@@ -50,9 +68,9 @@ def test_nothing_held_out_is_null(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"y": np.linspace(0, 1, 240)}, "y must be class labels, got numbers like 0.00418"),
+        ({"y": np.full(240, np.nan)}, "y must be finite values, got [nan] in row 0"),
         ({"y": np.array([b"a", b"b"] * 120)}, "y must be class labels, numbers or text, got |S1"),
-        ({"x": np.zeros((200, 5))}, "x and y must be equally long, at least 4 samples, got 200 and 240"),
+        ({"x": np.zeros((200, 5))}, "x and y must be equally long, got 200 and 240"),
         ({"x": np.ones((240, 5)) * 1j}, "d.npz: x must be real numbers, got complex128"),
         ({"y": np.zeros(240)}, "at least 2 classes"),
         (
@@ -155,6 +173,8 @@ def test_a_training_that_diverged_says_so(archive, capsys):
         "2",
         "--solver",
         "sgd",
+        "--test-share",
+        "0.25",
         "--json",
     ]
     assert main([*arguments, "--out", str(archive.parent / "a"), "--learning-rate", "1e30"]) == 0
@@ -171,7 +191,8 @@ def test_a_training_that_diverged_says_so(archive, capsys):
 def test_energy_of_the_phases_and_of_the_mlp(archive, capsys):
     pytest.importorskip("codecarbon")
     common = ["train", str(archive), "--hidden", "8", "--structure-epochs", "3", "--out"]
-    assert main([*common, str(archive.parent / "m"), "--energy", "--country", "ESP", "--json"]) == 0
+    told = ["--energy", "--country", "ESP", "--test-share", "0.25", "--json"]
+    assert main([*common, str(archive.parent / "m"), *told]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [phase["phase"] for phase in report["energy"]] == ["structure", "estimator", "MLP"]
     assert all(phase["joules"] > 0 and phase["how"] for phase in report["energy"])

@@ -90,13 +90,18 @@ def write(folder, kind, x, y):
     return path
 
 
-@pytest.mark.parametrize("kind", ["npz", "npy", "parts", "idx", "csv", "parquet"])
+TESTED = ("--test-share", 0.25)
+TOLD = {"npz": TESTED, "npy": TESTED, "parts": (), "idx": ()}
+TOLD |= dict.fromkeys(("csv", "parquet"), (*TESTED, "--no-preparation"))
+
+
+@pytest.mark.parametrize("kind", TOLD)
 def test_chunks_are_the_data(samples, tmp_path, in_chunks, capsys, kind):
     data = write(tmp_path, kind, samples[0], samples[1])
     found = []
     for on in (False, True):
         in_chunks(on)
-        found.append(train(capsys, data, "--out", tmp_path / str(on)))
+        found.append(train(capsys, data, *TOLD[kind], "--out", tmp_path / str(on)))
     assert found[1]["accuracy"] > 0.7
     assert found[1]["log_loss"] == pytest.approx(found[0]["log_loss"], rel=1e-5)
     found[1]["log_loss"] = found[0]["log_loss"]
@@ -120,7 +125,7 @@ def test_other_ways(samples, tmp_path, in_chunks, capsys):
         found = []
         for on in (False, True):
             in_chunks(on)
-            found.append(train(capsys, path, *told, "--out", tmp_path / f"{name}{on}"))
+            found.append(train(capsys, path, *told, *TESTED, "--out", tmp_path / f"{name}{on}"))
         if name == "trained":  # on the first chunk
             assert found[1]["accuracy"] > 0.7
         else:
@@ -130,6 +135,47 @@ def test_other_ways(samples, tmp_path, in_chunks, capsys):
             assert found[1]["r2"] > 0.8
             models = [glai.ExactRegressor.load(tmp_path / f"values{on}") for on in (False, True)]
             assert models[1].get_params() == models[0].get_params()
+
+
+def test_chunks_are_prepared_as_the_model_of_the_structure_does(samples, tmp_path, in_chunks, capsys):
+    pandas = pytest.importorskip("pandas")
+    x, classes, _ = samples
+    frame = pandas.DataFrame(x, columns=list("abcdef")).assign(target=classes)
+    frame["town"] = np.array(["Gent", "Oslo", "Vigo", None], dtype=object)[np.arange(N) % 4]
+    frame.loc[::7, "a"] = np.nan
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    in_chunks(True)
+    train(capsys, tmp_path / "data.csv", "--out", tmp_path / "first")  # read whole: all of it is prepared for
+    for told in ((), ("--test-share", 0.25), ("--test", tmp_path / "data.csv")):
+        found = []
+        for on in (False, True):
+            in_chunks(on)
+            out = tmp_path / f"{len(told)}{told[:1]}{on}"
+            found.append(
+                train(capsys, tmp_path / "data.csv", *told, "--structure", tmp_path / "first", "--out", out)
+            )
+        assert found[1].pop("log_loss", 0) == pytest.approx(found[0].pop("log_loss", 0), rel=1e-5)
+        assert found[1] == found[0]
+    frame.loc[150, "a"] = "much"
+    frame.to_csv(tmp_path / "wrong.csv", index=False)
+    arguments = [
+        "train",
+        tmp_path / "wrong.csv",
+        "--exact",
+        "--structure",
+        tmp_path / "first",
+        "--out",
+        tmp_path / "no",
+    ]
+    assert main([str(one) for one in arguments]) == 2
+    assert "row 50, column 'a': 'much' is not a number" in (said := capsys.readouterr().err)
+    assert "of the 100 rows from 100 on" in said
+    arguments = ["train", tmp_path / "data.csv", "--exact", "--checkpoint", "9", "--out", tmp_path / "no"]
+    assert main([str(one) for one in arguments]) == 2
+    assert (
+        "--checkpoint and --resume are of tables that are read in chunks: with --no-prep"
+        in capsys.readouterr().err
+    )
 
 
 def test_parties_count_values_alike(samples, tmp_path, in_chunks, capsys):

@@ -159,6 +159,6 @@ def test_labels_are_one_for_each_sample(tmp_path):
     path = tmp_path / "values.npz"
     np.savez(path, x=np.ones((20, 3)), y=np.arange(20.0)[:, None])
     with pytest.raises(
-        ValueError, match=r"y must be class labels \[N\], got \[20, 1\]; values are for GLAIRegr"
+        ValueError, match=r"y must be class labels \[N\], got \[20, 1\]; values are learnt by glai train"
     ):
         load_data(path)

@@ -151,7 +151,7 @@ def test_command(tmp_path, data, capsys):
     old, late = y < 4, (y == 2) | (y > 3)
     first, second = (archive(tmp_path / f"{i}.npz", x[part], y[part]) for i, part in enumerate((old, late)))
     folders = [str(tmp_path / name) for name in "abcd"]
-    common = ["--solver", "statistics", "--json"]
+    common = ["--solver", "statistics", "--test-share", "0.25", "--json"]
     run(capsys, "train", first, "--out", folders[0], "--hidden", "8", *common)
     report, status = run(
         capsys, "train", second, "--structure", folders[0], "--increment", "--out", folders[1], *common
@@ -167,7 +167,16 @@ def test_command(tmp_path, data, capsys):
     assert int(more.estimator.samples_seen) == 300 + 225
     # All data again, by gradients; labels keep their numbers though only some occur.
     report, status = run(
-        capsys, "train", second, "--structure", folders[1], "--out", folders[2], "--solver", "sgd", "--json"
+        capsys,
+        "train",
+        second,
+        "--structure",
+        folders[1],
+        "--out",
+        folders[2],
+        "--solver",
+        "sgd",
+        *common[2:],
     )
     assert status == 0
     assert report["test"] > 0.6

@@ -57,6 +57,15 @@ def positive_number(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Read an argument between 0 and 1, both excluded."""
+    allowed = "a number between 0 and 1"
+    value = _parsed(text, float, allowed)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be {allowed}, got {text}")
+    return value
+
+
 def penalty_or_gcv(text: str) -> float | str:
     """Read an l2: a finite number >= 0, or what lets sums choose it."""
     return _penalty(text, "gcv")

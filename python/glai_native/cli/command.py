@@ -6,15 +6,19 @@ import argparse
 import importlib.util
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glai_native.cli.arguments import seed
+from glai_native.cli.arguments import seed, share
 
 if TYPE_CHECKING:
     from glai_native.data.sources import Source
+
+DEFAULT_SHARE = 0.25  # that is tested on where we split
+MOST_NAMES = 12  # of columns in a sentence
 
 
 def add_command(
@@ -65,8 +69,24 @@ def add_model_and_rows(parser: argparse.ArgumentParser, part: str) -> None:
         help=f"which samples (default: {part} of data that come in train and test, otherwise all)",
     )
     parser.add_argument(
+        "--test-share",
+        type=share,
+        default=DEFAULT_SHARE,
+        metavar="SHARE",
+        help="of --part train and test, where we make the split: as glai train was told (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=seed, default=0, help="of the split, where we make it (default: %(default)s)"
     )
+
+
+def tell_unknown(source: Source) -> None:
+    """Say on standard error which columns of a table its model does not know."""
+    if source.unknown:
+        names = ", ".join(map(repr, source.unknown[:MOST_NAMES])) + (
+            ", ..." if len(source.unknown) > MOST_NAMES else ""
+        )
+        print(f"{source.path}: left out, since the model was not trained on it: {names}", file=sys.stderr)
 
 
 def chosen_part(part: str | None, source: Source, default: str) -> str:

@@ -47,8 +47,9 @@ def add(commands: Any) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from glai_native.cli.models import keep_names, names_of, open_model
+    from glai_native.cli.models import open_model
     from glai_native.training.exact.learner import ExactLearner
+    from glai_native.training.tables import keep_names, names_of
 
     require_new_folder(arguments.out)
     models = [open_model(folder) for folder in arguments.models]
@@ -59,6 +60,11 @@ def _merge(arguments: argparse.Namespace) -> int:
             )
         if names_of(first).columns != names_of(second).columns:
             raise ValueError(f"{a} and {b} must be models of tables with the same columns in the same order")
+        if names_of(first).preparation != names_of(second).preparation:
+            raise ValueError(
+                f"{a} and {b} must prepare their tables alike, and each has standardised its own; train the second "
+                f"with --structure {a}, whose preparation it then takes"
+            )
     merged: Model
     exact = [model for model in models if isinstance(model, ExactLearner)]
     if len(exact) == len(models):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glai_native.data.features import float_features
-from glai_native.data.labelled import class_labels_of, values_of
 from glai_native.data.labels import Label, label_array, label_indices, require_same_type
 from glai_native.data.sources import Rows, Source
-from glai_native.data.tables import TableNames
+from glai_native.data.targets import class_labels_of, values_of
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.estimator.outputs import Outputs
 from glai_native.gates.store import GateStore
@@ -30,13 +29,11 @@ from glai_native.structure.selector import STRUCTURE_FILE
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.exact.regressor import ExactRegressor
-from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 
 PathModel = GLAI | PathKernelModel
 Model = PathModel | ExactLearner
 Opened = Model | GateStore
 
-TABLE = "table"  # what a model's provenance calls what it knows of its table
 # Samples that a model reads at a time.
 ROWS = 16_384
 
@@ -151,28 +148,6 @@ def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) 
             "model.class_labels = [...]; model.save(folder)"
         )
     model.class_labels = outputs
-
-
-def names_of(model: Model) -> TableNames:
-    """Return what a model knows of the table that it was trained on; a learner knows its columns."""
-    if isinstance(model, ExactLearner):
-        columns = getattr(model, "feature_names_in_", None)
-        return TableNames(None if columns is None else list(columns), model.target_name)
-    known = provenance_of(model)
-    learner = known.get(LEARNER) or {}
-    table = {"columns": learner.get("feature_names") or None} | known.get(TABLE, {})
-    return TableNames(**table)
-
-
-def keep_names(model: Model, names: TableNames) -> None:
-    """Let a model, and its file, know the table that it was trained on, if it was one."""
-    if names.columns is None:
-        return
-    if isinstance(model, ExactLearner):
-        model.feature_names_in_ = np.array(names.columns, dtype=object)
-        model.target_name = names.label
-    else:
-        set_provenance(model, provenance_of(model) | {TABLE: asdict(names)})
 
 
 def as_learnt(y: NDArray[Any]) -> NDArray[Any]:

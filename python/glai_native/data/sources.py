@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from glai_native.data.splitting import split_rows
-from glai_native.data.tables import NO_TABLE, TABLES, TableNames, read_table
+from glai_native.data.tables import NO_TABLE, TABLES, Preparing, TableNames, read_table
 
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801
 PARTS = ("train", "test")
 MNIST_STEMS = ("train", "t10k")
+TEST_SHARE = 0.25  # where we split, and nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,20 @@ class Rows:
     """Samples as a file holds them.
 
     Attributes:
-        x: ``[N, ...]``, of any dtype.
+        x: ``[N, ...]``, of any dtype; or :class:`~glai_native.data.preparing.columns.Columns`, N rows of a table that
+            are yet to be prepared.
         y: targets ``[N, ...]``; None: the file holds none.
         ids: ``[N]``; None: samples have none.
     """
 
-    x: NDArray[Any]
+    x: Any
     y: NDArray[Any] | None = None
     ids: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: NDArray[Any]) -> Rows:
+    def __getitem__(self, rows: NDArray[Any] | slice) -> Rows:
         parts = (None if each is None else each[rows] for each in (self.y, self.ids))
         return Rows(self.x[rows], *parts)
 
@@ -55,6 +58,7 @@ class Source:
         parts: ``{"train": ..., "test": ...}``, or ``{"all": ...}``.
         comes_in_parts: whether what is trained on and what is tested on are agreed upon.
         names: of a table's columns.
+        unknown: columns of a table that its model has not seen, and that are left out.
     """
 
     path: str
@@ -62,21 +66,26 @@ class Source:
     parts: Mapping[str, Rows]
     comes_in_parts: bool
     names: TableNames = NO_TABLE
+    unknown: Sequence[str] = ()
 
-    def rows(self, part: str, seed: int = 0, *, of_classes: bool = True) -> Rows:
-        """Return the samples of ``"train"``, ``"test"`` (a quarter where we split) or ``"all"``.
+    def rows(
+        self, part: str, seed: int = 0, *, of_classes: bool = True, test_share: float = TEST_SHARE
+    ) -> Rows:
+        """Return the samples of ``"train"``, ``"test"`` or ``"all"``.
 
         Args:
             part: which.
             seed: of the split, where we make it.
             of_classes: each class is split in proportion.
+            test_share: of the samples, where we split.
         """
         if part in self.parts:
             return self.parts[part]
         if part == "all":
             return _joined(self.path, *(self.parts[name] for name in PARTS))
         whole = self.parts["all"]
-        return whole[rows_of_split(self.path, len(whole), whole.y, seed, of_classes)[PARTS.index(part)]]
+        rows = rows_of_split(self.path, len(whole), whole.y, seed, of_classes, test_share)
+        return whole[rows[PARTS.index(part)]]
 
 
 def read_source(
@@ -85,6 +94,7 @@ def read_source(
     known: TableNames = NO_TABLE,
     *,
     labelled: bool = False,
+    preparing: Preparing | None = None,
 ) -> Source:
     """Read a data set.
 
@@ -95,9 +105,25 @@ def read_source(
             .csv or .parquet (:func:`~glai_native.data.tables.read_table`), with a column ``id``. Targets and ids may
             be left out.
         label: of a table, the label's column; None: as :func:`read_table` finds it.
-        known: what the model that is to read a table knows of its columns.
+        known: what the model that is to read a table knows of its columns; where it prepares them, arrays whose columns
+            are in their order are prepared too.
         labelled: whether a table must have a label.
+        preparing: of a model that is yet to be trained on a table, how its columns are to be prepared: ``x`` are
+            columns then; None: they are numbers, as they are.
     """
+    source = _read(path, label, known, labelled, preparing)
+    if known.preparation is None or source.names.columns is not None:
+        return source
+    prepared = {}
+    for part, rows in source.parts.items():
+        x = known.preparation.features_of_array(source.path, rows.x)
+        prepared[part] = replace(rows, x=x)
+    return replace(source, parts=prepared)
+
+
+def _read(
+    path: Path | None, label: str | None, known: TableNames, labelled: bool, preparing: Preparing | None
+) -> Source:
     if label is not None and (path is None or path.suffix not in TABLES):
         raise ValueError(f"--label is of tables, {' and '.join(TABLES)}, got {path or 'digits'}")
     if path is None or (path == Path("digits") and not path.exists()):
@@ -111,9 +137,9 @@ def read_source(
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.suffix in TABLES:
-        table = read_table(path, label, known, labelled=labelled)
+        table = read_table(path, label, known, labelled=labelled, preparing=preparing)
         rows = Rows(table.x, table.y, table.ids)
-        return Source(str(path), path.stem, {"all": rows}, False, table.names)
+        return Source(str(path), path.stem, {"all": rows}, False, table.names, table.unknown)
     if path.suffix != ".npz":
         raise ValueError(
             f"{path}: data must be a folder of MNIST IDX files, or an .npz, .csv or .parquet file"
@@ -128,9 +154,14 @@ def holds_arrays(folder: Path) -> bool:
 
 
 def rows_of_split(
-    path: str, n_samples: int, y: NDArray[Any] | None, seed: int, of_classes: bool
+    path: str,
+    n_samples: int,
+    y: NDArray[Any] | None,
+    seed: int,
+    of_classes: bool,
+    test_share: float = TEST_SHARE,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows that are trained on, and the quarter that is tested on, of data that come whole."""
+    """Return the rows that are trained on, and the share that is tested on, of data that come whole."""
     if y is None:
         raise ValueError(f"{path}: must hold y to be split into train and test, got x alone")
     if n_samples != len(y) or n_samples < 4:
@@ -138,7 +169,8 @@ def rows_of_split(
             f"{path}: x and y must be equally long, at least 4 samples, got {n_samples} and {len(y)}"
         )
     try:
-        train, test = split_rows(y if of_classes else None, len(y), -(-len(y) // 4), seed)
+        n_test = min(math.ceil(len(y) * test_share), len(y) - 1)
+        train, test = split_rows(y if of_classes else None, len(y), n_test, seed)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not len(test):

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glai_native.data.archives import ArrayRows
+from glai_native.data.preparing.preparation import Preparation
 from glai_native.data.sources import (
     MNIST_STEMS,
     PARTS,
+    TEST_SHARE,
     Rows,
     Source,
     holds_arrays,
@@ -84,12 +86,15 @@ class StreamedSource:
     source: Source
     parts: Mapping[str, StreamedRows]
 
-    def rows(self, part: str, seed: int = 0, *, of_classes: bool = True) -> StreamedRows:
+    def rows(
+        self, part: str, seed: int = 0, *, of_classes: bool = True, test_share: float = TEST_SHARE
+    ) -> StreamedRows:
         """Return the samples of ``"train"`` or ``"test"``, the same ones as :meth:`Source.rows`."""
         if part in self.parts:
             return self.parts[part]
         whole = self.parts["all"]
-        chosen = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes)[PARTS.index(part)]
+        split = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes, test_share)
+        chosen = split[PARTS.index(part)]
         kept = np.zeros(len(whole), dtype=bool)
         kept[chosen] = True
         return replace(whole, kept=kept)
@@ -97,6 +102,8 @@ class StreamedSource:
 
 def stream_source(path: Path, label: str | None, known: TableNames) -> StreamedSource:
     """Open a data set with targets that :func:`~glai_native.data.sources.read_source` reads whole.
+
+    Features are prepared as ``known`` says, row by row, to the same bits; where it does not, they are numbers.
 
     Raises:
         ValueError: it has no targets, or is none that can be read.
@@ -110,12 +117,21 @@ def stream_source(path: Path, label: str | None, known: TableNames) -> StreamedS
         parts = {part: _of_idx(path, stem) for part, stem in zip(PARTS, MNIST_STEMS, strict=True)}
     else:
         parts = _of_archive(path)
+    if known.preparation is not None and path.suffix not in TABLES:
+        parts = {part: _prepared(path, rows, known.preparation) for part, rows in parts.items()}
     for part, rows in parts.items():
         if rows.y is None:
             raise ValueError(f"{path}: {part} must hold y beside x, got x alone")
     is_table = path.suffix in TABLES
     name = path.stem if is_table or path.is_file() else path.name
     return StreamedSource(Source(str(path), name, {}, "all" not in parts, names), parts)
+
+
+def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> StreamedRows:
+    def features() -> Iterator[NDArray[Any]]:
+        return (preparation.features_of_array(str(path), x) for x in rows.features())
+
+    return replace(rows, features=features)
 
 
 def _of_table(path: Path, label: str | None, known: TableNames) -> tuple[dict[str, StreamedRows], TableNames]:
@@ -128,7 +144,7 @@ def _of_table(path: Path, label: str | None, known: TableNames) -> tuple[dict[st
         raise ValueError(f"{path}: must hold samples, got none")
 
     def features() -> Iterator[NDArray[Any]]:
-        return (table.x for table in read_table_chunks(path, names.label, names, ROWS))
+        return (np.asarray(table.x) for table in read_table_chunks(path, names.label, names, ROWS))
 
     rows = StreamedRows(features, _joined(path, names.label, ys), _joined(path, "id", ids))
     return {"all": rows}, names

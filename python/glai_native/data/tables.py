@@ -1,4 +1,4 @@
-"""Tables, .csv and .parquet, are read by pandas: columns of numbers, one that is the label, one that may be the id."""
+"""Tables, .csv and .parquet, are read by pandas: columns of features, one that is the label, one that may be the id."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glai_native.data.preparing.columns import Columns, typed_columns
+from glai_native.data.preparing.frames import raw_columns
+from glai_native.data.preparing.preparation import Preparation
+
 TABLES = (".csv", ".parquet")
 LABELS = ("label", "y", "target", "class")  # what the label's column is called, where nobody says
 ID = "id"
@@ -28,26 +32,82 @@ class TableNames:
     Attributes:
         columns: of the features, in their order; None: it was none.
         label: column of the label; None: nobody has said.
+        preparation: what the columns become before the model reads them; None: they are numbers, read as they are.
     """
 
     columns: Sequence[str] | None = None
     label: str | None = None
+    preparation: Preparation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        known: dict[str, Any] = {"columns": None if self.columns is None else list(self.columns)}
+        known["label"] = self.label
+        if self.preparation is not None:
+            known["preparation"] = self.preparation.to_json()
+        return known
+
+    @classmethod
+    def from_json(cls, kept: Any) -> TableNames:
+        """Return what :meth:`to_json` has made.
+
+        Raises:
+            ValueError: it is not.
+        """
+        try:
+            columns, label = kept.get("columns"), kept.get("label")
+            preparation = kept.get("preparation")
+            known = cls(columns, label, None if preparation is None else Preparation.from_json(preparation))
+        except (AttributeError, ValueError) as error:
+            raise ValueError(f"what is known of its table cannot be read: {error!s:.200}") from None
+        if known.preparation is not None and known.preparation.names != columns:
+            raise ValueError("what is known of its table cannot be read: its columns are not those prepared")
+        return known
 
 
 NO_TABLE = TableNames()
 
 
 @dataclass(frozen=True)
-class Table:
-    """Features ``[N, D]`` of a table, targets and ids ``[N]`` where it has them, and what its columns are called."""
+class Preparing:
+    """How a table is to be prepared for a model that is yet to be trained.
 
-    x: NDArray[Any]
+    Attributes:
+        categories: columns that hold categories, be they numbers; those of texts do anyway.
+        dropped: columns that are left out.
+    """
+
+    categories: Sequence[str] = ()
+    dropped: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table holds.
+
+    Attributes:
+        x: features ``[N, D]``; or columns, where a preparation is yet to be fitted to them.
+        y: targets ``[N]``, where it has them.
+        ids: ``[N]``, where it has them.
+        names: of its columns.
+        unknown: columns that the model, which knows others, has not seen; they are left out.
+    """
+
+    x: NDArray[Any] | Columns
     y: NDArray[Any] | None
     ids: NDArray[Any] | None
     names: TableNames
+    unknown: Sequence[str] = ()
 
 
-def read_table(path: Path, label: str | None, known: TableNames, *, labelled: bool) -> Table:
+def read_table(
+    path: Path,
+    label: str | None,
+    known: TableNames,
+    *,
+    labelled: bool,
+    preparing: Preparing | None = None,
+) -> Table:
     """Read a table.
 
     Args:
@@ -55,26 +115,43 @@ def read_table(path: Path, label: str | None, known: TableNames, *, labelled: bo
         label: column of the label, as the user names it; None: the model's, or one of :data:`LABELS`.
         known: of the model that is to read it: its columns are taken, by name and in its order, others left out.
         labelled: whether it must have a label.
+        preparing: of a model that knows no columns yet, how they are to be prepared; None: they are numbers, as is.
 
     Raises:
-        ValueError: it cannot be read, or a column is missing, or holds text.
+        ValueError: it cannot be read, or a column is missing, or holds what does not belong there.
     """
-    return _table(path, _read(path), label, known, labelled)
+    return _table(path, _read(path, _texts(known, preparing)), label, known, labelled, preparing)
 
 
 def read_table_chunks(path: Path, label: str | None, known: TableNames, rows: int) -> Iterator[Table]:
     """Read a table that has a label so many rows at a time; arguments and errors as :func:`read_table`."""
-    for frame in _read(path, rows):
-        table = _table(path, frame, label, known, labelled=True)
+    begin = 0
+    for frame in _read(path, _texts(known, None), rows):
+        try:
+            table = _table(path, frame, label, known, True, None)
+        except ValueError as error:
+            if not begin:
+                raise
+            raise ValueError(f"{error}; of the {len(frame):,} rows from {begin:,} on") from None
         yield table
-        known = table.names
+        known, begin = table.names, begin + len(frame)
 
 
-def _table(path: Path, frame: Any, label: str | None, known: TableNames, labelled: bool) -> Table:
+def _texts(known: TableNames, preparing: Preparing | None) -> Sequence[str]:
+    """Return which columns hold categories, as far as that is known before the table is read."""
+    if known.preparation is not None:
+        return known.preparation.categories
+    return () if preparing is None else preparing.categories
+
+
+def _table(
+    path: Path, frame: Any, label: str | None, known: TableNames, labelled: bool, preparing: Preparing | None
+) -> Table:
+    preparation = known.preparation
     names = [str(name) for name in frame.columns]
     frame.columns = names
     label = _label(path, names, label, known, labelled)
-    columns = list(known.columns or (name for name in names if name not in (label, ID)))
+    columns = list(known.columns or _features(path, names, label, preparing))
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(
@@ -83,15 +160,35 @@ def _table(path: Path, frame: Any, label: str | None, known: TableNames, labelle
         )
     if not columns:
         raise ValueError(f"{path}: must have columns besides label and id, got {_listed(names)}")
-    x = [_numbers(path, name, frame[name]) for name in columns]
-    dtype = np.result_type(*x)
     y = None if label is None else _values(path, label, frame[label])
     ids = _ids(path, frame[ID]) if ID in names and ID not in (label, *columns) else None
-    return Table(np.stack([column.astype(dtype) for column in x], 1), y, ids, TableNames(columns, label))
+    unknown = (
+        [name for name in names if name not in (label, ID, known.label, *columns)] if known.columns else []
+    )
+    x: NDArray[Any] | Columns
+    if preparation is not None:
+        x = preparation.features_of(str(path), frame[columns])
+    elif preparing is not None and known.columns is None:
+        x = typed_columns(str(path), raw_columns(str(path), frame[columns]), preparing.categories)
+    else:
+        numbers = [_numbers(path, name, frame[name]) for name in columns]
+        dtype = np.result_type(*numbers)
+        x = np.stack([column.astype(dtype) for column in numbers], 1)
+    return Table(x, y, ids, TableNames(columns, label, preparation), unknown)
 
 
-def _read(path: Path, rows: int | None = None) -> Any:
-    """Return a table's frame, or frames of so many rows."""
+def _features(path: Path, names: list[str], label: str | None, preparing: Preparing | None) -> list[str]:
+    """Return which columns are features where no model knows them."""
+    given = {} if preparing is None else {"categories": preparing.categories, "drop": preparing.dropped}
+    for option, columns in given.items():
+        strange = [name for name in columns if name not in names]
+        if strange:
+            raise ValueError(f"--{option} must name columns of {path} ({_listed(names)}), got {strange[0]!r}")
+    return [name for name in names if name not in (label, ID, *given.get("drop", ()))]
+
+
+def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
+    """Return a table's frame, or frames of so many rows; columns ``texts`` of a .csv are read as they stand there."""
     if importlib.util.find_spec("pandas") is None or (
         path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None
     ):
@@ -113,7 +210,14 @@ def _read(path: Path, rows: int | None = None) -> Any:
             warnings.simplefilter(
                 "error", pandas.errors.ParserWarning
             )  # of rows that are longer than the first line
-            read = pandas.read_csv(path, low_memory=False, index_col=False, chunksize=rows, **exact)
+            read = pandas.read_csv(
+                path,
+                low_memory=False,
+                index_col=False,
+                chunksize=rows,
+                dtype=dict.fromkeys(texts, str),
+                **exact,
+            )
             return read if rows is None else _checked(path, pandas, read)
 
 
@@ -193,7 +297,7 @@ def _numbers(path: Path, name: str, column: Any) -> NDArray[Any]:
     )
     raise ValueError(
         f"{path}: column {name!r} must be numbers, got {strange[1]!r} in row {strange[0]}; leave it out, or encode it "
-        "as numbers first"
+        "as numbers first, which glai train does"
     )
 
 

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glai_native.cli.command import chosen_part, require_new_folder, show
+from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
 from glai_native.cli.models import (
-    TABLE,
     Model,
     as_learnt,
     columns_in_order,
@@ -25,15 +24,14 @@ from glai_native.cli.models import (
     kind_of,
     labels_of,
     name_outputs,
-    names_of,
     open_model,
     samples_seen,
     targets_for,
 )
 from glai_native.data.ids import rows_of_ids
-from glai_native.data.labelled import class_labels_of
 from glai_native.data.labels import Label, joined_labels, label_indices, require_same_type
 from glai_native.data.sources import Rows, Source, read_source
+from glai_native.data.targets import class_labels_of
 from glai_native.machine.writing import locked
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
@@ -41,6 +39,7 @@ from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.forgetting import forget as forget_samples
 from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
 from glai_native.training.retraining import retrain
+from glai_native.training.tables import TABLE, names_of
 
 _OWNER = re.compile(r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor): ")
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
@@ -70,8 +69,10 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
     ):  # of two that change one model the second waits, and goes on from what the first has made
         model = _with_sums(folder, open_model(folder))
         source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
+        tell_unknown(source)
         part = chosen_part(arguments.part, source, "train")
-        rows = source.rows(part, arguments.seed, of_classes=not has_values(model))
+        split = {"of_classes": not has_values(model), "test_share": arguments.test_share}
+        rows = source.rows(part, arguments.seed, **split)
         if getattr(arguments, "ids", None) is not None:
             rows = rows_of_ids(source.path, rows, arguments.ids)
         started = time.perf_counter()

@@ -15,12 +15,14 @@ examples:
   glai predict model new.npz --out answers.csv --proba     and a column of probabilities for each class
   glai predict model new.npz --out answers.jsonl           one JSON object a line
   glai predict model digits --part test --out answers.npz  arrays label, and of --proba proba and classes
+  glai predict model houses.csv --out prices.csv           of a table: columns are prepared as at first; a category that
+                                                           was not there then is zeros, an unknown column left out
 """
 EVALUATE_EXAMPLES = """\
 examples:
   glai evaluate model digits                 classes: accuracy, log loss; values: R2, root mean squared error
   glai evaluate model new.npz --json
-  glai evaluate model data.npz --part test   the quarter that glai train of the same --seed tested on
+  glai evaluate model data.npz --part test --test-share 0.2   what glai train of the same share and --seed tested on
 """
 
 

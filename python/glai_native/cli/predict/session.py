@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glai_native.cli.command import chosen_part, show, show_rows
+from glai_native.cli.command import chosen_part, show, show_rows, tell_unknown
 from glai_native.cli.models import (
     Answers,
     Model,
@@ -17,7 +17,6 @@ from glai_native.cli.models import (
     features_for,
     has_values,
     kind_of,
-    names_of,
     open_model,
     targets_for,
 )
@@ -25,6 +24,7 @@ from glai_native.cli.predict.file import require_answers_file, write_answers
 from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.data.sources import Rows, Source, read_source
 from glai_native.machine.progress import samples_bar
+from glai_native.training.tables import names_of
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -58,8 +58,10 @@ def _answered(
 ) -> tuple[Source, dict[str, Any], Answers, Rows]:
     """Return the data, what is known of them and the model, the answers, and the samples that they are of."""
     source = read_source(arguments.data, arguments.label, names_of(model), labelled=scored)
+    tell_unknown(source)
     part = chosen_part(arguments.part, source, "test")
-    rows = source.rows(part, arguments.seed, of_classes=not has_values(model))
+    split = {"of_classes": not has_values(model), "test_share": arguments.test_share}
+    rows = source.rows(part, arguments.seed, **split)
     if scored:
         targets_for(model, source, rows)  # what is wrong with them is said before the work
     x = features_for(model, source, rows)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glai_native.cli.models import PathModel, has_values, kind_of, labels_of
+from glai_native.cli.models import Model, PathModel, has_values, kind_of, labels_of
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import count_paths
@@ -19,6 +19,7 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.exact.learner import ExactLearner
+from glai_native.training.tables import names_of
 
 Opened = PathModel | GateStore
 
@@ -67,6 +68,7 @@ def _describe_model(model: GLAI) -> dict[str, Any]:
         "samples_seen": int(estimator.samples_seen),
         "classes": estimator.class_labels,
         **_units(estimator),
+        **_preparation(model),
         "made_by": _made_by(estimator.provenance),
     }
 
@@ -77,6 +79,12 @@ def _units(estimator: PathEstimator) -> dict[str, Any]:
     if mean is None or scale is None:
         return {}
     return {"values": {"centre": mean.tolist(), "scale": scale.tolist()}}
+
+
+def _preparation(model: Model) -> dict[str, Any]:
+    """Return what a model does to a table before it reads it, where it does."""
+    preparation = names_of(model).preparation
+    return {} if preparation is None else {"preparation": preparation.described()}
 
 
 def _made_by(provenance: dict[str, Any]) -> str | None:
@@ -103,6 +111,7 @@ def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
         "centres": 0 if model.centres is None else len(model.centres),
         "samples_seen": model.n_samples,
         "l2": model.l2,
+        **_preparation(model),
     }
 
 
@@ -134,6 +143,7 @@ def describe_exact(model: ExactLearner) -> dict[str, Any]:
         "bytes_of_sums": sum(each.numel() * each.element_size() for each in kept),
         "bytes_of_ledger": sum(each.nbytes for each in hashes),
         "digest": sums.digest(),
+        **_preparation(model),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from glai_native.cli.command import require_new_folder, require_plot, show
-from glai_native.cli.models import Opened, PathModel, keep_names, names_of, open_folder, open_path_model
+from glai_native.cli.models import Opened, PathModel, open_folder, open_path_model
 from glai_native.data.labels import label_indices, require_same_type
 from glai_native.data.tables import NO_TABLE
 from glai_native.gates.packed import PackedGates
@@ -21,6 +21,7 @@ from glai_native.model.glai import GLAI
 from glai_native.model.growing import grow
 from glai_native.model.pruning import prune
 from glai_native.training.exact.learner import ExactLearner
+from glai_native.training.tables import keep_names, names_of
 
 if TYPE_CHECKING:
     from glai_native.data.labelled import LabelledData

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glai_native.cli.arguments import components, penalty_or_choice, positive_integer, positive_number, seed
+from glai_native.cli.arguments import (
+    components,
+    penalty_or_choice,
+    positive_integer,
+    positive_number,
+    seed,
+    share,
+)
 from glai_native.cli.command import add_command, add_data, add_out
 from glai_native.cli.commands import COMMANDS
 from glai_native.solvers.names import SOLVERS
@@ -17,8 +24,13 @@ examples:
   glai train mnist/ --out model --hidden 192         a folder of MNIST's IDX files (plain or .gz)
   glai train data.npz --out model --solver sgd --epochs 5 --seed 1
   glai train data.npz --out model --components 50 --json
-  glai train houses.csv --out model --label district         a table, .csv or .parquet
   glai train digits --out model --energy --country ESP   joules, beside those of the MLP of the same layers
+tables, .csv or .parquet: numbers are standardised, texts one-hot, gaps filled and marked; the model keeps how
+  glai train houses.csv --label price --out model            classes, or values where price is not a few whole numbers
+  glai train houses.csv --label price --test-share 0.2 --out model     tested on a fifth, which is not trained on
+  glai train houses.csv --label price --test new.csv --out model       tested on another file
+  glai train houses.csv --label rooms --task regression --categories zip --drop name --out model
+  glai predict model new.csv --out prices.csv                a category that was not there at first counts as none
 on many processes or hosts, by gradients or statistics:
   torchrun --nproc-per-node 2 --no-python glai train digits --out model --solver sgd
 learning, forgetting and merging that is exact to the bit:
@@ -37,6 +49,46 @@ def add(commands: Any) -> None:
     train = add_command(commands, "train", COMMANDS["train"].summary, TRAIN_EXAMPLES, _train)
     add_data(train)
     add_out(train)
+    train.add_argument(
+        "--task",
+        choices=("auto", "classification", "regression"),
+        default="auto",
+        help="whether the label names classes or is a value (default: values are numbers that are not all whole and, "
+        "in a table, more than 20 different whole ones, unless they number classes; the report says which)",
+    )
+    train.add_argument(
+        "--regression",
+        dest="task",
+        action="store_const",
+        const="regression",
+        help="short for --task regression",
+    )
+    tested = train.add_mutually_exclusive_group()
+    tested.add_argument(
+        "--test-share",
+        type=share,
+        metavar="SHARE",
+        help="test on this share of the samples, and do not train on it (default: all are trained on, but of data that "
+        "come in train and test, and a quarter of digits)",
+    )
+    tested.add_argument("--test", type=Path, metavar="FILE", help="test on the samples of this file")
+    train.add_argument(
+        "--categories",
+        nargs="+",
+        default=(),
+        metavar="COLUMN",
+        help="of a table, columns of numbers that are names, such as codes; those of texts are categories anyway. "
+        "Each category of two rows or more, of the 100 most frequent, becomes a column of 0 and 1, the others share "
+        "one; one that the training did not see is zeros in all of them",
+    )
+    train.add_argument(
+        "--drop", nargs="+", default=(), metavar="COLUMN", help="of a table, columns that are left out"
+    )
+    train.add_argument(
+        "--no-preparation",
+        action="store_true",
+        help="of a table: take its numbers as they are; texts and gaps are refused",
+    )
     train.add_argument(
         "--hidden",
         type=positive_integer,
@@ -85,11 +137,6 @@ def add(commands: Any) -> None:
         "--no-ledger",
         action="store_true",
         help="of --exact: keep no hash of each sample; forgetting what was never learnt then goes unnoticed",
-    )
-    train.add_argument(
-        "--regression",
-        action="store_true",
-        help="of --exact: targets are values (default: where they are not all whole numbers)",
     )
     train.add_argument(
         "--checkpoint",

@@ -10,32 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from glai_native.cli.command import require_new_folder, show
-from glai_native.cli.models import (
-    answers,
-    features_for,
-    keep_names,
-    names_of,
-    open_model,
-    targets_for,
-)
+from glai_native.cli.command import require_new_folder, show, tell_unknown
+from glai_native.cli.models import answers, features_for, has_values, open_model, targets_for
 from glai_native.cli.predict.scores import class_scores, value_scores
-from glai_native.cli.train.exact_streaming import (
-    Checkpoint,
-    StreamedRun,
-    hold_values,
-    is_streamed,
-    read_targets,
-)
-from glai_native.data.features import float_features
-from glai_native.data.sources import Rows, Source, read_source
+from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, is_streamed, read_targets
+from glai_native.cli.train.samples import read_samples
+from glai_native.cli.train.session import columns_text
+from glai_native.data.sources import Rows, Source
 from glai_native.data.tables import NO_TABLE, TableNames
+from glai_native.data.targets import Task
+from glai_native.data.trained_on import TrainedOn
 from glai_native.machine.progress import samples_bar
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.exact.regressor import ExactRegressor
+from glai_native.training.tables import keep_names, names_of
 
 # Of other trainings.
 OTHERS = (
@@ -57,27 +46,32 @@ def train_exact(arguments: argparse.Namespace) -> int:
     _require_options(arguments)
     require_new_folder(arguments.out)
     checkpoint = Checkpoint.of(arguments)
-    structure, known, counting = _structure(arguments.structure)
+    structure, known, counting, kept = _structure(arguments.structure)
     started = time.perf_counter()
     learning: _Whole | StreamedRun
-    if is_streamed(arguments, checkpoint):
-        learning = StreamedRun.open(arguments, known, checkpoint)
+    if is_streamed(arguments, known, checkpoint):
+        learning = StreamedRun.open(arguments, known, kept, checkpoint)
     else:
-        learning = _Whole.read(arguments, known)
-    model = learning.learn(_learner(arguments, learning.of_values, structure, counting))
+        learning = _Whole(read_samples(arguments, known, kept))
+    source, task = learning.source, learning.task
+    tell_unknown(source)
+    model = learning.learn(_learner(arguments, task.of_values, structure, counting))
     learnt = time.perf_counter()
     solution = model.solution()
     solved = time.perf_counter()
-    source, scores = learning.source, learning.scores(model)
+    scores = learning.scores(model) if len(learning.test) else {}
     keep_names(model, source.names)
     model.save(arguments.out)
     if checkpoint is not None:
         checkpoint.remove()
     figures: dict[str, Any] = {
         "data": source.name,
+        "task": task.name,
+        "task_reason": task.reason,
         "train": len(learning.train),
         "test": len(learning.test),
         **scores,
+        "preparation": None if source.names.preparation is None else source.names.preparation.described(),
         "structure": str(arguments.structure or DEFAULT_STRUCTURE),
         "units": model.features_.n_units,
         "features": model.features_.n_features,
@@ -92,6 +86,8 @@ def train_exact(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
+        if figures["preparation"] is not None:
+            figures["preparation"] = columns_text(figures["preparation"])
         show({name: value for name, value in figures.items() if name != "per_class"}, False)
     return 0
 
@@ -115,25 +111,33 @@ def _learner(
 
 @dataclass(frozen=True)
 class _Whole:
-    """Data in memory, of which a part is trained on and a part tested on."""
+    """Data in memory, of which all or a part is trained on, and a part tested on."""
 
-    source: Source
-    of_values: bool
-    train: Rows
-    test: Rows
+    samples: TrainedOn
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace, known: TableNames) -> _Whole:
-        source = read_source(arguments.data, arguments.label, known, labelled=True)
-        of_values = arguments.regression or any(hold_values(rows.y) for rows in source.parts.values())
-        train, test = (
-            source.rows(part, arguments.seed, of_classes=not of_values) for part in ("train", "test")
-        )
-        return cls(source, of_values, train, test)
+    @property
+    def source(self) -> Source:
+        return self.samples.source
+
+    @property
+    def task(self) -> Task:
+        return self.samples.task
+
+    @property
+    def train(self) -> Rows:
+        return self.samples.train
+
+    @property
+    def test(self) -> Rows:
+        return self.samples.test
 
     def learn(self, model: ExactLearner) -> ExactLearner:
-        x, y = _features(self.source, self.train), _targets(self.source, self.train, self.of_values)
-        return model.fit(x, y, ids=self.train.ids)
+        path, rows = self.source.path, self.train
+        if rows.x.ndim < 2 or not len(rows.x):
+            raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
+        if rows.y is not None and len(rows.y) != len(rows):
+            raise ValueError(f"{path}: x and y must be equally long, got {len(rows)} and {len(rows.y)}")
+        return model.fit(rows.x, read_targets(path, rows, self.task.of_values), ids=rows.ids)
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         x, targets = (of(model, self.source, self.test) for of in (features_for, targets_for))
@@ -156,7 +160,7 @@ def _require_options(arguments: argparse.Namespace) -> None:
 
 def require_no_exact_options(arguments: argparse.Namespace) -> None:
     """Raise where options of ``--exact`` were given without it."""
-    for name in ("units", "no_ledger", "regression", "checkpoint", "resume"):
+    for name in ("units", "no_ledger", "checkpoint", "resume"):
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} needs --exact")
     if arguments.l2 == "held-out":
@@ -165,10 +169,14 @@ def require_no_exact_options(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--structure {arguments.structure} needs --exact; without it, FOLDER of a model")
 
 
-def _structure(given: Path | None) -> tuple[Any, TableNames, dict[str, Any]]:
-    """Return the structure for a learner; of a model that it is taken from, its table's names, its step and centre."""
+def _structure(given: Path | None) -> tuple[Any, TableNames, dict[str, Any], bool | None]:
+    """Return the structure for a learner.
+
+    Of a model that it is taken from also its table's names, its step and centre, and of one of tables whether its
+    outputs are values.
+    """
     if given is None or str(given) in STRUCTURES:
-        return str(given or DEFAULT_STRUCTURE), NO_TABLE, {}
+        return str(given or DEFAULT_STRUCTURE), NO_TABLE, {}, None
     model = open_model(given)
     if not isinstance(model, ExactLearner):
         raise ValueError(
@@ -176,18 +184,5 @@ def _structure(given: Path | None) -> tuple[Any, TableNames, dict[str, Any]]:
         )
     point = model.statistics_.fixed_point
     counting = {} if point is None else {"step": point.step.tolist(), "centre": point.centre.tolist()}
-    return model.features_, names_of(model), counting
-
-
-def _features(source: Source, rows: Rows) -> NDArray[Any]:
-    x = rows.x
-    if x.ndim < 2 or not len(x):
-        raise ValueError(f"{source.path}: train must be x [N >= 1, ...], got {list(x.shape)}")
-    return float_features(source.path, x.reshape(len(x), -1), columns=source.names.columns)
-
-
-def _targets(source: Source, rows: Rows, of_values: bool) -> NDArray[Any]:
-    y = rows.y
-    if y is not None and len(y) != len(rows):
-        raise ValueError(f"{source.path}: x and y must be equally long, got {len(rows)} and {len(y)}")
-    return read_targets(source.path, rows, of_values)
+    names = names_of(model)
+    return model.features_, names, counting, None if names.columns is None else has_values(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from glai_native.cli.models import Answers, answers, as_learnt, features_for, targets_for
 from glai_native.cli.predict.scores import scores_of_classes, value_scores
+from glai_native.cli.train.samples import told_task
 from glai_native.data.features import float_features
-from glai_native.data.labelled import class_labels_of, values_of
-from glai_native.data.sources import Rows, Source
+from glai_native.data.sources import PARTS, Rows, Source
 from glai_native.data.streaming import StreamedRows, StreamedSource, stream_source
-from glai_native.data.tables import TableNames
+from glai_native.data.tables import TABLES, TableNames
+from glai_native.data.targets import Task, choose_task, class_labels_of, values_of
+from glai_native.data.trained_on import TestedOn, share_of
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.writing import find_file, remove_leftovers
 from glai_native.solvers.exact.chunks import CountedChunks
@@ -70,9 +72,19 @@ class Checkpoint:
         remove_leftovers(self.path.parent, [self.path.name])
 
 
-def is_streamed(arguments: argparse.Namespace, checkpoint: Checkpoint | None) -> bool:
-    """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill."""
+def is_streamed(arguments: argparse.Namespace, known: TableNames, checkpoint: Checkpoint | None) -> bool:
+    """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill.
+
+    A table whose preparation is yet to be fitted to all of it is read whole.
+    """
     path: Path | None = arguments.data
+    if path is not None and path.suffix in TABLES and known.columns is None and not arguments.no_preparation:
+        if checkpoint is not None:
+            raise ValueError(
+                "--checkpoint and --resume are of tables that are read in chunks: with --no-preparation, or with a "
+                "--structure whose model prepares them"
+            )
+        return False
     if path is None or not path.exists():
         if checkpoint is not None:
             raise ValueError("--checkpoint and --resume need data in a file or folder")
@@ -81,18 +93,13 @@ def is_streamed(arguments: argparse.Namespace, checkpoint: Checkpoint | None) ->
     return checkpoint is not None or sum(file.stat().st_size for file in files) > STREAMED_BYTES
 
 
-def hold_values(y: NDArray[Any] | None) -> bool:
-    """Return whether targets are numbers that no class would be called by: floats that are not all whole."""
-    if y is None or y.dtype.kind != "f" or not y.size:
-        return False
-    return y.ndim == 2 or bool((y != np.round(y)).any())
-
-
 def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
     """Return targets of training samples as a learner takes them: labels of two classes at least, or values."""
     targets = _targets(path, rows, of_values)
     if not of_values and len(np.unique(targets)) < 2:
-        raise ValueError(f"{path}: train must have at least 2 classes, got 1; --regression learns values")
+        raise ValueError(
+            f"{path}: train must have at least 2 classes, got 1; --task regression learns values"
+        )
     return targets
 
 
@@ -109,29 +116,51 @@ class StreamedRun:
 
     Attributes:
         data: the data.
-        of_values: whether targets are values.
+        task: whether targets are values.
         train: what is trained on; targets as the learner takes them.
         test: what is tested on.
         checkpoint: or None.
     """
 
     data: StreamedSource
-    of_values: bool
+    task: Task
     train: StreamedRows
     test: StreamedRows
     checkpoint: Checkpoint | None
 
     @classmethod
     def open(
-        cls, arguments: argparse.Namespace, known: TableNames, checkpoint: Checkpoint | None
+        cls,
+        arguments: argparse.Namespace,
+        known: TableNames,
+        has_values: bool | None,
+        checkpoint: Checkpoint | None,
     ) -> StreamedRun:
-        """Read the targets, and split the rows as :meth:`Source.rows` does."""
+        """Read the targets, and split the rows as :func:`~glai_native.data.trained_on.trained_on` does."""
+        told = told_task(arguments, known, has_values)
         data = stream_source(arguments.data, arguments.label, known)
-        of_values = arguments.regression or any(hold_values(rows.y) for rows in data.parts.values())
-        train, test = (
-            data.rows(part, arguments.seed, of_classes=not of_values) for part in ("train", "test")
-        )
-        return cls(data, of_values, train, test, checkpoint)
+        task = choose_task(data.source.names, (rows.y for rows in data.parts.values()), told)
+        whole = data.parts.get("all")
+        share = share_of(data.source, whole is not None, TestedOn(arguments.test_share, arguments.test))
+        if whole is not None and share is None:
+            train, test = whole, replace(whole, kept=np.zeros(len(whole), dtype=np.bool_))
+        else:
+            split = {} if share is None else {"test_share": share}
+            train, test = (
+                data.rows(part, arguments.seed, of_classes=not task.of_values, **split) for part in PARTS
+            )
+        if arguments.test is not None:
+            names = data.source.names
+            others = stream_source(
+                arguments.test, names.label if arguments.test.suffix in TABLES else None, names
+            )
+            test = others.parts["test" if "test" in others.parts else "all"]
+        return cls(data, task, train, test, checkpoint)
+
+    @property
+    def of_values(self) -> bool:
+        """Whether targets are values."""
+        return self.task.of_values
 
     @property
     def source(self) -> Source:

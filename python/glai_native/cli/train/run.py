@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,8 @@ import torch
 import torch.distributed as dist
 
 from glai_native.cli.command import require_new_folder
-from glai_native.cli.models import keep_names
+from glai_native.cli.models import answers, outputs_of
+from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.cli.train.mlp import mlp_accuracy, train_layers_mlp
 from glai_native.data.labelled import LabelledData
 from glai_native.data.splitting import split_rows
@@ -26,8 +28,10 @@ from glai_native.structure.selector import PathSelector
 from glai_native.training.distributed import broadcast_selector
 from glai_native.training.fitting import fit
 from glai_native.training.holding_out import VALIDATION_SHARE
+from glai_native.training.learners.regressor import centre_and_spread
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
+from glai_native.training.tables import keep_names
 
 MLP_VALIDATION = 0.1  # of the samples
 
@@ -63,14 +67,20 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What ``glai train`` did; ``--json`` prints it. Scores are accuracies, seconds wall time of each part.
+    """What ``glai train`` did; ``--json`` prints it. Seconds are wall time of each part.
 
     Attributes:
+        task: classification, whose scores are accuracies, or regression, whose scores are R2.
+        task_reason: why that one.
+        test: NaN where nothing was tested on.
+        test_rmse: of values, each output's root mean squared error.
         mlp: scores of the MLP that the energy is compared with; None where none is measured.
         energy: of each phase.
     """
 
     data: dict[str, Any]
+    task: str
+    task_reason: str
     settings: dict[str, Any]
     structure: dict[str, Any]
     solver: str
@@ -81,6 +91,7 @@ class TrainReport:
     parameters: dict[str, int]
     seconds: dict[str, float]
     folder: str
+    test_rmse: float | list[float] | None = None
     mlp: dict[str, float] | None = None
     energy: list[PhaseEnergy] = field(default_factory=list)
 
@@ -88,6 +99,8 @@ class TrainReport:
         """Return the report as JSON; null where nothing was held out."""
         # NaN: nothing was held out.
         figures = {name: None if value != value else value for name, value in asdict(self).items()}
+        if self.mlp is not None:
+            figures["mlp"] = {name: None if value != value else value for name, value in self.mlp.items()}
         figures["energy"] = [phase.to_dict() for phase in self.energy]
         return json.dumps(figures, indent=2, allow_nan=False)
 
@@ -98,6 +111,7 @@ def run_train(
     settings: TrainSettings,
     kept: GLAI | PathSelector | None = None,
     *,
+    task_reason: str = "as asked",
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
 ) -> TrainReport:
@@ -108,6 +122,7 @@ def run_train(
         folder: new or empty, so that no model is overwritten.
         settings: sizes, solver, seed.
         kept: whose structure is kept; None: one is trained.
+        task_reason: why the data's targets are classes, or values.
         progress: bars on standard error.
         process_group: ranks that call this together; the first one trains the structure, and saves the model.
     """
@@ -115,14 +130,20 @@ def run_train(
     ranks = Ranks("train", process_group)
     if settings.energy and ranks.size > 1:
         raise ValueError("train: energy is measured of one process, not under torchrun")
+    if settings.energy and data.has_values:
+        raise ValueError("--energy compares with an MLP of classes, and the data's targets are values")
     phases = _Phases(settings)
+    y_train, scaling = data.y_train, None
+    if data.has_values and not isinstance(kept, GLAI):  # a model has units of its own
+        centre, spread = (torch.from_numpy(one) for one in centre_and_spread(y_train.numpy(), None))
+        y_train, scaling = ((y_train - centre) / spread).float(), (centre, spread)
     if kept is None:
         with phases.measure("structure"):
             kept = broadcast_selector(
                 lambda: train_selector(
                     data.x_train,
-                    data.y_train,
-                    data.n_classes,
+                    y_train,
+                    data.n_outputs,
                     settings.hidden,
                     settings.n_components,
                     epochs=settings.structure_epochs,
@@ -133,21 +154,20 @@ def run_train(
                 process_group,
             )
     options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
-    options |= settings.options | {"process_group": process_group, "class_labels": data.classes}
+    options |= settings.options | {"process_group": process_group, "class_labels": data.classes or None}
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):
-            result = retrain(kept, data.x_train, data.y_train, increment=settings.increment, **options)
+            result = retrain(kept, data.x_train, y_train, increment=settings.increment, **options)
         else:
-            result = fit(kept, data.x_train, data.y_train, **options)
+            result = fit(kept, data.x_train, y_train, **options)
     model = result.model
+    if scaling is not None:
+        outputs_of(model).set_target_scaling(*scaling)
     selector = model.selector
     keep_names(model, data.names)
     if ranks.is_first:
         model.save(folder)
-    labels = model.class_labels or data.classes
-    numbers = torch.tensor([labels.index(label) for label in data.classes], device="cpu")
-    with torch.no_grad():
-        scores = model.predict(data.x_test) if isinstance(model, PathKernelModel) else model(data.x_test)
+    test, rmse = _tested(model, data)
     mlp = None
     if settings.energy:
         with phases.measure("MLP"):
@@ -161,8 +181,11 @@ def run_train(
             "train": len(data.x_train),
             "test": len(data.x_test),
             "features": data.x_train.shape[1],
-            "classes": data.n_classes,
+            **({"outputs": data.n_outputs} if data.has_values else {"classes": data.n_classes}),
+            "preparation": None if data.names.preparation is None else data.names.preparation.described(),
         },
+        task="regression" if data.has_values else "classification",
+        task_reason=task_reason,
         settings=asdict(settings),
         structure={
             "structure_id": selector.structure_id,
@@ -173,15 +196,34 @@ def run_train(
         },
         solver=result.solver,
         reason=result.reason,
-        validation=result.score,
-        linear_validation=result.linear_score,
-        test=float((scores.argmax(1) == numbers[data.y_test]).double().mean()),
+        validation=_score(result.score, data),
+        linear_validation=_score(result.linear_score, data),
+        test=test,
+        test_rmse=rmse,
         parameters={"projection": projection, "selector": hidden, "trained": trained},
         seconds=phases.seconds | result.seconds,
         folder=str(folder),
         mlp=mlp,
         energy=phases.energy,
     )
+
+
+def _score(score: float, data: LabelledData) -> float:
+    """Return an accuracy, or R2: the squared error is the sum over targets of variance 1."""
+    return 1 + score / data.n_outputs if data.has_values else score
+
+
+def _tested(model: GLAI | PathKernelModel, data: LabelledData) -> tuple[float, Any]:
+    """Return accuracy or R2 on the test samples, NaN without, and of values the root mean squared error."""
+    if not len(data.x_test):
+        return math.nan, None
+    found = answers(model, data.x_test, lambda _: None)
+    if data.has_values:
+        scores = value_scores(found, data.y_test.numpy())
+        return (math.nan if scores["r2"] is None else scores["r2"]), scores["rmse"]
+    labels = found.classes or []
+    numbers = torch.tensor([labels.index(label) for label in data.classes], device="cpu")
+    return class_scores(found, numbers[data.y_test].numpy())["accuracy"], None
 
 
 class _Phases:

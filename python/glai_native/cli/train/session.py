@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,22 +13,26 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from glai_native.cli.command import require_new_folder
-from glai_native.cli.models import name_outputs, names_of
+from glai_native.cli.command import require_new_folder, tell_unknown
+from glai_native.cli.models import name_outputs
 from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
-from glai_native.data.labelled import LabelledData, load_data
+from glai_native.cli.train.samples import read_samples
+from glai_native.data.labelled import LabelledData, as_tensors
 from glai_native.data.labels import Label
-from glai_native.data.tables import NO_TABLE
+from glai_native.data.tables import NO_TABLE, TableNames
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file
 from glai_native.model.glai import GLAI
+from glai_native.solvers.dual.file import PATH_KERNEL_FILE
+from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.names import SOLVERS_OF
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 from glai_native.training.distributed import torchrun_group
 from glai_native.training.fitting import halves
+from glai_native.training.tables import names_of
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -67,14 +72,16 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         energy=arguments.energy,
         country=arguments.country,
     )
-    known = NO_TABLE if not isinstance(kept, GLAI) else names_of(kept)
-    data = load_data(
-        arguments.data, arguments.seed, _known_classes(kept), _centred_in(kept), arguments.label, known
-    )
-    if isinstance(kept, GLAI):
+    has_values = kept.estimator.has_values if isinstance(kept, GLAI) else None
+    samples = read_samples(arguments, _known_names(kept, arguments.structure), has_values, _centred_in(kept))
+    tell_unknown(samples.source)
+    data = as_tensors(samples, _known_classes(kept), _centred_in(kept))
+    if isinstance(kept, GLAI) and not data.has_values:
         name_outputs(kept, arguments.structure, data.name, data.classes)
     _require_options(settings, kept, data, Ranks("train", group).size)
-    report = run_train(data, arguments.out, settings, kept, process_group=group)
+    report = run_train(
+        data, arguments.out, settings, kept, task_reason=samples.task.reason, process_group=group
+    )
     if not Ranks("train", group).is_first:
         return 0
     if arguments.json:
@@ -122,34 +129,52 @@ def _load_kept(folder: Path) -> GLAI | PathSelector:
     return PathSelector.load(folder / STRUCTURE_FILE)
 
 
+def _known_names(kept: GLAI | PathSelector | None, folder: Path) -> TableNames:
+    """Return what a model knows of its table; that of a path kernel, of which the structure is kept, too."""
+    if isinstance(kept, GLAI):
+        return names_of(kept)
+    if kept is not None and find_file(folder / PATH_KERNEL_FILE) is not None:
+        return names_of(PathKernelModel.load(folder))
+    return NO_TABLE
+
+
 def _centred_in(kept: GLAI | PathSelector | None) -> torch.dtype | None:
     selector = None if kept is None else halves(kept)[0]
     return None if selector is None else selector.projection.centred_in
 
 
 def _known_classes(kept: GLAI | PathSelector | None) -> Sequence[Label]:
-    """Return labels of a model's outputs; those of one without labels are their indices."""
-    if not isinstance(kept, GLAI):
+    """Return labels of a model's outputs; those of one without labels are their indices, values have none."""
+    if not isinstance(kept, GLAI) or kept.estimator.has_values:
         return ()
-    if kept.estimator.has_values:
-        raise ValueError(
-            "--structure must hold a classifier, and the outputs of this model are values (a regressor's); "
-            "GLAIRegressor.load(folder).retrain(X, y) goes on with it in Python"
-        )
     return kept.class_labels or list(range(kept.estimator.out_features))
 
 
 def print_train_report(report: TrainReport, console: Console) -> None:
     """Print the report as tables."""
-    scores = Table(title=f"{report.data['name']}: accuracy", box=SIMPLE)
+    of_values = report.task == "regression"
+    scores = Table(title=f"{report.data['name']}: {'R2' if of_values else 'accuracy'}", box=SIMPLE)
     for heading in ("", "held out", "test"):
         scores.add_column(heading, justify="left" if not heading else "right")
-    scores.add_row("linear softmax", _share(report.linear_validation), "")
-    scores.add_row(f"GLAI ({report.solver})", _share(report.validation), _share(report.test))
+    scores.add_row(
+        "linear model" if of_values else "linear softmax", _share(report.linear_validation, of_values), ""
+    )
+    scores.add_row(
+        f"GLAI ({report.solver})", _share(report.validation, of_values), _share(report.test, of_values)
+    )
     if report.mlp is not None:
-        scores.add_row("MLP, same layers", _share(report.mlp["validation"]), _share(report.mlp["test"]))
+        scores.add_row(
+            "MLP, same layers",
+            _share(report.mlp["validation"], of_values),
+            _share(report.mlp["test"], of_values),
+        )
     console.print(scores)
     facts = Table(show_header=False, box=SIMPLE)
+    facts.add_row("task", f"{report.task}: {report.task_reason}")
+    tested = f"{report.data['test']:,} tested on" if report.data["test"] else "none held out for a test"
+    facts.add_row("samples", f"{report.data['train']:,} trained on, {tested}")
+    if report.data["preparation"] is not None:
+        facts.add_row("columns", columns_text(report.data["preparation"]))
     structure = f"{report.structure['layer_widths']} units, {report.structure['paths']} paths"
     if report.structure["kept_from"]:
         structure += f", kept from {report.structure['kept_from']}"
@@ -163,5 +188,16 @@ def print_train_report(report: TrainReport, console: Console) -> None:
         console.print(energy_table(report.energy))
 
 
-def _share(score: float) -> str:
-    return "-" if score != score else f"{score:.2%}"
+def columns_text(prepared: dict[str, Any]) -> str:
+    """Say what has become of a table's columns."""
+    parts = [f"{len(prepared['numbers'])} of numbers, standardised"]
+    if prepared["gaps_in"]:
+        parts.append(f"gaps filled and marked in {', '.join(prepared['gaps_in'])}")
+    parts += [f"{name} {became}" for name, became in prepared["categories"].items()]
+    return f"{'; '.join(parts)}: {prepared['features']} features in all"
+
+
+def _share(score: float, of_values: bool) -> str:
+    if score != score:
+        return "-"
+    return f"{score:.4f}" if of_values else f"{score:.2%}"

@@ -104,7 +104,8 @@ class ExactLearner(SavedExact, ValidatingLearner):
             save_seconds: between two saves.
         """
         with self._whole_or_unchanged():
-            self.__dict__.pop("statistics_", None)
+            for name in ("statistics_", "preparation"):
+                self.__dict__.pop(name, None)
             self._learn(Samples(X, y, sample_weight, ids), None, checkpoint, save_seconds)
         return self
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from glai_native.data.preparing.preparation import Preparation
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.files import TensorFile, is_number, tensors_to_bytes
 from glai_native.machine.inference import outside_inference_mode
@@ -45,6 +46,7 @@ class SavedExact:
     _held_out: IntegerStatistics | None
     l2: float | str
     target_name: str | None = None  # of the column that targets were, where they were one of a table
+    preparation: Preparation | None = None  # of a table's columns, before the learner reads them
 
     def _begin(self, statistics: IntegerStatistics, held_out: IntegerStatistics | None = None) -> None:
         raise NotImplementedError
@@ -72,6 +74,8 @@ class SavedExact:
             "one_target": getattr(self, "_one_target", None),
             "target_name": self.target_name,
         }
+        if self.preparation is not None:
+            state["preparation"] = self.preparation.to_json()
         entry = described(type(self).__name__, parameters, state)
         path = make_folder(owner, folder)
         _require_replaceable(owner, path, self.features_.features_id, overwrite)
@@ -112,7 +116,7 @@ class SavedExact:
         entry = file.json(LEARNER) if LEARNER in file.metadata else {"parameters": {}}
         try:
             learner = cls._of_entry(statistics, entry)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{folder}: what it says of its learner cannot be read ({error!r})") from None
         if find_file(path / HELD_OUT_FILE) is not None:
             learner._held_out = IntegerStatistics.load(path / HELD_OUT_FILE, statistics.features)
@@ -137,6 +141,8 @@ class SavedExact:
         learner._one_target = statistics.out_features == 1 if one is None else one
         if entry.get("target_name") is not None:
             learner.target_name = entry["target_name"]
+        if entry.get("preparation") is not None:
+            learner.preparation = Preparation.from_json(entry["preparation"])
         learner._begin(statistics)
         return learner
 

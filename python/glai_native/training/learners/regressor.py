@@ -97,7 +97,7 @@ class GLAIRegressor(RegressorMixin, Learner):
             return self._outputs().scaled(self._values(y), torch.float32)
         values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)  # type: ignore[arg-type]
         self._one_target = np.ndim(y) == 1
-        centre, spread = _centre_and_spread(values, weight)
+        centre, spread = centre_and_spread(values, weight)
         self._scaling = torch.from_numpy(centre), torch.from_numpy(spread)
         return torch.from_numpy(((values - centre) / spread).astype(np.float32))
 
@@ -118,7 +118,7 @@ class GLAIRegressor(RegressorMixin, Learner):
         return output[:, 0] if one else output
 
 
-def _centre_and_spread(
+def centre_and_spread(
     values: NDArray[np.float64], weight: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean of each target, and its standard deviation, or 1 where that is 0.
