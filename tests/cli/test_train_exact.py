@@ -156,6 +156,7 @@ def test_chunks_are_prepared_as_the_model_of_the_structure_does(samples, tmp_pat
             )
         assert found[1].pop("log_loss", 0) == pytest.approx(found[0].pop("log_loss", 0), rel=1e-5)
         assert found[1] == found[0]
+    frame["a"] = frame["a"].astype(object)
     frame.loc[150, "a"] = "much"
     frame.to_csv(tmp_path / "wrong.csv", index=False)
     arguments = [
