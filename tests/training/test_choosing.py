@@ -116,6 +116,16 @@ def test_held_out_samples_decide(split, hits, taken):
     )
 
 
+def test_closed_forms_alone_are_compared(split):
+    candidates = [Candidate("statistics", "units"), Candidate("dual", "full paths")]
+    for hits, taken in (
+        ({"statistics": 80, "dual": 70}, "statistics"),
+        ({"statistics": 60, "dual": 70}, "dual"),
+    ):
+        attempt, _ = scored(split, hits)
+        assert choose(candidates, split, attempt, 0)[0].candidate.solver == taken
+
+
 def test_many_samples_are_tried_on_a_part(split, monkeypatch):
     monkeypatch.setattr(choosing, "TRIED_ON_ALL", 500)
     monkeypatch.setattr(choosing, "TRIED_ON", 200)

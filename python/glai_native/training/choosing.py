@@ -69,7 +69,8 @@ def choose(
     part = _part_of(split, seed)
     tried: list[Attempt] = []
     for candidate in candidates:
-        if candidate.solver == "dual" and len(part.whole) > DUAL_AT_ONCE and _best(tried, part) is tried[0]:
+        many = len(part.whole) > DUAL_AT_ONCE
+        if candidate.solver == "dual" and many and tried and _best(tried, part).candidate.solver == "sgd":
             continue
         if tried and time.monotonic() + candidate.products / PRODUCTS_A_SECOND > deadline:
             continue
@@ -84,15 +85,15 @@ def choose(
 
 
 def _best(tried: Sequence[Attempt], split: Split) -> Attempt:
-    """Return the closed form of the best score, or the first attempt, the native loop, where that is clearly ahead."""
-    loop, *closed = tried
-    known = [one for one in closed if one.solution.scores is not None]
+    """Return the closed form of the best score, or the native loop where that is clearly ahead, or alone."""
+    loop = next((one for one in tried if one.candidate.solver == "sgd"), None)
+    known = [one for one in tried if one is not loop and not math.isnan(one.score)]
     if not known:
-        return loop
-    best = max(known, key=lambda one: -math.inf if math.isnan(one.score) else one.score)
-    assert split.held_out is not None
-    if loop.candidate.solver != "sgd" or loop.solution.scores is None or best.solution.scores is None:
+        return tried[0]
+    best = max(known, key=lambda one: one.score)
+    if loop is None or loop.solution.scores is None or best.solution.scores is None:
         return best
+    assert split.held_out is not None
     ahead, error = mean_and_error(loop.solution.scores - best.solution.scores, split.held_out.weight)
     return loop if ahead > CLEAR * error else best
 
