@@ -36,7 +36,7 @@ on many processes or hosts, by gradients or statistics:
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
-  glai train large.parquet --exact --checkpoint 60 --out model     killed? the same again, with --resume
+  glai train large.npz --exact --checkpoint 60 --out model         killed? the same again, with --resume
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
