@@ -81,7 +81,7 @@ def scored(split, hits):
     """Return attempts that hit so many of the first held-out samples, by solver, and what was tried."""
     tried = []
 
-    def attempt(candidate, part):
+    def attempt(candidate, part, until):
         tried.append((candidate.solver, len(part.whole)))
         scores = (torch.arange(len(split.held_out)) < hits[candidate.solver]).double()
         return Attempt(candidate, None, Solution(None, scores), float(scores.mean()), 0.0)
@@ -151,6 +151,31 @@ def test_what_would_end_too_late_is_not_tried(split):
     attempt, tried = scored(split, {"sgd": 60, "statistics": 90})
     best, _ = choose(candidates, split, attempt, 0, time.monotonic() + 60)
     assert (best.candidate.solver, len(tried)) == ("sgd", 1)
+
+
+def test_nothing_held_out(split):
+    candidates = [Candidate("sgd", "full paths"), Candidate("dual", "full paths", 1e9)]
+    attempt, tried = scored(split, {"sgd": 1, "dual": 1})
+    whole = glai.solvers.solution.Split(split.whole, split.whole, None)
+    choose(candidates, whole, attempt, 0)
+    choose(candidates, whole, attempt, 0, time.monotonic() + 0.01)
+    assert [solver for solver, _ in tried] == ["dual", "sgd"]
+
+
+def test_a_candidate_that_fails_is_said(split):
+    candidates = [Candidate("sgd", "full paths"), Candidate("statistics", "units")]
+    attempt, _ = scored(split, {"statistics": 60})
+
+    def failing(candidate, part, until):
+        if candidate.solver == "sgd":
+            raise FloatingPointError("the loss is nan")
+        return attempt(candidate, part, until)
+
+    best, compared = choose(candidates, split, failing, 0)
+    assert best.candidate.solver == "statistics"
+    assert "sgd of full paths failed, statistics of units 0.6" in compared
+    with pytest.raises(FloatingPointError):
+        choose(candidates[:1] * 2, split, failing, 0)
 
 
 def test_auto_says_what_it_compared(selector, capsys):

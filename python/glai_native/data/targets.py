@@ -56,6 +56,7 @@ def choose_task(names: TableNames, targets: Iterable[NDArray[Any] | None], told:
     if any(y.dtype.kind == "f" and (y.ndim == 2 or bool((y != np.round(y)).any())) for y in ys):
         return Task(True, f"{name} holds numbers that are not all whole")
     if not ys or any(y.dtype.kind not in "iuf" for y in ys):
+        _require_no_stray_texts(name, ys)
         return Task(False, f"{name} holds labels")
     if names.columns is None:
         return Task(False, f"{name} holds whole numbers, which are labels in arrays")
@@ -67,6 +68,20 @@ def choose_task(names: TableNames, targets: Iterable[NDArray[Any] | None], told:
     if numbered and len(y) >= SAMPLES_OF_A_CLASS * len(found):
         return Task(False, f"{name} numbers {len(found)} classes without a gap")
     return Task(True, f"{name} holds {len(found):,} different whole numbers")
+
+
+def _require_no_stray_texts(name: str, ys: Sequence[NDArray[Any]]) -> None:
+    """Raise where most texts are numbers, not all whole: a stray one would make a class of each."""
+    texts = [value for y in ys if y.dtype.kind in "OU" for value in y.ravel().tolist()]
+    numbers = [number_of(value) for value in texts]
+    known = [number for number in numbers if number is not None]
+    if 2 * len(known) > len(texts) and len(set(known)) > FEW_CLASSES:
+        stray = next((i for i, number in enumerate(numbers) if number is None), None)
+        if stray is not None:
+            raise ValueError(
+                f"row {stray}: {name} is {texts[stray]!r:.80} where most are numbers; mend it, or say --task "
+                "classification, which takes each for a label"
+            )
 
 
 def class_labels_of(source: str, y: NDArray[Any] | None, name: str = "y") -> NDArray[Any]:

@@ -117,8 +117,8 @@ class NativeSteps:
         z, y = z.detach(), y.detach()
         self._data: dict[str, Any] = {
             "x": z if z.stride(1) == 1 else z.contiguous(),
-            "targets": y.to(z).contiguous() if y.is_floating_point() else y,
-            "sample_weight": weight,
+            "targets": (y.to(z) if y.is_floating_point() else y).contiguous(),
+            "sample_weight": None if weight is None else weight.contiguous(),
         }
         new, rows = z.new_empty, min(batch_size, len(z))
         numbers = sum(parameter.numel() for parameter in self._parameters)

@@ -45,7 +45,8 @@ class Attempt:
     seconds: float
 
 
-Try = Callable[[Candidate, Split], Attempt]
+# Trains a candidate on a split; the native loop until a time of ``time.monotonic()``.
+Try = Callable[[Candidate, Split, float], Attempt]
 
 
 def choose(
@@ -55,33 +56,50 @@ def choose(
 
     Args:
         candidates: at least one.
-        split: the samples; where none are held out the last candidate is taken untried.
-        attempt: trains one of them on a split.
+        split: the samples; where none are held out the dual is taken of few, the first candidate otherwise.
+        attempt: trains one of them.
         seed: of the part of many samples that they are tried on.
-        deadline: of ``time.monotonic()``; no closed form is tried that would end later.
+        deadline: of ``time.monotonic()``; no closed form is tried that would end later. Trials on a part take up to a
+            quarter of what is left.
+
+    Raises:
+        FloatingPointError, MemoryError: of the last candidate, where all of them failed.
     """
+    many = len(split.whole) > DUAL_AT_ONCE
     if split.held_out is None:
-        return attempt(candidates[-1], split), "no samples are held out that could tell the solvers apart"
+        one = candidates[0] if many or not _in_time(candidates[-1], deadline) else candidates[-1]
+        return attempt(one, split, deadline), "no samples are held out that could tell the solvers apart"
     if len(candidates) == 1:
-        return attempt(
-            candidates[0], split
-        ), f"at {len(split.whole):,} samples, of such a model, nothing else suits better"
+        only = attempt(candidates[0], split, deadline)
+        return only, f"at {len(split.whole):,} samples, of such a model, nothing else suits better"
     part = _part_of(split, seed)
+    until = deadline if part is split else time.monotonic() + (deadline - time.monotonic()) / 4
     tried: list[Attempt] = []
+    said: list[str] = []
     for candidate in candidates:
-        many = len(part.whole) > DUAL_AT_ONCE
+        name = f"{candidate.solver} of {candidate.kind}"
         if candidate.solver == "dual" and many and tried and _best(tried, part).candidate.solver == "sgd":
             continue
-        if tried and time.monotonic() + candidate.products / PRODUCTS_A_SECOND > deadline:
+        if tried and not _in_time(candidate, until):
             continue
-        tried.append(attempt(candidate, part))
+        try:
+            tried.append(attempt(candidate, part, until))
+        except (FloatingPointError, MemoryError):
+            if candidate is candidates[-1] and not tried:
+                raise
+            said.append(f"{name} failed")
+        else:
+            said.append(f"{name} {tried[-1].score:.4g}")
     best = _best(tried, part)
-    scores = [f"{one.candidate.solver} of {one.candidate.kind} {one.score:.4g}" for one in tried]
     on = "" if part is split else f" after {len(part.whole):,} others"
-    compared = f"held-out samples decided{on}, {', '.join(scores)}"
     if part is not split:
-        best = attempt(best.candidate, split)
-    return best, compared
+        best = attempt(best.candidate, split, deadline)
+    return best, f"held-out samples decided{on}, {', '.join(said)}"
+
+
+def _in_time(candidate: Candidate, deadline: float) -> bool:
+    """Return whether a closed form is likely to end before the deadline."""
+    return time.monotonic() + candidate.products / PRODUCTS_A_SECOND <= deadline
 
 
 def _best(tried: Sequence[Attempt], split: Split) -> Attempt:

@@ -87,8 +87,8 @@ def fit(
 ) -> FitResult:
     """Train the linear model of a frozen structure; the structure is not touched.
 
-    Linear softmax is fitted first, and the result says where it is as good. ``solver="auto"`` then tries what may suit
-    and takes what the held-out samples prefer: the native loop, the statistics of units while M <= 2,500 and
+    Linear softmax is fitted beside it, and the result says where that is as good. ``solver="auto"`` tries what may
+    suit and takes what the held-out samples prefer: the native loop, the statistics of units while M <= 2,500 and
     N·M² <= 1e11, and the dual up to 4,000 samples (12,000 where a closed form is not behind), which up to 2,000 is not
     compared; of more than 60,000 samples on 20,000. A stream goes to the statistics; what lacks an option that is given
     is not tried.
@@ -222,7 +222,7 @@ def fit_samples(
         numbering.add_outputs(begun, samples.n_outputs, seed)
         begun.estimator.note_targets("fit", samples.has_values)
 
-    def attempt(candidate: Candidate, part: Split) -> Attempt:
+    def attempt(candidate: Candidate, part: Split, until: float) -> Attempt:
         started, begun = time.perf_counter(), begin(candidate.kind)
         part = part.read_by(begun.estimator)
         solution = SOLVE[candidate.solver](
@@ -231,7 +231,7 @@ def fit_samples(
             part,
             seed=seed,
             progress=progress,
-            options=options | _seconds_left(candidate, deadline),
+            options=options | _seconds_left(candidate, until),
             process_group=process_group,
         )
         score = mean_of(solution.scores, part.held_out)
@@ -242,6 +242,9 @@ def fit_samples(
             _prepare(model)
         chosen, compared = choose(candidates, split, attempt, seed, deadline)
         solution, solver = chosen.solution, chosen.candidate.solver
+        started = time.perf_counter()
+        linear = solve_linear(*_footing(split, solver, seed), seed)
+        seconds = {solver: chosen.seconds, "linear": time.perf_counter() - started}
         if isinstance(model, PathSelector):
             model = chosen.model
         if solution.estimator is not None:
@@ -249,9 +252,6 @@ def fit_samples(
             model.statistics = solution.statistics
             if anew:
                 lower_unseen(model, samples)
-    started = time.perf_counter()
-    linear = solve_linear(*_footing(split, solver, seed), seed)
-    seconds = {solver: chosen.seconds, "linear": time.perf_counter() - started}
     reason = "; ".join(filter(None, [f"{solver}: {reason or compared}", solution.warning]))
     made = model if solution.estimator is not None else solution.kernel_model
     if solution.kernel_model is not None:

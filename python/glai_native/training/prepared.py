@@ -180,15 +180,18 @@ class Prepared(BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return labels ``[N]``, or values, as the learner does."""
-        return self.learner_.predict(self.transform(X))
+        features = self.transform(X)  # says where nothing is fitted
+        return self.learner_.predict(features)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return class probabilities ``[N, C]``."""
-        return self.learner_.predict_proba(self.transform(X))
+        features = self.transform(X)  # says where nothing is fitted
+        return self.learner_.predict_proba(features)
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithms of class probabilities ``[N, C]``."""
-        return self.learner_.predict_log_proba(self.transform(X))
+        features = self.transform(X)  # says where nothing is fitted
+        return self.learner_.predict_log_proba(features)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return accuracy, or R2."""

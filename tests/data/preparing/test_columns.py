@@ -102,7 +102,7 @@ def test_numbers_may_be_names():
         "d", raw_columns("d", {"zip": [7, 7.0, np.nan], "on": [True, False, True]}), ["zip", "on"]
     )
     assert columns.by_name["zip"].tolist() == ["7", "7", None]
-    assert columns.by_name["on"].tolist() == ["True", "False", "True"]
+    assert columns.by_name["on"].tolist() == ["1", "0", "1"]
 
 
 def test_texts_that_read_as_numbers_are_numbers():

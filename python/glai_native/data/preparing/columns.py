@@ -145,8 +145,8 @@ def _as_categories(values: NDArray[Any]) -> NDArray[np.object_]:
 
 
 def _text(value: Any) -> str:
-    """Return the name of a category: that of 3.0 is that of 3, since gaps make floats of integers."""
-    if isinstance(value, float) and value.is_integer():
+    """Return the name of a category: that of 3.0 is that of 3, since gaps make floats of integers, and True 1."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     return value if isinstance(value, str) else str(value)
 

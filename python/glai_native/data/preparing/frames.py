@@ -35,10 +35,12 @@ def raw_columns(owner: str, frame: Any) -> dict[str, RawColumn]:
     Source: the Arrow PyCapsule interface; the data-frame interchange protocol of the Data APIs consortium.
 
     Raises:
-        ValueError: it is none of these, what it needs is not installed, or a column holds neither numbers nor texts.
+        ValueError: it is none of these, what it needs is not installed, two columns have one name, or one holds neither
+            numbers nor texts.
     """
     if isinstance(frame, Mapping):
-        return {str(name): RawColumn(np.asarray(values)) for name, values in frame.items()}
+        _require_names(owner, list(map(str, frame)))
+        return {str(name): RawColumn(_column(values)) for name, values in frame.items()}
     if _is_of_pandas(frame):
         return _of_pandas(owner, frame)
     if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__dataframe__"):
@@ -59,6 +61,22 @@ def _array(frame: Any) -> NDArray[Any]:
     return np.asarray(frame)
 
 
+def _column(values: Any) -> NDArray[Any]:
+    """Return a column's array; among texts NumPy would make a text of a gap."""
+    if isinstance(values, list | tuple) and any(isinstance(value, str) for value in values):
+        return _objects(list(values))
+    return _array(values)
+
+
+def _require_names(owner: str, names: list[str]) -> None:
+    """Raise where two columns have one name."""
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"{owner}: X must have one column of a name, got {names.count(name)} called {name!r}"
+        )
+
+
 def _is_of_pandas(frame: Any) -> bool:
     return any(
         kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] == "pandas"
@@ -68,6 +86,7 @@ def _is_of_pandas(frame: Any) -> bool:
 
 def _of_pandas(owner: str, frame: Any) -> dict[str, RawColumn]:
     names = [str(name) for name in frame.columns]
+    _require_names(owner, names)
     return {name: _pandas_column(owner, name, frame.iloc[:, k]) for k, name in enumerate(names)}
 
 
@@ -103,6 +122,7 @@ def _of_protocol(owner: str, frame: Any) -> dict[str, RawColumn]:
 
 
 def _of_arrow(owner: str, table: Any) -> dict[str, RawColumn]:
+    _require_names(owner, list(map(str, table.column_names)))
     return {
         str(name): _arrow_column(owner, str(name), column)
         for name, column in zip(table.column_names, table.columns, strict=True)

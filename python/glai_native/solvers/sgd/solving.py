@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -76,17 +77,25 @@ def solve_sgd(
     before = [numbers.detach().clone() for numbers in estimator.parameters()]
     given = {"learning_rate", "checkpoint"} & options.keys()
     shares = (1.0,) if given else RATE_SHARES
+    deadline = time.monotonic() + options.get("seconds", math.inf)
     for share in shares:
+        left = max(deadline - time.monotonic(), 1e-3)
+        limits = {"seconds": left} if "seconds" in options else {}
         rate = {} if given else {"learning_rate": share * settings.get("learning_rate", RATE)}
         try:
             history = train_on(
-                estimator, train, held_out, process_group=process_group, **(settings | options | rate)
+                estimator,
+                train,
+                held_out,
+                process_group=process_group,
+                **(settings | options | limits | rate),
             )
         except FloatingPointError:
             if share == shares[-1]:
                 raise
         else:
-            if share == shares[-1] or not _is_too_fast(history, begun, start):
+            late = time.monotonic() >= deadline
+            if share == shares[-1] or late or not _is_too_fast(history, begun, start):
                 break
         _put_back(estimator, before)
     warning = "" if held_out is None else _no_better(history, begun, start)
