@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -165,8 +165,13 @@ def _of_column(values: list[float], times: list[int] | None, total: int) -> tupl
     size = max(map(abs, values), default=0.0)
     least, most = min(values, default=0.0), max(values, default=0.0)
     if total >= FEWEST_TO_CENTRE and most - least > size * ROUNDING and size < LARGEST_CENTRED:
-        every = values if times is None else chain.from_iterable(map(repeat, values, times))
-        mean = math.fsum(every) / total  # the sum is exact, but for one rounding
+        if times is None:
+            mean = math.fsum(values) / total  # the sum is exact, but for one rounding
+        else:  # the same sum
+            mean = (
+                float(sum(Fraction(value) * count for value, count in zip(values, times, strict=True)))
+                / total
+            )
         step = _step_of(max(most - mean, mean - least))
         return step, round(mean / step) * step
     return _step_of(size), 0.0
