@@ -20,7 +20,7 @@ SMALL = {"hidden_layer_sizes": (8,), "structure_epochs": 4}
 
 @parametrize_with_checks(
     [
-        learner(**SMALL, solver=solver, epochs=200 if solver == "sgd" else None)
+        learner(**SMALL, solver=solver)
         for learner in (glai.GLAIClassifier, glai.GLAIRegressor)
         for solver in ("auto", "dual", "sgd", "statistics")
     ]
