@@ -20,12 +20,12 @@ from glai_native.structure.selector import PathSelector
 
 SOLVE: dict[str, Solve] = {"dual": solve_dual, "sgd": solve_sgd, "statistics": solve_statistics}
 
-# Samples that the dual is tried with: its N³/3 multiplies are half a minute of one thread there.
+# Samples that the dual is tried with: 10,000 took half a minute of one thread on a machine under load.
 DUAL_SAMPLES = 12_000
-# Up to here it is not compared: with 331 to 1,347 samples of three tables the loop was never clearly better, and took
-# four times as long (python -m glai_bench.tables).
+# Up to here it is not compared: on digits, breast cancer and diabetes, of 331 to 1,347 samples, the loop was never
+# clearly better on what was held out.
 FEW_SAMPLES = 2_000
-# Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: some seconds of one thread.
+# Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: about ten seconds of one thread.
 UNIT_UNKNOWNS, UNIT_PRODUCTS = 2_500, 10**11
 # Numbers beyond which a new estimator of the native loop is of units: a full path costs D·C multiplies, a unit D + C.
 FULL_PATH_NUMBERS = 1 << 20

@@ -16,10 +16,11 @@ from glai_native.training.comparing import mean_and_error
 
 # Beyond so many samples solvers are tried on a part of them, of so many.
 TRIED_ON_ALL, TRIED_ON = 60_000, 20_000
-# The dual beyond so many samples is tried only where another closed form is not behind: with a network trained on
-# 15,000 letters it took ten times the loop's time to be 3 points worse, on 10,000 embeddings it is 2 points better.
+# The dual beyond so many samples is tried only where another closed form is not behind: on held-out samples of letter
+# statistics of units were 5 points behind the loop, on BANKING77 level, where the dual was 1 point ahead of it.
 DUAL_AT_ONCE = 4_000
-# Multiply-adds of a second of one thread, of the slowest processor that this ran on: what a closed form would take.
+# Multiply-adds of a second of one thread that a closed form is taken to do: half of what path_gram did with AVX2 in
+# float64, 8,192 samples of 521 features in 0.22 s.
 PRODUCTS_A_SECOND = 5e9
 # The native loop was stopped by the held-out samples, and looks better on them than it is: a closed form within so many
 # standard errors of the difference is taken.
