@@ -101,7 +101,8 @@ def solve_sgd(
     warning = "" if held_out is None else _no_better(history, begun, start)
     if warning:
         _put_back(estimator, before)
-    estimator.record(train.gates, train.classes, train.repeats)
+    for part in train.parts():
+        estimator.record(part.gates, part.classes, part.repeats)
     estimator.provenance = {"solver": "sgd"}
     scores = judge(estimator, held_out)
     return Solution(estimator, scores, history=history, warning=warning)

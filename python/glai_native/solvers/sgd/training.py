@@ -48,6 +48,7 @@ from glai_native.solvers.sgd.cuda import CudaLoop
 from glai_native.solvers.sgd.group import GroupLoop
 from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.solvers.solution import SgdEpoch, output_of
+from glai_native.solvers.streamed import StreamedSamples
 
 
 @outside_inference_mode
@@ -149,7 +150,7 @@ def train_estimator(
 
 def train_on(
     estimator: PathEstimator,
-    samples: Samples,
+    samples: Samples | StreamedSamples,
     validation: Samples | None,
     *,
     loss: str | None = None,
@@ -200,7 +201,7 @@ def train_on(
                 training.restore(path)
     training.follow_first()
     # What torch does between the native loop's epochs.
-    small = not data.z.is_cuda and data.z.numel() < FEW_VALUES
+    small = data.device.type != "cuda" and len(data) * estimator.in_features < FEW_VALUES
     try:
         with epoch_progress(progress and ranks.is_first) as bar, one_torch_thread(small):
             task = bar.add_task("training", total=epochs, completed=len(training.history))
@@ -223,14 +224,16 @@ def train_on(
     return training.history
 
 
-def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> dict[str, str]:
+def _facts(
+    estimator: PathEstimator, data: Samples | StreamedSamples, settings: SgdSettings
+) -> dict[str, str]:
     """Return what ranks must have alike: all that the order of steps depends on, and that tells data sets apart."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
     return {name: str(value) for name, value in asdict(settings).items()} | {
         "structure_id": str(estimator.structure_id),
         "directions_id": str(estimator.directions_id),
         "dtype": str(estimator.dtype),
-        "[N, P, D, C]": f"[{len(data.z)}, {p}, {d}, {c}]",
+        "[N, P, D, C]": f"[{len(data)}, {p}, {d}, {c}]",
         "sample_weight": "none" if data.weight is None else "given",
         "targets' CRC-32": str(crc32(data.y)),
     }
@@ -242,7 +245,7 @@ class _Training:
     def __init__(
         self,
         estimator: PathEstimator,
-        data: Samples,
+        data: Samples | StreamedSamples,
         held_out: Samples | None,
         settings: SgdSettings,
         ranks: Ranks,
@@ -252,9 +255,11 @@ class _Training:
         self.of_values = False
         self.loop: NativeLoop | CudaLoop | GroupLoop
         if ranks.size > 1:
-            self.loop = GroupLoop(estimator, data, settings, ranks)
+            self.loop = GroupLoop(estimator, settings, ranks)
+        elif isinstance(data, Samples) and data.device.type == "cuda":
+            self.loop = CudaLoop(estimator, data, settings)
         else:
-            self.loop = (CudaLoop if data.z.is_cuda else NativeLoop)(estimator, data, settings)
+            self.loop = NativeLoop(estimator, data, settings)
         self.history: list[SgdEpoch] = []
         self.best = read_flat(estimator)  # flat parameters of the best epoch
         self.best_epoch = 0  # 0: those that the estimator came with
@@ -267,10 +272,10 @@ class _Training:
         """Run one pass over the samples, in an order that seed and epoch alone decide."""
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
-        order = torch.randperm(len(self.data.z), generator=generator, device="cpu")
+        windows = self.data.windows(generator, self.settings.batch_size)
         started = time.perf_counter()
         try:
-            loss = self.loop.run_epoch(order, report)
+            loss = self.loop.run_epoch(windows, len(self.data), report)
             if not all_finite(self.loop.result()):
                 raise FloatingPointError("the parameters are not finite at the end")
         except FloatingPointError as error:
@@ -382,10 +387,10 @@ class _Training:
         state = self.loop.state()
         like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
         best = file.tensor("best", (self.estimator.dtype,), tuple(self.best.shape))
-        steps = math.ceil(len(self.data.z) / self.settings.batch_size)
+        steps = math.ceil(len(self.data) / self.settings.batch_size)
         progress = read_progress(file, steps, validated=self.held_out is not None)
         for name, tensor in state.items():
             tensor.copy_(like[name])
-        self.best = best.to(self.data.z.device, copy=True)
+        self.best = best.to(self.data.device, copy=True)
         self.loop.step, self.best_epoch, self.history = progress
         write_flat(self.estimator, self.loop.result())
