@@ -173,7 +173,7 @@ class Samples:
         return part
 
     def part(self, rows: Tensor | slice) -> Samples:
-        """Return some samples, as ``[]`` does, which of samples that are not in memory reads them."""
+        """Return some samples, as ``[]`` does, which reads those that are not in memory."""
         return self[rows]
 
     def parts(self) -> Iterator[Samples]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TypeVar
+from typing import overload
 
 from torch import Tensor
 
@@ -119,10 +119,15 @@ def _require_like_estimator(owner: str, estimator: PathEstimator, x: Tensor) -> 
         )
 
 
-AnySamples = TypeVar("AnySamples", Samples, StreamedSamples)
-
-
-def prepared(owner: str, estimator: PathEstimator, samples: AnySamples, loss: str) -> AnySamples:
+@overload
+def prepared(owner: str, estimator: PathEstimator, samples: Samples, loss: str) -> Samples: ...
+@overload
+def prepared(
+    owner: str, estimator: PathEstimator, samples: Samples | StreamedSamples, loss: str
+) -> Samples | StreamedSamples: ...
+def prepared(
+    owner: str, estimator: PathEstimator, samples: Samples | StreamedSamples, loss: str
+) -> Samples | StreamedSamples:
     """Return samples as the steps read them; classes become values where the loss is squared error."""
     weight = samples.weight
     if weight is not None:
