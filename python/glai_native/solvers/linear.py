@@ -25,7 +25,7 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         statistics.add(train)
         return statistics.solve("gcv").to(train.z.dtype)
     linear = PathEstimator(*shape, dtype=train.z.dtype, device=train.z.device)
-    epochs = default_epochs(len(train), LINEAR_BATCH)
+    epochs, passes = default_epochs(len(train), LINEAR_BATCH)
     train_on(
         linear,
         train,
@@ -36,5 +36,6 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         patience=None if held_out is None else default_patience(epochs),
         seed=seed,
         progress=False,
+        passes=passes,
     )
     return linear

@@ -45,8 +45,9 @@ class GroupLoop:
     def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
         """Run an epoch as :meth:`NativeLoop.run_epoch` does; ``order`` must be the same on all ranks."""
         losses = torch.zeros((), dtype=torch.float64, device=self._mean.device)
+        rows = min(self._settings.batch_size, len(self._data.z))
         total, begin = 0.0, 0
-        for number, ids in enumerate(order.to(losses.device).split(self._settings.batch_size), start=1):
+        for number, ids in enumerate(order.to(losses.device).split(rows), start=1):
             losses += self._add_gradients(ids)
             self._take_step()
             self._mean.lerp_(self._parameters.detach(), 1.0 / number)

@@ -32,6 +32,7 @@ class SgdSettings:
     weight_decay: float
     average: bool
     seed: int
+    passes: int = 1  # over the samples in an epoch
 
 
 def read_flat(estimator: PathEstimator) -> Tensor:
@@ -109,13 +110,13 @@ class NativeLoop:
         """Take the steps over the samples of ``order``; return the mean loss.
 
         Args:
-            order: int64 ``[N]``.
+            order: int64 ``[passes·N]``.
             report: told the share that is done, between spans of steps.
 
         Raises:
             FloatingPointError: a loss was not finite.
         """
-        batch = min(self._settings.batch_size, len(order))
+        batch = len(self._workspace["output"])
         parts: list[float] = []  # of the mean, one of each batch
         begin = 0
         while begin < len(order):

@@ -165,12 +165,16 @@ def train_on(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
+    passes: int = 1,
 ) -> list[SgdEpoch]:
-    """Train as :func:`train_estimator` does, on samples that are checked and in canonical form already."""
+    """Train as :func:`train_estimator` does, on samples that are checked and in canonical form already.
+
+    An epoch is of so many ``passes`` over the samples, each in an order of its own.
+    """
     ranks = Ranks("train_estimator", process_group)
     with ranks.together():
         loss = loss or ("squared" if samples.has_values else "cross_entropy")
-        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
+        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed, passes)
         path = None if checkpoint is None else Path(checkpoint)
         require_settings(settings, epochs, patience, path if ranks.is_first else None)
         if seconds is not None and (not seconds > 0 or ranks.size > 1):
@@ -226,7 +230,10 @@ def train_on(
 def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> dict[str, str]:
     """Return what ranks must have alike: all that the order of steps depends on, and that tells data sets apart."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
-    return {name: str(value) for name, value in asdict(settings).items()} | {
+    facts = asdict(settings)
+    if settings.passes == 1:
+        del facts["passes"]  # of which checkpoints know nothing that were written when there was no other
+    return {name: str(value) for name, value in facts.items()} | {
         "structure_id": str(estimator.structure_id),
         "directions_id": str(estimator.directions_id),
         "dtype": str(estimator.dtype),
@@ -264,10 +271,14 @@ class _Training:
         return patience is not None and len(self.history) - self.best_epoch >= patience
 
     def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
-        """Run one pass over the samples, in an order that seed and epoch alone decide."""
+        """Run the passes of one epoch over the samples, in orders that seed and epoch alone decide."""
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
-        order = torch.randperm(len(self.data.z), generator=generator, device="cpu")
+        n = len(self.data.z)
+        orders = [
+            torch.randperm(n, generator=generator, device="cpu") for _ in range(self.settings.passes)
+        ]
+        order = torch.cat(orders) if len(orders) > 1 else orders[0]
         started = time.perf_counter()
         try:
             loss = self.loop.run_epoch(order, report)
@@ -382,7 +393,8 @@ class _Training:
         state = self.loop.state()
         like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
         best = file.tensor("best", (self.estimator.dtype,), tuple(self.best.shape))
-        steps = math.ceil(len(self.data.z) / self.settings.batch_size)
+        n = len(self.data.z)
+        steps = math.ceil(self.settings.passes * n / min(self.settings.batch_size, n))
         progress = read_progress(file, steps, validated=self.held_out is not None)
         for name, tensor in state.items():
             tensor.copy_(like[name])
