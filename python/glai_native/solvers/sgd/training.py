@@ -256,6 +256,9 @@ class _Training:
     ) -> None:
         self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
         self.ranks = ranks
+        self._judged = held_out  # those by this rank
+        if held_out is not None and ranks.size > 1:
+            self._judged = held_out[ranks.share(len(held_out))]
         self.of_values = False
         self.loop: NativeLoop | CudaLoop | GroupLoop
         if ranks.size > 1:
@@ -314,11 +317,10 @@ class _Training:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        assert self.held_out is not None
-        n, rows = len(self.held_out.z), self.ranks.share(len(self.held_out.z))
-        output = output_of(self.estimator, self.held_out[rows])
-        targets = self.held_out.y[rows]
-        weight = None if self.held_out.weight is None else self.held_out.weight[rows].double()  # of mean 1
+        assert self.held_out is not None and self._judged is not None
+        n, targets, weight = len(self.held_out), self._judged.y, self._judged.weight
+        output = output_of(self.estimator, self._judged)
+        weight = None if weight is None else weight.double()  # of mean 1
         if targets.is_floating_point():
             errors = (output.double() - targets).square()
             error = total(errors if weight is None else errors * weight.unsqueeze(1))
