@@ -58,7 +58,10 @@ def test_windows_hold_every_row_once(stored, kept):
         assert sorted(window.order.tolist()) == list(range(len(window.rows)))
     assert torch.cat([window.rows for window in windows]).sort().values.tolist() == list(range(len(rows)))
     again = list(rows.windows(torch.Generator().manual_seed(1), 10))
-    assert all(torch.equal(a.rows, b.rows) and torch.equal(a.order, b.order) for a, b in zip(windows, again))
+    assert all(
+        torch.equal(a.rows, b.rows) and torch.equal(a.order, b.order)
+        for a, b in zip(windows, again, strict=True)
+    )
     # Of blocks all over the data, not of neighbours.
     assert int(windows[0].rows.max() - windows[0].rows.min()) > len(windows[0].rows)
 
@@ -101,9 +104,7 @@ def test_a_window_of_all_is_what_samples_in_memory_are(stored, selector, monkeyp
         if kind == "units":
             samples = samples.units()
         order = next(iter(streamed.windows(torch.Generator().manual_seed(5), 32)))[1]
-        monkeypatch.setattr(
-            type(samples), "windows", lambda self, generator, multiple, order=order: iter([(self[:], order)])
-        )
+        monkeypatch.setattr(type(samples), "windows", lambda self, *_, order=order: iter([(self[:], order)]))
         history = train_on(estimator, samples, None, epochs=3, batch_size=32, progress=False)
         found.append(([epoch.loss for epoch in history], list(estimator.parameters())))
     assert found[0][0] == found[1][0]

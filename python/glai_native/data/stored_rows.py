@@ -105,8 +105,8 @@ class StoredRows:
         height = self._height(1)
         return _read_ahead(self.read, (slice(at, at + height) for at in range(0, len(self), height)))
 
-    def windows(self, generator: torch.Generator, multiple: int) -> Iterator[Window]:
-        """Yield all rows once, each window with an order of its rows.
+    def windows(self, generator: torch.Generator, multiple: int, passes: int = 1) -> Iterator[Window]:
+        """Yield all rows, each window with an order of its rows.
 
         A window is of blocks drawn from all over the data, so that data that are stored by class are mixed, as far as
         there are blocks of each class in it.
@@ -114,12 +114,15 @@ class StoredRows:
         Args:
             generator: what order is drawn by.
             multiple: of rows that each window has, the last one excepted.
+            passes: how often each row comes, once in each pass.
         """
         n, height = len(self), self._height(multiple)
-        blocks = torch.randperm(-(-n // BLOCK_ROWS), generator=generator, device="cpu")
-        ids = (blocks.unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
+        blocks = [
+            torch.randperm(-(-n // BLOCK_ROWS), generator=generator, device="cpu") for _ in range(passes)
+        ]
+        ids = (torch.cat(blocks).unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
         ids = ids[ids < n]
-        windows = [ids[begin : begin + height].sort().values for begin in range(0, n, height)]
+        windows = [ids[begin : begin + height].sort().values for begin in range(0, len(ids), height)]
         orders = [torch.randperm(len(rows), generator=generator, device="cpu") for rows in windows]
         read = _read_ahead(lambda rows: self.read(rows.numpy()), windows)
         return (Window(rows, x, order) for (rows, x), order in zip(read, orders, strict=True))

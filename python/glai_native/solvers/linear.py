@@ -28,7 +28,7 @@ def solve_linear(train: Samples | StreamedSamples, held_out: Samples | None, see
             statistics.add(part)
         return statistics.solve("gcv").to(first.dtype)
     linear = PathEstimator(*shape, dtype=first.dtype, device=first.device)
-    epochs = default_epochs(len(train), LINEAR_BATCH)
+    epochs, passes = default_epochs(len(train), LINEAR_BATCH)
     train_on(
         linear,
         train,
@@ -39,5 +39,6 @@ def solve_linear(train: Samples | StreamedSamples, held_out: Samples | None, see
         patience=None if held_out is None else default_patience(epochs),
         seed=seed,
         progress=False,
+        passes=passes,
     )
     return linear

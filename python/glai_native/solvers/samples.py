@@ -180,14 +180,18 @@ class Samples:
         """Yield all samples, as many at a time as are in memory: these at once."""
         yield self
 
-    def windows(self, generator: torch.Generator, multiple: int) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield all samples once, as many at a time as are in memory, each time with an order int64 of them.
+    def windows(
+        self, generator: torch.Generator, multiple: int, passes: int = 1
+    ) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield all samples, as many at a time as are in memory, each time with an order int64 of them.
 
         Args:
             generator: what the order is drawn by.
-            multiple: of samples that there are each time, the last one excepted.
+            multiple: of samples that an order is of, the last one excepted.
+            passes: how often each sample comes, once in each pass.
         """
-        yield self, torch.randperm(len(self), generator=generator, device="cpu")
+        orders = [torch.randperm(len(self), generator=generator, device="cpu") for _ in range(passes)]
+        yield self, torch.cat(orders) if passes > 1 else orders[0]
 
     @property
     def device(self) -> torch.device:

@@ -126,9 +126,11 @@ class StreamedSamples:
         for rows, x in self.x.parts():
             yield self._samples(rows, x)
 
-    def windows(self, generator: torch.Generator, multiple: int) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield all samples once, each window with an order of its samples (:meth:`StoredRows.windows`)."""
-        for rows, x, order in self.x.windows(generator, multiple):
+    def windows(
+        self, generator: torch.Generator, multiple: int, passes: int = 1
+    ) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield all samples, each window with an order of its samples (:meth:`StoredRows.windows`)."""
+        for rows, x, order in self.x.windows(generator, multiple, passes):
             yield self._samples(rows, x), order
 
     def _samples(self, rows: Tensor | slice, x: Tensor) -> Samples:

@@ -46,7 +46,7 @@ def train_selector(
     progress: bool = True,
     seconds: float | None = None,
 ) -> PathSelector:
-    """Fit a projection on x, and train a ReLU network on it until its pattern settles.
+    """Fit a projection on x, and train a ReLU network on it until its pattern settles, or more of it tells nothing.
 
     Args:
         x: raw ``[N, in_features]``; of a NumPy memory map, a part of 32 MB, or of 32,768 samples if these are more,
@@ -58,7 +58,8 @@ def train_selector(
         n_components: principal components that z keeps; None, and ``"auto"``: all features, unrotated.
         epochs: at most.
         held_out: share of the samples that :func:`glai_native.fit` will hold out by the same seed, which the structure
-            must not see: it would be judged by what it knows.
+            must not be trained on: it would be judged by what it knows. They only say when it is no longer worth an
+            epoch (:attr:`StructureMonitor.stale`).
         sample_weight: ``[N]``, >= 0, as :func:`train_structure`.
         seed: of the network's start and the order of samples.
         progress: show a bar.
@@ -92,8 +93,10 @@ def train_selector(
     if not len(x):
         raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
     rows, unseen = rows_held_out(y, held_out, seed)
+    validation: tuple[Tensor, ...] | None = None
     if len(unseen):
-        rows = rows.to(x.device)
+        rows, unseen = rows.to(x.device), unseen.to(x.device)
+        validation = (x[unseen], y[unseen], *(() if weight is None else (weight[unseen],)))
         x, y, weight = x[rows], y[rows], None if weight is None else weight[rows]
     if isinstance(n_components, str) and n_components == "auto":
         projection = InputProjection.fit(x, seed=seed, sample_weight=weight)
@@ -110,9 +113,19 @@ def train_selector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])
-    monitor = StructureMonitor(min_epochs=min(3, epochs), max_epochs=epochs, seconds=seconds)
+    monitor = StructureMonitor(
+        min_epochs=min(3, epochs), max_epochs=epochs, seconds=seconds, indicator=progress
+    )
     return train_structure(
-        mlp.to(x.device), x, y, projection, monitor, sample_weight=weight, seed=seed, progress=progress
+        mlp.to(x.device),
+        x,
+        y,
+        projection,
+        monitor,
+        sample_weight=weight,
+        validation=validation,
+        seed=seed,
+        progress=progress,
     )
 
 

@@ -418,7 +418,7 @@ def test_the_loop_of_ranks_takes_gradients_where_they_are_off(mode):
         data, settings = Samples(x, y, C, gates=gates), SgdSettings("cross_entropy", 16, 1e-2, 0.0, True, 0)
         loops = [
             NativeLoop(make_estimator("full"), data, settings),
-            GroupLoop(make_estimator("full"), settings, Ranks("test")),
+            GroupLoop(make_estimator("full"), data, settings, Ranks("test")),
         ]
         for loop in loops:
             loop.run_epoch([(data, torch.arange(40))], 40, lambda share: None)

@@ -15,6 +15,7 @@ from glai_native.ops.gated_linear import gated_linear
 from glai_native.ops.gated_matmul import gated_matmul
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.native import SgdSettings, read_flat
+from glai_native.solvers.streamed import StreamedSamples
 
 SPAN = 32  # steps between looks at the losses, which are summed over the ranks there
 
@@ -23,8 +24,15 @@ class GroupLoop:
     """AdamW's state, alike on all ranks, on the CPU or a GPU; its checkpoints are those of the native loop."""
 
     @torch.inference_mode(False)  # and gradients on, whatever the caller has switched off
-    def __init__(self, estimator: PathEstimator, settings: SgdSettings, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        estimator: PathEstimator,
+        data: Samples | StreamedSamples,
+        settings: SgdSettings,
+        ranks: Ranks,
+    ) -> None:
         self._settings, self._ranks = settings, ranks
+        self._rows = min(settings.batch_size, len(data))
         self.step = 0
         self._sizes = estimator.n_paths, estimator.in_features + 1, estimator.out_features
         self._directions = estimator.directions
@@ -63,7 +71,7 @@ class GroupLoop:
 
     def _batches(self, windows: Iterable[tuple[Samples, Tensor]]) -> Iterator[tuple[Samples, Tensor]]:
         for data, order in windows:
-            for ids in order.to(self._mean.device).split(self._settings.batch_size):
+            for ids in order.to(self._mean.device).split(self._rows):
                 yield data, ids
 
     @torch.inference_mode(False)

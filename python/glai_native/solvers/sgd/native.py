@@ -34,6 +34,7 @@ class SgdSettings:
     weight_decay: float
     average: bool
     seed: int
+    passes: int = 1  # over the samples in an epoch
 
 
 def read_flat(estimator: PathEstimator) -> Tensor:
