@@ -11,7 +11,7 @@ import glai_native._native as _native
 from conftest import make_mlp
 from glai_native.structure import steps as structure_steps
 from glai_native.structure.settling import _pattern
-from glai_native.structure.steps import NativeSteps, TorchSteps, is_plain, network_steps
+from glai_native.structure.steps import Batches, NativeSteps, TorchSteps, is_plain, network_steps
 
 D, C = 9, 5
 
@@ -40,8 +40,9 @@ def orders(n, epochs):
 
 
 def run(kind, mlp, data, batch, epochs):
-    steps = kind(mlp, *data, batch, 1e-2)
-    return [steps.run_epoch(order) for order in orders(len(data[0]), epochs)]
+    n = len(data[0])
+    steps = kind(mlp, min(batch, n), 1e-2)
+    return [steps.run_epoch([Batches(*data, order)], n) for order in orders(n, epochs)]
 
 
 @pytest.mark.parametrize("widths", [(8,), (33, 7), (5, 40, 64)])
@@ -160,9 +161,9 @@ class Doubled(nn.Linear):
 def test_networks_that_are_more_than_their_layers_are_pytorchs(change, plain):
     mlp = change(make_mlp(D, 8, C))
     assert is_plain(mlp) == plain
-    z, y, _ = make_data(20, dtype=next(mlp.parameters()).dtype)
+    z, *_ = make_data(20, dtype=next(mlp.parameters()).dtype)
     native = plain and z.dtype != torch.float16
-    assert isinstance(network_steps(mlp, z, y, None, 8, 1e-3), NativeSteps if native else TorchSteps)
+    assert isinstance(network_steps(mlp, z, 8, 1e-3), NativeSteps if native else TorchSteps)
 
 
 def test_tied_layers_are_pytorchs():
@@ -193,7 +194,7 @@ def test_the_monitor_sees_what_it_saw_of_pytorchs_steps(widths, monkeypatch):
 def test_an_interrupt_leaves_the_last_step_in_the_network(monkeypatch):
     data = make_data(400)
     mlp, whole = make_network(8), make_network(8)
-    steps = NativeSteps(mlp, *data, 10, 1e-2)
+    steps = NativeSteps(mlp, 10, 1e-2)
     native, calls = _native.structure_steps, []
 
     def interrupted(**arguments):
@@ -205,9 +206,10 @@ def test_an_interrupt_leaves_the_last_step_in_the_network(monkeypatch):
     monkeypatch.setattr(structure_steps._native, "structure_steps", interrupted)
     (order,) = orders(400, 1)
     with pytest.raises(KeyboardInterrupt):
-        steps.run_epoch(order)
+        steps.run_epoch([Batches(*data, order)], 400)
     monkeypatch.undo()
-    NativeSteps(whole, *data, 10, 1e-2).run_epoch(order[: calls[0] * 10])
+    taken = order[: calls[0] * 10]
+    NativeSteps(whole, 10, 1e-2).run_epoch([Batches(*data, taken)], len(taken))
     for a, b in zip(mlp.parameters(), whole.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -217,12 +219,12 @@ def test_what_a_callback_changes_is_trained_on():
     mlp, other = make_network(8), make_network(8)
     results = []
     for kind, network in ((NativeSteps, mlp), (TorchSteps, other)):
-        steps = kind(network, *data, 16, 1e-2)
+        steps = kind(network, 16, 1e-2)
         first, second = orders(50, 2)
-        steps.run_epoch(first)
+        steps.run_epoch([Batches(*data, first)], 50)
         with torch.no_grad():
             network[2].weight.mul_(0.5)
-        results.append(steps.run_epoch(second))
+        results.append(steps.run_epoch([Batches(*data, second)], 50))
     assert results[0] == pytest.approx(results[1], rel=1e-10)
 
 

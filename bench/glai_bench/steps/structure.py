@@ -26,7 +26,7 @@ from rich.table import Table
 import glai_native as glai
 from glai_bench.clock import OURS, cpu_name, measure
 from glai_native.structure.network import relu_network
-from glai_native.structure.steps import NativeSteps, TorchSteps
+from glai_native.structure.steps import Batches, NativeSteps, TorchSteps
 
 # (batch, widths), and the target: times faster than PyTorch
 CASES = (
@@ -50,11 +50,11 @@ def time_structure_steps(batch: int, widths: Sequence[int], seconds: float) -> d
     calls: dict[str, Callable[[], object]] = {}
     for name, kind in ((OURS, NativeSteps), ("torch", TorchSteps)):
         torch.manual_seed(0)
-        steps = kind(relu_network(widths), z, y, None, batch, RATE)
+        steps = kind(relu_network(widths), batch, RATE)
         orders = itertools.cycle(torch.randperm(SAMPLES, generator=generator).split(STEPS * batch))
 
         def run(steps: NativeSteps | TorchSteps = steps, orders: Iterator[torch.Tensor] = orders) -> float:
-            return steps.run_epoch(next(orders))
+            return steps.run_epoch([Batches(z, y, None, next(orders))], STEPS * batch)
 
         calls[name] = run
     clock = processor_seconds if torch.get_num_threads() == 1 else None

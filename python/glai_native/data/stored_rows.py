@@ -60,6 +60,11 @@ class StoredRows:
         self._x, self._map = np.asarray(x), _map_of(x)
         self._rows: NDArray[np.int64] | None = None  # which are meant, in increasing order
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, D)``."""
+        return len(self), self.n_features
+
     def __len__(self) -> int:
         return len(self._x if self._rows is None else self._rows)
 

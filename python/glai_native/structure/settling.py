@@ -30,7 +30,7 @@ from glai_native.machine.progress import epoch_progress
 from glai_native.machine.threads import one_torch_thread
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector, layer_gates
-from glai_native.structure.steps import network_steps
+from glai_native.structure.steps import Batches, network_steps
 
 # Of a network below which a step takes as long with two of torch's threads as with one. On two idle cores, 128 samples:
 # 1,280 weights 1.02, 8,192 weights 0.91, 32,768 weights 0.77 of one thread's time.
@@ -286,17 +286,48 @@ def train_structure(
     if weight is not None:
         weight = scale_sample_weight("train_structure", weight).to(z)
 
-    held_out = None if validation is None else _HeldOut.of(projection, n_outputs, z.dtype, *validation)
+    held_out = None if validation is None else HeldOut.of(projection, n_outputs, z.dtype, *validation)
     generator = torch.Generator().manual_seed(seed)
     seen = torch.randperm(len(z), generator=generator, device="cpu")[:PROBE_SAMPLES].to(z.device)
     probe, probe_weight = z[seen], None if weight is None else weight[seen]
-    steps = network_steps(mlp, z, y, weight, batch_size, float(learning_rate))
+    steps = network_steps(mlp, z, min(batch_size, len(z)), float(learning_rate))
+
+    def run_epoch() -> float:
+        order = torch.randperm(len(z), generator=generator, device="cpu")
+        return steps.run_epoch([Batches(z, y, weight, order)], len(z))
+
+    settle(mlp, run_epoch, probe, probe_weight, held_out, monitor, progress, on_epoch)
+    return PathSelector(mlp, projection)
+
+
+def settle(
+    mlp: nn.Sequential,
+    run_epoch: Callable[[], float],
+    probe: Tensor,
+    probe_weight: Tensor | None,
+    held_out: HeldOut | None,
+    monitor: StructureMonitor,
+    progress: bool,
+    on_epoch: Callable[[StructureEpoch], None] | None = None,
+) -> None:
+    """Run epochs until the monitor says that it is enough.
+
+    Args:
+        mlp: is trained in place.
+        run_epoch: trains it, and returns the mean loss.
+        probe: z ``[N, D]`` of the samples whose pattern is looked at.
+        probe_weight: theirs ``[N]``; None: 1 each.
+        held_out: samples that the network is not trained on; None: there are none.
+        monitor: new.
+        progress: show a bar.
+        on_epoch: called after each epoch.
+    """
     monitor.update(*_pattern(mlp, probe), sample_weight=probe_weight)
     numbers = sum(parameter.numel() for parameter in mlp.parameters())
     with epoch_progress(progress) as bar, torch.enable_grad(), one_torch_thread(numbers < FEW_NUMBERS):
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
-            loss = steps.run_epoch(torch.randperm(len(z), generator=generator, device="cpu"))
+            loss = run_epoch()
             found = (math.nan, math.nan) if held_out is None else held_out.judge(mlp)
             monitor.update(*_pattern(mlp, probe), loss=loss, sample_weight=probe_weight, validation=found)
             epoch = monitor.history[-1]
@@ -305,11 +336,10 @@ def train_structure(
             )
             if on_epoch is not None:
                 on_epoch(epoch)
-    return PathSelector(mlp, projection)
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class HeldOut:
     """What the network has not been trained on: z ``[N, D]``, targets and weights ``[N]``."""
 
     z: Tensor
@@ -325,7 +355,7 @@ class _HeldOut:
         x: Tensor,
         y: Tensor,
         sample_weight: Tensor | None = None,
-    ) -> _HeldOut | None:
+    ) -> HeldOut | None:
         """Check and project samples; None of too few."""
         owner = "train_structure: validation"
         y = require_targets(owner, y, len(x), n_outputs, name="y")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
@@ -21,8 +22,9 @@ from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import StructureMonitor, train_structure
+from glai_native.structure.stored_structure import train_stored_structure
 from glai_native.training.holding_out import rows_held_out
-from glai_native.training.reading import Stored, read_part
+from glai_native.training.reading import Stored, part_of, read_part, rows_of, stored_rows
 
 # Units of a structure of which nothing is said, half of them beyond so many features, whose products are its time. With
 # 512 instead of 128 letter gained 0.7 points, electricity 0.9, digits 0.7, of one seed.
@@ -49,8 +51,8 @@ def train_selector(
     """Fit a projection on x, and train a ReLU network on it until its pattern settles, or more of it tells nothing.
 
     Args:
-        x: raw ``[N, in_features]``; of a NumPy memory map, a part of 32 MB, or of 32,768 samples if these are more,
-            drawn by the seed.
+        x: raw ``[N, in_features]``; or a NumPy memory map of them, which is read once an epoch, and of which a part
+            settles the projection: 8 MB, or 16,384 samples where these are more.
         y: class indices ``[N]``, or values ``[N, C]``.
         n_outputs: C.
         hidden: units of each hidden layer; one number is one layer; ``"auto"``: one of 512 units, of 256 where there
@@ -70,7 +72,7 @@ def train_selector(
         MemoryError: the network, or the gates of its paths on x, take more memory than there is.
     """
     if isinstance(hidden, str) and hidden == "auto":
-        hidden = new_units(x.n_features if isinstance(x, StoredRows) else x.shape[1])
+        hidden = new_units(math.prod(x.shape[1:]))
     with suppress(TypeError):  # of what is no number, but several
         hidden = [operator.index(hidden)]  # type: ignore[arg-type]
     if isinstance(hidden, str) or not isinstance(hidden, Sequence | np.ndarray) or not len(hidden):
@@ -83,41 +85,33 @@ def train_selector(
     seed = require_integer("train_selector", "seed", seed)
     epochs = require_count("train_selector", "epochs", epochs)
     weight = require_sample_weight("train_selector", sample_weight, len(x))
-    if not isinstance(x, Tensor):
-        x, rows = read_part(x, rows_held_out(y, held_out, seed)[0], seed)
-        y, weight, held_out = y[rows], None if weight is None else weight[rows], 0.0
-    if weight is not None:
-        require_finite("train_selector", "x", x)
-    n_given, form = len(x), canonical_form([x, y], weight)
-    x, y, weight = form.of(x), form.of(y), form.weight
-    if not len(x):
-        raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
+    if isinstance(x, Tensor):
+        if weight is not None:
+            require_finite("train_selector", "x", x)
+        n_given, form = len(x), canonical_form([x, y], weight)
+        x, y, weight = form.of(x), form.of(y), form.weight
+        if not len(x):
+            raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
+    else:
+        x, n_given = stored_rows("train_selector", x), len(x)
     rows, unseen = rows_held_out(y, held_out, seed)
     validation: tuple[Tensor, ...] | None = None
     if len(unseen):
-        rows, unseen = rows.to(x.device), unseen.to(x.device)
-        validation = (x[unseen], y[unseen], *(() if weight is None else (weight[unseen],)))
-        x, y, weight = x[rows], y[rows], None if weight is None else weight[rows]
-    if isinstance(n_components, str) and n_components == "auto":
-        projection = InputProjection.fit(x, seed=seed, sample_weight=weight)
-    else:
-        try:
-            count = None if n_components is None else operator.index(n_components)  # type: ignore[arg-type]
-        except TypeError:
-            raise ValueError(
-                f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}"
-            ) from None
-        projection = InputProjection.fit(x, count, seed=seed, sample_weight=weight)
+        rows, unseen = rows.to(y.device), unseen.to(y.device)
+        validation = (rows_of(x, unseen), y[unseen], *(() if weight is None else (weight[unseen],)))
+        x, y, weight = part_of(x, rows), y[rows], None if weight is None else weight[rows]
+    projection = _projection(x, weight, n_components, seed)
     widths = [projection.out_features, *map(int, hidden)]
-    _require_memory(x, [*widths, n_outputs], n_given)
+    _require_memory(y.device, [*widths, n_outputs], n_given)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])
     monitor = StructureMonitor(
         min_epochs=min(3, epochs), max_epochs=epochs, seconds=seconds, indicator=progress
     )
-    return train_structure(
-        mlp.to(x.device),
+    train: Callable[..., PathSelector] = train_structure if isinstance(x, Tensor) else train_stored_structure
+    return train(
+        mlp.to(y.device),
         x,
         y,
         projection,
@@ -129,20 +123,38 @@ def train_selector(
     )
 
 
+def _projection(
+    x: Tensor | StoredRows, weight: Tensor | None, n_components: int | str | None, seed: int
+) -> InputProjection:
+    """Return the projection that x settles, a part of it where it is not in memory."""
+    if isinstance(x, StoredRows):
+        x, rows = read_part(x, seed)
+        weight = None if weight is None else weight[rows]
+    if isinstance(n_components, str) and n_components == "auto":
+        return InputProjection.fit(x, seed=seed, sample_weight=weight)
+    try:
+        count = None if n_components is None else operator.index(n_components)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(
+            f"train_selector: n_components must be an int, None or 'auto', got {n_components!r}"
+        ) from None
+    return InputProjection.fit(x, count, seed=seed, sample_weight=weight)
+
+
 def new_units(in_features: int) -> int:
     """Return the units of a structure of which nothing is said."""
     return UNITS if in_features <= WIDE_FEATURES else UNITS // 2
 
 
-def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
-    """Raise where a selector cannot be trained on x, before it is made; widths go from z to the outputs."""
+def _require_memory(device: torch.device, widths: Sequence[int], n_samples: int) -> None:
+    """Raise where a selector cannot be trained on a device, before it is made; widths go from z to the outputs."""
     numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     units = widths[1:-1]
     require_memory(
         "train_selector",
         f"a network of hidden layers {units} between D={widths[0]} features and C={widths[-1]} outputs, in training,",
         numbers * BYTES_PER_NUMBER + sum(units) * BYTES_PER_UNIT,
-        x.device,
+        device,
         "use fewer units",
     )
     n_paths = count_paths(units)
@@ -150,6 +162,6 @@ def _require_memory(x: Tensor, widths: Sequence[int], n_samples: int) -> None:
         "train_selector",
         f"the gates of N={n_samples:,} samples and the P={n_paths:,} paths of hidden layers {units}, a bit each,",
         n_samples * (n_paths // 8),
-        x.device,
+        device,
         "P is the product of (units + 1) over the layers, use fewer of them",
     )

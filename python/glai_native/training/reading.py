@@ -18,18 +18,31 @@ Stored = StoredRows | np.memmap
 WHOLE_BYTES = 1 << 25
 
 
-# Of samples that are not in memory, features of the part that a structure is trained on, and how many at least.
-PART_BYTES, PART_SAMPLES = 1 << 25, 1 << 15
+# Of features that are not in memory, the part that settles a projection, and how many samples of it at least.
+PART_BYTES, PART_SAMPLES = 1 << 23, 1 << 14
 
 
-def read_part(x: Stored, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Return a part of features that are not in memory, drawn from ``rows``, and which rows of x it is, in order."""
-    stored = x if isinstance(x, StoredRows) else StoredRows("train_selector", x)
-    most = max(PART_SAMPLES, PART_BYTES // (4 * stored.n_features))
-    if len(rows) > most:
-        random = torch.Generator().manual_seed(seed)
-        rows = rows[torch.randperm(len(rows), generator=random, device="cpu")[:most]].sort().values
-    return stored.read(rows.numpy()), rows
+def stored_rows(owner: str, x: Stored) -> StoredRows:
+    """Return features that stay where they are stored."""
+    return x if isinstance(x, StoredRows) else StoredRows(owner, x)
+
+
+def read_part(x: StoredRows, seed: int) -> tuple[Tensor, Tensor]:
+    """Return features of some rows, drawn, and which they are, in order."""
+    most = max(PART_SAMPLES, PART_BYTES // (4 * x.n_features))
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(x), generator=random, device="cpu")[:most].sort().values
+    return x.read(rows.numpy()), rows
+
+
+def rows_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor:
+    """Return some rows of features, in memory."""
+    return x[rows] if isinstance(x, Tensor) else x.read(rows.numpy())
+
+
+def part_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor | StoredRows:
+    """Return some rows of features, those in memory where they are."""
+    return x[rows] if isinstance(x, Tensor) else x.part(rows.numpy())
 
 
 def read_samples(
@@ -55,8 +68,7 @@ def read_samples(
             f"{owner}: gates must be None with x that is not in memory, they are computed from it"
         )
     centred_in = selector.projection.centred_in
-    rows = x if isinstance(x, StoredRows) else StoredRows(owner, x)
-    rows = rows.as_floats(centred_in)
+    rows = stored_rows(owner, x).as_floats(centred_in)
     if rows.n_bytes <= WHOLE_BYTES:
         whole = rows.read(slice(None))
         return Samples.of_raw(owner, selector, whole, y, n_outputs, None, weight, of_units=of_units)
