@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class StoredRows:
         self.owner = owner
         self.centred_in: torch.dtype | None = None
         self.n_features = int(np.prod(x.shape[1:]))
-        self._x, self._map = np.asarray(x), _map_of(x)
+        self._x, self._file = np.asarray(x), _File.of(x)
         self._rows: NDArray[np.int64] | None = None  # which are meant, in increasing order
 
     @property
@@ -93,11 +94,7 @@ class StoredRows:
         """
         if self._rows is not None:
             rows = self._rows[rows]
-        x = self._x[rows]
-        if isinstance(rows, slice):
-            x = np.array(x)
-        if self._map is not None:  # pages that were read would count as memory of this process
-            self._map.madvise(mmap.MADV_DONTNEED)
+        x = np.array(self._x[rows]) if self._file is None else self._file.read(rows)
         x = x.reshape(len(x), -1)
         try:
             return torch.from_numpy(float_features(self.owner, x, centred_in=self.centred_in))
@@ -151,11 +148,53 @@ def _read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[t
             yield before[0], before[1].result()
 
 
-def _map_of(x: NDArray[Any]) -> mmap.mmap | None:
-    """Return the map that an array lies in, if it is one of a file whose pages can be read again."""
-    if not isinstance(x, np.memmap) or x.mode not in ("r", "r+"):
-        return None
-    base: Any = x
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
+class _File:
+    """The file that a memory map's rows lie in.
+
+    Pages that a map has read count as memory of its process, sixteen of them for a row that somebody asks for: rows are
+    read from the file instead.
+    """
+
+    def __init__(self, file: IO[bytes], begin: int, x: NDArray[Any]) -> None:
+        self._file, self._begin, self._bytes = file, begin, x.strides[0]
+        self._shape, self._dtype = x.shape, x.dtype
+
+    @classmethod
+    def of(cls, x: NDArray[Any]) -> _File | None:
+        """Return where rows lie beside each other in a file; None: nowhere."""
+        if not isinstance(x, np.memmap) or x.mode not in ("r", "r+") or not x.flags.c_contiguous:
+            return None
+        root: Any = x
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        if not isinstance(root, np.memmap) or not isinstance(root.base, mmap.mmap) or root.filename is None:
+            return None
+        try:
+            file = open(root.filename, "rb", buffering=0)  # noqa: SIM115, held as long as the rows are
+        except OSError:
+            return None
+        return cls(file, root.offset + x.ctypes.data - root.ctypes.data, x)
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """Return some rows, in increasing order where they are numbers."""
+        if isinstance(rows, slice):
+            first, end, _ = rows.indices(self._shape[0])
+            runs = np.array([[first, max(first, end)]])
+        else:
+            cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+            begins, ends = np.append(0, cuts), np.append(cuts, len(rows)) - 1
+            runs = (
+                np.stack([rows[begins], rows[ends] + 1], axis=1) if len(rows) else np.empty((0, 2), np.int64)
+            )
+        x = np.empty((int((runs[:, 1] - runs[:, 0]).sum()), *self._shape[1:]), dtype=self._dtype)
+        content, at = x.reshape(-1).view(np.uint8).data, 0
+        for first, end in runs.tolist():
+            size, begin = (end - first) * self._bytes, self._begin + first * self._bytes
+            done = 0
+            while done < size:
+                count = os.preadv(self._file.fileno(), [content[at + done : at + size]], begin + done)
+                if not count:
+                    raise ValueError(f"{self._file.name}: is truncated")
+                done += count
+            at += size
+        return x
