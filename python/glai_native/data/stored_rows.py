@@ -122,12 +122,12 @@ class StoredRows:
         blocks = [
             torch.randperm(-(-n // BLOCK_ROWS), generator=generator, device="cpu") for _ in range(passes)
         ]
+        # Of all rows only this is there at once.
         ids = (torch.cat(blocks).unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
         ids = ids[ids < n]
-        windows = [ids[begin : begin + height].sort().values for begin in range(0, len(ids), height)]
-        orders = [torch.randperm(len(rows), generator=generator, device="cpu") for rows in windows]
-        read = _read_ahead(lambda rows: self.read(rows.numpy()), windows)
-        return (Window(rows, x, order) for (rows, x), order in zip(read, orders, strict=True))
+        windows = (ids[begin : begin + height].sort().values for begin in range(0, len(ids), height))
+        for rows, x in _read_ahead(lambda rows: self.read(rows.numpy()), windows):
+            yield Window(rows, x, torch.randperm(len(rows), generator=generator, device="cpu"))
 
     def _height(self, multiple: int) -> int:
         """Return the rows of a window, a multiple."""

@@ -21,7 +21,7 @@ from glai_native.solvers.streamed import StreamedSamples
 
 SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
 FIRST_SPAN = 8  # steps
-SPAN_BYTES = 1 << 26  # of unit features, where they are computed for each span
+SPAN_BYTES = 1 << 24  # of unit features, where they are computed for each span
 
 
 @dataclass(frozen=True)
