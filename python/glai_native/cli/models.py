@@ -16,6 +16,7 @@ from torch import Tensor
 from glai_native.data.features import float_features
 from glai_native.data.labels import Label, label_array, label_indices, require_same_type
 from glai_native.data.sources import Rows, Source
+from glai_native.data.stored_rows import StoredRows
 from glai_native.data.targets import class_labels_of, values_of
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.estimator.outputs import Outputs
@@ -225,11 +226,12 @@ class Answers:
 
 
 @torch.no_grad()
-def answers(model: Model, x: Tensor, done: Callable[[int], object]) -> Answers:
+def answers(model: Model, x: Tensor | StoredRows, done: Callable[[int], object]) -> Answers:
     """Return what a model says of raw x ``[N, in_features]``; ``done`` is told of samples as they are answered."""
     found = []
+    parts = x.split(ROWS) if isinstance(x, Tensor) else (part for _, part in x.parts())
     with columns_in_order(model) if isinstance(model, ExactLearner) else nullcontext():
-        for part in x.split(ROWS):
+        for part in parts:
             found.append(_values(model, part) if has_values(model) else _log_probabilities(model, part))
             done(len(part))
     output, none = np.concatenate(found), np.empty((0, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor
 from glai_native.data.features import float_features
 from glai_native.data.labels import Label, joined_labels, label_indices, require_same_type
 from glai_native.data.sources import Rows
+from glai_native.data.stored_rows import StoredRows
 from glai_native.data.tables import NO_TABLE, TableNames
 from glai_native.data.trained_on import TrainedOn, trained_on
 
+Features = TypeVar("Features", Tensor, Tensor | StoredRows, covariant=True)
+
 
 @dataclass(frozen=True)
-class LabelledData:
-    """Features ``[N, D]``, float32 or float64 (``features.py``), and targets, in train and test.
+class Labelled(Generic[Features]):
+    """Features ``[N, D]``, float32 or float64 (``features.py``), or where they are stored; targets; in train and test.
 
     Targets are class indices int64 ``[N]``, or values float64 ``[N, C]``. There may be no test samples.
 
@@ -29,9 +33,9 @@ class LabelledData:
     """
 
     name: str
-    x_train: Tensor
+    x_train: Features
     y_train: Tensor
-    x_test: Tensor
+    x_test: Features
     y_test: Tensor
     classes: list[Label]
     names: TableNames = NO_TABLE
@@ -50,6 +54,10 @@ class LabelledData:
     def n_outputs(self) -> int:
         """C."""
         return self.y_train.shape[1] if self.has_values else self.n_classes
+
+
+LabelledData = Labelled[Tensor]  # in memory
+AnyData = Labelled[Tensor | StoredRows]
 
 
 def load_data(
@@ -98,12 +106,23 @@ def as_tensors(
         )
     dtype = np.result_type(x_train, x_test)  # float64 where either needs it
     x_train, x_test = (torch.from_numpy(x.astype(dtype, copy=False)) for x in (x_train, x_test))
-    if found.task.of_values:
-        y_train, y_test = _values(path, train, test)
-        return LabelledData(found.source.name, x_train, y_train, x_test, y_test, [], names)
+    y_train, y_test, known = numbered_targets(path, train, test, found.task.of_values, classes)
+    return LabelledData(found.source.name, x_train, y_train, x_test, y_test, known, names)
+
+
+def numbered_targets(
+    path: str, train: Rows, test: Rows, of_values: bool, classes: Sequence[Label] = ()
+) -> tuple[Tensor, Tensor, list[Label]]:
+    """Return targets of train and of test, and the label of each class index; ``classes`` are known already.
+
+    Raises:
+        ValueError: those of test do not fit those of train, or the classes.
+    """
+    if of_values:
+        return *_values(path, train, test), []
     known = _classes(path, train, test, classes)
     y_train, y_test = (label_indices(path, rows.y, known) for rows in (train, test) if rows.y is not None)
-    return LabelledData(found.source.name, x_train, y_train, x_test, y_test, known, names)
+    return y_train, y_test, known
 
 
 def _require_samples(path: str, part: str, rows: Rows) -> None:

@@ -42,12 +42,14 @@ class StreamedRows:
         y: targets ``[N, ...]`` of these rows; None: the file holds none.
         ids: ``[N]``; None: samples have none.
         kept: which rows are meant, bool ``[N]``; None: all.
+        mapped: features of all rows as they lie in a file of numbers; None: they do not.
     """
 
     features: Features
     y: NDArray[Any] | None
     ids: NDArray[Any] | None
     kept: NDArray[np.bool_] | None = None
+    mapped: np.memmap[Any, Any] | None = None
 
     def __len__(self) -> int:
         """How many rows are meant."""
@@ -131,7 +133,7 @@ def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> Strea
     def features() -> Iterator[NDArray[Any]]:
         return (preparation.features_of_array(str(path), x) for x in rows.features())
 
-    return replace(rows, features=features)
+    return replace(rows, features=features, mapped=None)
 
 
 def _of_table(path: Path, label: str | None, known: TableNames) -> tuple[dict[str, StreamedRows], TableNames]:
@@ -170,16 +172,17 @@ def _of_archive(path: Path) -> dict[str, StreamedRows]:
             return (x.read(min(ROWS, len(x) - at)) for at in range(0, len(x), ROWS))
 
         y, ids = (
-            ArrayRows(archive, path, name) if name in held else None for name in (f"y{suffix}", f"id{suffix}")
+            _whole(ArrayRows(archive, path, name)) if name in held else None
+            for name in (f"y{suffix}", f"id{suffix}")
         )
-        return _checked(
-            path,
-            suffix,
-            ArrayRows(archive, path, f"x{suffix}"),
-            StreamedRows(features, *(None if each is None else each.read(len(each)) for each in (y, ids))),
-        )
+        x = ArrayRows(archive, path, f"x{suffix}")
+        return _checked(path, suffix, x, StreamedRows(features, y, ids))
 
     return {name: part(suffix) for name, suffix in names_of_arrays(path, held).items()}
+
+
+def _whole(rows: ArrayRows) -> NDArray[Any]:
+    return rows.read(len(rows))
 
 
 def _of_arrays(path: Path) -> dict[str, StreamedRows]:
@@ -196,7 +199,7 @@ def _of_arrays(path: Path) -> dict[str, StreamedRows]:
             np.load(path / f"{name}.npy", allow_pickle=False) if name in held else None
             for name in (f"y{suffix}", f"id{suffix}")
         )
-        return _checked(path, suffix, x, StreamedRows(features, y, ids))
+        return _checked(path, suffix, x, StreamedRows(features, y, ids, mapped=x))
 
     return {name: part(suffix) for name, suffix in names_of_arrays(path, held).items()}
 

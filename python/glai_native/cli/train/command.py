@@ -36,7 +36,9 @@ on many processes or hosts, by gradients or statistics:
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
-  glai train large.npz --exact --checkpoint 60 --out model         killed? the same again, with --resume
+data that need not fit in memory: a folder with x.npy and y.npy, read a window at a time above 256 MB
+  glai train large/ --out model --checkpoint 60                    killed? the same again, with --resume
+  glai train large/ --exact --out model --checkpoint 60
 re-training, the structure kept byte for byte:
   glai train all.npz --structure model --out again           all data anew
   glai train digits --out model --solver statistics          keeps what increments need
@@ -142,12 +144,13 @@ def add(commands: Any) -> None:
         "--checkpoint",
         type=positive_number,
         metavar="SECONDS",
-        help="of --exact: save the sums beside --out every so often, which --resume goes on with after a kill",
+        help="keep what the training has come to beside --out, which --resume goes on with after a kill: of --exact "
+        "the sums every so many seconds, otherwise the structure, and each epoch of the native loop",
     )
     train.add_argument(
         "--resume",
         action="store_true",
-        help="of --exact: go on with the sums that the same command saved before it was killed",
+        help="go on from what the same command kept before it was killed, to the same bits",
     )
     train.add_argument(
         "--energy",

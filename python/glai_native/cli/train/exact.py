@@ -49,7 +49,7 @@ def train_exact(arguments: argparse.Namespace) -> int:
     structure, known, counting, kept = _structure(arguments.structure)
     started = time.perf_counter()
     learning: _Whole | StreamedRun
-    if is_streamed(arguments, known, checkpoint):
+    if is_streamed(arguments, known):
         learning = StreamedRun.open(arguments, known, kept, checkpoint)
     else:
         learning = _Whole(read_samples(arguments, known, kept))
@@ -160,7 +160,7 @@ def _require_options(arguments: argparse.Namespace) -> None:
 
 def require_no_exact_options(arguments: argparse.Namespace) -> None:
     """Raise where options of ``--exact`` were given without it."""
-    for name in ("units", "no_ledger", "checkpoint", "resume"):
+    for name in ("units", "no_ledger"):
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} needs --exact")
     if arguments.l2 == "held-out":

@@ -72,25 +72,26 @@ class Checkpoint:
         remove_leftovers(self.path.parent, [self.path.name])
 
 
-def is_streamed(arguments: argparse.Namespace, known: TableNames, checkpoint: Checkpoint | None) -> bool:
+def is_streamed(arguments: argparse.Namespace, known: TableNames) -> bool:
     """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill.
 
     A table whose preparation is yet to be fitted to all of it is read whole.
     """
     path: Path | None = arguments.data
+    asked = arguments.checkpoint is not None or arguments.resume
     if path is not None and path.suffix in TABLES and known.columns is None and not arguments.no_preparation:
-        if checkpoint is not None:
+        if asked:
             raise ValueError(
                 "--checkpoint and --resume are of tables that are read in chunks: with --no-preparation, or with a "
                 "--structure whose model prepares them"
             )
         return False
     if path is None or not path.exists():
-        if checkpoint is not None:
+        if asked:
             raise ValueError("--checkpoint and --resume need data in a file or folder")
         return False
     files = path.iterdir() if path.is_dir() else [path]
-    return checkpoint is not None or sum(file.stat().st_size for file in files) > STREAMED_BYTES
+    return asked or sum(file.stat().st_size for file in files) > STREAMED_BYTES
 
 
 def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
@@ -212,8 +213,8 @@ class StreamedRun:
 
     def _chunks(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], None, NDArray[Any] | None]]:
         path = self.source.path
-        for begin, rows in _numbered(self.train):
-            with _of_rows(begin, rows):
+        for begin, rows in numbered(self.train):
+            with of_rows(begin, rows):
                 if rows.x.ndim < 2:
                     raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
@@ -225,8 +226,8 @@ class StreamedRun:
         found: list[tuple[NDArray[Any], ...]] = []
         labels = None
         with samples_bar("testing", len(self.test)) as done:
-            for begin, rows in _numbered(self.test):
-                with _of_rows(begin, rows):
+            for begin, rows in numbered(self.test):
+                with of_rows(begin, rows):
                     x = features_for(model, self.source, rows)
                     targets = targets_for(model, self.source, rows).numpy()
                 one = answers(model, x, done)
@@ -242,7 +243,7 @@ class StreamedRun:
         return scores_of_classes(labels, *columns)
 
 
-def _numbered(rows: StreamedRows) -> Iterator[tuple[int, Rows]]:
+def numbered(rows: StreamedRows) -> Iterator[tuple[int, Rows]]:
     """Yield chunks, each with the number of its first row among those that are meant."""
     begin = 0
     for chunk in rows.chunks():
@@ -251,7 +252,7 @@ def _numbered(rows: StreamedRows) -> Iterator[tuple[int, Rows]]:
 
 
 @contextmanager
-def _of_rows(begin: int, rows: Rows) -> Iterator[None]:
+def of_rows(begin: int, rows: Rows) -> Iterator[None]:
     """Say of which rows an error is, which counts from the first of them."""
     try:
         yield

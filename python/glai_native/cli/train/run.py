@@ -18,7 +18,7 @@ from glai_native.cli.command import require_new_folder
 from glai_native.cli.models import answers, outputs_of
 from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.cli.train.mlp import mlp_accuracy, train_layers_mlp
-from glai_native.data.labelled import LabelledData
+from glai_native.data.labelled import AnyData
 from glai_native.data.splitting import split_rows
 from glai_native.machine.energy import EnergyMeter, PhaseEnergy
 from glai_native.machine.ranks import Ranks
@@ -31,6 +31,7 @@ from glai_native.training.holding_out import VALIDATION_SHARE
 from glai_native.training.learners.regressor import centre_and_spread
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
+from glai_native.training.stages import Stages
 from glai_native.training.tables import keep_names
 
 MLP_VALIDATION = 0.1  # of the samples
@@ -106,7 +107,7 @@ class TrainReport:
 
 
 def run_train(
-    data: LabelledData,
+    data: AnyData,
     folder: Path,
     settings: TrainSettings,
     kept: GLAI | PathSelector | None = None,
@@ -114,6 +115,7 @@ def run_train(
     task_reason: str = "as asked",
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
+    stages: Stages | None = None,
 ) -> TrainReport:
     """Train a model on the data's training part, test it, and save it.
 
@@ -125,11 +127,14 @@ def run_train(
         task_reason: why the data's targets are classes, or values.
         progress: bars on standard error.
         process_group: ranks that call this together; the first one trains the structure, and saves the model.
+        stages: where a run that may be killed keeps what it has come to; None: nowhere.
     """
     require_new_folder(folder)
     ranks = Ranks("train", process_group)
     if settings.energy and ranks.size > 1:
         raise ValueError("train: energy is measured of one process, not under torchrun")
+    if settings.energy and not isinstance(data.x_train, torch.Tensor):
+        raise ValueError("--energy compares with an MLP in memory, which these data are too large for")
     if settings.energy and data.has_values:
         raise ValueError("--energy compares with an MLP of classes, and the data's targets are values")
     phases = _Phases(settings)
@@ -138,22 +143,27 @@ def run_train(
         centre, spread = (torch.from_numpy(one) for one in centre_and_spread(y_train.numpy(), None))
         y_train, scaling = ((y_train - centre) / spread).float(), (centre, spread)
     if kept is None:
+
+        def new_selector() -> PathSelector:
+            return train_selector(
+                data.x_train,
+                y_train,
+                data.n_outputs,
+                settings.hidden,
+                settings.n_components,
+                epochs=settings.structure_epochs,
+                held_out=VALIDATION_SHARE,
+                seed=settings.seed,
+                progress=progress,
+            )
+
         with phases.measure("structure"):
             kept = broadcast_selector(
-                lambda: train_selector(
-                    data.x_train,
-                    y_train,
-                    data.n_outputs,
-                    settings.hidden,
-                    settings.n_components,
-                    epochs=settings.structure_epochs,
-                    held_out=VALIDATION_SHARE,
-                    seed=settings.seed,
-                    progress=progress,
-                ),
-                process_group,
+                new_selector if stages is None else lambda: stages.selector(new_selector), process_group
             )
     options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
+    if stages is not None:
+        options["checkpoint"] = stages.loop
     options |= settings.options | {"process_group": process_group, "class_labels": data.classes or None}
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):
@@ -208,12 +218,12 @@ def run_train(
     )
 
 
-def _score(score: float, data: LabelledData) -> float:
+def _score(score: float, data: AnyData) -> float:
     """Return an accuracy, or R2: the squared error is the sum over targets of variance 1."""
     return 1 + score / data.n_outputs if data.has_values else score
 
 
-def _tested(model: GLAI | PathKernelModel, data: LabelledData) -> tuple[float, Any]:
+def _tested(model: GLAI | PathKernelModel, data: AnyData) -> tuple[float, Any]:
     """Return accuracy or R2 on the test samples, NaN without, and of values the root mean squared error."""
     if not len(data.x_test):
         return math.nan, None
@@ -245,8 +255,10 @@ class _Phases:
             self.energy.append(meter.energy)
 
 
-def _train_mlp(selector: PathSelector, data: LabelledData, seed: int, progress: bool) -> dict[str, float]:
+def _train_mlp(selector: PathSelector, data: AnyData, seed: int, progress: bool) -> dict[str, float]:
     """Return scores of the MLP of the selector's layers, trained from nothing on the same z."""
+    assert isinstance(data.x_train, torch.Tensor)
+    assert isinstance(data.x_test, torch.Tensor)
     z, y = selector.project(data.x_train), data.y_train
     train, held_out = split_rows(y.numpy(), len(y), max(1, round(len(y) * MLP_VALIDATION)), seed)
     if not len(held_out):  # each sample is the only one of its class

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from rich.table import Table
 
 from glai_native.cli.command import require_new_folder, tell_unknown
 from glai_native.cli.models import name_outputs
+from glai_native.cli.train.exact_streaming import is_streamed
 from glai_native.cli.train.run import TrainReport, TrainSettings, run_train
 from glai_native.cli.train.samples import read_samples
-from glai_native.data.labelled import LabelledData, as_tensors
+from glai_native.cli.train.streaming import stored_data
+from glai_native.data.labelled import AnyData, as_tensors
 from glai_native.data.labels import Label
 from glai_native.data.tables import NO_TABLE, TableNames
+from glai_native.data.targets import Task
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
 from glai_native.machine.ranks import Ranks
@@ -32,6 +37,7 @@ from glai_native.solvers.names import SOLVERS_OF
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 from glai_native.training.distributed import torchrun_group
 from glai_native.training.fitting import halves
+from glai_native.training.stages import Stages
 from glai_native.training.tables import names_of
 
 
@@ -72,18 +78,25 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         energy=arguments.energy,
         country=arguments.country,
     )
-    has_values = kept.estimator.has_values if isinstance(kept, GLAI) else None
-    samples = read_samples(arguments, _known_names(kept, arguments.structure), has_values, _centred_in(kept))
-    tell_unknown(samples.source)
-    data = as_tensors(samples, _known_classes(kept), _centred_in(kept))
-    if isinstance(kept, GLAI) and not data.has_values:
-        name_outputs(kept, arguments.structure, data.name, data.classes)
-    _require_options(settings, kept, data, Ranks("train", group).size)
-    report = run_train(
-        data, arguments.out, settings, kept, task_reason=samples.task.reason, process_group=group
-    )
-    if not Ranks("train", group).is_first:
+    ranks = Ranks("train", group)
+    with _training_data(arguments, kept, ranks) as (data, task):
+        if isinstance(kept, GLAI) and not data.has_values:
+            name_outputs(kept, arguments.structure, data.name, data.classes)
+        _require_options(settings, kept, data, ranks.size)
+        stages = _stages(arguments, settings, data, ranks)
+        report = run_train(
+            data,
+            arguments.out,
+            settings,
+            kept,
+            task_reason=task.reason,
+            process_group=group,
+            stages=stages,
+        )
+    if not ranks.is_first:
         return 0
+    if stages is not None:
+        stages.remove()
     if arguments.json:
         print(report.to_json())
     else:
@@ -91,8 +104,47 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
     return 0
 
 
+@contextmanager
+def _training_data(
+    arguments: argparse.Namespace, kept: GLAI | PathSelector | None, ranks: Ranks
+) -> Iterator[tuple[AnyData, Task]]:
+    """Read the data, or open those that need not fit in memory."""
+    known, centred_in = _known_names(kept, arguments.structure), _centred_in(kept)
+    has_values = kept.estimator.has_values if isinstance(kept, GLAI) else None
+    if is_streamed(arguments, known):
+        classes = _known_classes(kept)
+        with stored_data(arguments, known, has_values, classes, centred_in, ranks.rank) as found:
+            yield found
+        return
+    samples = read_samples(arguments, known, has_values, centred_in)
+    tell_unknown(samples.source)
+    yield as_tensors(samples, _known_classes(kept), centred_in), samples.task
+
+
+def _stages(
+    arguments: argparse.Namespace, settings: TrainSettings, data: AnyData, ranks: Ranks
+) -> Stages | None:
+    """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
+
+    Raises:
+        ValueError: there is nothing to go on with, or something that nobody has asked to go on with.
+    """
+    if arguments.checkpoint is None and not arguments.resume:
+        return None
+    folder = Path(arguments.out).parent / f"{Path(arguments.out).name}.checkpoint"
+    with ranks.together():
+        if arguments.resume and not folder.is_dir():
+            raise ValueError(f"nothing to resume: there is no {folder}")
+        if ranks.is_first and folder.exists() and not arguments.resume:
+            raise ValueError(
+                f"{folder}: holds what a run that was ended had come to; --resume goes on with it"
+            )
+    begun = asdict(settings) | {"data": data.name, "samples": list(data.x_train.shape)}
+    return Stages(folder, begun, ranks.is_first)
+
+
 def _require_options(
-    settings: TrainSettings, kept: GLAI | PathSelector | None, data: LabelledData, processes: int
+    settings: TrainSettings, kept: GLAI | PathSelector | None, data: AnyData, processes: int
 ) -> None:
     """Raise, before the work, where the settings ask for what the solver that will be used lacks."""
     solver, by_default = settings.solver, settings.solver == "auto"

@@ -1,0 +1,99 @@
+"""Data that need not fit in memory stay on disk while ``glai train`` learns them, a window of rows at a time."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from glai_native.cli.train.exact_streaming import StreamedRun, numbered, of_rows
+from glai_native.data.features import float_features
+from glai_native.data.labelled import AnyData, Labelled, numbered_targets
+from glai_native.data.labels import Label
+from glai_native.data.sources import Rows
+from glai_native.data.stored_rows import StoredRows
+from glai_native.data.streaming import StreamedRows
+from glai_native.data.tables import TableNames
+from glai_native.data.targets import Task, class_labels_of, values_of
+from glai_native.machine.progress import samples_bar
+
+WHOLE_BYTES = 1 << 25  # of test samples that are read whole
+
+
+@contextmanager
+def stored_data(
+    arguments: argparse.Namespace,
+    known: TableNames,
+    has_values: bool | None,
+    classes: Sequence[Label],
+    centred_in: torch.dtype | None,
+    rank: int,
+) -> Iterator[tuple[AnyData, Task]]:
+    """Open the data of a training; for as long as it takes, features lie in an .npy file, that of the data or one made.
+
+    Args:
+        arguments: of ``glai train``.
+        known: of its table by the model whose structure is kept.
+        has_values: whether that model's outputs are values; None: there is none.
+        classes: labels that it knows.
+        centred_in: what its projection centres in; None: there is none.
+        rank: of this process, whose file is its own.
+    """
+    run = StreamedRun.open(arguments, known, has_values, None)
+    path, out = run.source.path, Path(arguments.out)
+    folder = out.parent / f"{out.name}.rows-{rank}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    try:
+        train = _stored(path, "train", run.train, folder, centred_in)
+        test = _stored(path, "test", run.test, folder, centred_in) if len(run.test) else None
+        x_test: StoredRows | torch.Tensor = torch.empty((0, train.n_features))
+        if test is not None:
+            x_test = test.read(slice(None)) if test.n_bytes <= WHOLE_BYTES else test
+        if train.n_features != x_test.shape[1]:
+            raise ValueError(
+                f"{path}: train and test must have the same features, got {train.n_features} and {x_test.shape[1]}"
+            )
+        rows = [_targets(path, part, run.of_values) for part in (run.train, run.test)]
+        y_train, y_test, labels = numbered_targets(path, rows[0], rows[1], run.of_values, classes)
+        names = run.source.names
+        yield Labelled(run.source.name, train, y_train, x_test, y_test, labels, names), run.task
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _targets(path: str, rows: StreamedRows, of_values: bool) -> Rows:
+    """Return targets, checked, as samples without features."""
+    y = rows.targets
+    found = values_of(path, Rows(y, y), None) if of_values else class_labels_of(path, y)
+    return Rows(found, found)
+
+
+def _stored(
+    path: str, part: str, rows: StreamedRows, folder: Path, centred_in: torch.dtype | None
+) -> StoredRows:
+    """Return features that stay where they are, or in a file of their own."""
+    if rows.mapped is not None:
+        stored = StoredRows(path, rows.mapped)
+        stored.centred_in = centred_in
+        return stored if rows.kept is None else stored.part(np.flatnonzero(rows.kept))
+    folder.mkdir(parents=True, exist_ok=True)
+    file, shape, dtype = folder / f"{part}.npy", None, np.dtype(np.float32)
+    with open(file, "wb") as stream, samples_bar(f"reading {part}", len(rows)) as done:
+        for begin, chunk in numbered(rows):
+            with of_rows(begin, chunk):
+                if chunk.x.ndim < 2:
+                    raise ValueError(f"{path}: {part} must be x [N >= 1, ...], got {list(chunk.x.shape)}")
+                x = float_features(path, chunk.x.reshape(len(chunk), -1), centred_in=centred_in)
+            if shape is None:
+                shape, dtype = (len(rows), x.shape[1]), x.dtype
+                header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                npy.write_array_header_1_0(stream, header)
+            stream.write(x.astype(dtype, copy=False).data)
+            done(len(x))
+    return StoredRows(path, np.load(file, mmap_mode="r"))
