@@ -20,7 +20,7 @@ from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
 EPOCHS, STEPS = 10, 2000
-# Of few samples an epoch is several passes, so many steps at least: of one step each, a look at the held-out samples and
+# Of few samples an epoch is several passes, so many steps at least: beside one step, a look at the held-out samples and
 # what Python does between calls took most of the time, and the mean of an epoch's iterates was of one.
 EPOCH_STEPS = 8
 # Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
@@ -39,7 +39,7 @@ START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
 
 
 def default_epochs(n_samples: int, batch_size: int) -> tuple[int, int]:
-    """Return how many epochs a training takes at most where nothing is said, and the passes over the samples of each."""
+    """Return how many epochs a training takes at most where nothing is said, and how many passes each of them is."""
     rows = min(batch_size, n_samples)
     passes = -(-EPOCH_STEPS * rows // n_samples)
     steps = -(-passes * n_samples // rows)

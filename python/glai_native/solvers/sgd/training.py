@@ -278,9 +278,7 @@ class _Training:
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
         n = len(self.data.z)
-        orders = [
-            torch.randperm(n, generator=generator, device="cpu") for _ in range(self.settings.passes)
-        ]
+        orders = [torch.randperm(n, generator=generator, device="cpu") for _ in range(self.settings.passes)]
         order = torch.cat(orders) if len(orders) > 1 else orders[0]
         started = time.perf_counter()
         try:
@@ -317,7 +315,8 @@ class _Training:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        assert self.held_out is not None and self._judged is not None
+        assert self.held_out is not None
+        assert self._judged is not None
         n, targets, weight = len(self.held_out), self._judged.y, self._judged.weight
         output = output_of(self.estimator, self._judged)
         weight = None if weight is None else weight.double()  # of mean 1
