@@ -54,8 +54,6 @@ class StructureEpoch:
         loss: mean training loss; NaN when not given.
         oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1; NaN
             where nobody asked for it.
-        validation_loss: of the network on held-out samples; NaN without any.
-        validation_score: accuracy, or minus the loss of values; NaN without.
     """
 
     epoch: int
@@ -63,8 +61,6 @@ class StructureEpoch:
     weight_change: float
     loss: float
     oui: float
-    validation_loss: float = math.nan
-    validation_score: float = math.nan
 
 
 class StructureMonitor:
@@ -189,16 +185,14 @@ class StructureMonitor:
             flip_rate = flips / bits if bits else 0.0
             change = (moved / size) ** 0.5 if size > 0 else float("nan")
             indicator = oui(gates) if self.indicator else math.nan
-            epoch = StructureEpoch(len(self.history) + 1, flip_rate, change, loss, indicator, *validation)
-            self.history.append(epoch)
+            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss, indicator))
             largest = max(epoch.flip_rate for epoch in self.history)
             self._calm = self._calm + 1 if flip_rate <= self.threshold * largest else 0
-            no_better = (
-                epoch.validation_loss >= self._least_loss and epoch.validation_score <= self._most_score
-            )
+            held_out_loss, score = validation
+            no_better = held_out_loss >= self._least_loss and score <= self._most_score
             self._stale = self._stale + 1 if no_better and flip_rate <= CALM_SHARE * largest else 0
-            self._least_loss = min(self._least_loss, epoch.validation_loss)
-            self._most_score = max(self._most_score, epoch.validation_score)
+            self._least_loss = min(self._least_loss, held_out_loss)
+            self._most_score = max(self._most_score, score)
         self._gates, self._weights = gates, weights
 
 
