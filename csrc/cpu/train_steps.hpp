@@ -8,6 +8,7 @@
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
 #include "cpu/adamw.hpp"
+#include "cpu/few_outputs.hpp"
 #include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
 #include "cpu/gated_matmul_weight_grad.hpp"
@@ -63,7 +64,11 @@ double full_path_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std:
   const TensorView y = rows_of(a.output, count);
   const TensorView weight = view_like(a.parameters, a.parameters.as<T>(), a.n_gates, d, c);
   const TensorView gradient = view_like(a.gradient, a.gradient.as<T>(), a.n_gates, d, c);
-  gated_matmul_of<Exact<T>>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
+  if (c <= kFewOutputs && density_of(words, a.n_gates) >= kFewOutputsDensity) {
+    few_outputs_product<T>(x, words, weight, y, a.exec.threads);
+  } else {
+    gated_matmul_of<Exact<T>>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
+  }
   const double loss = loss_gradient<T>(a, ids, count);
   gated_matmul_weight_grad_of<Exact<T>>(
       {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});

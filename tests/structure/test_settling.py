@@ -85,6 +85,7 @@ def test_weight_change():
         ({"patience": 0}, "patience must be >= 1"),
         ({"min_epochs": 0}, "min_epochs must be >= 1"),
         ({"max_epochs": 0}, "max_epochs must be >= 1"),
+        ({"validation_patience": 0}, "validation_patience must be >= 1"),
     ],
 )
 def test_monitor_refuses(options, sentence):
@@ -167,3 +168,58 @@ def test_a_used_monitor_is_refused():
     glai.train_structure(make_mlp(2, 8, 3), x, y, monitor=monitor, progress=False)
     with pytest.raises(ValueError, match="monitor must be new, got one with 3 epochs"):
         glai.train_structure(make_mlp(2, 8, 3), x, y, monitor=monitor, progress=False)
+
+
+def stale_after(losses, scores, flips=10):
+    """The epochs after which a monitor of patience 3 is stale, its pattern half as restless as in the first."""
+    bits = torch.zeros(100, 1, dtype=torch.bool)
+    monitor = glai.StructureMonitor(threshold=0.01, validation_patience=3, indicator=False)
+    monitor.update([glai.pack_gates(bits)])
+    found = []
+    for epoch, validation in enumerate(zip(losses, scores, strict=True)):
+        bits = bits.clone()
+        rows = torch.arange(20 if epoch == 0 else flips) + 20 * (epoch % 5)
+        bits[rows % 100] ^= True
+        monitor.update([glai.pack_gates(bits)], validation=validation)
+        assert monitor.should_stop == monitor.stale
+        found.append(monitor.stale)
+    return found.index(True) + 1 if True in found else None
+
+
+def test_a_structure_is_stale_where_held_out_samples_find_nothing_better():
+    falling, flat = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5], [1.0, 0.5, 0.5, 0.6, 0.7, 0.8]
+    level = [0.9] * 6
+    assert stale_after(falling, level) is None
+    assert stale_after(flat, level) == 5  # three epochs after the second
+    assert stale_after(flat, [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]) is None  # the score went on
+    assert stale_after(flat, level, flips=20) is None  # units go on flipping as they did
+    assert stale_after([float("nan")] * 6, [float("nan")] * 6) is None  # nobody was held out
+
+
+def test_held_out_samples_say_when_to_stop_and_train_nothing():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(200, 6, generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    others = torch.randn(60, 6, generator=generator), torch.randint(0, 3, (60,), generator=generator)
+    runs = {}
+    for name, validation in {"none": None, "noise": others, "few": (others[0][:19], others[1][:19])}.items():
+        monitor = glai.StructureMonitor(max_epochs=40, threshold=1e-6, validation_patience=4)
+        selector = glai.train_structure(
+            make_mlp(6, 32, 3),
+            x,
+            y,
+            monitor=monitor,
+            learning_rate=1e-2,
+            validation=validation,
+            progress=False,
+        )
+        runs[name] = (monitor, selector)
+    assert runs["noise"][0].stale
+    assert len(runs["noise"][0].history) < 40
+    for name in ("none", "few"):
+        assert len(runs[name][0].history) == 40
+        assert runs[name][1].structure_id == runs["none"][1].structure_id
+    with pytest.raises(ValueError, match=r"validation must be \(x, y\), .* got 1 of them"):
+        glai.train_structure(make_mlp(6, 32, 3), x, y, validation=others[:1], progress=False)
+    last = len(runs["noise"][0].history)
+    losses = [epoch.loss for epoch in runs["none"][0].history[:last]]
+    assert [epoch.loss for epoch in runs["noise"][0].history] == losses

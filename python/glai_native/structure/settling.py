@@ -54,8 +54,6 @@ class StructureEpoch:
         loss: mean training loss; NaN when not given.
         oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1; NaN
             where nobody asked for it.
-        validation_loss: of the network on held-out samples; NaN without any.
-        validation_score: accuracy, or minus the loss of values; NaN without.
     """
 
     epoch: int
@@ -63,8 +61,6 @@ class StructureEpoch:
     weight_change: float
     loss: float
     oui: float
-    validation_loss: float = math.nan
-    validation_score: float = math.nan
 
 
 class StructureMonitor:
@@ -76,7 +72,8 @@ class StructureMonitor:
 
     Stale: for ``validation_patience`` epochs in a row neither the loss nor the score of held-out samples was better
     than ever before, while the flip rate was at most half of its maximum. What such epochs change of the pattern is
-    learnt by heart: it does not tell on other samples.
+    learnt by heart: it does not tell on other samples. Of MNIST's 60,000 the loss was least after 3 epochs, and the
+    20th was still worth 0.2 points of accuracy over the 8th: hence ten epochs, and the score.
 
     Source: arXiv 2312.09971 stops when patterns have settled and gives no rule; this one is this project's (DESIGN
     section 11).
@@ -101,7 +98,7 @@ class StructureMonitor:
         min_epochs: int = 3,
         max_epochs: int = 100,
         seconds: float | None = None,
-        validation_patience: int = 5,
+        validation_patience: int = 10,
         indicator: bool = True,
     ) -> None:
         if not 0 < threshold < 1:
@@ -188,16 +185,14 @@ class StructureMonitor:
             flip_rate = flips / bits if bits else 0.0
             change = (moved / size) ** 0.5 if size > 0 else float("nan")
             indicator = oui(gates) if self.indicator else math.nan
-            epoch = StructureEpoch(len(self.history) + 1, flip_rate, change, loss, indicator, *validation)
-            self.history.append(epoch)
+            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss, indicator))
             largest = max(epoch.flip_rate for epoch in self.history)
             self._calm = self._calm + 1 if flip_rate <= self.threshold * largest else 0
-            no_better = (
-                epoch.validation_loss >= self._least_loss and epoch.validation_score <= self._most_score
-            )
+            held_out_loss, score = validation
+            no_better = held_out_loss >= self._least_loss and score <= self._most_score
             self._stale = self._stale + 1 if no_better and flip_rate <= CALM_SHARE * largest else 0
-            self._least_loss = min(self._least_loss, epoch.validation_loss)
-            self._most_score = max(self._most_score, epoch.validation_score)
+            self._least_loss = min(self._least_loss, held_out_loss)
+            self._most_score = max(self._most_score, score)
         self._gates, self._weights = gates, weights
 
 
@@ -286,6 +281,10 @@ def train_structure(
     if weight is not None:
         weight = scale_sample_weight("train_structure", weight).to(z)
 
+    if validation is not None and len(validation) not in (2, 3):
+        raise ValueError(
+            f"train_structure: validation must be (x, y), a sample_weight may follow, got {len(validation)} of them"
+        )
     held_out = None if validation is None else HeldOut.of(projection, n_outputs, z.dtype, *validation)
     generator = torch.Generator().manual_seed(seed)
     seen = torch.randperm(len(z), generator=generator, device="cpu")[:PROBE_SAMPLES].to(z.device)

@@ -125,7 +125,8 @@ def fit(
         budget: seconds; the native loop begins no epoch, and no closed form is tried, that would end later. It does not
             stop one that is asked for by name, or statistics of chunks. What was trained by then depends on the
             machine. None: as long as it takes.
-        **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units),
+        **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units; where no
+            ``epochs`` are given, one of few samples is several passes over them, eight steps at least),
             ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
 
     Raises:

@@ -20,8 +20,8 @@ from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
 EPOCHS, STEPS = 10, 2000
-# Of few samples an epoch is several passes, so many steps at least: of one step each, a look at the held-out samples
-# and what Python does between calls took most of the time, and the mean of an epoch's iterates was of one.
+# Of few samples an epoch is several passes, so many steps at least: beside one step, a look at the held-out samples and
+# what Python does between calls took most of the time, and the mean of an epoch's iterates was of one.
 EPOCH_STEPS = 8
 # Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
 # samples is a step or two.
