@@ -30,11 +30,11 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear
 from glai_native.solvers.names import SOLVERS
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.solution import SgdEpoch, Split, mean_of, sample_scores
+from glai_native.solvers.solution import SgdEpoch, Split, mean_of, mean_score, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
 from glai_native.training.choosing import Attempt, choose
-from glai_native.training.comparing import compare, name_of_control
+from glai_native.training.comparing import compare, doubt, name_of_control
 from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
 from glai_native.training.taking_over import take_over, take_over_solution
@@ -110,7 +110,7 @@ def fit(
             repetitions: equal samples are joined to one of their weights' sum (:func:`canonical_form`).
         validation: ``(x, y)`` or ``(x, y, sample_weight)``, or the share of the samples to hold out, 10,000 at most:
             the native loop stops by them, and scores are taken on them, both weighted. The closed forms, once scored,
-            are solved on all. 0: none, no scores.
+            are solved on all. 0: none, no scores. Samples that a model, or its structure, was trained on flatter it.
         seed: of the split, the order of samples, and random directions.
         progress: bars on standard error, and the choice and its reason when done.
         process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
@@ -153,6 +153,9 @@ def fit(
         units = isinstance(model, GLAI) and model.estimator.n_units > 0
         samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight, of_units=units)
         split = split_samples(selector, samples, validation, seed, numbering)
+    start = math.nan  # of held-out samples that a model's own numbers may have been trained on
+    if isinstance(model, GLAI) and split.held_out_of_whole:
+        start = mean_score(model.estimator, split.read_by(model.estimator).held_out)
     result = fit_samples(
         model,
         split,
@@ -164,7 +167,8 @@ def fit(
         options=options,
         budget=budget,
     )
-    return announce(result, progress)
+    said = [result.reason, doubt(start, result.linear_score, result.standard_error)]
+    return announce(replace(result, reason="; ".join(filter(None, said))), progress)
 
 
 def require_fit_arguments(model: GLAI | PathSelector, solver: str, seed: int, n_ranks: int) -> int:
