@@ -15,8 +15,8 @@ GLAI_ALWAYS_INLINE double exponential(double x) { return std::exp(x); }
 
 // e^x for x <= 0, to two units in the last place, in steps that compilers turn into vectors: 2^k times
 // the Taylor polynomial of the rest, |rest| <= ln(2) / 2. Under -32, far below what float32 keeps of a
-// sum that is 1 at least, 0: products of such gradients, and their squares, would be subnormal, and steps
-// of classes that are told apart took twenty times as long.
+// sum that is 1 at least, 0: products of such gradients, and their squares, would be subnormal, and
+// steps of classes that are told apart took twenty times as long.
 GLAI_ALWAYS_INLINE float exponential(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
   const float k = (x * 1.44269504f + kRound) - kRound;

@@ -122,8 +122,8 @@ def fit(
         budget: seconds; the native loop begins no epoch, and no closed form is tried, that would end later. It does not
             stop one that is asked for by name, or statistics of chunks. What was trained by then depends on the
             machine. None: as long as it takes.
-        **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units),
-            ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
+        **options: of the solver: those of :func:`train_estimator` (whose learning rate for units is 1e-2 here
+            up to 100 features, 1/D beyond), ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
 
     Raises:
         ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.

@@ -28,6 +28,10 @@ BATCH = 512
 # many epochs. With 512 units of one epoch on 50 components of MNIST, eight epochs from zeros reached 98.1 % of the
 # held-out samples instead of 97.4 %, from the network's own numbers 98.15 % instead of 97.97 %.
 UNITS_RATE = 1e-2
+# Features beyond which that, and a linear model's rate, falls as 1/D: a step of Adam moves each number by the rate, and
+# the sum over D features of mean square 1 by D times that. Tiny-ImageNet's 1,280 features, test: linear softmax at 1e-2
+# 55.6 %, at 1e-3 58.4, units 55.6 and 57.9; BANKING77's 384: 92.2 and 92.7, 92.1 and 93.0.
+RATE_FEATURES = 100
 # Otherwise; and what the rate is multiplied by, where none is given, until the loss does not rise from the start.
 RATE, RATE_SHARES = 1e-3, (1.0, 0.25, 0.06)
 # Of those trained on, whose loss is known before the first step; what part of it is as good as
@@ -38,6 +42,11 @@ START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
 def default_epochs(n_samples: int, batch_size: int) -> int:
     """Return how many passes over the samples a training takes at most, where nothing else is said."""
     return max(EPOCHS, -(-STEPS // -(-n_samples // batch_size)))
+
+
+def rate_of_features(rate: float, n_features: int) -> float:
+    """Return the learning rate for so many features of z."""
+    return rate * min(1.0, RATE_FEATURES / n_features)
 
 
 def default_patience(epochs: int) -> int:
@@ -68,7 +77,7 @@ def solve_sgd(
         "progress": progress,
     }
     if estimator.n_units:
-        settings["learning_rate"] = UNITS_RATE
+        settings["learning_rate"] = rate_of_features(UNITS_RATE, selector.z_features)
     begun = _mean_loss(estimator, train[:START_SAMPLES], options.get("loss"))
     start = math.nan
     if held_out is not None:
