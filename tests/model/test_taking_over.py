@@ -124,7 +124,9 @@ def test_a_state_of_another_kind_is_refused_by_name(seed):
         y = head(X)
         for theirs, other in kinds.items():
             if theirs != mine:
-                with pytest.raises(ValueError, match=f"must be of {mine} like this model, got one of {theirs};"):
+                with pytest.raises(
+                    ValueError, match=f"must be of {mine} like this model, got one of {theirs};"
+                ):
                     head.load_state_dict(trained(seed, directions=other)[2].state_dict())
         assert torch.equal(head(X), y)
 

@@ -62,7 +62,9 @@ def test_prune_does_what_it_does_to_full_paths(tmp_path, x, limits):
 
 def test_what_is_not_defined_is_refused(x):
     model = make_model((5, 4), x)
-    with pytest.raises(ValueError, match="prune: a model of units must have one hidden layer, .* got 2; one of paths"):
+    with pytest.raises(
+        ValueError, match="prune: a model of units must have one hidden layer, .* got 2; one of paths"
+    ):
         glai.prune(model, model.selector.unit_gates(x))
     with pytest.raises(ValueError, match="grow: layer of a model of units must be its last, 1, .* got 0"):
         glai.grow(model, 0, 3)
