@@ -176,9 +176,8 @@ def main() -> None:
     if "sizes" in tasks:
         for name, parts in data_sets(Path(os.environ["GLAI_DATA"])):
             features, classes = parts.sizes
-            rows = rows_of(parts)
             title = f"{name}, D={features}, C={classes:,}"
-            figures[title] = rows
+            figures[title] = rows = rows_of(parts)
             show(
                 console,
                 title,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Parts:
         return self.train[0].shape[1], int(self.train[1].max()) + 1
 
 
-Row = dict[str, float | str | None]
+Row = dict[str, Any]
 
 
 def data_sets(folder: Path) -> Iterator[tuple[str, Parts]]:
