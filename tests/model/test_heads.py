@@ -162,19 +162,37 @@ def test_batch_norm_and_dropout_are_folded_as_in_eval_mode(affine):
     assert_same(model(x), expected)
 
 
-def test_wide_heads_take_directions_and_too_wide_ones_are_refused():
-    model = nn.ModuleDict({"wide": make_mlp(400, 511, 100)})
-    x = torch.randn(3, 400)
+@pytest.mark.parametrize("sizes", [(768, 96, 77), (1280, 40, 1000), (400, 1000, 1000, 3)])
+def test_wide_heads_are_of_units(sizes):
+    """Of two layers of 1,000 units, too, which make a million paths."""
+    model = nn.ModuleDict({"wide": make_mlp(*sizes)})
+    x = torch.randn(3, sizes[0])
     expected = model["wide"](x)
     head = glai.replace_mlp(model)
-    assert head.estimator.directions is not None
-    assert head.estimator.trained_parameters < 1 << 18
-    torch.testing.assert_close(model["wide"](x), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"'wide' makes P=1002001 paths .* of D=400 inputs, at most 669\d*"):
-        glai.replace_mlp(nn.ModuleDict({"wide": make_mlp(400, 1000, 1000, 3)}))
+    assert head.estimator.kind == "units"
+    assert head.estimator.trained_parameters == (sizes[-2] + sizes[0] + 1) * sizes[-1]
+    torch.testing.assert_close(model["wide"](x), expected, rtol=1e-5, atol=1e-6)
+    gates = head.gates(x)  # of the one path, so that a loop over cached gates needs no other form
+    assert torch.equal(head(x, gates), head(x))
+    head.estimator.record(gates, torch.arange(3) % sizes[-1])
 
 
-@pytest.mark.parametrize("directions", [False, True])
+def test_the_kind_is_that_of_a_new_model_of_fit():
+    """Full paths up to 2^20 numbers."""
+    for outputs, kind in ((127, "full paths"), (129, "units")):
+        assert glai.replace_mlp(make_mlp(255, 31, outputs), "").estimator.kind == kind
+
+
+@pytest.mark.parametrize("directions", ["paths", 1, torch.zeros(9, 5)])
+def test_other_kinds_are_refused(directions):
+    model = network()
+    with pytest.raises(ValueError, match="replace_mlp: directions must be True, False, 'units' or None, got"):
+        glai.replace_mlp(model, directions=directions)
+    assert isinstance(model.head, nn.Sequential)
+    assert len(model.head) == 3
+
+
+@pytest.mark.parametrize("directions", [False, True, "units"])
 def test_output_layer_of_zeros(directions):
     """As blocks of residual networks often start; along directions, only random ones are left."""
     mlp = make_mlp(3, 8, 2, dtype=torch.float64)
@@ -237,10 +255,11 @@ def test_wrong_inputs_are_refused():
             head(bad)
 
 
-def test_state_round_trip():
+@pytest.mark.parametrize("directions", [None, "units"])
+def test_state_round_trip(directions):
     trained, fresh = (network(dtype=torch.float32) for _ in range(2))
     for model in (trained, fresh):
-        glai.replace_mlp(model)
+        glai.replace_mlp(model, directions=directions)
     with torch.no_grad():
         trained.head[0].estimator.weight += 0.1
     fresh.load_state_dict(trained.state_dict())
@@ -248,14 +267,15 @@ def test_state_round_trip():
     assert torch.equal(fresh(x), trained(x))
     assert torch.equal(copy.deepcopy(trained)(x), trained(x))
     other = Network(make_mlp(12, 33, 5, seed=9), torch.float32)
-    glai.replace_mlp(other)
+    glai.replace_mlp(other, directions=directions)
     other.load_state_dict(trained.state_dict())  # of another structure, which comes along
     assert torch.equal(other(x), trained(x))
 
 
-def test_files(tmp_path):
+@pytest.mark.parametrize("directions", [None, "units"])
+def test_files(tmp_path, directions):
     model = network()
-    head = glai.replace_mlp(model)
+    head = glai.replace_mlp(model, directions=directions)
     head.save(tmp_path)
     loaded = glai.GLAIHead.load(tmp_path)
     features = model.backbone(inputs(2, 3))
@@ -263,7 +283,7 @@ def test_files(tmp_path):
 
 
 @pytest.mark.parametrize("hidden", [(33,), (6, 5)])
-@pytest.mark.parametrize("directions", [False, True])
+@pytest.mark.parametrize("directions", [False, True, "units"])
 def test_autocast_does_not_reach_inside(hidden, directions):
     model = network(*hidden, dtype=torch.float32)
     x = inputs(8, dtype=torch.float32)
@@ -279,7 +299,7 @@ def test_autocast_does_not_reach_inside(hidden, directions):
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # gates are a graph break
-@pytest.mark.parametrize("directions", [False, True])
+@pytest.mark.parametrize("directions", [False, True, "units"])
 def test_inside_a_compiled_model(directions):
     model = network(dtype=torch.float32)
     glai.replace_mlp(model, directions=directions)

@@ -40,10 +40,11 @@ def trained(seed=0, **kinds):
         {},
         {"widths": (5, 4)},
         {"directions": True},
+        {"directions": "units", "widths": (5, 4)},
         {"projection": glai.InputProjection.fit(X)},
         {"projection": glai.InputProjection.fit(X, D)},
     ],
-    ids=["one layer", "two layers", "directions", "centred", "rotated"],
+    ids=["one layer", "two layers", "directions", "units", "centred", "rotated"],
 )
 def test_a_network_built_anew_takes_a_checkpoint(kinds, strict, assign, tmp_path):
     before = trained(**kinds)
@@ -113,6 +114,21 @@ def test_the_mlps_own_state_is_told_from_the_heads():
     for strict in (True, False):
         with pytest.raises(ValueError, match="load the MLP's state before replace_mlp"):
             after.load_state_dict(state, strict=strict)
+
+
+@pytest.mark.parametrize("seed", [0, 7], ids=["of the same structure", "of another"])
+def test_a_state_of_another_kind_is_refused_by_name(seed):
+    kinds = {"full paths": False, "output directions": True, "units": "units"}
+    for mine, directions in kinds.items():
+        head = build(0, directions=directions)[2]
+        y = head(X)
+        for theirs, other in kinds.items():
+            if theirs != mine:
+                with pytest.raises(
+                    ValueError, match=f"must be of {mine} like this model, got one of {theirs};"
+                ):
+                    head.load_state_dict(trained(seed, directions=other)[2].state_dict())
+        assert torch.equal(head(X), y)
 
 
 def test_parts_of_a_state_of_the_same_structure():

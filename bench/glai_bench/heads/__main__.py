@@ -1,7 +1,8 @@
 """Heads on a frozen backbone, on BANKING77's cached embeddings: the same MLP head, GLAI's, and the controls.
 
 Three tasks: all 77 classes; a projection head under a contrastive loss, scored by a linear probe; and few shots of
-classes that the structure was not trained on. Each kind's learning rate is the best of a few on validation data.
+classes that the structure was not trained on. Each kind's learning rate is the best of a few on validation data. A
+fourth is heads at larger sizes, up to 1,280 features and 1,000 classes, by ``replace_mlp`` and ``fit`` at defaults.
 GLAI heads are the MLP for the first fifth of the steps; those with "random gates" are replaced before the first, and
 so are those of a "given structure", which is then the base classes'.
 
@@ -17,6 +18,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.box import SIMPLE
@@ -25,6 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 import glai_native as glai
+from glai_bench.heads.sizes import data_sets, rows_of
 from glai_bench.heads.tasks import (
     CLASSIFY_KINDS,
     FEW_SHOT_KINDS,
@@ -42,8 +45,9 @@ from glai_bench.heads.tasks import (
 from glai_native.data.labelled import LabelledData, load_data
 
 TUNING_EPISODES = 30
+TASKS = ("classify", "project", "few-shot", "sizes")
 
-Rows = dict[str, dict[str, float | None]]
+Rows = dict[str, dict[str, Any]]
 
 
 def centred(data: LabelledData) -> LabelledData:
@@ -116,7 +120,7 @@ def few_shots(data: LabelledData, shots: int, rates: Sequence[float], episodes: 
 
 def show(console: Console, title: str, rows: Rows, caption: str = "") -> None:
     table = Table(title=title, box=SIMPLE, title_justify="left", caption=caption, caption_justify="left")
-    for column in ("head", "accuracy %", "± s.e.", "training s", "rate"):
+    for column in ("head", "accuracy %", "± s.e.", "processor s", "rate"):
         table.add_column(column, justify="left" if column == "head" else "right")
     for kind, cells in rows.items():
         table.add_row(
@@ -135,9 +139,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--tasks", nargs="+", choices=("classify", "project", "few-shot"), help="default: all"
-    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="runs per head (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=100, help="of few shots (default: %(default)s)")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates tried")
@@ -148,7 +150,7 @@ def main() -> None:
         parser.error("GLAI_DATA must name the folder that holds banking77_minilm.npz")
     torch.set_num_threads(arguments.threads)
     data = centred(load_data(Path(os.environ["GLAI_DATA"]) / "banking77_minilm.npz"))
-    tasks = arguments.tasks or ("classify", "project", "few-shot")
+    tasks = arguments.tasks or TASKS
     figures: dict[str, Rows] = {}
     console = Console()
 
@@ -170,6 +172,17 @@ def main() -> None:
             figures[f"5 ways, {shots} shots"] = rows
             show(
                 console, f"5 new classes, {shots} samples each, {arguments.episodes} episodes", rows, caption
+            )
+    if "sizes" in tasks:
+        for name, parts in data_sets(Path(os.environ["GLAI_DATA"])):
+            features, classes = parts.sizes
+            title = f"{name}, D={features}, C={classes:,}"
+            figures[title] = rows = rows_of(parts)
+            show(
+                console,
+                title,
+                rows,
+                "\n".join(f"{kind}: {row['says']}" for kind, row in rows.items() if row["says"]),
             )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")

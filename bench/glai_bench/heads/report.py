@@ -18,6 +18,13 @@ INTRODUCTION = (
     "linear probe scores (project); and few shots of classes that the structure was not trained on. Each head's "
     "learning rate is the best of a few on validation data. Heads with random gates, and those of a given structure, "
     "are controls: what remains without gates that were trained on the task.",
+    "Heads of GLAI are of the kind that `replace_mlp` chooses, units at these sizes, unless full paths or directions "
+    "are named. Seconds are of one processor.",
+)
+SIZES = (
+    "`replace_mlp` and `fit` at their defaults, 256 units, one seed: the network untrained (random gates), and after "
+    "two epochs. The MLP and the probes have their weight decay or l2 chosen by the samples that `fit` gets as "
+    "`validation=`; their seconds hold that choice.",
 )
 
 
@@ -28,9 +35,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def markdown(tasks: dict[str, Any]) -> Iterator[str]:
-    """A column per task, a line per head: accuracy ± standard error, and seconds of training."""
+    """A column per task, a line per head: accuracy ± standard error, and seconds of training; sizes apart."""
+    sizes = {name: rows for name, rows in tasks.items() if any("says" in row for row in rows.values())}
+    yield from _table({name: rows for name, rows in tasks.items() if name not in sizes})
+    if sizes:
+        yield from ("", "## At the sizes that people use", "", *SIZES, "")
+        yield from _table(sizes)
+        yield from ("", "What `fit` says:", "")
+        for name, rows in sizes.items():
+            yield from (f"- {name}, {head}: {row['says']}" for head, row in rows.items() if row["says"])
+
+
+def _table(tasks: dict[str, Any]) -> Iterator[str]:
     heads = list(dict.fromkeys(head for rows in tasks.values() for head in rows))
-    yield from table_header("accuracy, % ± standard error; seconds of training", *tasks)
+    yield from table_header("accuracy, % ± standard error; processor seconds of training", *tasks)
     for head in heads:
         yield table_row(head, *(_cell(rows[head]) if head in rows else "" for rows in tasks.values()))
 

@@ -20,7 +20,7 @@ STRUCTURE_SHARE = 0.2  # of the steps, in which a GLAI head is still the MLP
 
 @dataclass(frozen=True)
 class Result:
-    """Percent right, and seconds of training."""
+    """Percent right, and processor seconds of training."""
 
     accuracy: float
     seconds: float
@@ -46,10 +46,11 @@ def descend(
 
 
 def train(kind: str, head: nn.Module, x: Tensor, loss: Loss, steps: int, rate: float) -> nn.Module:
-    """Trains a head on cached features x; ``GLAI`` in its kind says when it is replaced and along what.
+    """Trains a head on cached features x; ``GLAI`` in its kind says when it is replaced and by what.
 
     ``GLAI``: after :data:`STRUCTURE_SHARE` of the steps; ``GLAI, given structure`` and ``GLAI, random gates``: before
-    the first, its gates being those of the head as it came.
+    the first, its gates being those of the head as it came. It is of the kind that ``replace_mlp`` chooses, or of
+    full paths or directions, where those are named.
     """
     head = copy.deepcopy(head)
     if not kind.startswith("GLAI"):
@@ -58,9 +59,16 @@ def train(kind: str, head: nn.Module, x: Tensor, loss: Loss, steps: int, rate: f
     at_once = "given structure" in kind or "random gates" in kind
     first = 0 if at_once else int(steps * STRUCTURE_SHARE)
     descend(head, lambda ids: head(x[ids]), loss, range(first), rate if at_once else 1e-3)
-    block = glai.replace_mlp(head, "", directions="directions" in kind)
-    gates = block.gates(x)  # once: the backbone and the structure are both frozen
-    descend(block, lambda ids: block(x[ids], gates[ids]), loss, range(first, steps), rate)
+    named = {"full paths": False, "directions": True}
+    directions = next((value for name, value in named.items() if name in kind), None)
+    block = glai.replace_mlp(head, "", directions=directions)
+    # Once: the backbone and the structure are both frozen.
+    if block.estimator.kind == "units":
+        features = glai.unit_features(block.selector, block.selector.project(x))
+        descend(block, lambda ids: block.estimator(features[ids]), loss, range(first, steps), rate)
+    else:
+        gates = block.gates(x)
+        descend(block, lambda ids: block(x[ids], gates[ids]), loss, range(first, steps), rate)
     return block
 
 
@@ -77,7 +85,7 @@ def centroid_scores(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:
 
 # --- all classes ---
 
-CLASSIFY_KINDS = ("linear", "MLP", "GLAI", "GLAI, directions", "GLAI, random gates")
+CLASSIFY_KINDS = ("linear", "MLP", "GLAI", "GLAI, full paths", "GLAI, directions", "GLAI, random gates")
 
 
 def classify(
@@ -97,16 +105,16 @@ def classify(
     def loss(outputs: Callable[[Tensor], Tensor], step: int) -> Tensor:
         return nn.functional.cross_entropy(outputs(batches[step]), data.y_train[batches[step]])
 
-    start = time.perf_counter()
+    start = time.process_time()
     head = train(kind, head, data.x_train, loss, len(batches), rate)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     with torch.no_grad():
         return Result(percent(head(data.x_test), data.y_test), seconds)
 
 
 # --- a projection head ---
 
-PROJECT_KINDS = ("linear", "MLP", "GLAI", "GLAI, directions", "GLAI, random gates")
+PROJECT_KINDS = ("linear", "MLP", "GLAI", "GLAI, full paths", "GLAI, directions", "GLAI, random gates")
 
 
 def project(
@@ -134,9 +142,9 @@ def project(
         cross_entropy = nn.functional.cross_entropy
         return (cross_entropy(similarity, partner) + cross_entropy(similarity.T, partner)) / 2
 
-    start = time.perf_counter()
+    start = time.process_time()
     head = train(kind, head, data.x_train, loss, steps, rate)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     with torch.no_grad():
         return Result(probe(head(data.x_train), data.y_train, head(data.x_test), data.y_test), seconds)
 
@@ -192,9 +200,9 @@ def episode(
     queries = drawn(data.x_test, data.y_test, chosen, QUERIES)
     y, wanted = (torch.arange(WAYS).repeat_interleave(count) for count in (shots, QUERIES))
     torch.manual_seed(seed)
-    start = time.perf_counter()
+    start = time.process_time()
     if kind == "nearest centroid":
-        return Result(percent(centroid_scores(x, y, queries), wanted), time.perf_counter() - start)
+        return Result(percent(centroid_scores(x, y, queries), wanted), time.process_time() - start)
     if kind == "linear on base hidden units":
         with torch.no_grad():
             x, queries = base[:2](x), base[:2](queries)
@@ -213,6 +221,6 @@ def episode(
         return nn.functional.cross_entropy(outputs(everyone), y)
 
     head = train(kind, head, x, loss, 50, rate)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     with torch.no_grad():
         return Result(percent(head(queries), wanted), seconds)

@@ -1,4 +1,4 @@
-"""This module moves weights of paths that change their numbers: folded into others, dropped, put among new ones."""
+"""This module moves weights of paths and units that change their numbers: folded, dropped, put among new ones."""
 
 from __future__ import annotations
 
@@ -56,9 +56,37 @@ def move_paths(
         moved.beta.copy_(_summed(beta[~last], to[~last], n_paths))
     counts = estimator.on_counts[goes]
     moved.on_counts.scatter_reduce_(0, to.unsqueeze(1).expand_as(counts), counts, "amax")
-    moved.samples_seen.copy_(estimator.samples_seen)
-    moved.take_outputs(estimator)
-    moved.temperature = estimator.temperature
+    _take_rest(moved, estimator)
+    return moved
+
+
+@torch.no_grad()
+def move_units(
+    estimator: PathEstimator, position: Tensor, n_units: int, constant: Tensor | None = None
+) -> PathEstimator:
+    """Make an estimator of ``n_units`` units from one of units; what flows out of the new ones is zero.
+
+    Args:
+        estimator: the weights before, of h_L units; left as it is.
+        position: int64 ``[h_L]``, which unit each becomes; -1: none.
+        n_units: of the result, which states no structure.
+        constant: float64 ``[D + 1, C]``, what joins the weights of z and the bias; None: nothing.
+    """
+    before, position = estimator.n_units, position.to(estimator.weight.device)
+    moved = PathEstimator(
+        1,
+        estimator.in_features - before + n_units,
+        estimator.out_features,
+        n_units=n_units,
+        dtype=estimator.dtype,
+        device=estimator.weight.device,
+    )
+    units, inputs = estimator.weight[0, :before], estimator.weight[0, before:]
+    moved.weight[0, position[position >= 0]] = units[position >= 0]
+    moved.weight[0, n_units:] = inputs if constant is None else inputs + constant[:-1]
+    moved.bias.copy_(estimator.bias if constant is None else estimator.bias + constant[-1])
+    moved.on_counts.copy_(estimator.on_counts)
+    _take_rest(moved, estimator)
     return moved
 
 
@@ -71,6 +99,12 @@ def path_norms(estimator: PathEstimator) -> Tensor:
     u, beta = estimator.u.double(), estimator.beta.double()
     length: Tensor = torch.linalg.vector_norm(estimator.directions.double(), dim=1)
     return length * (u.square().sum(1) + beta.square()).sqrt()
+
+
+def _take_rest(moved: PathEstimator, estimator: PathEstimator) -> None:
+    moved.samples_seen.copy_(estimator.samples_seen)
+    moved.take_outputs(estimator)
+    moved.temperature = estimator.temperature
 
 
 def _summed(weights: Tensor, to: Tensor, n_paths: int, share: Tensor | None = None) -> Tensor:

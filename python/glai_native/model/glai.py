@@ -229,9 +229,7 @@ class GLAI(nn.Module):
         selector = self.selector
         z = selector.project(x)
         if self.estimator.n_units:
-            if gates is not None:
-                raise ValueError("GLAI: gates must be None, a model of units computes them from x")
-            return cast(Tensor, self.estimator(unit_features(selector, z)))
+            return cast(Tensor, self.estimator(unit_features(selector, z), gates))
         if gates is None:
             gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glai_native.data.counts import require_integer
-from glai_native.estimator.path_weights import move_paths
+from glai_native.estimator.path_weights import move_paths, move_units
 from glai_native.gates.paths import all_paths, paths_of_units, units_of_paths
 from glai_native.machine.memory import require_memory
 from glai_native.model.glai import GLAI
@@ -23,6 +23,8 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
     ``nn.Linear`` starts. The next layer reads them with zeros, so that no other unit's bit changes, and paths through
     them start with weight zero (and random output directions, where the model has any). Of a pruned structure, each
     kept path through the layer's always-on unit gets a twin through each new unit; of any other that means all paths.
+    A model of units grows in its last layer alone, since what reads the units of others is frozen; nothing flows out
+    of the new ones until they are trained.
 
     Source: function-preserving widening, Net2Net, Chen, Goodfellow and Shlens, arXiv 1511.05641.
 
@@ -37,25 +39,44 @@ def grow(model: GLAI, layer: int, n_units: int, seed: int = 0) -> GLAI:
         new paths start at 0.
 
     Raises:
-        ValueError: there is no such layer, or no unit to add, or the model is of units.
+        ValueError: there is no such layer, or no unit to add; a model of units grows in its last layer alone.
         MemoryError: the larger model takes more memory than there is.
     """
     layer, n_units, seed = (
         require_integer("grow", name, value)
         for name, value in (("layer", layer), ("n_units", n_units), ("seed", seed))
     )
-    if model.estimator.n_units:
-        raise ValueError("grow: the model must have paths, this one is of units; make one of a wider network")
     selector = model.selector
     n_layers = len(selector.widths)
     if not 0 <= layer < n_layers:
         raise ValueError(f"grow: layer must be in [0, L={n_layers}), got {layer}")
     if n_units < 1:
         raise ValueError(f"grow: n_units must be >= 1, got {n_units}")
+    if model.estimator.n_units:
+        return _grow_units(model, layer, n_units, seed)
     _require_memory(model, layer, n_units)
     kept, position = _more_paths(selector, layer, n_units)
     grown = _larger(selector, layer, n_units, seed, kept)
     return GLAI(grown, move_paths(model.estimator, position, grown.n_paths, seed=seed))
+
+
+def _grow_units(model: GLAI, layer: int, n_units: int, seed: int) -> GLAI:
+    selector, estimator = model.selector, model.estimator
+    if layer != len(selector.widths) - 1:
+        raise ValueError(
+            f"grow: layer of a model of units must be its last, {len(selector.widths) - 1}, since what reads units of "
+            f"others is frozen, got {layer}"
+        )
+    width = estimator.n_units + n_units
+    require_memory(
+        "grow",
+        f"a model of {width:,} units in layer {layer}, while it is made,",
+        width * (estimator.in_features + estimator.out_features) * (8 + estimator.dtype.itemsize),
+        estimator.on_counts.device,
+        "add fewer units",
+    )
+    position = torch.arange(estimator.n_units, device="cpu")
+    return GLAI(_larger(selector, layer, n_units, seed), move_units(estimator, position, width))
 
 
 def _require_memory(model: GLAI, layer: int, n_units: int) -> None:
@@ -104,7 +125,9 @@ def _more_paths(selector: PathSelector, layer: int, n_units: int) -> tuple[Tenso
     return larger, torch.searchsorted(larger, moved)
 
 
-def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_paths: Tensor) -> PathSelector:
+def _larger(
+    selector: PathSelector, layer: int, n_units: int, seed: int, kept_paths: Tensor | None = None
+) -> PathSelector:
     hidden = [(weight.clone(), bias.clone()) for weight, bias in selector.hidden]
     weight, bias = hidden[layer]
     generator = torch.Generator().manual_seed(seed)
@@ -117,6 +140,7 @@ def _larger(selector: PathSelector, layer: int, n_units: int, seed: int, kept_pa
     if layer + 1 < len(hidden):
         weight, bias = hidden[layer + 1]
         hidden[layer + 1] = torch.cat([weight, weight.new_zeros(len(weight), n_units)], dim=1), bias
+    kept_paths = None if kept_paths is None else kept_paths.to(weight.device)
     return PathSelector.from_layers(
-        copy.deepcopy(selector.projection), hidden, kept_paths.to(weight.device), selector.structure_id
+        copy.deepcopy(selector.projection), hidden, kept_paths, selector.structure_id
     )

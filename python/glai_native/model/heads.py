@@ -11,16 +11,12 @@ from glai_native.data.checks import FLOATS
 from glai_native.estimator.directions import output_directions
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
+from glai_native.gates.packing import pack_gates
 from glai_native.model.glai import GLAI
 from glai_native.model.mlp_tails import find_mlp
+from glai_native.solvers.choice import new_kind
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
-
-# Trained numbers of full paths, P·(D+1)·C, beyond which a head takes output directions instead: in float32, 67 MB and
-# four times that with the gradient and Adam's moments.
-FULL_PATHS_LIMIT = 1 << 24
-# The same for the directions' own P·(D+1): 1 GB, and four times that in training.
-DIRECTIONS_LIMIT = 1 << 28
 
 
 class GLAIHead(GLAI):
@@ -48,8 +44,14 @@ class GLAIHead(GLAI):
         return y.reshape(*x.shape[:-1], self.estimator.out_features)
 
     def gates(self, x: Tensor) -> PackedGates:
-        """Return path gates ``[N, P]`` of x ``[..., D]``, its leading shape flattened to N samples."""
-        return self.selector.gates(self._rows(x))
+        """Return the path gates that the estimator reads of x ``[..., D]``, its leading shape flattened to N samples.
+
+        They are ``[N, P]``; of units ``[N, 1]``, of the one path, which is always on.
+        """
+        rows = self._rows(x)
+        if self.estimator.n_units:
+            return pack_gates(torch.ones((len(rows), 1), dtype=torch.bool, device=rows.device))
+        return self.selector.gates(rows)
 
     def _rows(self, x: Tensor) -> Tensor:
         features = self.selector.in_features
@@ -86,17 +88,24 @@ def replace_mlp(
         projection: coordinates z in which the head is to read its input, such as
             ``InputProjection.fit(features)``, whose centring conditions the linear problem better. It must keep all
             D features: the MLP is rewritten for z, and the output does not change. None: z is x.
-        directions: True: along the network's output directions, where a path costs D + C instead of D·C; False: full
-            paths; ``"units"``: units, where a head has the MLP's own size and reads no gates; None: full paths up to
-            :data:`FULL_PATHS_LIMIT` numbers, directions beyond.
+        directions: what is trained. False: full paths, P·(D+1)·C numbers; ``"units"``: units, where a head of any depth
+            has the MLP's own size, computes what it computed, and trains (h_L+D+1)·C numbers; True: paths along the
+            network's output directions, where a path costs D + C instead of D·C. None: full paths while they are at
+            most 2^20 numbers, units beyond, as :func:`fit` does for a new model; ``head.estimator.kind`` tells.
 
     Returns:
         The head, which is now part of the module.
 
     Raises:
-        ValueError: no MLP is there, or more than one; it is not float32 or float64; it has too many paths; a
-            projection that drops features or does not fit.
+        ValueError: no MLP is there, or more than one; it is not float32 or float64; a projection that drops features
+            or does not fit; directions that are none of these.
+        MemoryError: the paths that were asked for take more memory than there is.
     """
+    if not (directions is None or isinstance(directions, bool) or directions == "units"):
+        raise ValueError(
+            f"replace_mlp: directions must be True, False, 'units' or None, got {directions!r}; "
+            "PathEstimator.from_selector takes V itself"
+        )
     tail = find_mlp("replace_mlp", module, name)
     mlp = tail.plain_mlp()
     first = cast(nn.Linear, mlp[0])
@@ -107,7 +116,7 @@ def replace_mlp(
     if projection is not None:
         _rewrite_for(projection, first)
     selector = PathSelector(mlp, projection)
-    head = GLAIHead(selector, _estimator(tail.name, selector, directions))
+    head = GLAIHead(selector, _estimator(selector, directions))
     head.to(first.weight.device).train(module.training)
     for key in tail.keys:
         delattr(tail.sequential, key)
@@ -115,20 +124,15 @@ def replace_mlp(
     return head
 
 
-def _estimator(name: str, selector: PathSelector, directions: bool | str | None) -> PathEstimator:
-    if isinstance(directions, str):
-        return PathEstimator.from_selector(selector, directions)
-    per_output = selector.n_paths * (selector.z_features + 1)
-    n_outputs = len(selector.output[0]) if selector.output is not None else 0
+def _estimator(selector: PathSelector, directions: bool | str | None) -> PathEstimator:
+    assert selector.output is not None
     if directions is None:
-        directions = per_output * n_outputs > FULL_PATHS_LIMIT
-        if directions and per_output > DIRECTIONS_LIMIT:
-            raise ValueError(
-                f"replace_mlp: {name!r} makes P={selector.n_paths} paths (units + 1, multiplied over the layers) of "
-                f"D={selector.z_features} inputs, at most {DIRECTIONS_LIMIT // (selector.z_features + 1)} are taken "
-                "unasked even along output directions; pass directions='units', move its first layers into a "
-                "Sequential of their own, or use fewer units"
-            )
+        # Units are exact at the network's own size: in steps of one kind they cost least, and in tests of heads at
+        # D = 384 to 1,280 they trained best (python -m glai_bench.heads).
+        kind = new_kind(selector, len(selector.output[0]), "sgd")
+        directions = "units" if kind == "units" else False
+    if directions == "units":
+        return PathEstimator.from_selector(selector, "units")
     return PathEstimator.from_selector(selector, output_directions(selector) if directions else None)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glai_native.estimator.path_weights import move_paths, path_norms
+from glai_native.estimator.path_weights import move_paths, move_units, path_norms
 from glai_native.gates.packed import PackedGates
 from glai_native.gates.paths import all_paths, paths_of_units, units_of_paths
 from glai_native.gates.patterns import GateCounts, count_gates
@@ -40,6 +40,9 @@ def prune(
     else is needed. Those of earlier layers stay, since the next layer reads them; the structure then keeps the index
     of its paths (``selector.kept_paths``).
 
+    A model of units of one hidden layer is pruned as its full paths would be, w_p = u_p·v_pᵀ; of a deeper one what a
+    unit gives is no linear function of z where it is on, and cannot be folded.
+
     Source: this project's; exact where a path is never on or a unit always is.
 
     Args:
@@ -54,12 +57,16 @@ def prune(
         structure, with its ``structure_id``, parent and output layer.
 
     Raises:
-        ValueError: no samples, gates of another structure, both ``min_norm`` and ``keep``, or a model of units.
+        ValueError: no samples, gates of another structure, both ``min_norm`` and ``keep``, or a model of units of more
+            than one hidden layer.
     """
     _require_limits(min_norm, keep)
-    if model.estimator.n_units:
-        raise ValueError("prune: the model must have paths, this one is of units")
     selector = model.selector
+    if model.estimator.n_units and len(selector.widths) > 1:
+        raise ValueError(
+            f"prune: a model of units must have one hidden layer, whose units are linear in z where they are on, got "
+            f"{len(selector.widths)}; one of paths may have more (replace_mlp(..., directions=True))"
+        )
     if isinstance(gates, GateStore) and gates.structure_id != selector.structure_id:
         raise ValueError(
             f"prune: the store's gates must be of structure_id {selector.structure_id[:12]}… like the model, "
@@ -69,6 +76,8 @@ def prune(
     counts = count_gates(selector, layers)
     if counts.samples == 0:
         raise ValueError("prune: gates must hold at least one sample, got none")
+    if model.estimator.n_units:
+        return _prune_units(model, counts, min_norm, keep)
     numbers, position = _fold(selector, counts, model.estimator.directions)
     estimator = move_paths(model.estimator, position, len(numbers))
     if min_norm is not None or keep is not None:
@@ -83,6 +92,26 @@ def prune(
         position = torch.where(left, left.cumsum(0), len(numbers)) - 1
         estimator = move_paths(estimator, position, len(numbers), share=torch.where(left, 1.0, on))
     return GLAI(_smaller(selector, numbers), estimator)
+
+
+@torch.no_grad()
+def _prune_units(model: GLAI, counts: GateCounts, min_norm: float | None, keep: float | None) -> GLAI:
+    selector, estimator = model.selector, model.estimator
+    weight, bias = selector.hidden[0]
+    carried = torch.cat([weight, bias.unsqueeze(1)], dim=1).double()  # [h, D + 1]
+    out = estimator.weight[0, : estimator.n_units].double()  # v, [h, C]
+    on = counts.units[0].to(weight.device).double() / counts.samples
+    left = (on > 0) & (on < 1)
+    if min_norm is not None or keep is not None:
+        score = carried.norm(dim=1) * out.norm(dim=1) * (on * (1 - on)).sqrt()
+        score = torch.cat([score[left], score.new_tensor([math.inf])])  # and the constant path
+        left[left.clone()] = (_largest(score, keep) if keep is not None else score >= (min_norm or 0.0))[:-1]
+    share = torch.where(left, 0.0, on)
+    units = left.nonzero().squeeze(1)
+    smaller = _smaller(selector, torch.cat([units, units.new_tensor([estimator.n_units])]).cpu())
+    position = torch.where(left, left.cumsum(0) - 1, -1)
+    folded = (share.unsqueeze(1) * carried).T @ out
+    return GLAI(smaller, move_units(estimator, position, smaller.widths[-1], folded))
 
 
 def _require_limits(min_norm: float | None, keep: float | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -44,6 +44,12 @@ def take_over_structure(model: Any, state: Mapping[str, Any], prefix: str, *_: A
                 "state before replace_mlp"
             )
         return  # nothing of it: strict loading says so
+    kind = _kind_of(own, model)
+    if kind != model.estimator.kind:
+        raise ValueError(
+            f"{owner}: the state must be of {model.estimator.kind} like this model, got one of {kind}; make the model "
+            "of that kind, as directions= of replace_mlp and PathEstimator.from_selector does"
+        )
     if theirs == mine:
         require_same_structure(model.selector, own, "selector.")
         return
@@ -83,6 +89,17 @@ def take_over_structure(model: Any, state: Mapping[str, Any], prefix: str, *_: A
     model.selector = selector.train(model.selector.training)
     model.estimator.structure_id = selector.structure_id
     model.statistics = None
+
+
+def _kind_of(own: Mapping[str, Any], model: Any) -> str:
+    """Return the kind of estimator whose numbers a state holds; the model's own where they do not tell."""
+    if "estimator.u" in own:
+        return "output directions"
+    weight = own.get("estimator.weight")
+    if not isinstance(weight, Tensor) or weight.ndim != 3:
+        return cast(str, model.estimator.kind)
+    selector = model.selector
+    return "units" if weight.shape[:2] == (1, selector.widths[-1] + selector.z_features) else "full paths"
 
 
 def _structure_of(own: Mapping[str, Any]) -> str | None:

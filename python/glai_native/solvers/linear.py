@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.sgd.solving import default_epochs, default_patience
+from glai_native.solvers.sgd.solving import default_epochs, default_patience, rate_of_features
 from glai_native.solvers.sgd.training import train_on
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.solvers.streamed import StreamedSamples
@@ -35,8 +35,8 @@ def solve_linear(train: Samples | StreamedSamples, held_out: Samples | None, see
         held_out,
         epochs=epochs,
         batch_size=LINEAR_BATCH,
-        learning_rate=LINEAR_RATE,
-        patience=None if held_out is None else default_patience(epochs),
+        learning_rate=rate_of_features(LINEAR_RATE, first.shape[1]),
+        patience=None if held_out is None else default_patience(epochs, len(train) // LINEAR_BATCH),
         seed=seed,
         progress=False,
         passes=passes,

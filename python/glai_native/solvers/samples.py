@@ -82,9 +82,10 @@ class Samples:
             raise ValueError(f"{owner}: x must hold at least one sample, got none")
         weight = require_sample_weight(owner, weight, n)
         if gates is not None:
-            if of_units:
+            if of_units and isinstance(gates, PackedGates) and gates.n_gates != 1:
                 raise ValueError(f"{owner}: gates must be None, a model of units computes them from x")
-            require_path_gates(owner, gates, n, selector.n_paths, selector.structure_id)
+            n_paths = 1 if of_units else selector.n_paths
+            require_path_gates(owner, gates, n, n_paths, selector.structure_id)
         if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != n or (weight is None) or bool(weight.all()):
             y = require_targets(owner, y, n, n_outputs, "y")
         else:  # what weighs nothing may be of any class, and must be finite

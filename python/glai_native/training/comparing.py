@@ -69,6 +69,19 @@ def compare(
     return Comparison(score, linear, error, f"{verdict} ({figures})")
 
 
+def doubt(start: float, linear_score: float, standard_error: float) -> str:
+    """Return what to doubt where the numbers that a model came with are clearly better than the control; or nothing.
+
+    Held-out samples that they were trained on, as those of an MLP that became a head, say nothing of others.
+    """
+    if not start - linear_score > CLEAR * standard_error:
+        return ""
+    return (
+        f"the model came with numbers of {start:.4g} on the held-out samples, if it was trained on those, they flatter "
+        "it: pass validation=(x, y) of others"
+    )
+
+
 def name_of_control(selector: PathSelector) -> str:
     """Return what the linear model is called that reads what the selector's projection leaves of the inputs."""
     left, given = selector.z_features, selector.projection.in_features

@@ -30,12 +30,12 @@ from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.linear import solve_linear
 from glai_native.solvers.names import SOLVERS
 from glai_native.solvers.samples import Samples
-from glai_native.solvers.solution import SgdEpoch, Split, mean_of, sample_scores
+from glai_native.solvers.solution import SgdEpoch, Split, mean_of, mean_score, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 from glai_native.training.choosing import Attempt, choose
-from glai_native.training.comparing import compare, name_of_control
+from glai_native.training.comparing import compare, doubt, name_of_control
 from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
 from glai_native.training.reading import Stored, read_samples
@@ -113,7 +113,7 @@ def fit(
             repetitions: equal samples are joined to one of their weights' sum (:func:`canonical_form`).
         validation: ``(x, y)`` or ``(x, y, sample_weight)``, or the share of the samples to hold out, 10,000 at most:
             the native loop stops by them, and scores are taken on them, both weighted. The closed forms, once scored,
-            are solved on all. 0: none, no scores.
+            are solved on all. 0: none, no scores. Samples that a model, or its structure, was trained on flatter it.
         seed: of the split, the order of samples, and random directions.
         progress: bars on standard error, and the choice and its reason when done.
         process_group: ranks that train together, as :func:`train_estimator`: each calls this with all samples and the
@@ -125,9 +125,9 @@ def fit(
         budget: seconds; the native loop begins no epoch, and no closed form is tried, that would end later. It does not
             stop one that is asked for by name, or statistics of chunks. What was trained by then depends on the
             machine. None: as long as it takes.
-        **options: of the solver: those of :func:`train_estimator` (whose learning rate is 1e-2 here for units; where no
-            ``epochs`` are given, one of few samples is several passes over them, eight steps at least),
-            ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
+        **options: of the solver: those of :func:`train_estimator` (whose learning rate for units is 1e-2 here up to
+            100 features, 1/D beyond; where no ``epochs`` are given, one of few samples is several passes over them,
+            eight steps at least), ``PathKernelModel.fit_samples`` or ``PathStatistics.solve``.
 
     Raises:
         ValueError: data that do not fit each other or the model, or are not finite; an unknown solver or option.
@@ -157,6 +157,9 @@ def fit(
         units = isinstance(model, GLAI) and model.estimator.n_units > 0
         samples = read_samples("fit", selector, x, y, n_outputs, gates, sample_weight, of_units=units)
         split = split_samples(selector, samples, validation, seed, numbering)
+    start = math.nan  # of held-out samples that a model's own numbers may have been trained on
+    if isinstance(model, GLAI) and split.held_out_of_whole:
+        start = mean_score(model.estimator, split.read_by(model.estimator).held_out)
     result = fit_samples(
         model,
         split,
@@ -168,7 +171,8 @@ def fit(
         options=options,
         budget=budget,
     )
-    return announce(result, progress)
+    said = [result.reason, doubt(start, result.linear_score, result.standard_error)]
+    return announce(replace(result, reason="; ".join(filter(None, said))), progress)
 
 
 def require_fit_arguments(model: GLAI | PathSelector, solver: str, seed: int, n_ranks: int) -> int:

@@ -24,13 +24,17 @@ EPOCHS, STEPS = 10, 2000
 # what Python does between calls took most of the time, and the mean of an epoch's iterates was of one.
 EPOCH_STEPS = 8
 # Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
-# samples is a step or two.
-PATIENCE, PATIENT_SHARE = 5, 0.1
+# samples is a few steps; of very many, two, if these are so many steps.
+PATIENCE, PATIENT_SHARE, PATIENT_STEPS = 5, 0.1, 2000
 BATCH = 512
 # Of units, whose features are small numbers that go on and off together: at the loop's own 1e-3 they take ten times as
 # many epochs. With 512 units of one epoch on 50 components of MNIST, eight epochs from zeros reached 98.1 % of the
 # held-out samples instead of 97.4 %, from the network's own numbers 98.15 % instead of 97.97 %.
 UNITS_RATE = 1e-2
+# Features beyond which that, and a linear model's rate, falls as 1/D: a step of Adam moves each number by the rate, and
+# the sum over D features of mean square 1 by D times that. Tiny-ImageNet's 1,280 features, test: linear softmax at 1e-2
+# 55.6 %, at 1e-3 58.4, units 55.6 and 57.9; BANKING77's 384: 92.2 and 92.7, 92.1 and 93.0.
+RATE_FEATURES = 100
 # Otherwise; and what the rate is multiplied by, where none is given, until the loss does not rise from the start.
 RATE, RATE_SHARES = 1e-3, (1.0, 0.25, 0.06)
 # Of those trained on, whose loss is known before the first step; what part of it is as good as
@@ -46,9 +50,15 @@ def default_epochs(n_samples: int, batch_size: int) -> tuple[int, int]:
     return max(EPOCHS, -(-STEPS // steps)), passes
 
 
-def default_patience(epochs: int) -> int:
-    """Return after how many epochs without a better one a training of so many stops."""
-    return max(PATIENCE, round(PATIENT_SHARE * epochs))
+def rate_of_features(rate: float, n_features: int) -> float:
+    """Return the learning rate for so many features of z."""
+    return rate * min(1.0, RATE_FEATURES / n_features)
+
+
+def default_patience(epochs: int, steps: int) -> int:
+    """Return after how many epochs without a better one a training stops, of so many, each of so many steps."""
+    least = min(PATIENCE, max(2, -(-PATIENT_STEPS // max(steps, 1))))
+    return max(least, round(PATIENT_SHARE * epochs))
 
 
 def solve_sgd(
@@ -77,11 +87,11 @@ def solve_sgd(
         "progress": progress,
     }
     if estimator.n_units:
-        settings["learning_rate"] = UNITS_RATE
+        settings["learning_rate"] = rate_of_features(UNITS_RATE, selector.z_features)
     begun = _mean_loss(estimator, train[:START_SAMPLES], options.get("loss"))
     start = math.nan
     if held_out is not None:
-        settings["patience"] = default_patience(epochs)
+        settings["patience"] = default_patience(epochs, passes * len(train) // batch_size)
         start = _mean_loss(estimator, held_out, options.get("loss"))
     before = [numbers.detach().clone() for numbers in estimator.parameters()]
     given = {"learning_rate", "checkpoint"} & options.keys()
