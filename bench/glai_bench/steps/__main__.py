@@ -81,13 +81,11 @@ def time_steps(
     if along:
         directions = torch.randn((p, c), generator=generator)
         directions[-1] = 0
-    loop = NativeLoop(
-        glai.PathEstimator(p, d, c, directions),
-        Samples(z, y, c, gates=gates),
-        SgdSettings("cross_entropy", batch, RATE, 0.0, True, 0),
-    )
+    samples = Samples(z, y, c, gates=gates)
+    settings = SgdSettings("cross_entropy", batch, RATE, 0.0, True, 0)
+    loop = NativeLoop(glai.PathEstimator(p, d, c, directions), samples, settings)
     orders = itertools.cycle(torch.randperm(SAMPLES).split(STEPS * batch))
-    ours = lambda: loop.run_epoch(next(orders), lambda share: None)  # noqa: E731
+    ours = lambda: loop.run_epoch([(samples, next(orders))], STEPS * batch, lambda share: None)  # noqa: E731
     kernels: dict[str, Any] = {}
     if not along:
         x, some, dy = torch.randn(batch, d + 1), gates[:batch], torch.randn(batch, c)

@@ -8,6 +8,8 @@ from torch import Tensor
 from glai_native.gates.paths import count_paths
 from glai_native.model.glai import GLAI
 from glai_native.solvers.samples import Samples
+from glai_native.solvers.solution import output_of
+from glai_native.solvers.streamed import StreamedSamples
 
 # How far below the others, in temperatures: a probability of 5e-5 at most, and a training that brings the class later
 # makes up for it.
@@ -15,7 +17,7 @@ MARGIN = 10.0
 
 
 @torch.no_grad()
-def lower_unseen(model: GLAI, samples: Samples | None = None) -> None:
+def lower_unseen(model: GLAI, samples: Samples | StreamedSamples | None = None) -> None:
     """Put the scores of classes that the model has counted no sample of below those of the others.
 
     Along full paths such a score is the mean of the others less a margin, whatever the input: no weights that fit the
@@ -44,10 +46,12 @@ def lower_unseen(model: GLAI, samples: Samples | None = None) -> None:
         return
     for parameter in (estimator.constant_weight, estimator.constant_bias):
         parameter[..., unseen] = parameter[..., seen].mean(-1, keepdim=True)
-    above: Tensor | float = 0.0
+    above: Tensor | float = 0.0  # how far they come above the others, at most
     if samples is not None:
-        scores = estimator(samples.z, samples.gates)
-        above = (scores[:, unseen] - scores[:, seen].mean(1, keepdim=True)).amax(0).clamp(min=0)
+        for part in (samples.units() if estimator.n_units else samples).parts():
+            scores = output_of(estimator, part)
+            highest = (scores[:, unseen] - scores[:, seen].mean(1, keepdim=True)).amax(0)
+            above = highest.clamp(min=above)
     estimator.constant_bias[unseen] -= margin + above
 
 

@@ -67,8 +67,10 @@ def list_candidates(
     n_samples: int,
     n_outputs: int,
     options: Iterable[str] = (),
+    *,
+    in_memory: bool = True,
 ) -> list[Candidate]:
-    """List the solvers that may suit N samples that are there at once, those that are tried first at the front.
+    """List the solvers that may suit N samples, those that are tried first at the front.
 
     The native loop always may. Of a new estimator the statistics of units may too, while they are cheap; the dual
     where there are few samples, and of very few alone. What lacks an option that is given is left out.
@@ -79,6 +81,7 @@ def list_candidates(
         n_samples: N.
         n_outputs: C.
         options: names of those that are given.
+        in_memory: whether the samples are there at once, which the dual needs.
     """
     kind = new_kind(selector, n_outputs, "sgd") if estimator is None else estimator.kind
     found = [Candidate("sgd", kind)]
@@ -91,7 +94,8 @@ def list_candidates(
         found.append(Candidate("statistics", "units", n_samples * unknowns**2))
     weight = selector.hidden[0][0]
     if (
-        (estimator is None or kind == "full paths")
+        in_memory
+        and (estimator is None or kind == "full paths")
         and n_samples <= DUAL_SAMPLES
         and cholesky_bytes(n_samples, n_outputs, weight.element_size()) <= free_memory(weight.device) // 2
     ):

@@ -7,11 +7,12 @@ from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.solving import default_epochs, default_patience
 from glai_native.solvers.sgd.training import train_on
 from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.solvers.streamed import StreamedSamples
 
 LINEAR_BATCH, LINEAR_RATE = 128, 1e-2
 
 
-def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEstimator:
+def solve_linear(train: Samples | StreamedSamples, held_out: Samples | None, seed: int) -> PathEstimator:
     """Fit one path that is always on: by softmax regression; for values by least squares, in closed form.
 
     Args:
@@ -19,13 +20,15 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         held_out: the same of those that stop the training; None: nothing stops it early.
         seed: of the order of samples.
     """
-    shape = (1, train.z.shape[1], train.n_outputs)
+    first = train[:1].z
+    shape = (1, first.shape[1], train.n_outputs)
     if train.has_values:
-        statistics = PathStatistics(*shape, device=train.z.device)
-        statistics.add(train)
-        return statistics.solve("gcv").to(train.z.dtype)
-    linear = PathEstimator(*shape, dtype=train.z.dtype, device=train.z.device)
-    epochs = default_epochs(len(train), LINEAR_BATCH)
+        statistics = PathStatistics(*shape, device=first.device)
+        for part in train.parts():
+            statistics.add(part)
+        return statistics.solve("gcv").to(first.dtype)
+    linear = PathEstimator(*shape, dtype=first.dtype, device=first.device)
+    epochs, passes = default_epochs(len(train), LINEAR_BATCH)
     train_on(
         linear,
         train,
@@ -36,5 +39,6 @@ def solve_linear(train: Samples, held_out: Samples | None, seed: int) -> PathEst
         patience=None if held_out is None else default_patience(epochs),
         seed=seed,
         progress=False,
+        passes=passes,
     )
     return linear

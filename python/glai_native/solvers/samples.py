@@ -138,6 +138,21 @@ class Samples:
         y = require_targets(owner, targets, len(z), n_outputs)
         return cls(z, y, n_outputs, require_sample_weight(owner, weight, len(z)), gates=gates)
 
+    @classmethod
+    def of_canonical(
+        cls,
+        selector: PathSelector,
+        z: Tensor,
+        y: Tensor,
+        n_outputs: int,
+        weight: Tensor | None,
+        repeats: Tensor | None,
+    ) -> Samples:
+        """Make samples of what is checked and in canonical form, each standing for ``repeats`` (:attr:`repeats`)."""
+        samples = cls(z, y, n_outputs, weight, selector=selector)
+        samples.is_canonical, samples._repeats = True, repeats
+        return samples
+
     def __len__(self) -> int:
         return len(self.z)
 
@@ -156,6 +171,32 @@ class Samples:
         part.is_canonical = self.is_canonical
         part._repeats = None if self.repeats is None else self.repeats[rows]
         return part
+
+    def part(self, rows: Tensor | slice) -> Samples:
+        """Return some samples, as ``[]`` does, which reads those that are not in memory."""
+        return self[rows]
+
+    def parts(self) -> Iterator[Samples]:
+        """Yield all samples, as many at a time as are in memory: these at once."""
+        yield self
+
+    def windows(
+        self, generator: torch.Generator, multiple: int, passes: int = 1
+    ) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield all samples, as many at a time as are in memory, each time with an order int64 of them.
+
+        Args:
+            generator: what the order is drawn by.
+            multiple: of samples that an order is of, the last one excepted.
+            passes: how often each sample comes, once in each pass.
+        """
+        orders = [torch.randperm(len(self), generator=generator, device="cpu") for _ in range(passes)]
+        yield self, torch.cat(orders) if passes > 1 else orders[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are."""
+        return self.z.device
 
     @property
     def has_values(self) -> bool:

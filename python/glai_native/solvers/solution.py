@@ -18,6 +18,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import fit_temperature
 from glai_native.machine.threads import FEW_VALUES, one_torch_thread
 from glai_native.solvers.samples import Samples
+from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 
 # Samples whose unit features exist at a time.
@@ -35,8 +36,8 @@ class Split:
         held_out_rows: which of the whole they are, int64; None: samples of their own.
     """
 
-    whole: Samples
-    train: Samples
+    whole: Samples | StreamedSamples
+    train: Samples | StreamedSamples
     held_out: Samples | None
     held_out_rows: Tensor | None = None
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from glai_native.data.canonical import canonical_form
 from glai_native.data.checks import (
+    all_finite,
     require_dense,
     require_finite,
     require_sample_weight,
     require_targets,
     scale_sample_weight,
+    weighted_mean,
 )
 from glai_native.data.counts import require_count, require_integer
 from glai_native.gates.packed import PackedGates
@@ -34,6 +36,9 @@ from glai_native.structure.steps import network_steps
 # 1,280 weights 1.02, 8,192 weights 0.91, 32,768 weights 0.77 of one thread's time.
 FEW_NUMBERS = 16_384
 PROBE_SAMPLES = 2048
+# Beside held-out samples that find nothing better, what share of its largest the flip rate must have fallen to: on a
+# plateau, behind which a loss may yet fall, units go on flipping as they did. Fewer samples than so many say nothing.
+CALM_SHARE, FEWEST_HELD_OUT = 0.5, 20
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,10 @@ class StructureEpoch:
         flip_rate: share of gates on the probe set that differ from the epoch before.
         weight_change: relative change of the hidden weights, ``|W - W_before| / |W_before|``.
         loss: mean training loss; NaN when not given.
-        oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1.
+        oui: the Overfitting-Underfitting Indicator of the pattern on the probe set (:func:`patterns.oui`), 0 to 1; NaN
+            where nobody asked for it.
+        validation_loss: of the network on held-out samples; NaN without any.
+        validation_score: accuracy, or minus the loss of values; NaN without.
     """
 
     epoch: int
@@ -55,6 +63,8 @@ class StructureEpoch:
     weight_change: float
     loss: float
     oui: float
+    validation_loss: float = math.nan
+    validation_score: float = math.nan
 
 
 class StructureMonitor:
@@ -63,6 +73,10 @@ class StructureMonitor:
     Settled: the flip rate on a probe set was at most ``threshold`` times its maximum so far for ``patience``
     epochs in a row, after at least ``min_epochs``. A relative threshold, because an absolute one depends on
     the learning rate.
+
+    Stale: for ``validation_patience`` epochs in a row neither the loss nor the score of held-out samples was better
+    than ever before, while the flip rate was at most half of its maximum. What such epochs change of the pattern is
+    learnt by heart: it does not tell on other samples.
 
     Source: arXiv 2312.09971 stops when patterns have settled and gives no rule; this one is this project's (DESIGN
     section 11).
@@ -73,6 +87,8 @@ class StructureMonitor:
         min_epochs: never settled before.
         max_epochs: stop there, settled or not.
         seconds: stop after the epoch that ends later than so many seconds after the first pattern; None: never.
+        validation_patience: epochs in a row.
+        indicator: compute the OUI of each epoch, which takes as long as a small network's epoch.
 
     Attributes:
         history: one :class:`StructureEpoch` per :meth:`update` after the first.
@@ -85,10 +101,17 @@ class StructureMonitor:
         min_epochs: int = 3,
         max_epochs: int = 100,
         seconds: float | None = None,
+        validation_patience: int = 5,
+        indicator: bool = True,
     ) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"StructureMonitor: threshold must be in (0, 1), got {threshold}")
-        for name, value in (("patience", patience), ("min_epochs", min_epochs), ("max_epochs", max_epochs)):
+        for name, value in (
+            ("patience", patience),
+            ("min_epochs", min_epochs),
+            ("max_epochs", max_epochs),
+            ("validation_patience", validation_patience),
+        ):
             if value < 1:
                 raise ValueError(f"StructureMonitor: {name} must be >= 1, got {value}")
         if seconds is not None and not seconds > 0:
@@ -98,10 +121,13 @@ class StructureMonitor:
         self.patience = patience
         self.min_epochs = min_epochs
         self.max_epochs = max_epochs
+        self.validation_patience = validation_patience
+        self.indicator = indicator
         self.history: list[StructureEpoch] = []
         self._gates: list[PackedGates] | None = None
         self._weights: list[Tensor] = []
-        self._calm = 0
+        self._calm = self._stale = 0
+        self._least_loss, self._most_score = math.inf, -math.inf
         self._begun: float | None = None
 
     @property
@@ -110,11 +136,16 @@ class StructureMonitor:
         return self._calm >= self.patience and len(self.history) >= self.min_epochs
 
     @property
+    def stale(self) -> bool:
+        """Whether held-out samples have found nothing better for a while, and the pattern has calmed down."""
+        return self._stale >= self.validation_patience and len(self.history) >= self.min_epochs
+
+    @property
     def should_stop(self) -> bool:
-        """Settled, or ``max_epochs`` reached, or the seconds spent."""
+        """Settled, or stale, or ``max_epochs`` reached, or the seconds spent."""
         spent = 0.0 if self._begun is None else time.monotonic() - self._begun
         late = self.seconds is not None and bool(self.history) and spent > self.seconds
-        return self.settled or late or len(self.history) >= self.max_epochs
+        return self.settled or self.stale or late or len(self.history) >= self.max_epochs
 
     def update(
         self,
@@ -122,6 +153,7 @@ class StructureMonitor:
         weights: Sequence[Tensor] = (),
         loss: float = float("nan"),
         sample_weight: Tensor | None = None,
+        validation: tuple[float, float] = (math.nan, math.nan),
     ) -> None:
         """Take the pattern after an epoch; the first call takes the pattern before training.
 
@@ -130,6 +162,7 @@ class StructureMonitor:
             weights: the hidden layers' weights, for ``weight_change``.
             loss: mean training loss of the epoch, kept in the history.
             sample_weight: of the probe samples in the flip rate, ``[N]``, >= 0; None: 1 each.
+            validation: loss and score of held-out samples; NaN: there are none.
         """
         self._begun = time.monotonic() if self._begun is None else self._begun
         gates = list(gates)
@@ -154,9 +187,17 @@ class StructureMonitor:
             size = sum(float(before.square().sum()) for before in self._weights)
             flip_rate = flips / bits if bits else 0.0
             change = (moved / size) ** 0.5 if size > 0 else float("nan")
-            self.history.append(StructureEpoch(len(self.history) + 1, flip_rate, change, loss, oui(gates)))
+            indicator = oui(gates) if self.indicator else math.nan
+            epoch = StructureEpoch(len(self.history) + 1, flip_rate, change, loss, indicator, *validation)
+            self.history.append(epoch)
             largest = max(epoch.flip_rate for epoch in self.history)
             self._calm = self._calm + 1 if flip_rate <= self.threshold * largest else 0
+            no_better = (
+                epoch.validation_loss >= self._least_loss and epoch.validation_score <= self._most_score
+            )
+            self._stale = self._stale + 1 if no_better and flip_rate <= CALM_SHARE * largest else 0
+            self._least_loss = min(self._least_loss, epoch.validation_loss)
+            self._most_score = max(self._most_score, epoch.validation_score)
         self._gates, self._weights = gates, weights
 
 
@@ -171,6 +212,7 @@ def train_structure(
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     sample_weight: Tensor | None = None,
+    validation: tuple[Tensor, ...] | None = None,
     seed: int = 0,
     progress: bool = True,
     on_epoch: Callable[[StructureEpoch], None] | None = None,
@@ -191,6 +233,8 @@ def train_structure(
         learning_rate: Adam's.
         sample_weight: ``[N]``, >= 0, of the loss, of the projection and of what the monitor sees. Samples of weight 0
             are left out, and integers are repetitions: equal samples are joined (:func:`canonical_form`).
+        validation: ``(x, y)`` or ``(x, y, sample_weight)`` of held-out samples, which say when the monitor is stale;
+            fewer than 20 are not asked. None: none.
         seed: of the order of the samples and the choice of the probe set.
         progress: show a bar.
         on_epoch: called after each epoch.
@@ -242,6 +286,7 @@ def train_structure(
     if weight is not None:
         weight = scale_sample_weight("train_structure", weight).to(z)
 
+    held_out = None if validation is None else _HeldOut.of(projection, n_outputs, z.dtype, *validation)
     generator = torch.Generator().manual_seed(seed)
     seen = torch.randperm(len(z), generator=generator, device="cpu")[:PROBE_SAMPLES].to(z.device)
     probe, probe_weight = z[seen], None if weight is None else weight[seen]
@@ -252,7 +297,8 @@ def train_structure(
         task = bar.add_task("structure", total=monitor.max_epochs)
         while not monitor.should_stop:
             loss = steps.run_epoch(torch.randperm(len(z), generator=generator, device="cpu"))
-            monitor.update(*_pattern(mlp, probe), loss=loss, sample_weight=probe_weight)
+            found = (math.nan, math.nan) if held_out is None else held_out.judge(mlp)
+            monitor.update(*_pattern(mlp, probe), loss=loss, sample_weight=probe_weight, validation=found)
             epoch = monitor.history[-1]
             bar.update(
                 task, advance=1, description=f"structure: {epoch.flip_rate:.2%} flips, OUI {epoch.oui:.2f}"
@@ -262,12 +308,54 @@ def train_structure(
     return PathSelector(mlp, projection)
 
 
+@dataclass(frozen=True)
+class _HeldOut:
+    """What the network has not been trained on: z ``[N, D]``, targets and weights ``[N]``."""
+
+    z: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        projection: InputProjection,
+        n_outputs: int,
+        dtype: torch.dtype,
+        x: Tensor,
+        y: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> _HeldOut | None:
+        """Check and project samples; None of too few."""
+        owner = "train_structure: validation"
+        y = require_targets(owner, y, len(x), n_outputs, name="y")
+        weight = require_sample_weight(owner, sample_weight, len(x))
+        if len(x) < FEWEST_HELD_OUT:
+            return None
+        z = projection(x).to(dtype)
+        require_finite(owner, "x", z)
+        return cls(z, y.to(z.device), weight)
+
+    @in_own_precision
+    @torch.no_grad()
+    def judge(self, mlp: nn.Sequential) -> tuple[float, float]:
+        """Return loss and score of the network, the same for any number of threads."""
+        with one_torch_thread(True):
+            output = mlp(self.z).double()
+            if self.y.is_floating_point():
+                loss = weighted_mean((output - self.y).square().mean(1), self.weight)
+                return loss, -loss
+            losses = nn.functional.cross_entropy(output, self.y, reduction="none")
+            right = (output.argmax(1) == self.y).double()
+            return weighted_mean(losses, self.weight), weighted_mean(right, self.weight)
+
+
 @in_own_precision
 @torch.no_grad()
 def _pattern(mlp: nn.Sequential, probe: Tensor) -> tuple[list[PackedGates], list[Tensor]]:
     """Return the unit bits of the probe and the hidden weights; raise where a network can be no selector any more."""
     linears = [layer for layer in mlp if isinstance(layer, nn.Linear)]
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in mlp.parameters()):
+    if not all(all_finite(parameter) for parameter in mlp.parameters()):
         raise ValueError(
             "train_structure: weights must be finite, got NaN or infinite values; use a smaller learning_rate"
         )

@@ -123,5 +123,5 @@ def _part_of(split: Split, seed: int) -> Split:
         return split
     random = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(split.train), generator=random, device="cpu")[:TRIED_ON].sort().values
-    part = split.train[rows.to(split.train.z.device)]
+    part = split.train[rows.to(split.train.device)]
     return Split(part, part, split.held_out)

@@ -32,11 +32,13 @@ from glai_native.solvers.names import SOLVERS
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import SgdEpoch, Split, mean_of, sample_scores
 from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 from glai_native.training.choosing import Attempt, choose
 from glai_native.training.comparing import compare, name_of_control
 from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
+from glai_native.training.reading import Stored, read_samples
 from glai_native.training.taking_over import take_over, take_over_solution
 
 
@@ -71,7 +73,7 @@ class FitResult:
 @outside_inference_mode
 def fit(
     model: GLAI | PathSelector,
-    x: Tensor | Iterable[tuple[Tensor, ...]],
+    x: Tensor | Stored | Iterable[tuple[Tensor, ...]],
     y: Tensor | None = None,
     gates: PackedGates | None = None,
     solver: str = "auto",
@@ -100,8 +102,9 @@ def fit(
         model: a :class:`GLAI`, whose estimator is trained in place (the native loop starts from its weights); or a
             selector, which gets an estimator: of units for the native loop where full paths would have more than a
             million numbers, and for the statistics where they would have more than 16,384 unknowns.
-        x: raw ``[N, in_features]``; or an iterable of chunks ``(x, y)`` or ``(x, y, sample_weight)``, each read once,
-            for the statistics.
+        x: raw ``[N, in_features]``; a NumPy memory map of them, of which beyond 32 MB some rows are in memory at a
+            time, and equal samples are not joined; or an iterable of chunks ``(x, y)`` or ``(x, y, sample_weight)``,
+            each read once, for the statistics.
         y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some; None with
             chunks. Chunks may bring new classes.
         gates: path gates of x where they are known already.
@@ -136,12 +139,12 @@ def fit(
     if y is None:
         if ranks.size > 1:
             raise _not_by_many("chunks are read")
-        if isinstance(x, Tensor):
-            raise ValueError("fit: y must be given with x as one tensor, got None")
+        if isinstance(x, Tensor | Stored):
+            raise ValueError("fit: y must be given with x as one tensor or memory map, got None")
         if solver not in ("auto", "statistics"):
             raise ValueError(f"fit: chunks are for the statistics, got solver={solver!r}")
         return announce(_fit_chunks(model, x, numbering, seed, progress, options), progress)
-    if not isinstance(x, Tensor):
+    if not isinstance(x, Tensor | Stored):
         raise TypeError(
             f"fit: x must be a torch.Tensor where y is given, got {type(x).__name__}; torch.from_numpy(x).float() "
             "makes one, and GLAIClassifier and GLAIRegressor take arrays"
@@ -151,7 +154,7 @@ def fit(
         y = numbering(y)
         n_outputs = max(outputs_of(model, y, sample_weight), len(numbering.labels or ()))
         units = isinstance(model, GLAI) and model.estimator.n_units > 0
-        samples = Samples.of_raw("fit", selector, x, y, n_outputs, gates, sample_weight, of_units=units)
+        samples = read_samples("fit", selector, x, y, n_outputs, gates, sample_weight, of_units=units)
         split = split_samples(selector, samples, validation, seed, numbering)
     result = fit_samples(
         model,
@@ -282,7 +285,7 @@ def _seconds_left(candidate: Candidate, deadline: float) -> dict[str, float]:
     return {"seconds": max(deadline - time.monotonic(), 1e-3)}
 
 
-def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | None]:
+def _footing(split: Split, solver: str, seed: int) -> tuple[Samples | StreamedSamples, Samples | None]:
     """Return what the control is trained on, and what stops it: the held-out samples only where they stop the solver.
 
     A control that they stop looks better on them than it is; a closed form beside it does not.
@@ -290,8 +293,8 @@ def _footing(split: Split, solver: str, seed: int) -> tuple[Samples, Samples | N
     train, held_out = split.train.always_on(), split.held_out
     if held_out is None or solver == "sgd":
         return train, None if held_out is None else held_out.always_on()
-    rows, stopping = (rows.to(train.z.device) for rows in rows_held_out(train.y, VALIDATION_SHARE, seed))
-    return (train[rows], train[stopping]) if len(stopping) else (train, None)
+    rows, stopping = (rows.to(train.device) for rows in rows_held_out(train.y, VALIDATION_SHARE, seed))
+    return (train.part(rows), train[stopping]) if len(stopping) else (train, None)
 
 
 def halves(model: GLAI | PathSelector) -> tuple[PathSelector, PathEstimator | None]:
@@ -305,12 +308,19 @@ def outputs_of(model: GLAI | PathSelector, y: Tensor, sample_weight: Tensor | No
 
 
 def _candidates(
-    model: GLAI | PathSelector, samples: Samples, solver: str, options: dict[str, Any], n_ranks: int
+    model: GLAI | PathSelector,
+    samples: Samples | StreamedSamples,
+    solver: str,
+    options: dict[str, Any],
+    n_ranks: int,
 ) -> tuple[list[Candidate], str]:
     """Return what may train the model, and why so where no comparison says it."""
     selector, estimator = halves(model)
+    in_memory = isinstance(samples, Samples)
     if solver == "auto" and n_ranks == 1:
-        found = list_candidates(selector, estimator, len(samples), samples.n_outputs, options)
+        found = list_candidates(
+            selector, estimator, len(samples), samples.n_outputs, options, in_memory=in_memory
+        )
         require_options(found[0].solver, options)
         return found, ""
     reason = "as asked"

@@ -12,6 +12,7 @@ from glai_native.data.counts import require_seed
 from glai_native.data.splitting import split_rows
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import Split
+from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 from glai_native.training.numbering import Numbering
 
@@ -21,7 +22,7 @@ VALIDATION_SAMPLES = 10_000  # at most
 
 def split_samples(
     selector: PathSelector,
-    samples: Samples,
+    samples: Samples | StreamedSamples,
     validation: tuple[Tensor, ...] | float,
     seed: int,
     numbering: Numbering,
@@ -42,11 +43,13 @@ def split_samples(
             samples.n_outputs,
             None,
             *weights,
-            of_units=samples.of_units,
+            of_units=isinstance(samples, Samples) and samples.of_units,
         )
         return Split(samples, samples, held_out)
-    train, rows = (part.to(samples.z.device) for part in rows_held_out(samples.y, validation, seed))
-    return Split(samples, samples[train], samples[rows], rows) if len(rows) else Split(samples, samples, None)
+    train, rows = (part.to(samples.device) for part in rows_held_out(samples.y, validation, seed))
+    if not len(rows):
+        return Split(samples, samples, None)
+    return Split(samples, samples.part(train), samples[rows], rows)
 
 
 def rows_held_out(y: Tensor, validation: float, seed: int) -> tuple[Tensor, Tensor]:

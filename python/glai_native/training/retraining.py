@@ -20,6 +20,7 @@ from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import require_options
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
+from glai_native.solvers.streamed import StreamedSamples
 from glai_native.training.fitting import (
     FitResult,
     announce,
@@ -29,13 +30,14 @@ from glai_native.training.fitting import (
 )
 from glai_native.training.holding_out import VALIDATION_SHARE, split_samples
 from glai_native.training.numbering import Numbering
+from glai_native.training.reading import Stored, read_samples
 from glai_native.training.taking_over import begin_training, take_over_solution
 
 
 @outside_inference_mode
 def retrain(
     model: GLAI,
-    x: Tensor,
+    x: Tensor | Stored,
     y: Tensor,
     gates: PackedGates | None = None,
     *,
@@ -60,7 +62,7 @@ def retrain(
 
     Args:
         model: what is re-trained.
-        x: raw ``[N, in_features]``.
+        x: raw ``[N, in_features]``, or a memory map of them, as :func:`glai_native.fit`.
         y: class indices ``[N]``, or values ``[N, C]``, in the units of the model where it states some.
         gates: path gates of x where they are known already.
         increment: x and y are to be added to what the model has seen.
@@ -100,7 +102,7 @@ def retrain(
         n_outputs = max(n_outputs, outputs_of(model.selector, y, sample_weight))
     with ranks.together():
         numbering.with_outputs(n_outputs)
-        samples = Samples.of_raw(
+        samples = read_samples(
             "retrain",
             model.selector,
             x,
@@ -145,7 +147,7 @@ def retrain(
 
 def _add(
     model: GLAI,
-    samples: Samples,
+    samples: Samples | StreamedSamples,
     numbering: Numbering,
     seed: int,
     progress: bool,
@@ -201,7 +203,7 @@ def increment_result(model: GLAI, done: str, started: float) -> FitResult:
     return FitResult(model, "statistics", reason, seconds={"statistics": time.perf_counter() - started})
 
 
-def _joined(model: GLAI, samples: Samples, numbering: Numbering) -> PathStatistics:
+def _joined(model: GLAI, samples: Samples | StreamedSamples, numbering: Numbering) -> PathStatistics:
     """Return the sums of what the model has seen and of the samples; those of the model stay as they are."""
     before = model.read_statistics()
     if before is None:
@@ -216,7 +218,8 @@ def _joined(model: GLAI, samples: Samples, numbering: Numbering) -> PathStatisti
     statistics = PathStatistics(
         *sizes, before.dtype, before.structure_id, before.device, n_units=before.n_units
     )
-    statistics.add(samples)
+    for part in samples.parts():
+        statistics.add(part)
     before = copy(before)  # the same gram: added outputs are tensors of their own
     labels = numbering.with_outputs(samples.n_outputs)
     if labels is not None:

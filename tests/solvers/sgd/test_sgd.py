@@ -421,5 +421,5 @@ def test_the_loop_of_ranks_takes_gradients_where_they_are_off(mode):
             GroupLoop(make_estimator("full"), data, settings, Ranks("test")),
         ]
         for loop in loops:
-            loop.run_epoch(torch.arange(40), lambda share: None)
+            loop.run_epoch([(data, torch.arange(40))], 40, lambda share: None)
     torch.testing.assert_close(loops[0].result(), loops[1].result(), rtol=1e-10, atol=1e-12)

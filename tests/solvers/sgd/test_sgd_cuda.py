@@ -55,7 +55,8 @@ def make_data(x, gates, targets, weight):
 def test_takes_the_steps_of_the_native_loop(place, kind, mode, made_within):
     settings = SgdSettings("", 16, 1e-2, 0.1, average=kind == "full", seed=0)
     batches = make_batches(kind, weighted=True)
-    native = NativeLoop(make_estimator(kind), make_data(*batches), settings)
+    given = make_data(*batches)
+    native = NativeLoop(make_estimator(kind), given, settings)
     with MODES[mode]() if made_within else contextlib.nullcontext():
         estimator = place(make_estimator(kind)).requires_grad_(False)
         data = make_data(*(place(part) for part in batches))
@@ -64,8 +65,9 @@ def test_takes_the_steps_of_the_native_loop(place, kind, mode, made_within):
         ours = CudaLoop(estimator, data, settings)
         for seed in range(2):  # batches of 16, 16 and 8
             order, shares = torch.randperm(N, generator=torch.Generator().manual_seed(seed)), []
-            loss = ours.run_epoch(order, shares.append)
-            assert loss == pytest.approx(native.run_epoch(order, lambda share: None), rel=1e-10)
+            loss = ours.run_epoch([(data, order)], N, shares.append)
+            theirs = native.run_epoch([(given, order)], N, lambda share: None)
+            assert loss == pytest.approx(theirs, rel=1e-10)
             assert shares == [1.0]
     torch.testing.assert_close(ours.result().cpu(), native.result(), rtol=1e-10, atol=1e-12)
     assert ours.step == 6
@@ -100,7 +102,8 @@ def test_a_loss_that_is_not_finite_stops_it(place):
 def test_takes_a_held_batch_as_often_as_it_is_told(place):
     x, gates, y, _ = make_batches("full")
     settings = SgdSettings("cross_entropy", 16, 1e-2, 0.1, average=False, seed=0)
-    native = NativeLoop(make_estimator("full"), Samples(x, y, C, gates=gates), settings)
+    given = Samples(x, y, C, gates=gates)
+    native = NativeLoop(make_estimator("full"), given, settings)
     ours = CudaLoop(
         place(make_estimator("full")), Samples(place(x), place(y), C, gates=place(gates)), settings
     )
@@ -108,5 +111,5 @@ def test_takes_a_held_batch_as_often_as_it_is_told(place):
     ours.hold(place(ids))
     for _ in range(2):
         ours.replay()
-        native.run_epoch(ids, lambda share: None)
+        native.run_epoch([(given, ids)], len(ids), lambda share: None)
     torch.testing.assert_close(ours.result().cpu(), native.result(), rtol=1e-10, atol=1e-12)

@@ -11,7 +11,9 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.temperature import fit_temperature
 from glai_native.solvers.dual.features import PathFeatures
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import Solution, Split, scores_of_outputs
+from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 
 # Conjugate gradients stop at 1e-2, or after some steps; beyond this residual that is no early stopping any more.
@@ -35,7 +37,7 @@ def solve_dual(
     """
     if estimator.kind != "full paths":
         raise ValueError(f"fit: solver 'dual' is for full paths, the model has {estimator.kind}; take 'sgd'")
-    samples = split.whole
+    samples = _in_memory(split.whole)
     dual = PathKernelModel(selector)
     dual.fit_samples(samples, seed=seed, progress=progress, **options)
     judged = split.held_out or samples
@@ -60,6 +62,14 @@ def solve_dual(
     return Solution(solved, scores, warning=warning)
 
 
+def _in_memory(samples: Samples | StreamedSamples) -> Samples:
+    if isinstance(samples, StreamedSamples):
+        raise ValueError(
+            f"{samples.owner}: solver 'dual' needs all samples in memory, pass x as a tensor, or take another"
+        )
+    return samples
+
+
 def _unseen(
     dual: PathKernelModel, split: Split, seed: int, progress: bool, options: dict[str, Any]
 ) -> Tensor | None:
@@ -75,5 +85,5 @@ def _unseen(
         return dual.loo_scores[split.held_out_rows]
     # What solves step by step leaves none out: solve once more without them.
     without = PathKernelModel(dual.selector)
-    without.fit_samples(split.train, seed=seed, progress=progress, **(options | {"l2": dual.l2}))
+    without.fit_samples(_in_memory(split.train), seed=seed, progress=progress, **(options | {"l2": dual.l2}))
     return without.scores_of(features)

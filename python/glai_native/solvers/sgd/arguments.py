@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 from pathlib import Path
+from typing import overload
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from glai_native.gates.packed import PackedGates
 from glai_native.machine.layouts import unit_stride
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.native import SgdSettings
+from glai_native.solvers.streamed import StreamedSamples
 
 LOSSES = ("cross_entropy", "squared")
 # Of unit features that are computed once and kept; of more each batch's are computed in each epoch.
@@ -117,17 +119,32 @@ def _require_like_estimator(owner: str, estimator: PathEstimator, x: Tensor) -> 
         )
 
 
-def prepared(owner: str, estimator: PathEstimator, samples: Samples, loss: str) -> Samples:
+@overload
+def prepared(owner: str, estimator: PathEstimator, samples: Samples, loss: str) -> Samples: ...
+@overload
+def prepared(
+    owner: str, estimator: PathEstimator, samples: Samples | StreamedSamples, loss: str
+) -> Samples | StreamedSamples: ...
+def prepared(
+    owner: str, estimator: PathEstimator, samples: Samples | StreamedSamples, loss: str
+) -> Samples | StreamedSamples:
     """Return samples as the steps read them; classes become values where the loss is squared error."""
+    weight = samples.weight
+    if weight is not None:
+        weight = scale_sample_weight(owner, weight).to(estimator.dtype)
+    if isinstance(samples, StreamedSamples):
+        return samples.weighted(weight).formed(lambda window: _as_read(owner, estimator, window, loss))
     if samples.n_features * len(samples) * samples.z.element_size() <= UNIT_FEATURES_BYTES:
         samples = samples.with_features()
-    x, y, weight = samples.z, samples.y, samples.weight
+    return _as_read(owner, estimator, samples.weighted(weight), loss)
+
+
+def _as_read(owner: str, estimator: PathEstimator, samples: Samples, loss: str) -> Samples:
+    x, y = samples.z, samples.y
     _require_like_estimator(owner, estimator, x)
     if loss == "squared":
         y = as_values(y, samples.n_outputs, x.dtype)
         require_finite(owner, f"targets as {x.dtype}", y)
     elif samples.has_values:
         raise ValueError(f"{owner}: targets must be class indices [N={len(x)}] for cross-entropy, got values")
-    if weight is not None:
-        weight = scale_sample_weight(owner, weight).to(x.dtype)
-    return samples.steps(unit_stride(x), y.contiguous(), weight)
+    return samples.steps(unit_stride(x), y.contiguous(), samples.weight)

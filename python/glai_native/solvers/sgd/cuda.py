@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -108,9 +108,12 @@ class CudaLoop:
         """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return read_flat(self._mean if self._settings.average else self._model)
 
-    def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """Run an epoch as :meth:`NativeLoop.run_epoch` does."""
-        total, begin = 0.0, 0
+    def run_epoch(
+        self, windows: Iterable[tuple[Samples, Tensor]], total: int, report: Callable[[float], None]
+    ) -> float:
+        """Run an epoch as :meth:`NativeLoop.run_epoch` does; the one window is of the samples that the graph reads."""
+        ((_, order),) = windows
+        losses, begin = 0.0, 0
         for number, ids in enumerate(order.to(self._ids.device).split(len(self._ids))):
             self._share.fill_(1.0 / (number + 1))
             if len(ids) == len(self._ids):
@@ -121,9 +124,9 @@ class CudaLoop:
             begin += len(ids)
             self.step += 1
             if number % SPAN == SPAN - 1 or begin == len(order):
-                total += self._losses(number + 1)
-                report(begin / len(order))
-        return total / len(order)
+                losses += self._losses(number + 1)
+                report(begin / total)
+        return losses / total
 
     def _losses(self, step: int) -> float:
         losses = float(self._total)

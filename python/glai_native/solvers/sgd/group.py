@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from glai_native.ops.gated_linear import gated_linear
 from glai_native.ops.gated_matmul import gated_matmul
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.sgd.native import SgdSettings, read_flat
+from glai_native.solvers.streamed import StreamedSamples
 
 SPAN = 32  # steps between looks at the losses, which are summed over the ranks there
 
@@ -23,8 +24,15 @@ class GroupLoop:
     """AdamW's state, alike on all ranks, on the CPU or a GPU; its checkpoints are those of the native loop."""
 
     @torch.inference_mode(False)  # and gradients on, whatever the caller has switched off
-    def __init__(self, estimator: PathEstimator, data: Samples, settings: SgdSettings, ranks: Ranks) -> None:
-        self._data, self._settings, self._ranks = data, settings, ranks
+    def __init__(
+        self,
+        estimator: PathEstimator,
+        data: Samples | StreamedSamples,
+        settings: SgdSettings,
+        ranks: Ranks,
+    ) -> None:
+        self._settings, self._ranks = settings, ranks
+        self._rows = min(settings.batch_size, len(data))
         self.step = 0
         self._sizes = estimator.n_paths, estimator.in_features + 1, estimator.out_features
         self._directions = estimator.directions
@@ -42,27 +50,34 @@ class GroupLoop:
         """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return self._mean if self._settings.average else self._parameters.detach()
 
-    def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """Run an epoch as :meth:`NativeLoop.run_epoch` does; ``order`` must be the same on all ranks."""
+    def run_epoch(
+        self, windows: Iterable[tuple[Samples, Tensor]], total: int, report: Callable[[float], None]
+    ) -> float:
+        """Run an epoch as :meth:`NativeLoop.run_epoch` does; windows must be the same on all ranks."""
         losses = torch.zeros((), dtype=torch.float64, device=self._mean.device)
-        total, begin = 0.0, 0
-        for number, ids in enumerate(order.to(losses.device).split(self._settings.batch_size), start=1):
-            losses += self._add_gradients(ids)
+        lost, done = 0.0, 0
+        for number, (data, ids) in enumerate(self._batches(windows), start=1):
+            losses += self._add_gradients(data, ids)
             self._take_step()
             self._mean.lerp_(self._parameters.detach(), 1.0 / number)
-            begin += len(ids)
-            if number % SPAN == 0 or begin == len(order):
-                total += float(self._ranks.add_up(losses))
+            done += len(ids)
+            if number % SPAN == 0 or done == total:
+                lost += float(self._ranks.add_up(losses))
                 losses.zero_()
-                if total - total != 0.0:
-                    raise FloatingPointError(f"the loss is {total} at or before step {number}")
-                report(begin / len(order))
-        return total / len(order)
+                if lost - lost != 0.0:
+                    raise FloatingPointError(f"the loss is {lost} at or before step {number}")
+                report(done / total)
+        return lost / total
+
+    def _batches(self, windows: Iterable[tuple[Samples, Tensor]]) -> Iterator[tuple[Samples, Tensor]]:
+        for data, order in windows:
+            for ids in order.to(self._mean.device).split(self._rows):
+                yield data, ids
 
     @torch.inference_mode(False)
-    def _add_gradients(self, batch: Tensor) -> Tensor:
+    def _add_gradients(self, data: Samples, batch: Tensor) -> Tensor:
         """Sum the gradient of the batch's mean loss over the ranks; return the sum of this rank's losses."""
-        data, ids = self._data, batch[self._ranks.share(len(batch))]
+        ids = batch[self._ranks.share(len(batch))]
         gates = PackedGates(data.gates.words.index_select(0, ids), data.gates.n_gates)
         output = self._output(data.features(ids), gates)
         targets = data.y.index_select(0, ids)

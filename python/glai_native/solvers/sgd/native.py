@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 
 import glai_native._native as _native
 from glai_native.estimator.estimator import PathEstimator
+from glai_native.gates.oracle import words_per_row
 from glai_native.machine.adam import BETAS, EPS
 from glai_native.machine.threads import kernel_threads
 from glai_native.solvers.samples import Samples
+from glai_native.solvers.streamed import StreamedSamples
 
 SPAN_SECONDS = 0.2  # between looks at the progress bar and the keyboard
 FIRST_SPAN = 8  # steps
@@ -32,6 +34,7 @@ class SgdSettings:
     weight_decay: float
     average: bool
     seed: int
+    passes: int = 1  # over the samples in an epoch
 
 
 def read_flat(estimator: PathEstimator) -> Tensor:
@@ -66,18 +69,20 @@ def write_flat(estimator: PathEstimator, flat: Tensor) -> None:
 class NativeLoop:
     """AdamW's state and a batch's workspace, for steps on the CPU."""
 
-    def __init__(self, estimator: PathEstimator, data: Samples, settings: SgdSettings) -> None:
-        self._data, self._settings = data, settings
+    def __init__(
+        self, estimator: PathEstimator, data: Samples | StreamedSamples, settings: SgdSettings
+    ) -> None:
+        self._settings = settings
         self.step = 0
         parameters = read_flat(estimator)
         zeros = {name: torch.zeros_like(parameters) for name in ("exp_avg", "exp_avg_sq", "mean")}
         self._state = {"parameters": parameters, **zeros}
         self._directions = estimator.directions
-        rows = min(settings.batch_size, len(data.z))
+        rows = min(settings.batch_size, len(data))
         p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
         new = parameters.new_empty
         self._workspace = {
-            "batch_words": data.gates.words.new_empty(rows, data.gates.words.shape[1]),
+            "batch_words": torch.empty((rows, words_per_row(p)), dtype=torch.int32, device="cpu"),
             "output": new(rows, c),
             "gradient": new(len(parameters)),
             "row_losses": torch.empty(rows, dtype=torch.float64, device="cpu"),
@@ -93,9 +98,7 @@ class NativeLoop:
                 "output_weights": new(p + d + 1, c),
             }
         self._span = FIRST_SPAN
-        self._most = (
-            SPAN_BYTES // (rows * d * parameters.element_size()) + 1 if data.of_units else sys.maxsize
-        )
+        self._most_of_units = SPAN_BYTES // (rows * d * parameters.element_size()) + 1
 
     def state(self) -> dict[str, Tensor]:
         """Return what the next step depends on."""
@@ -105,41 +108,47 @@ class NativeLoop:
         """Return the epoch's parameters: the mean of its iterates, or the last one."""
         return self._state["mean" if self._settings.average else "parameters"]
 
-    def run_epoch(self, order: Tensor, report: Callable[[float], None]) -> float:
-        """Take the steps over the samples of ``order``; return the mean loss.
+    def run_epoch(
+        self, windows: Iterable[tuple[Samples, Tensor]], total: int, report: Callable[[float], None]
+    ) -> float:
+        """Take the steps over the samples of windows; return the mean loss.
 
         Args:
-            order: int64 ``[N]``.
+            windows: samples, and the order int64 of their steps; a multiple of a batch in each, the last one excepted.
+            total: of samples in all of them.
             report: told the share that is done, between spans of steps.
 
         Raises:
             FloatingPointError: a loss was not finite.
         """
-        batch = min(self._settings.batch_size, len(order))
+        batch = len(self._workspace["output"])
         parts: list[float] = []  # of the mean, one of each batch
-        begin = 0
-        while begin < len(order):
-            ids = order[begin : begin + min(self._span, self._most) * batch]
-            started = time.perf_counter()
-            losses = self._run_steps(ids, begin // batch)
-            rows = torch.full_like(losses, batch)
-            rows[-1] = len(ids) - batch * (len(losses) - 1)
-            parts += (losses * (rows / len(order))).tolist()
-            begin += len(ids)
-            seconds = max(time.perf_counter() - started, 1e-6)
-            self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
-            report(begin / len(order))
+        done = 0
+        for data, order in windows:
+            most = self._most_of_units if data.of_units else sys.maxsize
+            begin = 0
+            while begin < len(order):
+                ids = order[begin : begin + min(self._span, most) * batch]
+                started = time.perf_counter()
+                losses = self._run_steps(data, ids, done // batch)
+                rows = torch.full_like(losses, batch)
+                rows[-1] = len(ids) - batch * (len(losses) - 1)
+                parts += (losses * (rows / total)).tolist()
+                begin, done = begin + len(ids), done + len(ids)
+                seconds = max(time.perf_counter() - started, 1e-6)
+                self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
+                report(done / total)
         # Exact before it is rounded: the length of spans, which the clock decides, must not show.
         return math.fsum(parts)
 
-    def _run_steps(self, ids: Tensor, averaged: int) -> Tensor:
-        """Take the steps of ``ids``; return the loss of each of their batches, float64.
+    def _run_steps(self, data: Samples, ids: Tensor, averaged: int) -> Tensor:
+        """Take the steps of samples ``ids``; return the loss of each of their batches, float64.
 
         ``averaged`` of this epoch's iterates are in the mean.
         """
         batch = len(self._workspace["output"])
         losses = torch.full((-(-len(ids) // batch),), torch.nan, dtype=torch.float64, device="cpu")
-        settings, data, order = self._settings, self._data, ids
+        settings, order = self._settings, ids
         if data.of_units:  # more than are kept
             data, order = data[ids].with_features(), torch.arange(len(ids), device="cpu")
         _native.train_steps(

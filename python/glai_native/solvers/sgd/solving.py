@@ -20,6 +20,9 @@ from glai_native.structure.selector import PathSelector
 
 # At most, where the held-out samples do not stop it earlier: so many passes, and for few samples so many steps.
 EPOCHS, STEPS = 10, 2000
+# Of few samples an epoch is several passes, so many steps at least: of one step each, a look at the held-out samples
+# and what Python does between calls took most of the time, and the mean of an epoch's iterates was of one.
+EPOCH_STEPS = 8
 # Epochs without a better one, after which the native loop stops; at least this share of all, since an epoch of few
 # samples is a step or two.
 PATIENCE, PATIENT_SHARE = 5, 0.1
@@ -35,9 +38,12 @@ RATE, RATE_SHARES = 1e-3, (1.0, 0.25, 0.06)
 START_SAMPLES, SAME_LOSS, DIVERGED = 4096, 0.02, 2.0
 
 
-def default_epochs(n_samples: int, batch_size: int) -> int:
-    """Return how many passes over the samples a training takes at most, where nothing else is said."""
-    return max(EPOCHS, -(-STEPS // -(-n_samples // batch_size)))
+def default_epochs(n_samples: int, batch_size: int) -> tuple[int, int]:
+    """Return how many epochs a training takes at most where nothing is said, and how many passes each of them is."""
+    rows = min(batch_size, n_samples)
+    passes = -(-EPOCH_STEPS * rows // n_samples)
+    steps = -(-passes * n_samples // rows)
+    return max(EPOCHS, -(-STEPS // steps)), passes
 
 
 def default_patience(epochs: int) -> int:
@@ -59,11 +65,14 @@ def solve_sgd(
     train, held_out = split.train, split.held_out
     batch_size = options.get("batch_size", BATCH)
     require_count("batch_size", batch_size)
-    epochs = options.get("epochs", default_epochs(len(train), batch_size))
+    epochs, passes = default_epochs(len(train), batch_size)
+    if "epochs" in options:
+        epochs, passes = options["epochs"], 1
     require_count("epochs", epochs)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "epochs": epochs,
+        "passes": passes,
         "seed": seed,
         "progress": progress,
     }
@@ -101,7 +110,8 @@ def solve_sgd(
     warning = "" if held_out is None else _no_better(history, begun, start)
     if warning:
         _put_back(estimator, before)
-    estimator.record(train.gates, train.classes, train.repeats)
+    for part in train.parts():
+        estimator.record(part.gates, part.classes, part.repeats)
     estimator.provenance = {"solver": "sgd"}
     scores = judge(estimator, held_out)
     return Solution(estimator, scores, history=history, warning=warning)

@@ -48,6 +48,7 @@ from glai_native.solvers.sgd.cuda import CudaLoop
 from glai_native.solvers.sgd.group import GroupLoop
 from glai_native.solvers.sgd.native import NativeLoop, SgdSettings, read_flat, write_flat
 from glai_native.solvers.solution import SgdEpoch, output_of
+from glai_native.solvers.streamed import StreamedSamples
 
 
 @outside_inference_mode
@@ -149,7 +150,7 @@ def train_estimator(
 
 def train_on(
     estimator: PathEstimator,
-    samples: Samples,
+    samples: Samples | StreamedSamples,
     validation: Samples | None,
     *,
     loss: str | None = None,
@@ -165,12 +166,16 @@ def train_on(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
     process_group: dist.ProcessGroup | None = None,
+    passes: int = 1,
 ) -> list[SgdEpoch]:
-    """Train as :func:`train_estimator` does, on samples that are checked and in canonical form already."""
+    """Train as :func:`train_estimator` does, on samples that are checked and in canonical form already.
+
+    An epoch is of so many ``passes`` over the samples, each in an order of its own.
+    """
     ranks = Ranks("train_estimator", process_group)
     with ranks.together():
         loss = loss or ("squared" if samples.has_values else "cross_entropy")
-        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed)
+        settings = SgdSettings(loss, batch_size, learning_rate, weight_decay, average, seed, passes)
         path = None if checkpoint is None else Path(checkpoint)
         require_settings(settings, epochs, patience, path if ranks.is_first else None)
         if seconds is not None and (not seconds > 0 or ranks.size > 1):
@@ -200,7 +205,7 @@ def train_on(
                 training.restore(path)
     training.follow_first()
     # What torch does between the native loop's epochs.
-    small = not data.z.is_cuda and data.z.numel() < FEW_VALUES
+    small = data.device.type != "cuda" and len(data) * estimator.in_features < FEW_VALUES
     try:
         with epoch_progress(progress and ranks.is_first) as bar, one_torch_thread(small):
             task = bar.add_task("training", total=epochs, completed=len(training.history))
@@ -223,14 +228,19 @@ def train_on(
     return training.history
 
 
-def _facts(estimator: PathEstimator, data: Samples, settings: SgdSettings) -> dict[str, str]:
+def _facts(
+    estimator: PathEstimator, data: Samples | StreamedSamples, settings: SgdSettings
+) -> dict[str, str]:
     """Return what ranks must have alike: all that the order of steps depends on, and that tells data sets apart."""
     p, d, c = estimator.n_paths, estimator.in_features, estimator.out_features
-    return {name: str(value) for name, value in asdict(settings).items()} | {
+    facts = asdict(settings)
+    if settings.passes == 1:
+        del facts["passes"]  # of which checkpoints know nothing that were written when there was no other
+    return {name: str(value) for name, value in facts.items()} | {
         "structure_id": str(estimator.structure_id),
         "directions_id": str(estimator.directions_id),
         "dtype": str(estimator.dtype),
-        "[N, P, D, C]": f"[{len(data.z)}, {p}, {d}, {c}]",
+        "[N, P, D, C]": f"[{len(data)}, {p}, {d}, {c}]",
         "sample_weight": "none" if data.weight is None else "given",
         "targets' CRC-32": str(crc32(data.y)),
     }
@@ -242,19 +252,25 @@ class _Training:
     def __init__(
         self,
         estimator: PathEstimator,
-        data: Samples,
+        data: Samples | StreamedSamples,
         held_out: Samples | None,
         settings: SgdSettings,
         ranks: Ranks,
     ) -> None:
         self.estimator, self.data, self.held_out, self.settings = estimator, data, held_out, settings
         self.ranks = ranks
+        self._judged = held_out  # those by this rank
+        if held_out is not None and ranks.size > 1:
+            self._judged = held_out[ranks.share(len(held_out))]
         self.of_values = False
+        self._rows = min(settings.batch_size, len(data))  # of a batch
         self.loop: NativeLoop | CudaLoop | GroupLoop
         if ranks.size > 1:
             self.loop = GroupLoop(estimator, data, settings, ranks)
+        elif isinstance(data, Samples) and data.device.type == "cuda":
+            self.loop = CudaLoop(estimator, data, settings)
         else:
-            self.loop = (CudaLoop if data.z.is_cuda else NativeLoop)(estimator, data, settings)
+            self.loop = NativeLoop(estimator, data, settings)
         self.history: list[SgdEpoch] = []
         self.best = read_flat(estimator)  # flat parameters of the best epoch
         self.best_epoch = 0  # 0: those that the estimator came with
@@ -264,13 +280,13 @@ class _Training:
         return patience is not None and len(self.history) - self.best_epoch >= patience
 
     def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
-        """Run one pass over the samples, in an order that seed and epoch alone decide."""
+        """Run the passes of one epoch over the samples, in orders that seed and epoch alone decide."""
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed((int(self.settings.seed) * 1_000_003 + number) % 2**63)
-        order = torch.randperm(len(self.data.z), generator=generator, device="cpu")
+        windows = self.data.windows(generator, self._rows, self.settings.passes)
         started = time.perf_counter()
         try:
-            loss = self.loop.run_epoch(order, report)
+            loss = self.loop.run_epoch(windows, self.settings.passes * len(self.data), report)
             if not all_finite(self.loop.result()):
                 raise FloatingPointError("the parameters are not finite at the end")
         except FloatingPointError as error:
@@ -304,10 +320,10 @@ class _Training:
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         assert self.held_out is not None
-        n, rows = len(self.held_out.z), self.ranks.share(len(self.held_out.z))
-        output = output_of(self.estimator, self.held_out[rows])
-        targets = self.held_out.y[rows]
-        weight = None if self.held_out.weight is None else self.held_out.weight[rows].double()  # of mean 1
+        assert self._judged is not None
+        n, targets, weight = len(self.held_out), self._judged.y, self._judged.weight
+        output = output_of(self.estimator, self._judged)
+        weight = None if weight is None else weight.double()  # of mean 1
         if targets.is_floating_point():
             errors = (output.double() - targets).square()
             error = total(errors if weight is None else errors * weight.unsqueeze(1))
@@ -382,10 +398,10 @@ class _Training:
         state = self.loop.state()
         like = {name: file.tensor(name, (t.dtype,), tuple(t.shape)) for name, t in state.items()}
         best = file.tensor("best", (self.estimator.dtype,), tuple(self.best.shape))
-        steps = math.ceil(len(self.data.z) / self.settings.batch_size)
+        steps = math.ceil(self.settings.passes * len(self.data) / self._rows)
         progress = read_progress(file, steps, validated=self.held_out is not None)
         for name, tensor in state.items():
             tensor.copy_(like[name])
-        self.best = best.to(self.data.z.device, copy=True)
+        self.best = best.to(self.data.device, copy=True)
         self.loop.step, self.best_epoch, self.history = progress
         write_flat(self.estimator, self.loop.result())

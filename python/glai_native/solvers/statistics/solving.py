@@ -32,11 +32,12 @@ def solve_statistics(
     """Solve the sums and score them without the held-out samples, then take those in too. This is a :class:`Solve`."""
     train, held_out = split.train, split.held_out
     ranks = Ranks("fit", process_group)
-    part = train[ranks.share(len(train))]
+    own = train.part(ranks.share(len(train)))
     with ranks.together():
         statistics = PathStatistics.like(estimator)
         statistics.structure_id = selector.structure_id
-        statistics.add(part)
+        for part in own.parts():
+            statistics.add(part)
     if process_group is not None:
         all_reduce(statistics, process_group)
     solve: dict[str, Any] = {"l2": "gcv", "directions": estimator.directions, "progress": progress} | options

@@ -1,0 +1,156 @@
+"""Features that need not fit in memory stay where they are stored, and some rows of them are read at a time."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glai_native.data.features import float_features
+
+# Rows that lie beside each other where they are stored, and are read at once.
+BLOCK_ROWS = 256
+# Features of a window, and its rows at least. Two windows are in memory: the one that is read, the one that is used.
+WINDOW_BYTES, WINDOW_ROWS = 1 << 23, 8192
+
+Rows = slice | NDArray[np.int64]
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Window(NamedTuple):
+    """Some rows, in memory.
+
+    Attributes:
+        rows: which they are.
+        x: float32 or float64 ``[n, D]``.
+        order: drawn, of these n.
+    """
+
+    rows: Tensor
+    x: Tensor
+    order: Tensor
+
+
+class StoredRows:
+    """Rows of features ``[N, ...]`` that stay in a memory map, or an array.
+
+    Args:
+        owner: of them, named in the errors.
+        x: numbers of any dtype, N >= 1.
+
+    Attributes:
+        n_features: D, the product of what a row is made of.
+        centred_in: what they become, float32 or float64; None: as each of the rows that are read needs it.
+    """
+
+    def __init__(self, owner: str, x: NDArray[Any]) -> None:
+        if x.ndim < 2 or not len(x):
+            raise ValueError(f"{owner}: x must be [N >= 1, D], got {list(x.shape)}")
+        self.owner = owner
+        self.centred_in: torch.dtype | None = None
+        self.n_features = int(np.prod(x.shape[1:]))
+        self._x, self._map = np.asarray(x), _map_of(x)
+        self._rows: NDArray[np.int64] | None = None  # which are meant, in increasing order
+
+    def __len__(self) -> int:
+        return len(self._x if self._rows is None else self._rows)
+
+    @property
+    def n_bytes(self) -> int:
+        """How large all of them are as float32."""
+        return 4 * len(self) * self.n_features
+
+    def as_floats(self, dtype: torch.dtype) -> StoredRows:
+        """Return the same rows, read as float32 or float64."""
+        rows = copy(self)
+        rows.centred_in = dtype
+        return rows
+
+    def part(self, rows: Rows) -> StoredRows:
+        """Return some of them, in increasing order, which stay where they are."""
+        part = copy(self)
+        part._rows = np.arange(len(self))[rows] if self._rows is None else self._rows[rows]
+        return part
+
+    def read(self, rows: Rows) -> Tensor:
+        """Return some of them as floats ``[n, D]`` in memory (:func:`float_features`).
+
+        Raises:
+            ValueError: a value is no number, or not finite; its row, of those that are stored, is named.
+        """
+        if self._rows is not None:
+            rows = self._rows[rows]
+        x = self._x[rows]
+        if isinstance(rows, slice):
+            x = np.array(x)
+        if self._map is not None:  # pages that were read would count as memory of this process
+            self._map.madvise(mmap.MADV_DONTNEED)
+        x = x.reshape(len(x), -1)
+        try:
+            return torch.from_numpy(float_features(self.owner, x, centred_in=self.centred_in))
+        except ValueError as error:
+            first = int(np.arange(len(self._x))[rows][0])
+            raise ValueError(f"{error}; of {len(x):,} rows from {first:,} on") from None
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield all rows, a window at a time, in the order in which they are stored."""
+        height = self._height(1)
+        return _read_ahead(self.read, (slice(at, at + height) for at in range(0, len(self), height)))
+
+    def windows(self, generator: torch.Generator, multiple: int, passes: int = 1) -> Iterator[Window]:
+        """Yield all rows, each window with an order of its rows.
+
+        A window is of blocks drawn from all over the data, so that data that are stored by class are mixed, as far as
+        there are blocks of each class in it.
+
+        Args:
+            generator: what order is drawn by.
+            multiple: of rows that each window has, the last one excepted.
+            passes: how often each row comes, once in each pass.
+        """
+        n, height = len(self), self._height(multiple)
+        blocks = [
+            torch.randperm(-(-n // BLOCK_ROWS), generator=generator, device="cpu") for _ in range(passes)
+        ]
+        ids = (torch.cat(blocks).unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
+        ids = ids[ids < n]
+        windows = [ids[begin : begin + height].sort().values for begin in range(0, len(ids), height)]
+        orders = [torch.randperm(len(rows), generator=generator, device="cpu") for rows in windows]
+        read = _read_ahead(lambda rows: self.read(rows.numpy()), windows)
+        return (Window(rows, x, order) for (rows, x), order in zip(read, orders, strict=True))
+
+    def _height(self, multiple: int) -> int:
+        """Return the rows of a window, a multiple."""
+        least = max(WINDOW_ROWS, WINDOW_BYTES // (4 * self.n_features))
+        return -(-least // multiple) * multiple
+
+
+def _read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[tuple[Key, Value]]:
+    """Yield each key with what was read of it; a thread reads the next one meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="glai-read-ahead") as pool:
+        before: tuple[Key, Future[Value]] | None = None
+        for key in keys:
+            following = pool.submit(read, key)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = key, following
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+def _map_of(x: NDArray[Any]) -> mmap.mmap | None:
+    """Return the map that an array lies in, if it is one of a file whose pages can be read again."""
+    if not isinstance(x, np.memmap) or x.mode not in ("r", "r+"):
+        return None
+    base: Any = x
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
