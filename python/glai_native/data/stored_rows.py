@@ -146,6 +146,15 @@ def _read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[t
             yield before[0], before[1].result()
 
 
+def in_memory(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of rows of an array; pages of a memory map, once read, no longer count as memory of this process."""
+    copied = np.array(rows)
+    mapped = _map_of(rows)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return copied
+
+
 def _map_of(x: NDArray[Any]) -> mmap.mmap | None:
     """Return the map that an array lies in, if it is one of a file whose pages can be read again."""
     if not isinstance(x, np.memmap) or x.mode not in ("r", "r+"):
