@@ -17,7 +17,7 @@ from typing import Any
 
 from glai_bench.claims.cell import Cell
 from glai_bench.scale.data import TEST_BLOCK, TEST_ROWS, Rule, write_arrays, write_parquet
-from glai_bench.scale.learners import OTHERS, Paths, Spec
+from glai_bench.scale.learners import OTHERS, Spec
 
 # Processor seconds that a learner may take: others, and ours.
 LIMIT, OUR_LIMIT = 600, 7_200
@@ -33,6 +33,7 @@ class Sizes:
         features: values of D, at ``at``.
         units: values of M, at ``at``; the first two also at every N.
         at: N of the curves over D and M.
+        same: N of the digests that must be equal.
     """
 
     rows: tuple[int, ...]
@@ -40,6 +41,7 @@ class Sizes:
     features: tuple[int, ...]
     units: tuple[int, ...]
     at: int
+    same: int
 
 
 FULL = Sizes(
@@ -48,8 +50,9 @@ FULL = Sizes(
     (100, 30, 300),
     (1024, 2048, 512, 4096),
     100_000,
+    316_228,
 )
-QUICK = Sizes((2_000,), (2_000,), (10, 20), (32, 64), 2_000)
+QUICK = Sizes((2_000,), (2_000,), (10, 20), (32, 64), 2_000, 2_000)
 
 
 def specs(sizes: Sizes) -> Iterator[Spec]:
@@ -122,8 +125,3 @@ def written(spec: Spec, folder: Path) -> tuple[Path, Path]:
         write_arrays(place / str(spec.rows), rule, spec.rows, spec.task),
         write_arrays(place / "test", rule, TEST_ROWS, spec.task, TEST_BLOCK),
     )
-
-
-def paths_of(spec: Spec, folder: Path, out: Path) -> Paths:
-    """Return the paths of a cell that is run in this process."""
-    return Paths(*written(spec, folder), out)

@@ -1,7 +1,8 @@
-"""One cell is measured here, in a process of its own: ``python -m glai_bench.scale.child '{"spec": ..., "paths": ...}'``.
+"""One cell is measured here, in a process of its own.
 
-It prints one line of JSON. Memory is what Linux says of this process, files that are mapped included: before it begins,
-with everything imported; and its peak.
+``python -m glai_bench.scale.child '{"spec": ..., "paths": ..., "limit": seconds}'`` prints one line of JSON. Memory is
+what Linux says of this process, files that are mapped included: before it begins, with everything imported; and its
+peak.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = json.loads((sys.argv[1:] if argv is None else argv)[0])
     limit = int(told["limit"])
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))  # in processor seconds, which no neighbour takes away
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (limit, hard)
+    )  # in processor seconds, which no neighbour takes away
     print(json.dumps(measure(Spec(**told["spec"]), Paths(*map(Path, told["paths"])))))
 
 
@@ -51,9 +54,9 @@ def _test_rows(folder: Path) -> tuple[Any, Any]:
 
 
 def memory(name: str) -> int:
-    """Return bytes that /proc says of this process: ``VmRSS`` now, ``VmHWM`` at its peak; where it is not there, a peak.
+    """Return bytes that /proc says of this process: ``VmRSS`` now, ``VmHWM`` at its peak.
 
-    That of getrusage is no less than what the parent had when this process was started, which is why it comes second.
+    Where it is not there, getrusage's peak, which is no less than what the parent had when it started this process.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -78,7 +78,7 @@ Learn = Callable[[], Learnt]
 
 
 def exact(spec: Spec, paths: Paths) -> Learn:
-    """``ExactClassifier`` or ``ExactRegressor`` of a memory map, of chunks of arrays, or of batches of a parquet file."""
+    """``ExactClassifier`` or ``ExactRegressor`` of a memory map, of chunks, or of batches of a parquet file."""
     from glai_native import ExactClassifier, ExactRegressor
 
     model = (ExactClassifier if spec.of_classes else ExactRegressor)(spec.units or 2048)

@@ -147,7 +147,7 @@ def _read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[t
 
 
 def in_memory(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy of rows of an array; pages of a memory map, once read, no longer count as memory of this process."""
+    """Return a copy of rows of an array; pages of a memory map, once read, are not kept as memory of the process."""
     copied = np.array(rows)
     mapped = _map_of(rows)
     if mapped is not None:
