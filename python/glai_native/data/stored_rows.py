@@ -198,3 +198,9 @@ class _File:
                 done += count
             at += size
         return x
+
+
+def in_memory(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of rows of an array; those of a memory map are read from its file, as :class:`StoredRows` are."""
+    file = _File.of(rows)
+    return np.array(rows) if file is None else file.read(slice(None))

@@ -26,6 +26,7 @@ from glai_native.data.sources import (
     read_idx_labels,
     rows_of_split,
 )
+from glai_native.data.stored_rows import in_memory
 from glai_native.data.tables import NO_TABLE, TABLES, TableNames, read_table_chunks
 
 ROWS = 16_384  # that are read at a time
@@ -193,7 +194,7 @@ def _of_arrays(path: Path) -> dict[str, StreamedRows]:
         x = np.load(path / f"x{suffix}.npy", mmap_mode="r", allow_pickle=False)
 
         def features() -> Iterator[NDArray[Any]]:
-            return (np.array(x[at : at + ROWS]) for at in range(0, len(x), ROWS))
+            return (in_memory(x[at : at + ROWS]) for at in range(0, len(x), ROWS))
 
         y, ids = (
             np.load(path / f"{name}.npy", allow_pickle=False) if name in held else None

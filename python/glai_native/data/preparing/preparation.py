@@ -10,15 +10,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from glai_native.data.preparing.columns import Columns, typed_columns
 from glai_native.data.preparing.frames import RawColumn, raw_columns
+
+if (
+    TYPE_CHECKING
+):  # it brings scikit-learn's neighbours, 7 MB and a third of a second, which tables alone need
+    from sklearn.impute import SimpleImputer
 
 VERSION = 1
 MOST_COLUMNS = 100  # that a column of categories becomes; the rarest share the last of them
@@ -102,6 +106,8 @@ class Preparation:
     @cached_property
     def _scaling(self) -> tuple[SimpleImputer, StandardScaler]:
         """scikit-learn's transformers of all numbers, as they were fitted."""
+        from sklearn.impute import SimpleImputer
+
         of = self._numbers.values()
         imputer = SimpleImputer(strategy="median").fit([[one.fill for one in of]])
         scaler = StandardScaler()
@@ -153,6 +159,8 @@ class Preparation:
             at = x.shape[1]
             gaps = [i for i, one in enumerate(self._numbers.values()) if one.has_gaps]
             if gaps:
+                from sklearn.impute import MissingIndicator
+
                 features[:, at : at + len(gaps)] = MissingIndicator(features="all").fit_transform(x[:, gaps])
                 at += len(gaps)
         for name, encoder in self._encoders.items():
@@ -280,6 +288,8 @@ def _column_of(entry: list[Any]) -> Numbers | Categories:
 
 
 def _fit_numbers(values: NDArray[Any]) -> Numbers:
+    from sklearn.impute import SimpleImputer
+
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     filled = imputer.fit_transform(values[:, None])
     scaler = StandardScaler().fit(filled)

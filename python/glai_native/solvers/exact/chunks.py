@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glai_native.data.archives import ArrayRows
+from glai_native.data.stored_rows import in_memory
 from glai_native.machine.files import crc32
 
 # Of x, by which a checkpoint knows its data.
@@ -137,11 +138,11 @@ def _first(x: Any) -> str:
 
 def _slices(whole: Chunk, size: int, begin: int) -> Iterator[Chunk]:
     for at in range(begin, len(whole.x), size):
-        yield Chunk(*(None if each is None else _in_memory(each[at : at + size]) for each in whole))
+        yield Chunk(*(None if each is None else _rows_in_memory(each[at : at + size]) for each in whole))
 
 
-def _in_memory(rows: Any) -> Any:
-    return np.array(rows) if isinstance(rows, np.memmap) else rows
+def _rows_in_memory(rows: Any) -> Any:
+    return in_memory(rows) if isinstance(rows, np.memmap) else rows
 
 
 def _read(parts: list[ArrayRows], size: int, begin: int) -> Iterator[Chunk]:
