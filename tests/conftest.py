@@ -20,19 +20,25 @@ if WORKERS > 1:  # they share the cores, and so do the programs that their tests
     torch.set_num_threads(THREADS)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
-# It has the loops of avx512_bf16 but for products of precision "bf16".
-ONLY_BF16 = "avx512_bf16_dot"
+# They have the loops of avx512_bf16 but for products of precision "bf16", and of avx512 but for sums of bytes.
+ONLY_BF16, ONLY_BYTES = "avx512_bf16_dot", "avx512_vnni"
 
 
-@pytest.fixture(params=[name for name in _native.cpu_isas() if name != ONLY_BF16])
+@pytest.fixture(params=[name for name in _native.cpu_isas() if name not in (ONLY_BF16, ONLY_BYTES)])
 def isa(request):
     """Every instruction set that this machine runs, one at a time."""
     yield from forced(request.param)
 
 
-@pytest.fixture(params=_native.cpu_isas())
+@pytest.fixture(params=[name for name in _native.cpu_isas() if name != ONLY_BYTES])
 def bf16_isa(request):
     """The same for products of precision "bf16"."""
+    yield from forced(request.param)
+
+
+@pytest.fixture(params=[name for name in _native.cpu_isas() if name != ONLY_BF16])
+def byte_isa(request):
+    """The same for sums of bytes."""
     yield from forced(request.param)
 
 

@@ -21,9 +21,11 @@ bool supports_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+bool supports_avx512_vnni() { return supports_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
 bool supports_avx512_bf16() {
-  return supports_avx512() && __builtin_cpu_supports("avx512bf16") &&
-         __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni");
+  return supports_avx512_vnni() && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_supports("avx512vpopcntdq");
 }
 
 // A dot product of bfloat16 does two multiply-adds a lane. Family 6, model 207, issues a quarter as many
@@ -38,6 +40,7 @@ constexpr Isa kIsas[] = {
 #ifdef GLAI_X86
     {"avx2", &kCpuAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
     {"avx512", &kCpuAvx512, supports_avx512},
+    {"avx512_vnni", &kCpuAvx512Vnni, supports_avx512_vnni},
     {"avx512_bf16", &kCpuAvx512Bf16, supports_avx512_bf16},
     {"avx512_bf16_dot", &kCpuAvx512Bf16Dot, supports_avx512_bf16, dot_products_pay},
 #endif

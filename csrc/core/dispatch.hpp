@@ -35,8 +35,12 @@ extern const OpTable kCpuGeneric;
 #ifdef GLAI_X86
 extern const OpTable kCpuAvx2;
 extern const OpTable kCpuAvx512;
+extern const OpTable kCpuAvx512Vnni;
 extern const OpTable kCpuAvx512Bf16;
 extern const OpTable kCpuAvx512Bf16Dot;
+// What kCpuAvx512Vnni has of its own.
+void integer_gram_vnni(const IntegerGramArgs&);
+void integer_features_vnni(const IntegerFeaturesArgs&);
 #endif
 #ifdef GLAI_CUDA_COMPILED
 extern const OpTable kCuda;

@@ -47,8 +47,8 @@ GLAI_ALWAYS_INLINE std::uint8_t rescaled(std::uint32_t sum, std::int32_t multipl
   return static_cast<std::uint8_t>(value < 127 ? value : 127);
 }
 
-// A layer whose weights are packed: [panels, quads, kUnitPanel, 4], less WeightDot::kOffset; units and
-// values that are not there 0.
+// A layer whose weights are packed: [panels, kVecs, quads, ByteSums::width, 4], less WeightDot::kOffset;
+// units and values that are not there 0.
 struct PackedLayer {
   std::int64_t units, panels, values, quads;
   std::int64_t shift;
@@ -61,13 +61,14 @@ GLAI_ALWAYS_INLINE void pack_units(const IntegerLayer& layer, bool first, std::i
                                    const PackedLayer& to) {
   static_assert(WeightDot::kOffset == 0 || WeightDot::kOffset == -128);
   constexpr std::uint8_t flip = WeightDot::kOffset == 0 ? 0 : 128;
+  constexpr std::int64_t width = ByteSums::width;
   const std::int64_t begin = panel * kUnitPanel, whole = to.values / 4;
   for (std::int64_t c = 0; c < kUnitPanel; ++c) {
-    std::uint8_t* quads = to.weights + begin * to.quads * 4 + 4 * c;
+    std::uint8_t* quads = to.weights + 4 * ((begin + c / width * width) * to.quads + c % width);
     to.bias[begin + c] = 0;
     to.multiplier[begin + c] = 0;
     if (begin + c >= to.units) {
-      for (std::int64_t q = 0; q < to.quads; ++q) __builtin_memset(quads + 4 * q * kUnitPanel, 0, 4);
+      for (std::int64_t q = 0; q < to.quads; ++q) __builtin_memset(quads + 4 * q * width, 0, 4);
       continue;
     }
     const auto* weight = layer.weight.as<const std::int8_t>() + (begin + c) * layer.weight.stride[0];
@@ -75,11 +76,11 @@ GLAI_ALWAYS_INLINE void pack_units(const IntegerLayer& layer, bool first, std::i
       std::uint32_t quad;
       __builtin_memcpy(&quad, weight + 4 * q, 4);
       quad ^= flip * 0x01010101u;
-      __builtin_memcpy(quads + 4 * q * kUnitPanel, &quad, 4);
+      __builtin_memcpy(quads + 4 * q * width, &quad, 4);
     }
     for (std::int64_t k = 4 * whole; k < 4 * to.quads; ++k) {
       const auto byte = static_cast<std::uint8_t>(k < to.values ? weight[k] ^ flip : 0);
-      quads[4 * whole * kUnitPanel + k % 4] = byte;
+      quads[4 * whole * width + k % 4] = byte;
     }
     std::int32_t sum = 0;
     for (std::int64_t k = 0; first && k < to.values; ++k) sum += weight[k];
@@ -107,9 +108,9 @@ GLAI_ALWAYS_INLINE void apply_layer(const PackedLayer& layer, const std::uint8_t
     const std::int64_t units = layer.units - first < kUnitPanel ? layer.units - first : kUnitPanel;
     for (std::int64_t i = 0; i < n; i += rows) {
       std::int32_t sums[rows * kUnitPanel];
-      dot_tile<WeightDot, rows>(
-          {below + i * step, step, 4, layer.weights + first * layer.quads * 4, layer.quads}, false,
-          sums);
+      dot_tile<WeightDot, rows>({below + i * step, step, 4, layer.weights + first * layer.quads * 4,
+                                 4 * ByteSums::width * layer.quads, layer.quads},
+                                false, sums);
       for (std::int64_t r = 0; r < rows && i + r < n; ++r) {
         std::uint8_t bytes[kUnitPanel];
         for (std::int64_t c = 0; c < kUnitPanel; ++c) {

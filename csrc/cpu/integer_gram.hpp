@@ -13,12 +13,13 @@
 
 namespace glai::GLAI_ISA {
 
-// A panel is as many columns as a tile is wide; a block is the square of the result that a task sums.
-constexpr std::int64_t kGramPanel = kDotColumns<GramDot>;
-constexpr std::int64_t kGramBlockPanels = kGramPanel < 48 ? 128 / kGramPanel : 192 / kGramPanel;
-constexpr std::int64_t kGramBlock = kGramBlockPanels * kGramPanel;
-constexpr std::int64_t kGramTiles = kGramPanel / GramDot::kRows;  // of rows, in a panel
-static_assert(kGramTiles * GramDot::kRows == kGramPanel);
+// A strip is as many columns as a vector; a block is the square of the result that a task sums.
+constexpr std::int64_t kGramStrip = ByteSums::width;
+constexpr std::int64_t kGramRows = GramDot::kRows, kGramVecs = GramDot::kVecs;  // of a tile
+constexpr std::int64_t kGramBlock = kGramStrip < 16 ? 128 : 192;
+constexpr std::int64_t kGramBlockStrips = kGramBlock / kGramStrip;
+static_assert(kGramStrip % kGramRows == 0 && kGramBlockStrips % kGramVecs == 0);
+constexpr std::int64_t kGramTile = kGramRows * kGramVecs * kGramStrip;  // elements
 constexpr std::int64_t kGramDepth = kDotDepth<GramDot>;
 // Steps of a slice of 512 samples.
 constexpr std::int64_t kGramSlice = 512 / kGramDepth;
@@ -26,47 +27,38 @@ constexpr std::int64_t kGramSlice = 512 / kGramDepth;
 constexpr std::int64_t kGramMostSamples = std::int64_t{1} << 17;
 static_assert(kGramMostSamples * 127 * 127 < std::int64_t{1} << 31);
 constexpr std::int64_t kGramPackedBytes = std::int64_t{1} << 26;
+constexpr std::int64_t kGramPackedSamples = 64;  // by a task
 
-// The samples of a pass, packed: [panels, steps, kQuads, kGramPanel, 4], columns and samples that are
+// The samples of a pass, packed: [strips, steps, kQuads, kGramStrip, 4], columns and samples that are
 // not there 0; and the sum of each column.
 struct PackedBytes {
-  std::int64_t columns, panels, steps;
+  std::int64_t columns, strips, steps;
   std::uint8_t* bytes;
   std::int32_t* sums;
 
-  GLAI_ALWAYS_INLINE std::uint8_t* panel(std::int64_t p) const {
-    return bytes + p * steps * kGramDepth * kGramPanel;
-  }
+  GLAI_ALWAYS_INLINE std::int64_t strip_bytes() const { return steps * kGramDepth * kGramStrip; }
+  GLAI_ALWAYS_INLINE std::uint8_t* strip(std::int64_t s) const { return bytes + s * strip_bytes(); }
 };
 
-GLAI_ALWAYS_INLINE void pack_panel(const std::uint8_t* features, std::int64_t stride, std::int64_t n,
-                                   std::int64_t p, const PackedBytes& to) {
-  constexpr std::int64_t line = 4 * kGramPanel;
-  const std::int64_t first = p * kGramPanel;
-  const std::int64_t columns = to.columns - first < kGramPanel ? to.columns - first : kGramPanel;
-  std::uint8_t* quads = to.panel(p);
-  for (std::int64_t begin = 0; begin < to.steps * kGramDepth; begin += 4) {
-    std::uint8_t* quad = quads + begin / 4 * line;
-    if (columns == kGramPanel && begin + 4 <= n) {
-      const std::uint8_t* row = features + begin * stride + first;
-      for (std::int64_t c = 0; c < kGramPanel; ++c) {
-        quad[4 * c] = row[c];
-        quad[4 * c + 1] = row[c + stride];
-        quad[4 * c + 2] = row[c + 2 * stride];
-        quad[4 * c + 3] = row[c + 3 * stride];
+// Samples [begin, end) of all columns; of n that there are.
+GLAI_ALWAYS_INLINE void pack_samples(const std::uint8_t* features, std::int64_t stride, std::int64_t n,
+                                     std::int64_t begin, std::int64_t end, const PackedBytes& to) {
+  for (std::int64_t s = 0; s < to.strips; ++s) {
+    const std::int64_t first = s * kGramStrip;
+    const std::int64_t columns = to.columns - first < kGramStrip ? to.columns - first : kGramStrip;
+    std::uint8_t* quad = to.strip(s) + begin * kGramStrip;
+    for (std::int64_t sample = begin; sample < end; sample += 4, quad += 4 * kGramStrip) {
+      const std::uint8_t* row = features + sample * stride + first;
+      if (columns == kGramStrip && sample + 4 <= n) {
+        interleave_rows(row, stride, quad);
+        continue;
       }
-      continue;
-    }
-    for (std::int64_t c = 0; c < kGramPanel; ++c) {
-      for (std::int64_t s = 0; s < 4; ++s) {
-        const bool there = c < columns && begin + s < n;
-        quad[4 * c + s] = there ? features[(begin + s) * stride + first + c] : std::uint8_t{0};
+      for (std::int64_t c = 0; c < kGramStrip; ++c) {
+        for (std::int64_t i = 0; i < 4; ++i) {
+          quad[4 * c + i] = c < columns && sample + i < n ? row[i * stride + c] : std::uint8_t{0};
+        }
       }
     }
-  }
-  if constexpr (GramDot::kOffset != 0) {
-    constexpr std::uint8_t ones[4] = {1, 1, 1, 1};
-    dot_tile<GramDot, 1>({ones, 0, 0, quads, to.steps}, false, to.sums + first);
   }
 }
 
@@ -75,11 +67,10 @@ class ByteGramBlock {
  public:
   GLAI_ALWAYS_INLINE ByteGramBlock(const IntegerGramArgs& a, const PackedBytes& packed, std::int64_t row,
                                    std::int64_t column)
-      : a_(a), packed_(packed), row_(row * kGramBlockPanels), column_(column * kGramBlockPanels) {
+      : a_(a), packed_(packed), row_(row * kGramBlock), column_(column * kGramBlockStrips) {
     ScratchSizes sizes;
     const auto sums_at = sizes.add<std::int32_t>(kGramBlock * kGramBlock);
-    const auto shifted_at =
-        sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kSliceBytes * kGramBlockPanels);
+    const auto shifted_at = sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kGramVecs * kSliceBytes);
     std::byte* memory = scratch(Scratch::task, sizes.bytes());
     sums_ = reinterpret_cast<std::int32_t*>(memory + sums_at);
     shifted_ = reinterpret_cast<std::uint8_t*>(memory + shifted_at);
@@ -93,65 +84,82 @@ class ByteGramBlock {
   }
 
  private:
-  static constexpr std::int64_t kSliceBytes = kGramSlice * kGramDepth * kGramPanel;
+  static constexpr std::int64_t kSliceBytes = kGramSlice * kGramDepth * kGramStrip;  // of a strip
 
-  GLAI_ALWAYS_INLINE std::int64_t panels_from(std::int64_t panel) const {
-    return packed_.panels - panel < kGramBlockPanels ? packed_.panels - panel : kGramBlockPanels;
+  // Columns stay in the first-level cache while all rows pass.
+  GLAI_ALWAYS_INLINE void add_slice(std::int64_t begin, std::int64_t steps, bool last) {
+    const std::int64_t at = begin * kGramDepth * kGramStrip;
+    const std::int64_t end =
+        packed_.strips - column_ < kGramBlockStrips ? packed_.strips : column_ + kGramBlockStrips;
+    const std::int64_t rows = packed_.columns - row_ < kGramBlock ? packed_.columns : row_ + kGramBlock;
+    std::int32_t* sums = sums_;
+    Sent sent{};
+    for (std::int64_t j = column_; j < end; j += kGramVecs) {
+      const std::int64_t to = end - j < kGramVecs ? end : j + kGramVecs;
+      const std::uint8_t* columns = packed_.strip(j) + at;
+      std::int64_t step = packed_.strip_bytes();
+      if constexpr (GramDot::kOffset != 0) {
+        for (std::int64_t v = 0; v < to - j; ++v) {
+          for (std::int64_t k = 0; k < steps * kGramDepth * kGramStrip; ++k) {
+            shifted_[v * kSliceBytes + k] =
+                static_cast<std::uint8_t>(columns[v * step + k] - GramDot::kOffset);
+          }
+        }
+        columns = shifted_;
+        step = kSliceBytes;
+      }
+      for (std::int64_t row = row_; row < rows && row < to * kGramStrip;
+           row += kGramRows, sums += kGramTile) {
+        // Strips left of the diagonal are left out.
+        const std::int64_t strip = row / kGramStrip, from = strip > j ? strip : j;
+        const std::uint8_t* at_row = packed_.strip(strip) + at + 4 * (row % kGramStrip);
+        const DotOperands operands{at_row, 4, 4 * kGramStrip, columns + (from - j) * step, step, steps};
+        if (!last) {
+          add_products(to - from, operands, begin > 0, sums, [](int) {});
+          continue;
+        }
+        add_products(to - from, operands, begin > 0, sums, [&](int i) { send_for(row + i, from, to); });
+        if (sent.sums != nullptr) add_tile(sent);
+        sent = {row, from, to, sums};
+      }
+    }
+    if (last) add_tile(sent);
   }
 
-  GLAI_ALWAYS_INLINE void add_slice(std::int64_t begin, std::int64_t steps, bool last) {
-    const std::int64_t at = begin * kGramDepth * kGramPanel, rows = panels_from(row_),
-                       columns = panels_from(column_);
-    if constexpr (GramDot::kOffset != 0) {
-      for (std::int64_t j = 0; j < columns; ++j) {
-        const std::uint8_t* from = packed_.panel(column_ + j) + at;
-        std::uint8_t* to = shifted_ + j * kSliceBytes;
-        for (std::int64_t k = 0; k < steps * kGramDepth * kGramPanel; ++k) {
-          to[k] = static_cast<std::uint8_t>(from[k] - GramDot::kOffset);
-        }
-      }
+  // A tile of sums whose elements of the result have been sent for.
+  struct Sent {
+    std::int64_t row, from, to;
+    const std::int32_t* sums;
+  };
+
+  template <int Vecs = GramDot::kVecs, class Meanwhile>
+  GLAI_ALWAYS_INLINE static void add_products(std::int64_t vecs, const DotOperands& of, bool added_to,
+                                              std::int32_t* sums, const Meanwhile& meanwhile) {
+    if constexpr (Vecs > 1) {
+      if (vecs < Vecs) return add_products<Vecs - 1>(vecs, of, added_to, sums, meanwhile);
     }
-    for (std::int64_t i = 0; i < rows; ++i) {
-      const std::uint8_t* row = packed_.panel(row_ + i) + at;
-      for (std::int64_t j = row_ == column_ ? i : 0; j < columns; ++j) {
-        const std::uint8_t* column =
-            GramDot::kOffset != 0 ? shifted_ + j * kSliceBytes : packed_.panel(column_ + j) + at;
-        std::int32_t* sums = sums_ + (i * kGramBlockPanels + j) * kGramPanel * kGramPanel;
-        for (std::int64_t tile = 0; tile < kGramTiles; ++tile) {
-          const std::int64_t first = (row_ + i) * kGramPanel + tile * GramDot::kRows;
-          if (last) send_for(first, (column_ + j + 1) * kGramPanel);
-          dot_tile<GramDot, GramDot::kRows>(
-              {row + 4 * tile * GramDot::kRows, 4, 4 * kGramPanel, column, steps}, begin > 0, sums);
-          if (last) add_tile(first, (column_ + j) * kGramPanel, sums);
-          sums += GramDot::kRows * kGramPanel;
-        }
-      }
-    }
+    dot_tile<GramDot, GramDot::kRows, Vecs>(of, added_to, sums, meanwhile);
   }
 
   // Rows of a large result lie in memory: they are sent for before they are added to.
-  GLAI_ALWAYS_INLINE void send_for(std::int64_t row, std::int64_t column) const {
-    const std::int64_t* out = a_.out.as<const std::int64_t>() + row * a_.out.stride[0] + column;
-    for (std::int64_t i = 0; i < GramDot::kRows; ++i) {
-      for (std::int64_t j = 0; j < kGramPanel; j += 8) {
-        __builtin_prefetch(out + i * a_.out.stride[0] + j, 1, 3);
-      }
+  GLAI_ALWAYS_INLINE void send_for(std::int64_t row, std::int64_t from, std::int64_t to) const {
+    asm volatile("");  // GCC drops calls of a function that does nothing but prefetch
+    const std::int64_t* out = a_.out.as<const std::int64_t>() + row * a_.out.stride[0];
+    for (std::int64_t j = from * kGramStrip; j < to * kGramStrip; j += 8) {
+      __builtin_prefetch(out + j, 1, 3);
     }
   }
 
-  GLAI_ALWAYS_INLINE void add_tile(std::int64_t row, std::int64_t column,
-                                   const std::int32_t* sums) const {
-    const std::int64_t m = packed_.columns;
-    const std::int64_t end = m - column < kGramPanel ? m - column : kGramPanel;
-    for (std::int64_t i = row; i < row + GramDot::kRows && i < m; ++i, sums += kGramPanel) {
+  GLAI_ALWAYS_INLINE void add_tile(const Sent& of) const {
+    const std::int64_t m = packed_.columns, column = of.from * kGramStrip;
+    const std::int64_t width = (of.to - of.from) * kGramStrip;
+    const std::int64_t end = m - column < width ? m - column : width;
+    const std::int32_t* sums = of.sums;
+    for (std::int64_t i = of.row; i < of.row + kGramRows && i < m; ++i, sums += width) {
       const std::int64_t owed =
           GramDot::kOffset == 0 ? 0 : std::int64_t{GramDot::kOffset} * packed_.sums[i];
       std::int64_t* out = a_.out.as<std::int64_t>() + i * a_.out.stride[0] + column;
-      if (i <= column && end == kGramPanel) {
-        add_row(sums, owed, 0, kGramPanel, out);
-      } else {
-        add_row(sums, owed, i > column ? i - column : 0, end, out);
-      }
+      add_row(sums, owed, i > column ? i - column : 0, end, out);
     }
   }
 
@@ -166,36 +174,54 @@ class ByteGramBlock {
 
   const IntegerGramArgs& a_;
   const PackedBytes& packed_;
-  const std::int64_t row_, column_;  // panels
-  std::int32_t* sums_;               // [kGramBlock, kGramBlock], tile by tile
-  std::uint8_t* shifted_;            // the columns' panels of a slice, less kOffset
+  const std::int64_t row_, column_;  // the first row, the first strip
+  std::int32_t* sums_;               // of kGramBlock * kGramBlock elements, tile by tile
+  std::uint8_t* shifted_;            // the columns of a tile, of a slice, less kOffset
 };
 
 // Samples [begin, begin + n).
 inline void add_gram(const IntegerGramArgs& a, std::int64_t begin, std::int64_t n) {
-  const auto* features = a.features.as<const std::uint8_t>() + begin * a.features.stride[0];
+  const std::int64_t stride = a.features.stride[0];
+  const auto* features = a.features.as<const std::uint8_t>() + begin * stride;
   PackedBytes packed;
   packed.columns = a.features.shape[1];
-  packed.panels = (packed.columns + kGramPanel - 1) / kGramPanel;
+  packed.strips = (packed.columns + kGramStrip - 1) / kGramStrip;
   packed.steps = (n + kGramDepth - 1) / kGramDepth;
   ScratchSizes sizes;
-  const auto bytes_at = sizes.add<std::uint8_t>(packed.panels * kGramPanel * packed.steps * kGramDepth);
-  const auto sums_at = sizes.add<std::int32_t>(packed.panels * kGramPanel);
+  const auto bytes_at = sizes.add<std::uint8_t>(packed.strips * packed.strip_bytes());
+  const auto sums_at = sizes.add<std::int32_t>(packed.strips * kGramStrip);
   std::byte* memory = scratch(Scratch::call, sizes.bytes());
   packed.bytes = reinterpret_cast<std::uint8_t*>(memory + bytes_at);
   packed.sums = reinterpret_cast<std::int32_t*>(memory + sums_at);
-  const std::int64_t blocks = (packed.panels + kGramBlockPanels - 1) / kGramBlockPanels;
   const double size = static_cast<double>(packed.columns), work = static_cast<double>(n) * size;
-  parallel_for(blocks, work, a.exec.threads, [&](std::int64_t block) {
-    const std::int64_t first = block * kGramBlockPanels;
-    for (std::int64_t p = first; p < first + kGramBlockPanels && p < packed.panels; ++p) {
-      pack_panel(features, a.features.stride[0], n, p, packed);
+  const std::int64_t samples = packed.steps * kGramDepth;
+  parallel_for((samples + kGramPackedSamples - 1) / kGramPackedSamples, work, a.exec.threads,
+               [&](std::int64_t task) {
+                 const std::int64_t first = task * kGramPackedSamples;
+                 pack_samples(
+                     features, stride, n, first,
+                     samples - first < kGramPackedSamples ? samples : first + kGramPackedSamples,
+                     packed);
+               });
+  if constexpr (GramDot::kOffset != 0) {
+    parallel_for(packed.strips, work, a.exec.threads, [&](std::int64_t s) {
+      constexpr std::uint8_t ones[4] = {1, 1, 1, 1};
+      dot_tile<GramDot, 1, 1>({ones, 0, 0, packed.strip(s), 0, packed.steps}, false,
+                              packed.sums + s * kGramStrip);
+    });
+  }
+  // Blocks on the diagonal, which are half the work, come last.
+  const std::int64_t blocks = (packed.strips + kGramBlockStrips - 1) / kGramBlockStrips;
+  const std::int64_t off_diagonal = blocks * (blocks - 1) / 2;
+  parallel_for(off_diagonal + blocks, work * size, a.exec.threads, [&](std::int64_t task) {
+    std::int64_t row = 0, column = task - off_diagonal;
+    if (task < off_diagonal) {
+      while (task >= blocks - 1 - row) task -= blocks - 1 - row++;
+      column = row + 1 + task;
+    } else {
+      row = column;
     }
-  });
-  parallel_for(blocks * (blocks + 1) / 2, work * size, a.exec.threads, [&](std::int64_t task) {
-    std::int64_t row = 0;
-    while (task >= blocks - row) task -= blocks - row++;
-    ByteGramBlock(a, packed, row, row + task).add();
+    ByteGramBlock(a, packed, row, column).add();
   });
 }
 

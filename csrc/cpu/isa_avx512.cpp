@@ -7,5 +7,17 @@
 #include "cpu/op_table.hpp"
 
 namespace glai {
-const OpTable kCpuAvx512 = GLAI_ISA::op_table();
+namespace {
+
+constexpr OpTable with_vnni() {
+  OpTable table = GLAI_ISA::op_table();
+  table.integer_gram = integer_gram_vnni;
+  table.integer_features = integer_features_vnni;
+  return table;
 }
+
+}  // namespace
+
+const OpTable kCpuAvx512 = GLAI_ISA::op_table();
+const OpTable kCpuAvx512Vnni = with_vnni();
+}  // namespace glai

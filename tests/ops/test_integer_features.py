@@ -34,7 +34,7 @@ def draw(n, *widths, seed=0):
     ],
     ids=str,
 )
-def test_edges(isa, shape):
+def test_edges(byte_isa, shape):
     arguments = draw(*shape)
     features = integer_features(*arguments)
     assert torch.equal(features, ref.integer_features_ref(*arguments))
@@ -42,14 +42,14 @@ def test_edges(isa, shape):
     assert features.numel() == 0 or int(features.max()) == 127
 
 
-def test_values_spread_and_saturate(isa):
+def test_values_spread_and_saturate(byte_isa):
     """Else the tests above would hold little."""
     features = integer_features(*draw(200, 60, 80))[:, :80]
     assert 0.2 < float((features == 0).float().mean()) < 0.8
     assert len(features.unique()) == 128
 
 
-def test_halves_round_to_even_and_what_is_no_number_is_the_smallest(isa):
+def test_halves_round_to_even_and_what_is_no_number_is_the_smallest(byte_isa):
     values = [0.5, 1.5, 2.5, -0.5, -1.5, 62.5, 63.5, 1e30, -1e30, math.inf, -math.inf, math.nan, 62.499996]
     x = torch.tensor([values])
     layer = IntegerLayer(
@@ -61,7 +61,7 @@ def test_halves_round_to_even_and_what_is_no_number_is_the_smallest(isa):
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_largest_sums_do_not_overflow(isa, sign):
+def test_the_largest_sums_do_not_overflow(byte_isa, sign):
     k = 2000
     weight = torch.full((3, k), sign * 127, dtype=torch.int8)
     weight[1] = -128
@@ -72,7 +72,7 @@ def test_the_largest_sums_do_not_overflow(isa, sign):
     assert torch.equal(integer_features(*arguments), ref.integer_features_ref(*arguments))
 
 
-def test_strided_operands_and_a_slice_of_a_buffer(isa):
+def test_strided_operands_and_a_slice_of_a_buffer(byte_isa):
     x, mean, scale, layers = draw(40, 20, 30)
     buffer = torch.full((44, 60), 9, dtype=torch.uint8)
     out = buffer[2:42, 5:56]
@@ -90,7 +90,7 @@ def test_strided_operands_and_a_slice_of_a_buffer(isa):
     assert bool((buffer == 9).all())
 
 
-def test_bits_do_not_depend_on_threads_nor_on_what_else_is_asked(isa, threads):
+def test_bits_do_not_depend_on_threads_nor_on_what_else_is_asked(byte_isa, threads):
     arguments = draw(300, 50, 70, 40)
     expected = ref.integer_features_ref(*arguments)
     for n in (1, 2, 3):

@@ -17,7 +17,7 @@ EDGES = [
 
 
 @pytest.mark.parametrize("shape", EDGES, ids=str)
-def test_edges(isa, shape):
+def test_edges(byte_isa, shape):
     features = draw_bytes(*shape)
     assert torch.equal(glai.integer_gram(features), ref.integer_gram_ref(features))
 
@@ -30,26 +30,26 @@ def test_any_shape(n, m, seed):
 
 
 @pytest.mark.parametrize("value", [1, 64, 127])
-def test_the_largest_sums_do_not_overflow(isa, value):
+def test_the_largest_sums_do_not_overflow(byte_isa, value):
     features = torch.full((3000, 19), 127, dtype=torch.uint8)
     features[:, 1::2] = value
     assert torch.equal(glai.integer_gram(features), ref.integer_gram_ref(features))
 
 
 @pytest.mark.slow
-def test_sums_past_32_bits(isa):
+def test_sums_past_32_bits(byte_isa):
     features = torch.full((1, 5), 127, dtype=torch.uint8).expand(300_000, 5)
     expected = torch.full((5, 5), 300_000 * 127 * 127).triu()
     assert torch.equal(glai.integer_gram(features), expected)
 
 
-def test_strided_features(isa):
+def test_strided_features(byte_isa):
     features = draw_bytes(80, 90)
     for view in (features[5:45, 3:60], features[::2, ::2], features[:40, :21].T, features[:1].expand(40, 90)):
         assert torch.equal(glai.integer_gram(view), ref.integer_gram_ref(view))
 
 
-def test_chunks_add_up_and_are_taken_out_again(isa):
+def test_chunks_add_up_and_are_taken_out_again(byte_isa):
     features = draw_bytes(210, 70)
     whole, out = ref.integer_gram_ref(features), torch.zeros(70, 70, dtype=torch.int64)
     for rows in features.split(64):
@@ -60,7 +60,7 @@ def test_chunks_add_up_and_are_taken_out_again(isa):
     assert torch.equal(glai.integer_gram(features, sign=-1), -whole)
 
 
-def test_only_the_upper_triangle_is_touched(isa):
+def test_only_the_upper_triangle_is_touched(byte_isa):
     features, m = draw_bytes(50, 131), 131
     buffer = torch.full((m + 3, m + 9), 7)
     out = buffer[1 : 1 + m, 4 : 4 + m]
@@ -71,7 +71,7 @@ def test_only_the_upper_triangle_is_touched(isa):
     assert bool((buffer[untouched] == 7).all())
 
 
-def test_bits_do_not_depend_on_threads(isa, threads):
+def test_bits_do_not_depend_on_threads(byte_isa, threads):
     features = draw_bytes(700, 300)
     for n in (1, 2, 3):
         threads(n)
@@ -79,7 +79,7 @@ def test_bits_do_not_depend_on_threads(isa, threads):
 
 
 @pytest.mark.parametrize("at", [(0, 0), (32, 32), (7, 31)])
-def test_a_value_past_127_is_refused_before_anything_is_added(isa, at):
+def test_a_value_past_127_is_refused_before_anything_is_added(byte_isa, at):
     features, out = draw_bytes(33, 33), torch.full((33, 33), 5)
     features[at] = 128
     with pytest.raises(ValueError, match=rf"features must be values 0 to 127, got 128 in row {at[0]}$"):

@@ -16,47 +16,60 @@ constexpr std::int64_t kDotColumns = Dot::kVecs * ByteSums::width;
 template <class Dot>
 constexpr std::int64_t kDotDepth = 4 * Dot::kQuads;
 
-// Row i's quad q lies at rows + i * row_step + q * quad_step; those of the columns are packed,
-// [quads, kDotColumns, 4].
+// Row i's quad q lies at rows + i * row_step + q * quad_step. Columns are packed in strips of a vector,
+// [quads, ByteSums::width, 4], strip_step bytes from one to the next.
 struct DotOperands {
   const std::uint8_t* rows;
   std::int64_t row_step, quad_step;
   const std::uint8_t* columns;
+  std::int64_t strip_step;
   std::int64_t steps;
 };
 
-// sums = or += the products; [Rows, kDotColumns].
-template <class Dot, int Rows>
-GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int32_t* sums) {
-  constexpr int vecs = Dot::kVecs, width = ByteSums::width;
-  constexpr std::int64_t line = 4 * kDotColumns<Dot>;  // bytes of a quad of all columns
-  ByteSums sum[Rows][vecs];
+// sums = or += the products; [Rows, Vecs * ByteSums::width]. meanwhile(i) is called when about i of Rows
+// parts of the steps are done.
+template <class Dot, int Rows, int Vecs, class Meanwhile>
+GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int32_t* sums,
+                                 const Meanwhile& meanwhile) {
+  constexpr int width = ByteSums::width;
+  constexpr std::int64_t line = 4 * width;  // bytes of a quad of a strip
+  ByteSums sum[Rows][Vecs];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vecs; ++v) {
-      sum[i][v] = added_to ? ByteSums::load(sums + (i * vecs + v) * width) : ByteSums::zero();
+    for (int v = 0; v < Vecs; ++v) {
+      sum[i][v] = added_to ? ByteSums::load(sums + (i * Vecs + v) * width) : ByteSums::zero();
     }
   }
   const std::uint8_t *rows = of.rows, *columns = of.columns;
-  for (std::int64_t s = 0; s < of.steps; ++s) {
-    typename Dot::Bytes column[vecs];
+  std::int64_t s = 0;
+#pragma GCC unroll 1
+  for (int part = 0; part < Rows; ++part) {
+    meanwhile(part);
+    for (const std::int64_t end = of.steps * (part + 1) / Rows; s < end; ++s) {
+      typename Dot::Bytes column[Vecs];
 #pragma GCC unroll 4
-    for (int v = 0; v < vecs; ++v) column[v] = Dot::columns(columns + 4 * v * width, line);
+      for (int v = 0; v < Vecs; ++v) column[v] = Dot::columns(columns + v * of.strip_step, line);
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      const typename Dot::Bytes row = Dot::row(rows + i * of.row_step, of.quad_step);
+      for (int i = 0; i < Rows; ++i) {
+        const typename Dot::Bytes row = Dot::row(rows + i * of.row_step, of.quad_step);
 #pragma GCC unroll 4
-      for (int v = 0; v < vecs; ++v) sum[i][v] = Dot::plus(sum[i][v], row, column[v]);
+        for (int v = 0; v < Vecs; ++v) sum[i][v] = Dot::plus(sum[i][v], row, column[v]);
+      }
+      rows += Dot::kQuads * of.quad_step;
+      columns += Dot::kQuads * line;
     }
-    rows += Dot::kQuads * of.quad_step;
-    columns += Dot::kQuads * line;
   }
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vecs; ++v) sum[i][v].store(sums + (i * vecs + v) * width);
+    for (int v = 0; v < Vecs; ++v) sum[i][v].store(sums + (i * Vecs + v) * width);
   }
+}
+
+template <class Dot, int Rows, int Vecs = Dot::kVecs>
+GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int32_t* sums) {
+  dot_tile<Dot, Rows, Vecs>(of, added_to, sums, [](int) {});
 }
 
 }  // namespace glai::GLAI_ISA

@@ -176,6 +176,18 @@ struct ByteSums {
   }
 };
 
+// Four rows of ByteSums::width bytes, stride apart, to [ByteSums::width, 4].
+GLAI_ALWAYS_INLINE void interleave_rows(const std::uint8_t* rows, std::int64_t stride,
+                                        std::uint8_t* to) {
+  const auto row = [&](int i) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows + i * stride));
+  };
+  const __m128i first = _mm_unpacklo_epi8(row(0), row(1)), second = _mm_unpacklo_epi8(row(2), row(3));
+  auto* quads = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(quads, _mm_unpacklo_epi16(first, second));
+  _mm_storeu_si128(quads + 1, _mm_unpackhi_epi16(first, second));
+}
+
 // A column's bytes are signed; two products are added in 16 bits by one instruction, and 2 * kQuads of
 // them fit.
 template <int Quads, int Offset>

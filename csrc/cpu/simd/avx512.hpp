@@ -234,15 +234,33 @@ struct ByteSums {
   GLAI_ALWAYS_INLINE void store(std::int32_t* p) const { _mm512_storeu_si512(p, v); }
 };
 
+// Four rows of ByteSums::width bytes, stride apart, to [ByteSums::width, 4].
+GLAI_ALWAYS_INLINE void interleave_rows(const std::uint8_t* rows, std::int64_t stride,
+                                        std::uint8_t* to) {
+  const auto row = [&](int i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + i * stride));
+  };
+  __m512i all = _mm512_castsi128_si512(row(0));
+  all = _mm512_inserti32x4(all, row(1), 1);
+  all = _mm512_inserti32x4(all, row(2), 2);
+  all = _mm512_inserti32x4(all, row(3), 3);
+  // Quads of a row to lanes of 128 bits, in which their bytes are then transposed.
+  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  _mm512_storeu_si512(to, _mm512_shuffle_epi8(_mm512_permutexvar_epi32(lanes, all), bytes));
+}
+
 // A column's bytes are signed. With VNNI four products are added in 32 bits by one instruction; without,
-// two in 16 bits, where 2 * kQuads of them fit.
+// two in 16 bits, where 2 * kQuads of them fit. Sums are added to in place, by asm: GCC would make a copy
+// of each, and spill most of them.
 template <int Quads, int Offset>
 struct ByteDot {
   static constexpr int kQuads = Quads, kOffset = Offset;
 #ifdef __AVX512VNNI__
   static constexpr int kRows = 8, kVecs = 3;
 #else
-  static constexpr int kRows = 6, kVecs = 3;
+  static constexpr int kRows = 8, kVecs = 2;
 #endif
   struct Bytes {
     __m512i quad[Quads];
@@ -265,7 +283,7 @@ struct ByteDot {
   static GLAI_ALWAYS_INLINE ByteSums plus(ByteSums sums, const Bytes& row, const Bytes& columns) {
 #ifdef __AVX512VNNI__
     for (int q = 0; q < Quads; ++q) {
-      sums.v = _mm512_dpbusd_epi32(sums.v, row.quad[q], columns.quad[q]);
+      asm("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(row.quad[q]), "v"(columns.quad[q]));
     }
     return sums;
 #else
@@ -273,7 +291,9 @@ struct ByteDot {
     for (int q = 1; q < Quads; ++q) {
       pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(row.quad[q], columns.quad[q]));
     }
-    return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+    pairs = _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+    asm("vpaddd %1, %0, %0" : "+v"(sums.v) : "v"(pairs));
+    return sums;
 #endif
   }
 };

@@ -119,6 +119,14 @@ struct ByteSums {
   GLAI_ALWAYS_INLINE void store(std::int32_t* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
 };
 
+// Four rows of ByteSums::width bytes, stride apart, to [ByteSums::width, 4].
+GLAI_ALWAYS_INLINE void interleave_rows(const std::uint8_t* rows, std::int64_t stride,
+                                        std::uint8_t* to) {
+  for (std::int64_t c = 0; c < ByteSums::width; ++c) {
+    for (std::int64_t i = 0; i < 4; ++i) to[4 * c + i] = rows[i * stride + c];
+  }
+}
+
 // What is added at a time: kQuads times four products of bytes of a row, 0 to 127, and bytes of a
 // column. A column's bytes are stored less kOffset; who adds them owes kOffset times the sum of the
 // row's bytes. Here all are unsigned, and 16 bits hold what is added to each half of a lane.
