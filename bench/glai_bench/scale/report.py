@@ -83,7 +83,8 @@ def _sizes(cells: Sequence[Figures]) -> Iterator[str]:
         yield from ("", f"## {task.capitalize()}, D = {width}", "")
         yield from table_header("learner", *(f"N = {rows:,}" for rows in sizes))
         for name, by_rows in learners.items():
-            if len(by_rows) > 1 or longest == 1:  # others are on a curve over M
+            on_a_curve = len(by_rows) < longest and all(cell["kind"] == "exact" for cell in by_rows.values())
+            if not on_a_curve:  # over M, which has a table of its own
                 yield table_row(name, *(_cell(by_rows.get(rows)) for rows in sizes))
 
 
