@@ -17,8 +17,6 @@ import numpy as np
 from glai_bench.scale.data import LABEL, Array, read_chunks
 
 CHUNK = 16_384
-# Of partial_fit, whose sums over full paths would take 21 GB with the 512 units of fit.
-PARTIAL_FIT_UNITS = 32
 
 
 class Spec(NamedTuple):
@@ -185,7 +183,7 @@ def partial_fit(spec: Spec, paths: Paths) -> Learn:
     """``GLAIClassifier.partial_fit``, chunk by chunk."""
     from glai_native import GLAIClassifier
 
-    model = GLAIClassifier(PARTIAL_FIT_UNITS)
+    model = GLAIClassifier()
 
     def learn() -> Learnt:
         for x, y in read_chunks(paths.train, CHUNK):
