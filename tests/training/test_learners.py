@@ -70,6 +70,24 @@ def test_partial_fit_learns_new_classes_without_forgetting():
     assert regressor.score(x, y) > 0.9
 
 
+@pytest.mark.parametrize("learner", [glai.GLAIClassifier, glai.GLAIRegressor])
+def test_partial_fit_of_many_unknowns_adds_up_units(tmp_path, learner):
+    x = np.random.default_rng(0).standard_normal((600, 64)).astype(np.float32)
+    values = x[:, 0] + np.abs(x[:, 1])
+    y = values if learner is glai.GLAIRegressor else (values > 0.7).astype(int)
+    model = learner(structure_epochs=3)  # 513 paths of 65 unknowns are too many
+    for rows in (slice(0, 300), slice(300, 600)):
+        model.partial_fit(x[rows], y[rows])
+    statistics = model.model_.statistics
+    assert (statistics.n_samples, statistics.n_units) == (600, 512)
+    assert model.score(x, y) > 0.5
+    model.save(tmp_path / "model")
+    loaded = learner.load(tmp_path / "model")
+    for one in (model, loaded):
+        one.partial_fit(x[:50], y[:50])
+    assert (loaded.predict(x) == model.predict(x)).all()
+
+
 def test_refusals():
     x, y = load_iris(return_X_y=True)
     model = glai.GLAIClassifier((8,), structure_epochs=2)

@@ -109,7 +109,8 @@ def run(spec: Spec, folder: Path) -> dict[str, Any]:
         return spec._asdict() | {"unfinished": f"not done after {limit:,} processor seconds"}
     if child.returncode:
         raise RuntimeError(child.stderr.strip()[-2000:] or f"ended with {child.returncode}")
-    return spec._asdict() | json.loads(child.stdout.splitlines()[-1])
+    figures: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return spec._asdict() | figures
 
 
 def written(spec: Spec, folder: Path) -> tuple[Path, Path]:

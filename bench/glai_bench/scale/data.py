@@ -81,7 +81,8 @@ class Rule:
             yield Block(*(part[: rows - begin] for part in whole))
 
     def _raw_scores(self, latent: Array) -> Array:
-        return np.abs(latent @ self._hidden + self._bias) @ self._output
+        scores: Array = np.abs(latent @ self._hidden + self._bias) @ self._output
+        return scores
 
     def _random(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *what])

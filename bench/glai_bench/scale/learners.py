@@ -17,8 +17,6 @@ import numpy as np
 from glai_bench.scale.data import LABEL, Array, read_chunks
 
 CHUNK = 16_384
-# Of partial_fit, whose sums over full paths would take 21 GB with the 512 units of fit.
-PARTIAL_FIT_UNITS = 32
 
 
 class Spec(NamedTuple):
@@ -108,7 +106,7 @@ def _exact_state(model: Any) -> int:
     sums = model.statistics_
     tensors = (sums.gram, sums.cross, sums.counts)
     ledger = 0 if sums.ledger is None else sums.ledger.hashes.nbytes
-    return sum(tensor.numel() * tensor.itemsize for tensor in tensors) + ledger
+    return int(sum(tensor.numel() * tensor.itemsize for tensor in tensors) + ledger)
 
 
 def command(spec: Spec, paths: Paths) -> Learn:
@@ -144,7 +142,7 @@ def command(spec: Spec, paths: Paths) -> Learn:
 
 def _trained_state(report: dict[str, Any]) -> int:
     """Return the bytes of the numbers, each with its gradient's two moments."""
-    return 4 * 3 * sum(report["parameters"].values())
+    return 4 * 3 * int(sum(report["parameters"].values()))
 
 
 def _said(report: dict[str, Any]) -> dict[str, Any]:
@@ -159,11 +157,11 @@ def statistics(spec: Spec, paths: Paths) -> Learn:
     from glai_native.training.new_structure import train_selector
 
     def learn() -> Learnt:
-        chunks = (tuple(map(torch.from_numpy, chunk)) for chunk in read_chunks(paths.train, CHUNK))
-        first = next(chunks)
-        n_outputs = int(first[1].max()) + 1
-        selector = train_selector(*first, n_outputs, held_out=0.1, epochs=20, progress=False)
-        model = glai.fit(selector, itertools.chain([first], chunks), progress=False).model
+        chunks = ((torch.from_numpy(x), torch.from_numpy(y)) for x, y in read_chunks(paths.train, CHUNK))
+        x, y = next(chunks)
+        selector = train_selector(x, y, int(y.max()) + 1, held_out=0.1, epochs=20, progress=False)
+        model = glai.fit(selector, itertools.chain([(x, y)], chunks), progress=False).model
+        assert isinstance(model, glai.GLAI)
         return Learnt(lambda x, y: _accuracy(model, x, y), _statistics_state(model.statistics), {})
 
     return learn
@@ -185,12 +183,13 @@ def partial_fit(spec: Spec, paths: Paths) -> Learn:
     """``GLAIClassifier.partial_fit``, chunk by chunk."""
     from glai_native import GLAIClassifier
 
-    model = GLAIClassifier(PARTIAL_FIT_UNITS)
+    model = GLAIClassifier()
 
     def learn() -> Learnt:
         for x, y in read_chunks(paths.train, CHUNK):
             model.partial_fit(x, y)
-        return Learnt(model.score, _statistics_state(model.model_.statistics), {})
+        solved: Any = model.model_
+        return Learnt(model.score, _statistics_state(solved.statistics), {})
 
     return learn
 

@@ -61,8 +61,7 @@ def _introduction(results: Mapping[str, Any]) -> list[str]:
         f"own, with one thread: score on {TEST_ROWS:,} further rows, processor seconds of reading and learning, and "
         "the peak of its memory as Linux tells it (VmHWM: libraries and mapped files included, tested on the further "
         "rows too). In brackets the target, 1.5 times the model's own state (sums and ledger, or numbers with two "
-        "moments) and 500 MB; bold: missed. Everything is at its defaults but for M, the units of the exact head, and "
-        "the 32 units of `partial_fit`.",
+        "moments) and 500 MB; bold: missed. Everything is at its defaults but for M, the units of the exact head.",
     ]
 
 
@@ -83,7 +82,8 @@ def _sizes(cells: Sequence[Figures]) -> Iterator[str]:
         yield from ("", f"## {task.capitalize()}, D = {width}", "")
         yield from table_header("learner", *(f"N = {rows:,}" for rows in sizes))
         for name, by_rows in learners.items():
-            if len(by_rows) > 1 or longest == 1:  # others are on a curve over M
+            on_a_curve = len(by_rows) < longest and all(cell["kind"] == "exact" for cell in by_rows.values())
+            if not on_a_curve:  # over M, which has a table of its own
                 yield table_row(name, *(_cell(by_rows.get(rows)) for rows in sizes))
 
 

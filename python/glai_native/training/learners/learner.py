@@ -18,7 +18,7 @@ from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
 from glai_native.model.unseen import lower_unseen
-from glai_native.solvers.choice import require_options
+from glai_native.solvers.choice import new_kind, require_options
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.sums import PathStatistics
@@ -257,12 +257,7 @@ class Learner(SavedLearner, ValidatingLearner):
             self._selector = self._train_selector(
                 x, y, weight, n_outputs, self._seed, self.validation_fraction
             )
-            self._statistics = PathStatistics(
-                self._selector.n_paths,
-                self._selector.z_features,
-                n_outputs,
-                structure_id=self._selector.structure_id,
-            )
+            self._statistics = _first_statistics(self._selector, n_outputs)
             self._statistics.class_labels = class_labels
             if scaling is not None:
                 self._statistics.set_target_scaling(*scaling)
@@ -271,7 +266,11 @@ class Learner(SavedLearner, ValidatingLearner):
         if class_labels is not None:
             self._statistics.add_classes(class_labels)
         z = self._selector.project(x)
-        self._add(Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z)))
+        if self._statistics.n_units:
+            samples = Samples(z, y, n_outputs, weight, selector=self._selector, of_units=True)
+        else:
+            samples = Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z))
+        self._add(samples.with_features())
         self.__dict__.pop("model_", None)  # of the chunks before
 
     def _add(self, samples: Samples) -> None:
@@ -317,3 +316,11 @@ class Learner(SavedLearner, ValidatingLearner):
         model = GLAI(self._selector, estimator, copy(self._statistics))
         lower_unseen(model)
         return model
+
+
+def _first_statistics(selector: PathSelector, n_outputs: int) -> PathStatistics:
+    """Return sums without samples: over full paths while their unknowns are few, over units beyond."""
+    if new_kind(selector, n_outputs, "statistics") == "units":
+        return PathStatistics.of_units(selector, n_outputs)
+    sizes = selector.n_paths, selector.z_features, n_outputs
+    return PathStatistics(*sizes, structure_id=selector.structure_id)
