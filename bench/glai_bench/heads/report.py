@@ -18,8 +18,8 @@ INTRODUCTION = (
     "linear probe scores (project); and few shots of classes that the structure was not trained on. Each head's "
     "learning rate is the best of a few on validation data. Heads with random gates, and those of a given structure, "
     "are controls: what remains without gates that were trained on the task.",
-    "Heads of GLAI are of the kind that `replace_mlp` chooses, units at these sizes, unless full paths or directions "
-    "are named. Seconds are of one processor.",
+    "Heads of GLAI are of the kind that `replace_mlp` chooses, units for 64 outputs and more, full paths for the 5 "
+    "of few shots, unless full paths or directions are named. Seconds are of one processor.",
 )
 SIZES = (
     "`replace_mlp` and `fit` at their defaults, 256 units, one seed: the network untrained (random gates), and after "

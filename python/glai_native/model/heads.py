@@ -127,8 +127,9 @@ def replace_mlp(
 def _estimator(selector: PathSelector, directions: bool | str | None) -> PathEstimator:
     assert selector.output is not None
     if directions is None:
-        # Units are exact at the network's own size: in steps of one kind they cost least, and in tests of heads at
-        # D = 384 to 1,280 they trained best (python -m glai_bench.heads).
+        # Units are exact at the network's own size, and their steps cost least. As classifiers of 77 classes they are
+        # as accurate as full paths, in a twelfth of the time; under a contrastive loss 3.4 points less
+        # (python -m glai_bench.heads).
         kind = new_kind(selector, len(selector.output[0]), "sgd")
         directions = "units" if kind == "units" else False
     if directions == "units":
