@@ -79,11 +79,15 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
         country=arguments.country,
     )
     ranks = Ranks("train", group)
+    stages_folder = _stages_folder(arguments, ranks)
     with _training_data(arguments, kept, ranks) as (data, task):
         if isinstance(kept, GLAI) and not data.has_values:
             name_outputs(kept, arguments.structure, data.name, data.classes)
         _require_options(settings, kept, data, ranks.size)
-        stages = _stages(arguments, settings, data, ranks)
+        stages = None
+        if stages_folder is not None:
+            begun = asdict(settings) | {"data": data.name, "samples": list(data.x_train.shape)}
+            stages = Stages(stages_folder, begun, ranks.is_first)
         report = run_train(
             data,
             arguments.out,
@@ -121,10 +125,8 @@ def _training_data(
     yield as_tensors(samples, _known_classes(kept), centred_in), samples.task
 
 
-def _stages(
-    arguments: argparse.Namespace, settings: TrainSettings, data: AnyData, ranks: Ranks
-) -> Stages | None:
-    """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
+def _stages_folder(arguments: argparse.Namespace, ranks: Ranks) -> Path | None:
+    """Return where ``--checkpoint`` and ``--resume`` keep what the training has come to; None: nowhere.
 
     Raises:
         ValueError: there is nothing to go on with, or something that nobody has asked to go on with.
@@ -139,8 +141,7 @@ def _stages(
             raise ValueError(
                 f"{folder}: holds what a run that was ended had come to; --resume goes on with it"
             )
-    begun = asdict(settings) | {"data": data.name, "samples": list(data.x_train.shape)}
-    return Stages(folder, begun, ranks.is_first)
+    return folder
 
 
 def _require_options(
