@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,6 +45,11 @@ def rows_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor:
 def part_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor | StoredRows:
     """Return some rows of features, those in memory where they are."""
     return x[rows] if isinstance(x, Tensor) else x.part(rows.numpy())
+
+
+def stays_stored(x: object) -> TypeGuard[np.memmap]:
+    """Return whether x is a memory map that is not read whole."""
+    return isinstance(x, np.memmap) and x.ndim >= 2 and 4 * x.size > WHOLE_BYTES
 
 
 def read_samples(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.data.labels import (
@@ -21,11 +22,13 @@ from glai_native.data.labels import (
     label_list,
     require_same_type,
 )
+from glai_native.data.stored_rows import StoredRows
 from glai_native.estimator.outputs import Outputs
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.model.glai import GLAI
 from glai_native.training.learners.learner import Learner
+from glai_native.training.reading import stays_stored
 
 CLASS_WEIGHT = """\
         class_weight: what samples of a class weigh beside their own weights: a dict by label, 1 where it lacks one; or
@@ -104,15 +107,25 @@ class GLAIClassifier(ClassifierMixin, Learner):
 
     @outside_inference_mode
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit to X ``[N, features]``, labels y ``[N]`` of one type, sample_weight ``[N]`` >= 0."""
+        """Fit to X ``[N, features]``, labels y ``[N]`` of one type, sample_weight ``[N]`` >= 0.
+
+        X may be a NumPy memory map: beyond 32 MB some rows of it are in memory at a time, and equal ones are not
+        joined.
+        """
         with self._whole_or_unchanged():
-            X, labels = self._validated(X, _labels(y))
-            check_classification_targets(labels)
-            X, labels, weight = self._weighed(X, labels, sample_weight, self.class_weight)
+            x: Tensor | StoredRows
+            if stays_stored(X):
+                x, labels, weight = self._stored(X, _labels(y), sample_weight, self.class_weight)
+                check_classification_targets(labels)
+            else:
+                X, labels = self._validated(X, _labels(y))
+                check_classification_targets(labels)
+                X, labels, weight = self._weighed(X, labels, sample_weight, self.class_weight)
+                x = array_tensor(X)
             classes, indices = np.unique(labels, return_inverse=True)
             if len(classes) < 2:
                 raise ValueError(f"GLAIClassifier: y must have at least 2 classes, got {len(classes)} class")
-            self._fit(array_tensor(X), torch.from_numpy(indices), len(classes), weight, classes.tolist())
+            self._fit(x, torch.from_numpy(indices), len(classes), weight, classes.tolist())
         return self
 
     @outside_inference_mode

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor, weight_tensor
 from glai_native.data.labels import Label
+from glai_native.data.stored_rows import StoredRows
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
 from glai_native.model.glai import GLAI
@@ -118,9 +119,23 @@ class Learner(SavedLearner, ValidatingLearner):
         selector: PathSelector = self._selector if self._is_accumulating() else self.model_.selector
         return selector
 
+    def _stored(
+        self, X: np.memmap, y: ArrayLike, sample_weight: ArrayLike | None, class_weight: Any = None
+    ) -> tuple[StoredRows, NDArray[Any], NDArray[np.float64] | None]:
+        """Return a large memory map's rows, which stay where they are, with targets and weights; equal ones apart."""
+        owner = type(self).__name__
+        self._validated(X[:1].reshape(1, -1))
+        if len(X) != len(y):  # type: ignore[arg-type]
+            raise ValueError(f"{owner}: X and y must be equally long, got {len(X)} and {len(y)}")  # type: ignore[arg-type]
+        numbers = np.arange(len(X)).reshape(-1, 1)  # no two rows are equal
+        rows, targets, weight = self._weighed(numbers, y, sample_weight, class_weight)
+        order = np.argsort(rows[:, 0])
+        weight = None if weight is None else weight[order]
+        return StoredRows(owner, X).part(rows[order, 0]), targets[order], weight
+
     def _fit(
         self,
-        x: Tensor,
+        x: Tensor | StoredRows,
         y: Tensor,
         n_outputs: int,
         sample_weight: NDArray[np.float64] | None,
@@ -195,7 +210,13 @@ class Learner(SavedLearner, ValidatingLearner):
         self._take_history()
 
     def _train_selector(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, n_outputs: int, seed: int, held_out: float = 0.0
+        self,
+        x: Tensor | StoredRows,
+        y: Tensor,
+        weight: Tensor | None,
+        n_outputs: int,
+        seed: int,
+        held_out: float = 0.0,
     ) -> PathSelector:
         return train_selector(
             x,

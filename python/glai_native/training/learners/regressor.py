@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_array, column_or_1d
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
+from glai_native.data.stored_rows import StoredRows
 from glai_native.estimator.outputs import Outputs
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.training.learners.learner import Learner
+from glai_native.training.reading import stays_stored
 
 
 class GLAIRegressor(RegressorMixin, Learner):
@@ -36,12 +38,21 @@ class GLAIRegressor(RegressorMixin, Learner):
 
     @outside_inference_mode
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0."""
+        """Fit to X ``[N, features]``, values y ``[N]`` or ``[N, C]``, sample_weight ``[N]`` >= 0.
+
+        X may be a memory map, as :meth:`GLAIClassifier.fit` takes one.
+        """
         with self._whole_or_unchanged():
-            X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, ensure_min_samples=2)
-            X, y, weight = self._weighed(X, y, sample_weight)
+            x: Tensor | StoredRows
+            if stays_stored(X):
+                y = check_array(_column(y), ensure_2d=False, dtype=np.float64, input_name="y")
+                x, y, weight = self._stored(X, y, sample_weight)
+            else:
+                X, y = self._validated(X, _column(y), multi_output=True, y_numeric=True, ensure_min_samples=2)
+                X, y, weight = self._weighed(X, y, sample_weight)
+                x = array_tensor(X)
             targets = self._scaled(y, weight, fitting=True)
-            self._fit(array_tensor(X), targets, targets.shape[1], weight)
+            self._fit(x, targets, targets.shape[1], weight)
             self._outputs().set_target_scaling(*self._scaling)
         return self
 
