@@ -49,7 +49,7 @@ def train_exact(arguments: argparse.Namespace) -> int:
     structure, known, counting, kept = _structure(arguments.structure)
     started = time.perf_counter()
     learning: _Whole | StreamedRun
-    if is_streamed(arguments, known, checkpoint):
+    if is_streamed(arguments):
         learning = StreamedRun.open(arguments, known, kept, checkpoint)
     else:
         learning = _Whole(read_samples(arguments, known, kept))
@@ -87,9 +87,15 @@ def train_exact(arguments: argparse.Namespace) -> int:
         print(json.dumps(figures, indent=2))
     else:
         if figures["preparation"] is not None:
-            figures["preparation"] = columns_text(figures["preparation"])
+            figures["preparation"] = _prepared_text(figures["preparation"])
         show({name: value for name, value in figures.items() if name != "per_class"}, False)
     return 0
+
+
+def _prepared_text(prepared: dict[str, Any]) -> str:
+    """Say what has become of a table's columns, and by how much of it."""
+    part = f"; fitted on {prepared['fitted_on']}" if "fitted_on" in prepared else ""
+    return columns_text(prepared) + part
 
 
 def _learner(
