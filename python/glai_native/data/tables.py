@@ -217,7 +217,8 @@ def _pandas(path: Path) -> Any:
 def parquet_file(path: Path) -> Any:
     """Open a .parquet, of which row groups are read piece by piece: one may be as large as the file."""
     with _readable(path, _pandas(path)):
-        return importlib.import_module("pyarrow.parquet").ParquetFile(path, buffer_size=PARQUET_BUFFER)
+        parquet = importlib.import_module("pyarrow.parquet")
+        return parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER, pre_buffer=False)
 
 
 def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
