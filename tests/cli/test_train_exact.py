@@ -13,6 +13,7 @@ import glai_native as glai
 from glai_native.cli.main import main
 from glai_native.cli.train import exact_streaming
 from glai_native.data import streaming
+from glai_native.data.preparing import drawn
 
 N, D = 700, 6
 KILLED = """
@@ -144,8 +145,7 @@ def test_chunks_are_prepared_as_the_model_of_the_structure_does(samples, tmp_pat
     frame["town"] = np.array(["Gent", "Oslo", "Vigo", None], dtype=object)[np.arange(N) % 4]
     frame.loc[::7, "a"] = np.nan
     frame.to_csv(tmp_path / "data.csv", index=False)
-    in_chunks(True)
-    train(capsys, tmp_path / "data.csv", "--out", tmp_path / "first")  # read whole: all of it is prepared for
+    train(capsys, tmp_path / "data.csv", "--out", tmp_path / "first")
     for told in ((), ("--test-share", 0.25), ("--test", tmp_path / "data.csv")):
         found = []
         for on in (False, True):
@@ -169,14 +169,75 @@ def test_chunks_are_prepared_as_the_model_of_the_structure_does(samples, tmp_pat
         tmp_path / "no",
     ]
     assert main([str(one) for one in arguments]) == 2
-    assert "row 50, column 'a': 'much' is not a number" in (said := capsys.readouterr().err)
-    assert "of the 100 rows from 100 on" in said
-    arguments = ["train", tmp_path / "data.csv", "--exact", "--checkpoint", "9", "--out", tmp_path / "no"]
-    assert main([str(one) for one in arguments]) == 2
-    assert (
-        "--checkpoint and --resume are of tables that are read in chunks: with --no-prep"
-        in capsys.readouterr().err
-    )
+    assert "wrong.csv: row 150, column 'a': 'much' is not a number" in capsys.readouterr().err
+
+
+def new_table(folder, samples, kind="csv"):
+    """Texts, a column of numbers that are names, truth values with gaps, gaps in some chunks alone."""
+    pandas = pytest.importorskip("pandas")
+    x, classes, values = samples
+    frame = pandas.DataFrame(x, columns=list("abcdef")).astype(np.float64)
+    frame["town"] = np.array(["Gent", "Oslo", "Vigo", None], dtype=object)[np.arange(N) % 4]
+    frame["zip"], frame["on"] = np.arange(N) % 3, np.where(np.arange(N) % 250, np.arange(N) % 2 > 0, None)
+    frame.loc[350:420:7, "a"] = np.nan
+    frame["id"], frame["kind"], frame["price"] = [f"s{i}" for i in range(N)], classes, values
+    path = folder / f"new.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path, row_group_size=150)
+    return path
+
+
+NEW = ("--label", "kind", "--drop", "price", "--categories", "zip")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_chunks_of_a_new_table_are_the_table(samples, tmp_path, in_chunks, capsys, kind):
+    data = new_table(tmp_path, samples, kind)
+    for name, told in (
+        ("all", NEW),
+        ("share", (*NEW, *TESTED)),
+        ("other", (*NEW, "--test", data)),
+        ("values", ("--label", "price", "--drop", "kind", *TESTED)),
+    ):
+        found = []
+        for on in (False, True):
+            in_chunks(on)
+            found.append(train(capsys, data, *told, "--out", tmp_path / f"{name}{on}"))
+        assert found[1].pop("log_loss", 0) == pytest.approx(found[0].pop("log_loss", 0), rel=1e-5)
+        assert found[1] == found[0]
+        assert "fitted_on" not in found[1]["preparation"]
+        assert list(found[1]["preparation"]["categories"]) == (
+            ["town"] if name == "values" else ["town", "zip"]
+        )
+
+
+def test_a_new_table_prepared_by_a_part_goes_through_every_command(
+    samples, tmp_path, in_chunks, capsys, monkeypatch
+):
+    data, model = new_table(tmp_path, samples), tmp_path / "m"
+    in_chunks(True)
+    monkeypatch.setattr(drawn, "MOST_ROWS", 200)
+    said = train(capsys, data, *NEW, *TESTED, "--out", model)
+    fitted = glai.prepared(model).preparation_.fitted_on
+    assert said["preparation"]["fitted_on"] == f"{fitted[0]} of 525 rows"
+    assert 100 < fitted[0] < 200  # what is tested on is not among them
+    assert main(["inspect", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preparation"] == said["preparation"]
+    told = ("--part", "test", "--test-share", "0.25", "--json")
+    assert main(["evaluate", str(model), str(data), *told]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == said["accuracy"]
+    assert main(["predict", str(model), str(data), "--out", str(tmp_path / "a.npz")]) == 0
+    assert len(np.load(tmp_path / "a.npz")["label"]) == N
+    capsys.readouterr()
+    assert main(["learn", str(model), str(data), "--part", "test", "--test-share", "0.25", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples_seen"] == N
+    assert glai.prepared(model).preparation_.fitted_on == fitted
+    told = [str(one) for one in (*NEW, "--exact", "--out", tmp_path / "said")]
+    assert main(["train", str(data), *told]) == 0
+    assert "fitted on 200 of 700 rows" in " ".join(capsys.readouterr().out.split())
 
 
 def test_parties_count_values_alike(samples, tmp_path, in_chunks, capsys):
@@ -205,11 +266,23 @@ def test_parties_count_values_alike(samples, tmp_path, in_chunks, capsys):
     assert (described["l2_by"], described["l2"], described["condition"]) == ("given", None, None)
 
 
-def test_killed_and_resumed(samples, tmp_path, in_chunks, capsys):
-    data = write(tmp_path, "npz", samples[0], samples[1])
+@pytest.mark.parametrize("kind", ["npz", "new"])
+def test_killed_and_resumed(samples, tmp_path, in_chunks, capsys, kind):
+    data = write(tmp_path, "npz", samples[0], samples[1]) if kind == "npz" else new_table(tmp_path, samples)
+    of_table = () if kind == "npz" else NEW
     in_chunks(False)
-    whole = train(capsys, data, "--out", tmp_path / "whole")
-    told = ["train", str(data), "--exact", "--units", "12", "--out", str(tmp_path / "model"), "--json"]
+    whole = train(capsys, data, *of_table, "--out", tmp_path / "whole")
+    told = [
+        "train",
+        str(data),
+        *of_table,
+        "--exact",
+        "--units",
+        "12",
+        "--out",
+        str(tmp_path / "model"),
+        "--json",
+    ]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, *told, "--checkpoint", "1e-9"], capture_output=True, text=True
     )
@@ -218,7 +291,7 @@ def test_killed_and_resumed(samples, tmp_path, in_chunks, capsys):
     assert 0 < glai.IntegerStatistics.load(checkpoint).n_samples < whole["train"]
     assert main([*told, "--checkpoint", "1"]) == 2
     assert "holds the sums of a run that was ended; --resume goes on with it" in capsys.readouterr().err
-    resumed = train(capsys, data, "--out", tmp_path / "model", "--resume")
+    resumed = train(capsys, data, *of_table, "--out", tmp_path / "model", "--resume")
     assert resumed["digest"] == whole["digest"]
     assert not checkpoint.exists()
     assert glai.ExactClassifier.load(tmp_path / "model").digest() == whole["digest"]

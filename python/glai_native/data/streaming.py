@@ -13,21 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glai_native.data.archives import ArrayRows
+from glai_native.data.preparing.drawn import DrawnRows, RowDraw
 from glai_native.data.preparing.preparation import Preparation
 from glai_native.data.sources import (
     MNIST_STEMS,
     PARTS,
-    TEST_SHARE,
     Rows,
     Source,
     holds_arrays,
     names_of_arrays,
     open_idx,
     read_idx_labels,
-    rows_of_split,
 )
 from glai_native.data.stored_rows import in_memory
-from glai_native.data.tables import NO_TABLE, TABLES, TableNames, read_table_chunks
+from glai_native.data.tables import (
+    NO_TABLE,
+    TABLES,
+    Preparing,
+    Table,
+    TableNames,
+    parquet_file,
+    read_table_chunks,
+)
 
 ROWS = 16_384  # that are read at a time
 
@@ -64,6 +71,12 @@ class StreamedRows:
         """Those of the rows that are meant."""
         return self.y if self.y is None or self.kept is None else self.y[self.kept]
 
+    def only(self, rows: NDArray[np.int64]) -> StreamedRows:
+        """Return some of all rows that the file has there, in the file's order."""
+        kept = np.zeros(len(self), dtype=np.bool_)
+        kept[rows] = True
+        return replace(self, kept=kept)
+
     def chunks(self) -> Iterator[Rows]:
         """Yield the rows that are meant, in the file's order, none of them empty."""
         begin = 0
@@ -84,35 +97,55 @@ class StreamedSource:
     Attributes:
         source: what it is called, and its columns, without samples.
         parts: ``{"train": ..., "test": ...}``, or ``{"all": ...}``.
+        drawn: of a table that is yet to be prepared, the rows to do it by; None: features are numbers already.
     """
 
     source: Source
     parts: Mapping[str, StreamedRows]
+    drawn: DrawnRows | None = None
 
-    def rows(
-        self, part: str, seed: int = 0, *, of_classes: bool = True, test_share: float = TEST_SHARE
-    ) -> StreamedRows:
-        """Return the samples of ``"train"`` or ``"test"``, the same ones as :meth:`Source.rows`."""
-        if part in self.parts:
-            return self.parts[part]
-        whole = self.parts["all"]
-        split = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes, test_share)
-        chosen = split[PARTS.index(part)]
-        kept = np.zeros(len(whole), dtype=bool)
-        kept[chosen] = True
-        return replace(whole, kept=kept)
+    def prepared(self, trained: NDArray[np.int64] | None = None) -> StreamedSource:
+        """Return the data with features prepared by what is drawn of the rows that are trained on; None: of all.
+
+        Raises:
+            ValueError: a column has more than 10,000 categories there.
+        """
+        if self.drawn is None:
+            return self
+        preparation = self.drawn.fit(self.source.path, trained)
+        names = replace(self.source.names, preparation=preparation)
+        rows = replace(self.parts["all"], features=_features_of_table(Path(self.source.path), names))
+        return StreamedSource(replace(self.source, names=names), {"all": rows})
 
 
-def stream_source(path: Path, label: str | None, known: TableNames) -> StreamedSource:
+def stream_source(
+    path: Path,
+    label: str | None,
+    known: TableNames,
+    *,
+    preparing: Preparing | None = None,
+    seed: int = 0,
+) -> StreamedSource:
     """Open a data set with targets that :func:`~glai_native.data.sources.read_source` reads whole.
 
-    Features are prepared as ``known`` says, row by row, to the same bits; where it does not, they are numbers.
+    Features are prepared as ``known`` says, row by row, to the same bits; where it does not, they are numbers, or yet
+    to be prepared.
+
+    Args:
+        path: as :func:`~glai_native.data.sources.read_source`.
+        label: of a table, the label's column; None: as it is found there.
+        known: what the model that is to read a table knows of its columns.
+        preparing: how the columns of a table are to be prepared that no model knows: features are there once it is
+            :meth:`~StreamedSource.prepared`; None: they are numbers, as is.
+        seed: of the rows that are drawn to prepare by.
 
     Raises:
         ValueError: it has no targets, or is none that can be read.
     """
-    names = NO_TABLE
-    if path.suffix in TABLES:
+    names, drawn = NO_TABLE, None
+    if path.suffix in TABLES and preparing is not None and known.columns is None:
+        parts, names, drawn = _of_new_table(path, label, known, preparing, seed)
+    elif path.suffix in TABLES:
         parts, names = _of_table(path, label, known)
     elif path.is_dir() and holds_arrays(path):
         parts = _of_arrays(path)
@@ -127,7 +160,16 @@ def stream_source(path: Path, label: str | None, known: TableNames) -> StreamedS
             raise ValueError(f"{path}: {part} must hold y beside x, got x alone")
     is_table = path.suffix in TABLES
     name = path.stem if is_table or path.is_file() else path.name
-    return StreamedSource(Source(str(path), name, {}, "all" not in parts, names), parts)
+    return StreamedSource(Source(str(path), name, {}, "all" not in parts, names), parts, drawn)
+
+
+def size_of(path: Path) -> int:
+    """Return how many bytes a data set's files are; of a .parquet, which is compressed, its values as float32."""
+    if path.suffix == ".parquet":
+        table = parquet_file(path).metadata
+        return 4 * int(table.num_rows) * int(table.num_columns)
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> StreamedRows:
@@ -138,19 +180,63 @@ def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> Strea
 
 
 def _of_table(path: Path, label: str | None, known: TableNames) -> tuple[dict[str, StreamedRows], TableNames]:
-    ys, ids, names = [], [], known
-    for table in read_table_chunks(path, label, known, ROWS):
+    return _table_rows(path, known, read_table_chunks(path, label, known, ROWS))
+
+
+def _table_rows(
+    path: Path, names: TableNames, tables: Iterator[Table]
+) -> tuple[dict[str, StreamedRows], TableNames]:
+    """Return rows of which targets and ids are collected."""
+    ys, ids = [], []
+    for table in tables:
         ys.append(table.y)
         ids.append(table.ids)
         names = table.names
-    if not ys:
+    if not sum(len(y) for y in ys if y is not None):
         raise ValueError(f"{path}: must hold samples, got none")
+    y, found = _joined(path, names.label, ys), _joined(path, "id", ids)
+    return {"all": StreamedRows(_features_of_table(path, names), y, found)}, names
 
+
+def _of_new_table(
+    path: Path, label: str | None, known: TableNames, preparing: Preparing, seed: int
+) -> tuple[dict[str, StreamedRows], TableNames, DrawnRows]:
+    """Return rows that are yet to be prepared, and those that are drawn for that.
+
+    A .csv is read once more where chunks differ in what a column looks like: it is of texts then, and these are to be
+    what stands there, as where all of it is read at once.
+    """
+    draw, texts = RowDraw(seed), preparing
+    parts, names = _table_rows(path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts)))
+    if path.suffix == ".csv" and draw.of_two_kinds:
+        draw, texts = (
+            RowDraw(seed),
+            replace(preparing, categories=[*preparing.categories, *draw.of_two_kinds]),
+        )
+        parts, names = _table_rows(
+            path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts))
+        )
+
+    def features() -> Iterator[NDArray[Any]]:
+        raise ValueError(f"{path}: its columns must be prepared before they are read")
+
+    drawn = draw.drawn(str(path), preparing.categories)
+    return {"all": replace(parts["all"], features=features)}, names, drawn
+
+
+def _added(draw: RowDraw, tables: Iterator[Table]) -> Iterator[Table]:
+    """Yield tables, whose rows are drawn from meanwhile."""
+    for table in tables:
+        assert isinstance(table.x, Mapping)
+        draw.add(table.x)
+        yield table
+
+
+def _features_of_table(path: Path, names: TableNames) -> Features:
     def features() -> Iterator[NDArray[Any]]:
         return (np.asarray(table.x) for table in read_table_chunks(path, names.label, names, ROWS))
 
-    rows = StreamedRows(features, _joined(path, names.label, ys), _joined(path, "id", ids))
-    return {"all": rows}, names
+    return features
 
 
 def _joined(path: Path, name: str | None, parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:

@@ -6,9 +6,9 @@ import csv
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glai_native.data.preparing.columns import Columns, typed_columns
-from glai_native.data.preparing.frames import raw_columns
+from glai_native.data.preparing.frames import RawColumn, raw_columns
 from glai_native.data.preparing.preparation import Preparation
 
 TABLES = (".csv", ".parquet")
 LABELS = ("label", "y", "target", "class")  # what the label's column is called, where nobody says
 ID = "id"
 EXACT_PANDAS = (3, 1)
+PARQUET_BUFFER = 1 << 18  # bytes, of each column
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ class Table:
     """What a table holds.
 
     Attributes:
-        x: features ``[N, D]``; or columns, where a preparation is yet to be fitted to them.
+        x: features ``[N, D]``; or, where a preparation is yet to be fitted, columns, of a chunk as they stand there.
         y: targets ``[N]``, where it has them.
         ids: ``[N]``, where it has them.
         names: of its columns.
         unknown: columns that the model, which knows others, has not seen; they are left out.
     """
 
-    x: NDArray[Any] | Columns
+    x: NDArray[Any] | Columns | Mapping[str, RawColumn]
     y: NDArray[Any] | None
     ids: NDArray[Any] | None
     names: TableNames
@@ -120,19 +121,28 @@ def read_table(
     Raises:
         ValueError: it cannot be read, or a column is missing, or holds what does not belong there.
     """
-    return _table(path, _read(path, _texts(known, preparing)), label, known, labelled, preparing)
+    if known.columns is not None:
+        preparing = None
+    frame = _read(path, _texts(known, preparing))
+    table = _table(path, frame, label, known, labelled, preparing)
+    if preparing is None:
+        return table
+    assert isinstance(table.x, Mapping)
+    return replace(table, x=typed_columns(str(path), table.x, preparing.categories))
 
 
-def read_table_chunks(path: Path, label: str | None, known: TableNames, rows: int) -> Iterator[Table]:
-    """Read a table that has a label so many rows at a time; arguments and errors as :func:`read_table`."""
+def read_table_chunks(
+    path: Path, label: str | None, known: TableNames, rows: int, preparing: Preparing | None = None
+) -> Iterator[Table]:
+    """Read a table that has a label so many rows at a time; arguments and errors as :func:`read_table`.
+
+    Of a table that is yet to be prepared a chunk's columns are what its own rows look like.
+    """
+    if known.columns is not None:
+        preparing = None
     begin = 0
-    for frame in _read(path, _texts(known, None), rows):
-        try:
-            table = _table(path, frame, label, known, True, None)
-        except ValueError as error:
-            if not begin:
-                raise
-            raise ValueError(f"{error}; of the {len(frame):,} rows from {begin:,} on") from None
+    for frame in _read(path, _texts(known, preparing), rows):
+        table = _table(path, frame, label, known, True, preparing, begin)
         yield table
         known, begin = table.names, begin + len(frame)
 
@@ -145,7 +155,13 @@ def _texts(known: TableNames, preparing: Preparing | None) -> Sequence[str]:
 
 
 def _table(
-    path: Path, frame: Any, label: str | None, known: TableNames, labelled: bool, preparing: Preparing | None
+    path: Path,
+    frame: Any,
+    label: str | None,
+    known: TableNames,
+    labelled: bool,
+    preparing: Preparing | None,
+    first: int = 0,
 ) -> Table:
     preparation = known.preparation
     names = [str(name) for name in frame.columns]
@@ -160,18 +176,18 @@ def _table(
         )
     if not columns:
         raise ValueError(f"{path}: must have columns besides label and id, got {_listed(names)}")
-    y = None if label is None else _values(path, label, frame[label])
-    ids = _ids(path, frame[ID]) if ID in names and ID not in (label, *columns) else None
+    y = None if label is None else _values(path, label, frame[label], first)
+    ids = _ids(path, frame[ID], first) if ID in names and ID not in (label, *columns) else None
     unknown = (
         [name for name in names if name not in (label, ID, known.label, *columns)] if known.columns else []
     )
-    x: NDArray[Any] | Columns
+    x: NDArray[Any] | Mapping[str, RawColumn]
     if preparation is not None:
-        x = preparation.features_of(str(path), frame[columns])
-    elif preparing is not None and known.columns is None:
-        x = typed_columns(str(path), raw_columns(str(path), frame[columns]), preparing.categories)
+        x = preparation.features_of(str(path), frame[columns], first)
+    elif preparing is not None:
+        x = raw_columns(str(path), frame[columns])
     else:
-        numbers = [_numbers(path, name, frame[name]) for name in columns]
+        numbers = [_numbers(path, name, frame[name], first) for name in columns]
         dtype = np.result_type(*numbers)
         x = np.stack([column.astype(dtype) for column in numbers], 1)
     return Table(x, y, ids, TableNames(columns, label, preparation), unknown)
@@ -187,22 +203,33 @@ def _features(path: Path, names: list[str], label: str | None, preparing: Prepar
     return [name for name in names if name not in (label, ID, *given.get("drop", ()))]
 
 
-def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
-    """Return a table's frame, or frames of so many rows; columns ``texts`` of a .csv are read as they stand there."""
+def _pandas(path: Path) -> Any:
+    """Return pandas, and raise unless what it needs to read a table is there."""
     if importlib.util.find_spec("pandas") is None or (
         path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None
     ):
         raise ValueError(
             f"{path}: reading {path.suffix} needs pandas and pyarrow: pip install pandas pyarrow"
         )
-    pandas = importlib.import_module("pandas")
+    return importlib.import_module("pandas")
+
+
+def parquet_file(path: Path) -> Any:
+    """Open a .parquet, of which row groups are read piece by piece: one may be as large as the file."""
+    with _readable(path, _pandas(path)):
+        parquet = importlib.import_module("pyarrow.parquet")
+        return parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER, pre_buffer=False)
+
+
+def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
+    """Return a table's frame, or frames of so many rows; columns ``texts`` of a .csv are read as they stand there."""
+    pandas = _pandas(path)
     if path.suffix == ".csv":
         _require_names(path)
+    elif rows is not None:
+        return _checked(path, pandas, (part.to_pandas() for part in parquet_file(path).iter_batches(rows)))
     with _readable(path, pandas):
         if path.suffix == ".parquet":
-            if rows is not None:
-                parquet = importlib.import_module("pyarrow.parquet").ParquetFile(path)
-                return _checked(path, pandas, (part.to_pandas() for part in parquet.iter_batches(rows)))
             return pandas.read_parquet(path, engine="pyarrow")
         # Numbers to the last bit, as pandas has them by default from 3.1 on: those of an .npz are the same data.
         exact = {"float_precision": "round_trip"} if _version(pandas) < EXACT_PANDAS else {}
@@ -285,7 +312,7 @@ def _label(path: Path, names: list[str], label: str | None, known: TableNames, l
     return None
 
 
-def _numbers(path: Path, name: str, column: Any) -> NDArray[Any]:
+def _numbers(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
     """Return a column of numbers, what is missing as NaN."""
     values = column.to_numpy()
     if values.dtype.kind in "biuf":
@@ -296,22 +323,22 @@ def _numbers(path: Path, name: str, column: Any) -> NDArray[Any]:
         ((row, value) for row, value in enumerate(values) if not _is_number(value)), (0, values.dtype)
     )
     raise ValueError(
-        f"{path}: column {name!r} must be numbers, got {strange[1]!r} in row {strange[0]}; leave it out, or encode it "
-        "as numbers first, which glai train does"
+        f"{path}: column {name!r} must be numbers, got {strange[1]!r} in row {first + strange[0]}; leave it out, or "
+        "encode it as numbers first, which glai train does"
     )
 
 
-def _values(path: Path, name: str, column: Any) -> NDArray[Any]:
+def _values(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
     missing = column.isna().to_numpy()
     if missing.any():
         raise ValueError(
-            f"{path}: column {name!r} must say of each row what it is, got none in row {missing.argmax()}"
+            f"{path}: column {name!r} must say of each row what it is, got none in row {first + missing.argmax()}"
         )
     return np.asarray(column.to_numpy())
 
 
-def _ids(path: Path, column: Any) -> NDArray[Any]:
-    values = _values(path, ID, column)
+def _ids(path: Path, column: Any, first: int) -> NDArray[Any]:
+    values = _values(path, ID, column, first)
     if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
         values = values.astype(str)
     if values.dtype.kind not in "iuU":

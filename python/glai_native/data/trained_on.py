@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from glai_native.data.features import float_features
 from glai_native.data.preparing.columns import Columns
 from glai_native.data.preparing.preparation import Preparation
-from glai_native.data.sources import PARTS, TEST_SHARE, Rows, Source, read_source
+from glai_native.data.sources import PARTS, TEST_SHARE, Rows, Source, read_source, rows_of_split
+from glai_native.data.streaming import StreamedRows, stream_source
 from glai_native.data.tables import NO_TABLE, TABLES, Preparing, TableNames
 from glai_native.data.targets import Task, choose_task, class_labels_of, values_of
 
@@ -83,6 +85,72 @@ def trained_on(
     if tested_on is not None and tested_on.path is not None:
         test = _of_file(tested_on.path, source, chosen, centred_in)
     return TrainedOn(source, train, test, chosen)
+
+
+@dataclass(frozen=True)
+class StreamedOn:
+    """What is trained on and tested on, of data that are read in chunks.
+
+    Attributes:
+        source: where they are from, without samples; its names say how a table's columns are prepared.
+        train: as the file holds them, or prepared.
+        test: the same; of no rows where nothing is tested on.
+        task: what targets are.
+    """
+
+    source: Source
+    train: StreamedRows
+    test: StreamedRows
+    task: Task
+
+
+def streamed_on(
+    path: Path,
+    label: str | None = None,
+    known: TableNames = NO_TABLE,
+    *,
+    seed: int = 0,
+    task: str = "auto",
+    tested_on: TestedOn | None = None,
+    preparing: Preparing | None = None,
+) -> StreamedOn:
+    """Open what :func:`trained_on` reads whole: the same samples, split alike, which need not fit in memory.
+
+    A new table is prepared by rows that are drawn, all of them where they are no more than 131,072 and 64 MiB.
+
+    Args:
+        path: as :func:`~glai_native.data.streaming.stream_source`.
+        label: as :func:`trained_on`.
+        known: as :func:`trained_on`.
+        seed: of the split, and of what is drawn.
+        task: as :func:`choose_task`.
+        tested_on: as :func:`trained_on`.
+        preparing: as :func:`trained_on`.
+
+    Raises:
+        ValueError: targets that cannot be trained on, columns that cannot be prepared.
+    """
+    data = stream_source(path, label, known, preparing=preparing, seed=seed)
+    chosen = choose_task(data.source.names, (rows.y for rows in data.parts.values()), task)
+    whole = data.parts.get("all")
+    share = share_of(data.source, whole is not None, tested_on)
+    if whole is None:
+        train, test = (data.parts[part] for part in PARTS)
+    elif share is None:
+        data = data.prepared()
+        train = data.parts["all"]
+        test = train.only(np.empty(0, dtype=np.int64))
+    else:
+        split = rows_of_split(data.source.path, len(whole), whole.y, seed, not chosen.of_values, share)
+        data = data.prepared(split[0])
+        train, test = (data.parts["all"].only(rows) for rows in split)
+    if tested_on is not None and tested_on.path is not None:
+        names = data.source.names
+        others = stream_source(
+            tested_on.path, names.label if tested_on.path.suffix in TABLES else None, names
+        )
+        test = others.parts["test" if "test" in others.parts else "all"]
+    return StreamedOn(data.source, train, test, chosen)
 
 
 def share_of(source: Source, comes_whole: bool, tested_on: TestedOn | None) -> float | None:

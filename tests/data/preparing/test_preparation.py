@@ -72,8 +72,12 @@ def test_json_brings_it_back_to_the_bit():
     again = Preparation.from_json(json.loads(json.dumps(preparation.to_json())))
     assert again == preparation
     np.testing.assert_array_equal(again.features_of("d", frame), preparation.transform("d", columns))
-    other, _ = fitted(make_frame(1))
+    other, columns = fitted(make_frame(1))
     assert other != preparation
+    part = Preparation.fit("d", columns, 2 * N)
+    assert part.described() == {"fitted_on": "300 of 600 rows", **other.described()}
+    again = Preparation.from_json(json.loads(json.dumps(part.to_json())))
+    assert (again, again.fitted_on) == (other, (N, 2 * N))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,7 @@ def test_json_brings_it_back_to_the_bit():
     [
         lambda kept: kept.pop("columns"),
         lambda kept: kept.update(version=2),
+        lambda kept: kept.update(fitted_on=[3]),
         lambda kept: kept["columns"].append(kept["columns"][0]),
         lambda kept: kept["columns"].clear(),
         lambda kept: kept["columns"][0].__setitem__(0, 3),

@@ -36,7 +36,7 @@ on many processes or hosts, by gradients or statistics:
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
-data that need not fit in memory: a folder with x.npy and y.npy, read a window at a time above 256 MB
+data that need not fit in memory: a folder with x.npy and y.npy, or a table; above 64 MB read a part at a time
   glai train large/ --out model --checkpoint 60                    killed? the same again, with --resume
   glai train large/ --exact --out model --checkpoint 60
 re-training, the structure kept byte for byte:

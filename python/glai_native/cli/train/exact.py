@@ -49,7 +49,7 @@ def train_exact(arguments: argparse.Namespace) -> int:
     structure, known, counting, kept = _structure(arguments.structure)
     started = time.perf_counter()
     learning: _Whole | StreamedRun
-    if is_streamed(arguments, known):
+    if is_streamed(arguments):
         learning = StreamedRun.open(arguments, known, kept, checkpoint)
     else:
         learning = _Whole(read_samples(arguments, known, kept))

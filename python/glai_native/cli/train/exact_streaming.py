@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from glai_native.cli.models import Answers, answers, as_learnt, features_for, targets_for
 from glai_native.cli.predict.scores import scores_of_classes, value_scores
-from glai_native.cli.train.samples import told_task
+from glai_native.cli.train.samples import stream_samples
 from glai_native.data.features import float_features
-from glai_native.data.sources import PARTS, Rows, Source
-from glai_native.data.streaming import StreamedRows, StreamedSource, stream_source
-from glai_native.data.tables import TABLES, TableNames
-from glai_native.data.targets import Task, choose_task, class_labels_of, values_of
-from glai_native.data.trained_on import TestedOn, share_of
+from glai_native.data.sources import Rows, Source
+from glai_native.data.streaming import StreamedRows, size_of
+from glai_native.data.tables import TableNames
+from glai_native.data.targets import Task, class_labels_of, values_of
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.writing import find_file, remove_leftovers
 from glai_native.solvers.exact.chunks import CountedChunks
@@ -30,7 +29,8 @@ from glai_native.structure.first_samples import FirstSamples
 from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.exact.learner import ExactLearner
 
-STREAMED_BYTES = 1 << 28  # of a file, or of a folder's files, which smaller ones are read whole
+# Of a file, or of a folder's files: up to here they are read whole, which takes up to ten times as much memory.
+STREAMED_BYTES = 1 << 26
 DEFAULT_SECONDS = 60.0  # between two saves, of a run that goes on
 
 
@@ -72,26 +72,15 @@ class Checkpoint:
         remove_leftovers(self.path.parent, [self.path.name])
 
 
-def is_streamed(arguments: argparse.Namespace, known: TableNames) -> bool:
-    """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill.
-
-    A table whose preparation is yet to be fitted to all of it is read whole.
-    """
+def is_streamed(arguments: argparse.Namespace) -> bool:
+    """Return whether data are read in chunks: large ones, and those of a run that is to go on after a kill."""
     path: Path | None = arguments.data
     asked = arguments.checkpoint is not None or arguments.resume
-    if path is not None and path.suffix in TABLES and known.columns is None and not arguments.no_preparation:
-        if asked:
-            raise ValueError(
-                "--checkpoint and --resume are of tables that are read in chunks: with --no-preparation, or with a "
-                "--structure whose model prepares them"
-            )
-        return False
     if path is None or not path.exists():
         if asked:
             raise ValueError("--checkpoint and --resume need data in a file or folder")
         return False
-    files = path.iterdir() if path.is_dir() else [path]
-    return asked or sum(file.stat().st_size for file in files) > STREAMED_BYTES
+    return asked or size_of(path) > STREAMED_BYTES
 
 
 def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
@@ -116,14 +105,14 @@ class StreamedRun:
     """A run of ``glai train --exact`` over data in chunks.
 
     Attributes:
-        data: the data.
+        source: what the data are called, and how a table's columns are prepared.
         task: whether targets are values.
         train: what is trained on; targets as the learner takes them.
         test: what is tested on.
         checkpoint: or None.
     """
 
-    data: StreamedSource
+    source: Source
     task: Task
     train: StreamedRows
     test: StreamedRows
@@ -137,36 +126,14 @@ class StreamedRun:
         has_values: bool | None,
         checkpoint: Checkpoint | None,
     ) -> StreamedRun:
-        """Read the targets, and split the rows as :func:`~glai_native.data.trained_on.trained_on` does."""
-        told = told_task(arguments, known, has_values)
-        data = stream_source(arguments.data, arguments.label, known)
-        task = choose_task(data.source.names, (rows.y for rows in data.parts.values()), told)
-        whole = data.parts.get("all")
-        share = share_of(data.source, whole is not None, TestedOn(arguments.test_share, arguments.test))
-        if whole is not None and share is None:
-            train, test = whole, replace(whole, kept=np.zeros(len(whole), dtype=np.bool_))
-        else:
-            split = {} if share is None else {"test_share": share}
-            train, test = (
-                data.rows(part, arguments.seed, of_classes=not task.of_values, **split) for part in PARTS
-            )
-        if arguments.test is not None:
-            names = data.source.names
-            others = stream_source(
-                arguments.test, names.label if arguments.test.suffix in TABLES else None, names
-            )
-            test = others.parts["test" if "test" in others.parts else "all"]
-        return cls(data, task, train, test, checkpoint)
+        """Read the targets, split the rows, and prepare a table (:func:`~glai_native.data.trained_on.streamed_on`)."""
+        samples = stream_samples(arguments, known, has_values)
+        return cls(samples.source, samples.task, samples.train, samples.test, checkpoint)
 
     @property
     def of_values(self) -> bool:
         """Whether targets are values."""
         return self.task.of_values
-
-    @property
-    def source(self) -> Source:
-        """What the data are called."""
-        return self.data.source
 
     def learn(self, model: ExactLearner) -> ExactLearner:
         """Let a learner learn what is trained on.

@@ -7,7 +7,7 @@ import argparse
 import torch
 
 from glai_native.data.tables import NO_TABLE, TABLES, Preparing, TableNames
-from glai_native.data.trained_on import TestedOn, TrainedOn, trained_on
+from glai_native.data.trained_on import StreamedOn, TestedOn, TrainedOn, streamed_on, trained_on
 
 
 def read_samples(
@@ -32,14 +32,33 @@ def read_samples(
         arguments.label,
         known,
         seed=arguments.seed,
-        task=told_task(arguments, known, has_values),
+        task=_told_task(arguments, known, has_values),
         tested_on=TestedOn(arguments.test_share, arguments.test),
-        preparing=None if arguments.no_preparation else Preparing(arguments.categories, arguments.drop),
+        preparing=_preparing(arguments),
         centred_in=centred_in,
     )
 
 
-def told_task(arguments: argparse.Namespace, known: TableNames, has_values: bool | None) -> str:
+def stream_samples(
+    arguments: argparse.Namespace, known: TableNames = NO_TABLE, has_values: bool | None = None
+) -> StreamedOn:
+    """Open the samples of a training that are read in chunks; arguments and errors as :func:`read_samples`."""
+    return streamed_on(
+        arguments.data,
+        arguments.label,
+        known,
+        seed=arguments.seed,
+        task=_told_task(arguments, known, has_values),
+        tested_on=TestedOn(arguments.test_share, arguments.test),
+        preparing=_preparing(arguments),
+    )
+
+
+def _preparing(arguments: argparse.Namespace) -> Preparing | None:
+    return None if arguments.no_preparation else Preparing(arguments.categories, arguments.drop)
+
+
+def _told_task(arguments: argparse.Namespace, known: TableNames, has_values: bool | None) -> str:
     """Return the task, as told or as the kept model's; raise as :func:`read_samples` where options are at fault."""
     is_table = arguments.data.suffix in TABLES
     for option in ("categories", "drop", "no_preparation"):

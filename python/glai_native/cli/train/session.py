@@ -115,7 +115,7 @@ def _training_data(
     """Read the data, or open those that need not fit in memory."""
     known, centred_in = _known_names(kept, arguments.structure), _centred_in(kept)
     has_values = kept.estimator.has_values if isinstance(kept, GLAI) else None
-    if is_streamed(arguments, known):
+    if is_streamed(arguments):
         classes = _known_classes(kept)
         with stored_data(arguments, known, has_values, classes, centred_in, ranks.rank) as found:
             yield found
@@ -242,12 +242,13 @@ def print_train_report(report: TrainReport, console: Console) -> None:
 
 
 def columns_text(prepared: dict[str, Any]) -> str:
-    """Say what has become of a table's columns."""
+    """Say what has become of a table's columns, and by how much of it."""
     parts = [f"{len(prepared['numbers'])} of numbers, standardised"]
     if prepared["gaps_in"]:
         parts.append(f"gaps filled and marked in {', '.join(prepared['gaps_in'])}")
     parts += [f"{name} {became}" for name, became in prepared["categories"].items()]
-    return f"{'; '.join(parts)}: {prepared['features']} features in all"
+    fitted = f"; fitted on {prepared['fitted_on']}" if "fitted_on" in prepared else ""
+    return f"{'; '.join(parts)}: {prepared['features']} features in all{fitted}"
 
 
 def _share(score: float, of_values: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glai_native.data.preparing.frames import RawColumn
 
 Values = NDArray[np.float64] | NDArray[np.object_]
+RowNumbers = Sequence[int] | NDArray[np.int64]
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -47,6 +48,7 @@ def typed_columns(
     raw: Mapping[str, RawColumn],
     categories: Collection[str] = (),
     known: Mapping[str, bool] | None = None,
+    rows: RowNumbers | None = None,
 ) -> Columns:
     """Return columns as numbers and categories.
 
@@ -56,16 +58,19 @@ def typed_columns(
         categories: names of those that hold categories whatever they look like; so do columns of texts, unless half of
             them or more read as numbers, and those that their frame says it of.
         known: of each column whether it holds categories, where a model says so; others do not matter then.
+        rows: what the errors call the rows; None: they count from 0.
 
     Raises:
-        ValueError: columns are not equally long, or a value is no number where numbers belong, or not finite: its row,
-            counted from 0, and its column are named.
+        ValueError: columns are not equally long, or a value is no number where numbers belong, or not finite: its row
+            and its column are named.
     """
     lengths = {len(column.values) for column in raw.values()}
     flat = all(column.values.ndim == 1 for column in raw.values())
     if len(lengths) > 1 or not flat:
         found = {name: list(column.values.shape) for name, column in raw.items()}
         raise ValueError(f"{owner}: columns must be [N] and equally long, got {str(found)[:200]}")
+    n_rows = lengths.pop() if lengths else 0
+    rows = range(n_rows) if rows is None else rows
     typed: dict[str, Values] = {}
     for name, (values, is_category) in raw.items():
         told = known.get(name) if known is not None else (name in categories or is_category or None)
@@ -74,13 +79,13 @@ def typed_columns(
         if told:
             typed[name] = _as_categories(values)
         elif told is None and values.dtype.kind not in "biuf":
-            typed[name] = _seen(owner, name, values)
+            typed[name] = _seen(owner, name, values, rows)
         else:
-            typed[name] = _as_numbers(owner, name, values, "and the model was trained on numbers there")
-    return Columns(typed, lengths.pop() if lengths else 0)
+            typed[name] = _as_numbers(owner, name, values, rows, "and the model was trained on numbers there")
+    return Columns(typed, n_rows)
 
 
-def _seen(owner: str, name: str, values: NDArray[Any]) -> Values:
+def _seen(owner: str, name: str, values: NDArray[Any], rows: RowNumbers) -> Values:
     """Return a column of objects as what most of it looks like."""
     texts = [value for value in values.tolist() if isinstance(value, str)]
     distinct = {text: number_of(text) is not None for text in set(texts)}
@@ -98,11 +103,11 @@ def _seen(owner: str, name: str, values: NDArray[Any]) -> Values:
     if 2 * n_numbers < n_present:
         return _as_categories(values)
     others = f"as {n_numbers:,} of the {n_present:,} values there are"
-    return _as_numbers(owner, name, values, others, f", or name {name!r} among the categories")
+    return _as_numbers(owner, name, values, rows, others, f", or name {name!r} among the categories")
 
 
 def _as_numbers(
-    owner: str, name: str, values: NDArray[Any], others: str, instead: str = ""
+    owner: str, name: str, values: NDArray[Any], rows: RowNumbers, others: str, instead: str = ""
 ) -> NDArray[np.float64]:
     if values.dtype.kind in "biuf":
         numbers = values.astype(np.float64)
@@ -114,7 +119,7 @@ def _as_numbers(
             number = number_of(value)
             if number is None:
                 raise ValueError(
-                    f"{owner}: row {row}, column {name!r}: {value!r:.80} is not a number, {others}; correct it, "
+                    f"{owner}: row {rows[row]}, column {name!r}: {value!r:.80} is not a number, {others}; correct it, "
                     f"leave it empty where it is missing{instead}"
                 )
             numbers[row] = number
@@ -122,8 +127,8 @@ def _as_numbers(
     if beyond.any():
         row = int(beyond.argmax())
         raise ValueError(
-            f"{owner}: row {row}, column {name!r}: {numbers[row]:g} is not a finite number in float32; correct it, or "
-            "leave it empty where it is missing"
+            f"{owner}: row {rows[row]}, column {name!r}: {numbers[row]:g} is not a finite number in float32; correct "
+            "it, or leave it empty where it is missing"
         )
     return numbers
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,21 @@ class Preparation:
 
     Attributes:
         columns: by name, in the order in which arrays without names have them.
+        fitted_on: how many rows it was fitted on, and of how many these were a part; None: on all of them. No two
+            preparations differ by that.
     """
 
     columns: Mapping[str, Numbers | Categories]
+    fitted_on: tuple[int, int] | None = field(default=None, compare=False)
 
     @classmethod
-    def fit(cls, owner: str, columns: Columns) -> Preparation:
+    def fit(cls, owner: str, columns: Columns, n_rows: int | None = None) -> Preparation:
         """Fit to the columns of a table, of N >= 1 rows.
+
+        Args:
+            owner: whose they are, named in the errors.
+            columns: of the table, or of a part of its rows.
+            n_rows: of how many rows they are a part; None: of N.
 
         Raises:
             ValueError: there are no rows or columns, or a column has more than 10,000 categories.
@@ -87,7 +95,7 @@ class Preparation:
             name: _fit_categories(owner, name, values) if values.dtype.kind == "O" else _fit_numbers(values)
             for name, values in columns.by_name.items()
         }
-        return cls(fitted)
+        return cls(fitted, None if n_rows in (None, len(columns)) else (len(columns), n_rows))
 
     @property
     def names(self) -> list[str]:
@@ -137,15 +145,17 @@ class Preparation:
         assert isinstance(column, Categories)
         return len(column.frequent) + (len(column.rare) > 0)
 
-    def transform(self, owner: str, columns: Columns) -> NDArray[np.float32]:
-        """Return features float32 ``[N, D]`` of columns that are typed as these are.
+    def transform(self, owner: str, columns: Columns, first: int = 0) -> NDArray[np.float32]:
+        """Return features float32 ``[N, D]`` of columns that are typed as these are; errors count rows from ``first``.
 
         Raises:
             ValueError: a number is so far off that float32 does not hold it once it is standardised.
         """
         features = np.zeros((len(columns), self.n_features), dtype=np.float32)
         for begin in range(0, len(columns), ROWS):
-            self._transform(owner, columns[begin : begin + ROWS], features[begin : begin + ROWS], begin)
+            self._transform(
+                owner, columns[begin : begin + ROWS], features[begin : begin + ROWS], first + begin
+            )
         return features
 
     def _transform(self, owner: str, columns: Columns, features: NDArray[np.float32], first: int) -> None:
@@ -180,21 +190,29 @@ class Preparation:
                 f"{self._numbers[name].mean:g}, about which the model has seen numbers there"
             )
 
-    def features_of(self, owner: str, frame: Any) -> NDArray[np.float32]:
+    def features_of(self, owner: str, frame: Any, first: int = 0) -> NDArray[np.float32]:
         """Return features float32 ``[N, D]`` of whatever :func:`raw_columns` takes; columns are taken by name.
+
+        Args:
+            owner: whose they are, named in the errors.
+            frame: a table's rows.
+            first: of these rows, as the errors count them.
 
         Raises:
             ValueError: a column is missing, or a value is not what belongs there; row and column are named.
         """
         raw = raw_columns(owner, frame)
-        return self.features_of_raw(owner, raw)
+        return self.features_of_raw(owner, raw, first)
 
-    def features_of_raw(self, owner: str, raw: Mapping[str, RawColumn]) -> NDArray[np.float32]:
+    def features_of_raw(
+        self, owner: str, raw: Mapping[str, RawColumn], first: int = 0
+    ) -> NDArray[np.float32]:
         """Return the same of columns that are read already; others among them are left out."""
         self.require_columns(owner, raw)
         known = {name: isinstance(column, Categories) for name, column in self.columns.items()}
-        typed = typed_columns(owner, {name: raw[name] for name in self.columns}, known=known)
-        return self.transform(owner, typed)
+        raw = {name: raw[name] for name in self.columns}
+        rows = range(first, first + max((len(column.values) for column in raw.values()), default=0))
+        return self.transform(owner, typed_columns(owner, raw, known=known, rows=rows), first)
 
     def features_of_array(self, owner: str, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return the same of an array ``[N, K]`` whose columns are in the order of these."""
@@ -218,7 +236,11 @@ class Preparation:
     def described(self) -> dict[str, Any]:
         """Return, for people, what columns there are and what they become."""
         gaps = [name for name, one in self._numbers.items() if one.has_gaps]
+        part = {}
+        if self.fitted_on is not None:
+            part["fitted_on"] = "{:,} of {:,} rows".format(*self.fitted_on)
         return {
+            **part,
             "columns": len(self.columns),
             "features": self.n_features,
             "numbers": list(self._numbers),
@@ -240,7 +262,8 @@ class Preparation:
                 columns.append([name, "numbers", one.fill, one.mean, one.scale, one.has_gaps])
             else:
                 columns.append([name, "categories", list(one.frequent), list(one.rare)])
-        return {"version": VERSION, "columns": columns}
+        part = {} if self.fitted_on is None else {"fitted_on": list(self.fitted_on)}
+        return {"version": VERSION, "columns": columns, **part}
 
     @classmethod
     def from_json(cls, kept: Any) -> Preparation:
@@ -255,9 +278,12 @@ class Preparation:
             columns = {entry[0]: _column_of(entry) for entry in kept["columns"]}
             if not columns or len(columns) != len(kept["columns"]):
                 raise ValueError("its columns must have a name of their own each")
+            fitted_on = kept.get("fitted_on")
+            if fitted_on is not None and [type(count) for count in fitted_on] != [int, int]:
+                raise ValueError(f"it must be fitted on some of so many rows, got {fitted_on!r:.80}")
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"it cannot be read ({error!r:.80})") from None
-        return cls(columns)
+        return cls(columns, None if fitted_on is None else tuple(fitted_on))
 
 
 def _column_of(entry: list[Any]) -> Numbers | Categories:
