@@ -20,7 +20,7 @@ constexpr std::int64_t kGramBlock = kGramStrip < 16 ? 128 : 192;
 constexpr std::int64_t kGramBlockStrips = kGramBlock / kGramStrip;
 static_assert(kGramStrip % kGramRows == 0 && kGramBlockStrips % kGramVecs == 0);
 constexpr std::int64_t kGramSquare = kGramVecs * kGramStrip;  // rows that are as many as its columns
-constexpr std::int64_t kGramSent = 2;  // tiles on the way
+constexpr std::int64_t kGramSent = 4;                         // tiles on the way
 constexpr std::int64_t kGramTile = kGramRows * kGramVecs * kGramStrip;  // elements
 constexpr std::int64_t kGramDepth = kDotDepth<GramDot>;
 // Steps of a slice of 512 samples.
@@ -72,7 +72,8 @@ class ByteGramBlock {
       : a_(a), packed_(packed), row_(row * kGramBlock), column_(column * kGramBlockStrips) {
     ScratchSizes sizes;
     const auto sums_at = sizes.add<std::int32_t>(kGramBlock * kGramBlock);
-    const auto shifted_at = sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kSliceBytes * kGramBlockStrips);
+    const auto shifted_at =
+        sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kSliceBytes * kGramBlockStrips);
     std::byte* memory = scratch(Scratch::task, sizes.bytes());
     sums_ = reinterpret_cast<std::int32_t*>(memory + sums_at);
     shifted_ = reinterpret_cast<std::uint8_t*>(memory + shifted_at);
