@@ -1,7 +1,7 @@
 // integer_gram: sums of products of bytes, of the upper triangle alone. Bytes are packed once, four
 // samples of a column beside each other; then blocks of the result are summed in 32 bits, a slice of
-// samples at a time whose panels stay in the first-level cache, and added to the 64 bits of the result
-// while its memory has been sent for.
+// samples at a time, whose columns stay in the first-level cache while rows pass, and added to the 64
+// bits of the result, whose memory has been sent for.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ constexpr std::int64_t kGramBlock = kGramStrip < 16 ? 128 : 192;
 constexpr std::int64_t kGramBlockStrips = kGramBlock / kGramStrip;
 static_assert(kGramStrip % kGramRows == 0 && kGramBlockStrips % kGramVecs == 0);
 constexpr std::int64_t kGramSquare = kGramVecs * kGramStrip;  // rows that are as many as its columns
-constexpr std::int64_t kGramSent = 4;                         // tiles on the way
+constexpr std::int64_t kGramSent = 4;  // tiles whose elements of the result are on their way
 constexpr std::int64_t kGramTile = kGramRows * kGramVecs * kGramStrip;  // elements
 constexpr std::int64_t kGramDepth = kDotDepth<GramDot>;
 // Steps of a slice of 512 samples.

@@ -48,6 +48,8 @@ def instruction_peak(isa: str) -> float | None:
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "peak.cpp", Path(folder) / "peak"
         source.write_text(PROGRAM.format(turns=TURNS, steps=steps, clobbered=clobbered))
-        subprocess.run([compiler, "-O2", FLAGS[registers], source, "-o", program], check=True, capture_output=True)
+        subprocess.run(
+            [compiler, "-O2", FLAGS[registers], source, "-o", program], check=True, capture_output=True
+        )
         seconds = float(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
     return TURNS * len(SUMS[registers]) * width * quads / seconds / 1e9
