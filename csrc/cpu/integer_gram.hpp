@@ -1,7 +1,7 @@
 // integer_gram: sums of products of bytes, of the upper triangle alone. Bytes are packed once, four
 // samples of a column beside each other; then blocks of the result are summed in 32 bits, a slice of
-// samples at a time whose panels stay in the first-level cache, and added to the 64 bits of the result
-// while its memory has been sent for.
+// samples at a time, whose columns stay in the first-level cache while rows pass, and added to the 64
+// bits of the result, whose memory has been sent for.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,8 @@ constexpr std::int64_t kGramRows = GramDot::kRows, kGramVecs = GramDot::kVecs;  
 constexpr std::int64_t kGramBlock = kGramStrip < 16 ? 128 : 192;
 constexpr std::int64_t kGramBlockStrips = kGramBlock / kGramStrip;
 static_assert(kGramStrip % kGramRows == 0 && kGramBlockStrips % kGramVecs == 0);
+constexpr std::int64_t kGramSquare = kGramVecs * kGramStrip;  // rows that are as many as its columns
+constexpr std::int64_t kGramSent = 4;  // tiles whose elements of the result are on their way
 constexpr std::int64_t kGramTile = kGramRows * kGramVecs * kGramStrip;  // elements
 constexpr std::int64_t kGramDepth = kDotDepth<GramDot>;
 // Steps of a slice of 512 samples.
@@ -70,7 +72,8 @@ class ByteGramBlock {
       : a_(a), packed_(packed), row_(row * kGramBlock), column_(column * kGramBlockStrips) {
     ScratchSizes sizes;
     const auto sums_at = sizes.add<std::int32_t>(kGramBlock * kGramBlock);
-    const auto shifted_at = sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kGramVecs * kSliceBytes);
+    const auto shifted_at =
+        sizes.add<std::uint8_t>(GramDot::kOffset == 0 ? 0 : kSliceBytes * kGramBlockStrips);
     std::byte* memory = scratch(Scratch::task, sizes.bytes());
     sums_ = reinterpret_cast<std::int32_t*>(memory + sums_at);
     shifted_ = reinterpret_cast<std::uint8_t*>(memory + shifted_at);
@@ -86,50 +89,81 @@ class ByteGramBlock {
  private:
   static constexpr std::int64_t kSliceBytes = kGramSlice * kGramDepth * kGramStrip;  // of a strip
 
-  // Columns stay in the first-level cache while all rows pass.
   GLAI_ALWAYS_INLINE void add_slice(std::int64_t begin, std::int64_t steps, bool last) {
     const std::int64_t at = begin * kGramDepth * kGramStrip;
     const std::int64_t end =
         packed_.strips - column_ < kGramBlockStrips ? packed_.strips : column_ + kGramBlockStrips;
     const std::int64_t rows = packed_.columns - row_ < kGramBlock ? packed_.columns : row_ + kGramBlock;
-    std::int32_t* sums = sums_;
-    Sent sent{};
-    for (std::int64_t j = column_; j < end; j += kGramVecs) {
-      const std::int64_t to = end - j < kGramVecs ? end : j + kGramVecs;
-      const std::uint8_t* columns = packed_.strip(j) + at;
-      std::int64_t step = packed_.strip_bytes();
-      if constexpr (GramDot::kOffset != 0) {
-        for (std::int64_t v = 0; v < to - j; ++v) {
-          for (std::int64_t k = 0; k < steps * kGramDepth * kGramStrip; ++k) {
-            shifted_[v * kSliceBytes + k] =
-                static_cast<std::uint8_t>(columns[v * step + k] - GramDot::kOffset);
-          }
+    const std::uint8_t* columns = packed_.strip(column_) + at;
+    std::int64_t step = packed_.strip_bytes();
+    if constexpr (GramDot::kOffset != 0) {
+      const std::int64_t bytes = steps * kGramDepth * kGramStrip;
+      for (std::int64_t j = 0; j < end - column_; ++j) {
+        for (std::int64_t k = 0; k < bytes; ++k) {
+          shifted_[j * bytes + k] = static_cast<std::uint8_t>(columns[j * step + k] - GramDot::kOffset);
         }
-        columns = shifted_;
-        step = kSliceBytes;
       }
-      for (std::int64_t row = row_; row < rows && row < to * kGramStrip;
-           row += kGramRows, sums += kGramTile) {
-        // Strips left of the diagonal are left out.
-        const std::int64_t strip = row / kGramStrip, from = strip > j ? strip : j;
-        const std::uint8_t* at_row = packed_.strip(strip) + at + 4 * (row % kGramStrip);
-        const DotOperands operands{at_row, 4, 4 * kGramStrip, columns + (from - j) * step, step, steps};
-        if (!last) {
-          add_products(to - from, operands, begin > 0, sums, [](int) {});
-          continue;
+      columns = shifted_;
+      step = bytes;
+    }
+    std::int32_t* sums = sums_;
+    Sent sent[kGramSent] = {};
+    std::int64_t n_sent = 0;
+    // Columns of a tile stay in the first-level cache while a square of rows passes. Strips left of the
+    // diagonal are left out.
+    for (std::int64_t square = row_; square < rows; square += kGramSquare) {
+      for (std::int64_t j = column_; j < end; j += kGramVecs) {
+        const std::int64_t to = end - j < kGramVecs ? end : j + kGramVecs;
+        for (std::int64_t row = square;
+             row < square + kGramSquare && row < rows && row < to * kGramStrip; row += kGramRows) {
+          const std::int64_t strip = row / kGramStrip, from = strip > j ? strip : j;
+          const DotOperands operands{packed_.strip(strip) + at + 4 * (row % kGramStrip),
+                                     4,
+                                     4 * kGramStrip,
+                                     columns + (from - column_) * step,
+                                     step,
+                                     steps};
+          if (last) {
+            add_products(to - from, operands, begin > 0, sums, SendFor{a_, row, from, to});
+            Sent& first = sent[n_sent++ % kGramSent];
+            if (first.sums != nullptr) add_tile(first);
+            first = {row, from, to, sums};
+          } else {
+            add_products(to - from, operands, begin > 0, sums, Uninterrupted{});
+          }
+          sums += kGramTile;
         }
-        add_products(to - from, operands, begin > 0, sums, [&](int i) { send_for(row + i, from, to); });
-        if (sent.sums != nullptr) add_tile(sent);
-        sent = {row, from, to, sums};
       }
     }
-    if (last) add_tile(sent);
+    for (const Sent& of : sent) {
+      if (of.sums != nullptr) add_tile(of);
+    }
   }
 
   // A tile of sums whose elements of the result have been sent for.
   struct Sent {
     std::int64_t row, from, to;
     const std::int32_t* sums;
+  };
+
+  // Rows of a large result lie in memory: they are sent for while tiles before them are added to it, and
+  // a few at a time: as many as a wide tile has would hold up the loads of its operands.
+  struct SendFor {
+    static constexpr int kParts = kGramStrip < 16 ? 1 : GramDot::kRows;
+    const IntegerGramArgs& a;
+    std::int64_t row, from, to;
+
+    GLAI_ALWAYS_INLINE void operator()(int part) const {
+      asm volatile("");  // GCC drops calls of a function that does nothing but prefetch
+      constexpr std::int64_t rows = kGramRows / kParts;
+      const std::int64_t* out = a.out.as<const std::int64_t>() + (row + part * rows) * a.out.stride[0];
+      for (std::int64_t i = 0; i < rows; ++i, out += a.out.stride[0]) {
+        for (std::int64_t j = from * kGramStrip; j < to * kGramStrip; j += 8) {
+          __builtin_prefetch(out + j, 1, 3);
+        }
+        __builtin_prefetch(out + to * kGramStrip - 1, 1, 3);  // rows need not begin with a cache line
+      }
+    }
   };
 
   template <int Vecs = GramDot::kVecs, class Meanwhile>
@@ -141,15 +175,6 @@ class ByteGramBlock {
     dot_tile<GramDot, GramDot::kRows, Vecs>(of, added_to, sums, meanwhile);
   }
 
-  // Rows of a large result lie in memory: they are sent for before they are added to.
-  GLAI_ALWAYS_INLINE void send_for(std::int64_t row, std::int64_t from, std::int64_t to) const {
-    asm volatile("");  // GCC drops calls of a function that does nothing but prefetch
-    const std::int64_t* out = a_.out.as<const std::int64_t>() + row * a_.out.stride[0];
-    for (std::int64_t j = from * kGramStrip; j < to * kGramStrip; j += 8) {
-      __builtin_prefetch(out + j, 1, 3);
-    }
-  }
-
   GLAI_ALWAYS_INLINE void add_tile(const Sent& of) const {
     const std::int64_t m = packed_.columns, column = of.from * kGramStrip;
     const std::int64_t width = (of.to - of.from) * kGramStrip;
@@ -159,7 +184,11 @@ class ByteGramBlock {
       const std::int64_t owed =
           GramDot::kOffset == 0 ? 0 : std::int64_t{GramDot::kOffset} * packed_.sums[i];
       std::int64_t* out = a_.out.as<std::int64_t>() + i * a_.out.stride[0] + column;
-      add_row(sums, owed, i > column ? i - column : 0, end, out);
+      if (i <= column && end == kGramSquare) {
+        add_row(sums, owed, 0, kGramSquare, out);
+      } else {
+        add_row(sums, owed, i > column ? i - column : 0, end, out);
+      }
     }
   }
 
@@ -176,7 +205,7 @@ class ByteGramBlock {
   const PackedBytes& packed_;
   const std::int64_t row_, column_;  // the first row, the first strip
   std::int32_t* sums_;               // of kGramBlock * kGramBlock elements, tile by tile
-  std::uint8_t* shifted_;            // the columns of a tile, of a slice, less kOffset
+  std::uint8_t* shifted_;            // the columns of a slice, less kOffset
 };
 
 // Samples [begin, begin + n).

@@ -26,11 +26,17 @@ struct DotOperands {
   std::int64_t steps;
 };
 
-// sums = or += the products; [Rows, Vecs * ByteSums::width]. meanwhile(i) is called when about i of Rows
-// parts of the steps are done.
-template <class Dot, int Rows, int Vecs, class Meanwhile>
+// Between the products of a tile: nothing.
+struct Uninterrupted {
+  static constexpr int kParts = 1;
+  GLAI_ALWAYS_INLINE void operator()(int) const {}
+};
+
+// sums = or += the products; [Rows, Vecs * ByteSums::width]. The steps are done in parts, meanwhile(i)
+// before part i.
+template <class Dot, int Rows, int Vecs = Dot::kVecs, class Meanwhile = Uninterrupted>
 GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int32_t* sums,
-                                 const Meanwhile& meanwhile) {
+                                 const Meanwhile& meanwhile = {}) {
   constexpr int width = ByteSums::width;
   constexpr std::int64_t line = 4 * width;  // bytes of a quad of a strip
   ByteSums sum[Rows][Vecs];
@@ -44,9 +50,11 @@ GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int3
   const std::uint8_t *rows = of.rows, *columns = of.columns;
   std::int64_t s = 0;
 #pragma GCC unroll 1
-  for (int part = 0; part < Rows; ++part) {
+  for (int part = 0; part < Meanwhile::kParts; ++part) {
     meanwhile(part);
-    for (const std::int64_t end = of.steps * (part + 1) / Rows; s < end; ++s) {
+    // Parts of equal length: how often a loop turns can be predicted.
+    const std::int64_t left = of.steps - s, some = of.steps / Meanwhile::kParts;
+    for (const std::int64_t end = s + (part + 1 < Meanwhile::kParts ? some : left); s < end; ++s) {
       typename Dot::Bytes column[Vecs];
 #pragma GCC unroll 4
       for (int v = 0; v < Vecs; ++v) column[v] = Dot::columns(columns + v * of.strip_step, line);
@@ -65,11 +73,6 @@ GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int3
 #pragma GCC unroll 4
     for (int v = 0; v < Vecs; ++v) sum[i][v].store(sums + (i * Vecs + v) * width);
   }
-}
-
-template <class Dot, int Rows, int Vecs = Dot::kVecs>
-GLAI_ALWAYS_INLINE void dot_tile(const DotOperands& of, bool added_to, std::int32_t* sums) {
-  dot_tile<Dot, Rows, Vecs>(of, added_to, sums, [](int) {});
 }
 
 }  // namespace glai::GLAI_ISA

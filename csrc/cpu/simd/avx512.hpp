@@ -252,8 +252,8 @@ GLAI_ALWAYS_INLINE void interleave_rows(const std::uint8_t* rows, std::int64_t s
 }
 
 // A column's bytes are signed. With VNNI four products are added in 32 bits by one instruction; without,
-// two in 16 bits, where 2 * kQuads of them fit. Sums are added to in place, by asm: GCC would make a copy
-// of each, and spill most of them.
+// two in 16 bits, where 2 * kQuads of them fit. Sums are added to in place, by asm: GCC would make a
+// copy of each, and spill most of them.
 template <int Quads, int Offset>
 struct ByteDot {
   static constexpr int kQuads = Quads, kOffset = Offset;
