@@ -32,6 +32,35 @@ accumulating.write_files = write_and_die
 main(sys.argv[1:])
 """
 
+IN_RANKS = """
+import json, os, sys
+import torch.distributed as dist
+from torch.distributed import rendezvous
+from glai_native.cli.main import main
+from glai_native.cli.train import exact_streaming
+from glai_native.data import streaming
+from glai_native.solvers.exact import accumulating
+
+streaming.ROWS = 100
+store, rank, size = next(rendezvous("env://"))
+write, saved, left = accumulating.write_files, [], []
+def fail_at_the_third(contents):
+    write(contents)
+    saved.append(1)
+    if len(saved) == 3:
+        raise OSError("no more room")
+for number, (streamed, fails, arguments) in enumerate(json.load(open("runs.json"))):
+    exact_streaming.STREAMED_BYTES = 0 if streamed else 1 << 30
+    accumulating.write_files = fail_at_the_third if fails and rank else write
+    run = dist.PrefixStore(str(number), store)  # or a group would meet the keys of the one before
+    sys.modules["torch.distributed.rendezvous"].rendezvous = lambda url: iter([(run, rank, size)])
+    try:
+        left.append(main(arguments))
+    except SystemExit as end:
+        left.append(end.code)
+json.dump(left, open(f"left-{rank}.json", "w"))
+"""
+
 
 @pytest.fixture(scope="module")
 def samples():
@@ -320,3 +349,82 @@ def test_what_is_wrong_with_chunks_is_said(samples, tmp_path, in_chunks, capsys)
         assert sentence in capsys.readouterr().err
     assert main(["train", str(data), "--resume", "--out", str(tmp_path / "model")]) == 2
     assert "nothing to resume: there is no" in capsys.readouterr().err
+
+
+def test_ranks_of_torchrun_are_one_process(samples, tmp_path, in_chunks, capsys):
+    """One launch for all, since it takes longer than what it runs."""
+    x, classes, values = samples
+    order = np.argsort(classes, kind="stable")  # a rank sees but some of the classes
+    paths = {}
+    for name, y in (("classes", classes[order]), ("values", values[order] + 1e6)):
+        (tmp_path / name).mkdir()
+        paths[name] = write(tmp_path / name, "npz", x[order], y)
+    paths["one sample"] = tmp_path / "one.npz"
+    np.savez(paths["one sample"], x=x[:1], y=values[:1])
+    broken = x[order]
+    broken[-3, 2] = np.nan
+    np.savez(tmp_path / "broken.npz", x=broken, y=classes[order])
+    train(capsys, paths["classes"], "--out", tmp_path / "kept")
+    kept, folder, alone = ("--structure", tmp_path / "kept"), tmp_path / "ranks", tmp_path / "alone"
+    alike = {
+        "whole": (False, paths["classes"], *TESTED),
+        "chunks": (True, paths["classes"]),
+        "values": (False, paths["values"]),
+        "values in chunks": (True, paths["values"]),
+        "trained": (False, paths["classes"], "--structure", "trained"),
+        "covariance": (True, paths["classes"], "--structure", "covariance", "--no-ledger"),
+        "kept": (True, paths["classes"], *kept, *TESTED),
+        "fewer than ranks": (True, paths["one sample"], "--l2", 1),
+    }
+    refused = [
+        ("no", True, False, (tmp_path / "broken.npz", *kept)),
+        ("no", False, False, (paths["classes"], "--l2", "held-out")),
+        ("ended", True, True, (paths["classes"], "--checkpoint", 1e-9)),
+        ("ended", True, False, (paths["classes"], "--checkpoint", 9)),
+    ]
+    runs = [(name, streamed, False, told) for name, (streamed, *told) in alike.items()]
+    runs += [*refused, ("ended", True, False, (paths["classes"], "--resume"))]
+    commands = [
+        (streamed, fails, ["train", *map(str, told), "--exact", "--units", "12", "--json", "--out", str(folder / name)])
+        for name, streamed, fails, told in runs
+    ]  # fmt: skip
+    folder.mkdir()
+    (tmp_path / "runs.json").write_text(json.dumps(commands))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    done = subprocess.run(
+        [sys.executable, *launch, sys.executable, "-c", IN_RANKS],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    left = [0] * len(alike) + [2] * len(refused) + [0]
+    assert [json.loads((tmp_path / f"left-{rank}.json").read_text()) for rank in range(2)] == [left, left]
+    printed = [json.loads(text + "\n}") for text in done.stdout.split("\n}\n")[:-1]]
+    assert len(printed) == len(alike) + 1  # of one rank, once
+    for (name, (streamed, *told)), figures in zip(alike.items(), printed, strict=False):
+        in_chunks(streamed)
+        for key, value in train(capsys, *told, "--out", alone / name).items():
+            assert figures[key] == (pytest.approx(value) if isinstance(value, float) else value), (name, key)
+        kind = glai.ExactRegressor if figures["task"] == "regression" else glai.ExactClassifier
+        one, many = (kind.load(where / name) for where in (alone, folder))
+        assert str(one.get_params()) == str(many.get_params())
+        ledgers = [model.statistics_.ledger for model in (one, many)]
+        if name == "covariance":
+            assert ledgers == [None, None]
+        else:
+            assert np.array_equal(ledgers[0].hashes, ledgers[1].hashes)
+            assert np.array_equal(ledgers[0].ids, ledgers[1].ids)
+    assert printed[-1]["digest"] == printed[1]["digest"]  # resumed
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*alike, "ended"])
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("glai train: ")]
+    assert len(sentences) == len(refused)
+    for sentence, words in zip(
+        sentences,
+        (
+            "NaN in row 697, column 2; scikit-learn's SimpleImputer fills gaps",
+            "--l2 held-out is of one process",
+            "no more room",
+            "ended.checkpoint-0: holds the sums of a run that was ended; --resume goes on with it",
+        ),
+        strict=True,
+    ):
+        assert words in sentence

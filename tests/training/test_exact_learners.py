@@ -46,6 +46,25 @@ def test_histories_that_leave_the_same_samples_leave_the_same_model(digits):
     assert (merged.n_samples_, whole.n_samples_, more.n_samples_) == (1200, 1000, 797)
 
 
+@pytest.mark.parametrize("l2", ["gcv", "held-out"])
+@pytest.mark.parametrize("kind", [glai.ExactClassifier, glai.ExactRegressor])
+def test_what_has_begun_has_learnt_nothing_and_learns_in_parts(digits, kind, l2):
+    x, y = digits
+    y = y if kind is glai.ExactClassifier else x[:, 20] + 100
+    whole = kind(50, l2=l2).fit(x, y)
+    parts = kind(50, l2=l2).fit(x[:9], y[:9]).begin(x, y)
+    assert parts.n_samples_ == 0
+    with pytest.raises(ValueError, match="must hold samples, got none"):
+        parts.predict(x)
+    for rows in (slice(500, None), slice(500)):
+        parts.partial_fit(x[rows], y[rows])
+    assert parts.digest() == whole.digest()
+    np.testing.assert_allclose(parts.l2_, whole.l2_)
+    with pytest.raises(ValueError, match="NaN"):
+        parts.begin(np.full_like(x, np.nan), y)
+    assert parts.digest() == whole.digest()
+
+
 def test_few_samples_are_brought_up_to_date_and_never_stale(digits):
     x, y = digits
     model = glai.ExactClassifier(100).partial_fit(x[:600], y[:600])

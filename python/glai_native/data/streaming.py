@@ -77,6 +77,13 @@ class StreamedRows:
         kept[rows] = True
         return replace(self, kept=kept)
 
+    def part(self, rows: slice) -> StreamedRows:
+        """Return some of the rows that are meant."""
+        assert self.y is not None
+        kept = np.zeros(len(self.y), dtype=np.bool_)
+        kept[(np.arange(len(self)) if self.kept is None else np.flatnonzero(self.kept))[rows]] = True
+        return replace(self, kept=kept)
+
     def chunks(self) -> Iterator[Rows]:
         """Yield the rows that are meant, in the file's order, none of them empty."""
         begin = 0

@@ -31,8 +31,9 @@ tables, .csv or .parquet: numbers are standardised, texts one-hot, gaps filled a
   glai train houses.csv --label price --test new.csv --out model       tested on another file
   glai train houses.csv --label rooms --task regression --categories zip --drop name --out model
   glai predict model new.csv --out prices.csv                a category that was not there at first counts as none
-on many processes or hosts, by gradients or statistics:
+on many processes or hosts, by gradients, statistics or, to the bits of one process, --exact:
   torchrun --nproc-per-node 2 --no-python glai train digits --out model --solver sgd
+  torchrun --nproc-per-node 2 --no-python glai train data.npz --exact --out model
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model

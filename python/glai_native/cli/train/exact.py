@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from glai_native.cli.command import require_new_folder, show, tell_unknown
 from glai_native.cli.models import answers, features_for, has_values, open_model, targets_for
 from glai_native.cli.predict.scores import class_scores, value_scores
+from glai_native.cli.train.exact_ranks import begin_alike
 from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, is_streamed, read_targets
 from glai_native.cli.train.samples import read_samples
 from glai_native.cli.train.session import columns_text
@@ -21,6 +21,8 @@ from glai_native.data.tables import NO_TABLE, TableNames
 from glai_native.data.targets import Task
 from glai_native.data.trained_on import TrainedOn
 from glai_native.machine.progress import samples_bar
+from glai_native.machine.ranks import Ranks
+from glai_native.training.distributed import all_reduce, torchrun_group
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.exact.regressor import ExactRegressor
@@ -42,28 +44,48 @@ DEFAULT_STRUCTURE = "random"
 
 
 def train_exact(arguments: argparse.Namespace) -> int:
-    """Run ``glai train --exact``; return the exit status."""
-    _require_options(arguments)
-    require_new_folder(arguments.out)
-    checkpoint = Checkpoint.of(arguments)
-    structure, known, counting, kept = _structure(arguments.structure)
-    started = time.perf_counter()
-    learning: _Whole | StreamedRun
-    if is_streamed(arguments):
-        learning = StreamedRun.open(arguments, known, kept, checkpoint)
-    else:
-        learning = _Whole(read_samples(arguments, known, kept))
+    """Run ``glai train --exact`` on all processes of torchrun, or on this one alone; return the exit status."""
+    with torchrun_group() as group:
+        ranks = Ranks("train", group)
+        _require_options(arguments, ranks)
+        with ranks.together():
+            if ranks.is_first:
+                require_new_folder(arguments.out)
+        checkpoint = Checkpoint.of(arguments, ranks)
+        started = time.perf_counter()
+        with ranks.together():
+            structure, known, counting, kept = _structure(arguments.structure)
+            learning: _Whole | StreamedRun
+            if is_streamed(arguments):
+                learning = StreamedRun.open(arguments, known, kept, checkpoint)
+            else:
+                learning = _Whole(read_samples(arguments, known, kept))
+            if ranks.is_first:
+                tell_unknown(learning.source)
+        model = _learner(arguments, learning.task.of_values, structure, counting)
+        learning.learn(model, ranks)
+        if ranks.size > 1:
+            all_reduce(model.statistics_, group)
+        seconds = time.perf_counter() - started
+        with ranks.together():
+            if ranks.is_first:
+                _finish(arguments, learning, model, seconds)
+        if checkpoint is not None:
+            checkpoint.remove()
+    return 0
+
+
+def _finish(
+    arguments: argparse.Namespace, learning: _Whole | StreamedRun, model: ExactLearner, seconds: float
+) -> None:
+    """Solve, test, save and print."""
     source, task = learning.source, learning.task
-    tell_unknown(source)
-    model = learning.learn(_learner(arguments, task.of_values, structure, counting))
     learnt = time.perf_counter()
     solution = model.solution()
     solved = time.perf_counter()
     scores = learning.scores(model) if len(learning.test) else {}
     keep_names(model, source.names)
     model.save(arguments.out)
-    if checkpoint is not None:
-        checkpoint.remove()
     figures: dict[str, Any] = {
         "data": source.name,
         "task": task.name,
@@ -78,7 +100,7 @@ def train_exact(arguments: argparse.Namespace) -> int:
         "outputs": model.statistics_.out_features,
         "l2": solution.l2,
         "condition": solution.condition,
-        "seconds_learning": round(learnt - started, 3),
+        "seconds_learning": round(seconds, 3),
         "seconds_solving": round(solved - learnt, 3),
         "digest": model.digest(),
         "folder": str(arguments.out),
@@ -89,7 +111,6 @@ def train_exact(arguments: argparse.Namespace) -> int:
         if figures["preparation"] is not None:
             figures["preparation"] = columns_text(figures["preparation"])
         show({name: value for name, value in figures.items() if name != "per_class"}, False)
-    return 0
 
 
 def _learner(
@@ -131,13 +152,19 @@ class _Whole:
     def test(self) -> Rows:
         return self.samples.test
 
-    def learn(self, model: ExactLearner) -> ExactLearner:
+    def learn(self, model: ExactLearner, ranks: Ranks) -> None:
+        """Let a learner learn this rank's share."""
         path, rows = self.source.path, self.train
         if rows.x.ndim < 2 or not len(rows.x):
             raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
         if rows.y is not None and len(rows.y) != len(rows):
             raise ValueError(f"{path}: x and y must be equally long, got {len(rows)} and {len(rows.y)}")
-        return model.fit(rows.x, read_targets(path, rows, self.task.of_values), ids=rows.ids)
+        y = read_targets(path, rows, self.task.of_values)
+        begin_alike(model, rows.x, y, ranks)
+        share = ranks.share(len(rows))
+        with ranks.together():
+            if share.start < share.stop:
+                model.partial_fit(rows.x[share], y[share], ids=None if rows.ids is None else rows.ids[share])
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         x, targets = (of(model, self.source, self.test) for of in (features_for, targets_for))
@@ -147,15 +174,15 @@ class _Whole:
         return of(found, targets.numpy())
 
 
-def _require_options(arguments: argparse.Namespace) -> None:
+def _require_options(arguments: argparse.Namespace, ranks: Ranks) -> None:
     """Raise where another training's options were given too."""
     for name in OTHERS:
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name.replace('_', '-')} is not an option of --exact")
     if arguments.solver != "auto":
         raise ValueError(f"--solver is not an option of --exact, got {arguments.solver}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("--exact runs in one process, not under torchrun; glai merge adds models up")
+    if ranks.size > 1 and arguments.l2 == "held-out":
+        raise ValueError("--l2 held-out is of one process, not of torchrun's, which take a number or gcv")
 
 
 def require_no_exact_options(arguments: argparse.Namespace) -> None:

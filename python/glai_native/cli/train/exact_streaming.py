@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from glai_native.cli.models import Answers, answers, as_learnt, features_for, targets_for
 from glai_native.cli.predict.scores import scores_of_classes, value_scores
+from glai_native.cli.train.exact_ranks import begin_alike
 from glai_native.cli.train.samples import stream_samples
 from glai_native.data.features import float_features
 from glai_native.data.sources import Rows, Source
@@ -22,6 +23,7 @@ from glai_native.data.streaming import StreamedRows, size_of
 from glai_native.data.tables import TableNames
 from glai_native.data.targets import Task, class_labels_of, values_of
 from glai_native.machine.progress import samples_bar
+from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file, remove_leftovers
 from glai_native.solvers.exact.chunks import CountedChunks
 from glai_native.solvers.exact.targets import FixedPoint
@@ -39,7 +41,7 @@ class Checkpoint:
     """Where sums are saved while they are added up.
 
     Attributes:
-        path: the file, beside the model's folder.
+        path: the file, beside the model's folder; of many processes each has its own.
         seconds: between two saves.
     """
 
@@ -47,7 +49,7 @@ class Checkpoint:
     seconds: float
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Checkpoint | None:
+    def of(cls, arguments: argparse.Namespace, ranks: Ranks) -> Checkpoint | None:
         """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
 
         Raises:
@@ -56,12 +58,12 @@ class Checkpoint:
         if arguments.checkpoint is None and not arguments.resume:
             return None
         out = Path(arguments.out)
-        path = out.parent / f"{out.name}.checkpoint"
-        there = find_file(path) is not None
+        path = out.parent / (f"{out.name}.checkpoint" + (f"-{ranks.rank}" if ranks.size > 1 else ""))
+        there = [name for name in ranks.gather("" if find_file(path) is None else str(path)) if name]
         if arguments.resume and not there:
             raise ValueError(f"nothing to resume: there is no {path}")
         if there and not arguments.resume:
-            raise ValueError(f"{path}: holds the sums of a run that was ended; --resume goes on with it")
+            raise ValueError(f"{there[0]}: holds the sums of a run that was ended; --resume goes on with it")
         if arguments.l2 == "held-out":
             raise ValueError("--checkpoint and --resume are not options of --l2 held-out")
         return cls(path, DEFAULT_SECONDS if arguments.checkpoint is None else arguments.checkpoint)
@@ -135,40 +137,55 @@ class StreamedRun:
         """Whether targets are values."""
         return self.task.of_values
 
-    def learn(self, model: ExactLearner) -> ExactLearner:
-        """Let a learner learn what is trained on.
+    def learn(self, model: ExactLearner, ranks: Ranks) -> None:
+        """Let a learner learn this rank's share of what is trained on.
 
         All samples settle the features, unless these are trained, and all targets how they are counted: as if read
         whole.
         """
         whole, path = self.train.targets, self.source.path
         assert whole is not None
-        read_targets(path, Rows(whole, whole), self.of_values)  # what is wrong is said before the work
+        y = read_targets(path, Rows(whole, whole), self.of_values)  # what is wrong is said before the work
         told = model.get_params(deep=False)
         kind = model.structure
-        if isinstance(kind, str) and kind != "trained":
-            model.set_params(structure=self._settled(model, kind))
+        with ranks.together():
+            if ranks.is_first and isinstance(kind, str) and kind != "trained":
+                model.set_params(structure=self._settled(model, kind))
+            x, first, *_ = next(self._chunks(self.train))
         if self.of_values and told["step"] is None:
             values = torch.from_numpy(np.asarray(whole, dtype=np.float64).reshape(len(whole), -1))
             point = FixedPoint.of_first(values, None)
             model.set_params(step=point.step.tolist(), centre=point.centre.tolist())
+        begin_alike(model, x, first, ranks)
+        if not self.of_values:
+            known = set(model.statistics_.class_labels or [])
+            later = [label for label in np.unique(y).tolist() if label not in known]
+            if later:
+                model.statistics_.add_outputs(len(later), later)
+        with ranks.together():
+            share = ranks.share(len(self.train))
+            self._add(model, self.train if ranks.size == 1 else self.train.part(share), share.start)
+        model.set_params(**told)
+
+    def _add(self, model: ExactLearner, rows: StreamedRows, begin: int) -> None:
+        """Let a learner that has begun learn rows, of which the first is number ``begin``."""
         if model.l2 == "held-out":
-            with samples_bar("samples", len(self.train)) as done:
-                for x, y, _, ids in self._chunks():
+            with samples_bar("samples", len(rows)) as done:
+                for x, y, _, ids in self._chunks(rows, begin):
                     model.partial_fit(x, y, ids=ids)
                     done(len(x))
-        else:
-            chunks = CountedChunks(self._chunks(), len(self.train))
+        elif len(rows):
+            chunks = CountedChunks(self._chunks(rows, begin), len(rows))
             saving = {} if self.checkpoint is None else {"save_seconds": self.checkpoint.seconds}
-            model.fit(chunks, checkpoint=None if self.checkpoint is None else self.checkpoint.path, **saving)
-        model.set_params(**told)
-        return model
+            model.partial_fit(
+                chunks, checkpoint=None if self.checkpoint is None else self.checkpoint.path, **saving
+            )
 
     def _settled(self, model: ExactLearner, kind: str) -> IntegerFeatures:
         """Return the map that all samples settle, whatever their order."""
         first: FirstSamples | None = None
         with samples_bar("mean and scale", len(self.train)) as done:
-            for x, *_ in self._chunks():
+            for x, *_ in self._chunks(self.train):
                 first = FirstSamples(x.shape[1]) if first is None else first
                 first.add(torch.from_numpy(x))
                 done(len(x))
@@ -178,10 +195,12 @@ class StreamedRun:
             first, model.n_units, seed=model.random_state, scale=model.scale, weights=kind
         )
 
-    def _chunks(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], None, NDArray[Any] | None]]:
+    def _chunks(
+        self, meant: StreamedRows, begin: int = 0
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any], None, NDArray[Any] | None]]:
         path = self.source.path
-        for begin, rows in numbered(self.train):
-            with of_rows(begin, rows):
+        for at, rows in numbered(meant, begin):
+            with of_rows(at, rows):
                 if rows.x.ndim < 2:
                     raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
@@ -210,9 +229,8 @@ class StreamedRun:
         return scores_of_classes(labels, *columns)
 
 
-def numbered(rows: StreamedRows) -> Iterator[tuple[int, Rows]]:
-    """Yield chunks, each with the number of its first row among those that are meant."""
-    begin = 0
+def numbered(rows: StreamedRows, begin: int = 0) -> Iterator[tuple[int, Rows]]:
+    """Yield chunks, each with the number of its first row, counted from ``begin`` on."""
     for chunk in rows.chunks():
         yield begin, chunk
         begin += len(chunk)

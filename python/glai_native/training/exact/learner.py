@@ -110,6 +110,20 @@ class ExactLearner(SavedExact, ValidatingLearner):
         return self
 
     @outside_inference_mode
+    def begin(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Settle features, classes and step by X ``[N, features]`` and y as :meth:`fit` does, and learn none of them.
+
+        Processes that have begun alike each ``partial_fit`` their share, and
+        :func:`glai_native.distributed.all_reduce` sums their ``statistics_`` to those of one process.
+        """
+        with self._whole_or_unchanged():
+            for name in ("statistics_", "preparation"):
+                self.__dict__.pop(name, None)
+            x, found = self._validated_pair(X, y, reset=True)
+            self._begin_chunks(x, found, None)
+        return self
+
+    @outside_inference_mode
     def partial_fit(
         self,
         X: Any,
