@@ -18,7 +18,7 @@ from glai_native.solvers.exact.targets import FixedPoint, as_tensor, read_classe
 from glai_native.structure.integer_features import IntegerFeatures, as_samples
 
 # Features that exist at a time, in bytes, within these numbers of rows: a call adds to the whole gram matrix.
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 23
 CHUNK_ROWS = (1024, 16384)
 # A sample's weight repeats it; of more repetitions nobody has need, and they cost as so many samples.
 MOST_REPEATS = (1 << 16) - 1

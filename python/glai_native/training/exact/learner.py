@@ -28,7 +28,7 @@ from glai_native.training.learners.weighting import read_weight
 from glai_native.training.new_structure import train_selector
 
 STRUCTURE_EPOCHS = 3  # of a trained structure: more gained nothing (BANKING77)
-SCORED_ROWS = 8192  # of x that are mapped at a time
+SCORED_ROWS = 2048  # of x that are mapped at a time
 
 
 class ExactLearner(SavedExact, ValidatingLearner):
