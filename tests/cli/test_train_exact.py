@@ -420,7 +420,7 @@ def test_ranks_of_torchrun_are_one_process(samples, tmp_path, in_chunks, capsys)
     for sentence, words in zip(
         sentences,
         (
-            "NaN in row 697, column 2; scikit-learn's SimpleImputer fills gaps",
+            "NaN in row 97, column 2; scikit-learn's SimpleImputer fills gaps; of the 100 rows from 600 on",
             "--l2 held-out is of one process",
             "no more room",
             "ended.checkpoint-0: holds the sums of a run that was ended; --resume goes on with it",
