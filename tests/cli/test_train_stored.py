@@ -99,7 +99,7 @@ def test_whatever_they_lie_in_they_are_learnt_alike(samples, tmp_path, capsys, v
         task = ["--task", "regression" if values else "classification"]
         report = train(capsys, data, "--test-share", "0.2", *told, *task, "--out", tmp_path / f"of {kind}")
         found.append((report["test"], report["structure"]["structure_id"], report["validation"]))
-        assert not list(tmp_path.glob("*.rows-*"))
+        assert not list(tmp_path.glob(".*.rows-*"))
     assert found[0] == found[1] == found[2]
     assert found[0][0] > (0.5 if values else 0.6)
     assert report["data"]["train"] == 720
@@ -148,9 +148,15 @@ def test_killed_and_resumed(samples, tmp_path, capsys, streamed, saves):
     other = ["train", *map(str, told[:3]), "--resume", "--hidden", "9", "--json"]
     assert main(other) == 2
     assert "was begun with other settings (hidden, structure_epochs)" in capsys.readouterr().err
+    values = np.load(data / "x.npy")
+    np.save(data / "x.npy", values + 1)
+    assert main(["train", *map(str, told[:3]), "--resume", *SHORT]) == 2
+    assert "was begun with other settings (contents)" in capsys.readouterr().err
+    np.save(data / "x.npy", values)
+    (tmp_path / "model.checkpoint" / "of somebody.txt").write_text("kept")
     train(capsys, *told[:3], "--resume")
-    assert not (tmp_path / "model.checkpoint").exists()
-    assert not list(tmp_path.glob("*.rows-*"))
+    assert [path.name for path in (tmp_path / "model.checkpoint").iterdir()] == ["of somebody.txt"]
+    assert not list(tmp_path.glob(".*.rows-*"))
     assert numbers(tmp_path / "model") == numbers(tmp_path / "whole")
 
 
@@ -165,16 +171,20 @@ def test_what_is_wrong_is_said(samples, tmp_path, capsys):
     (tmp_path / "short").mkdir()
     short = write(tmp_path / "short", "npy", x, y[1:])
     for arguments, sentence in (
-        ([bad], "x must be finite numbers in float32, got NaN in row"),
+        ([bad], "it is row 700 of 900"),
         ([short], "must be equally long, got 900 and 899"),
         ([data, "--resume"], "nothing to resume: there is no"),
-        ([data, "--solver", "dual"], "solver 'dual' needs all samples in memory"),
+        ([data, "--solver", "dual"], "--solver dual needs all samples in memory"),
+        (
+            [data, "--solver", "statistics", "--checkpoint", "9"],
+            "are of the native loop, --solver sgd, or auto",
+        ),
         ([data, "--energy"], "--energy compares with an MLP in memory"),
         (["digits", "--checkpoint", "9"], "need data in a file or folder"),
     ):
         assert main(["train", *map(str, arguments), "--out", str(tmp_path / "model"), *SHORT]) == 2, sentence
         assert sentence in capsys.readouterr().err
-        assert not list(tmp_path.glob("*.rows-*"))
+        assert not list(tmp_path.glob(".*.rows-*"))
 
 
 def test_two_processes_learn_the_same_files(samples, tmp_path, capsys, streamed):
@@ -204,3 +214,13 @@ def test_two_processes_learn_the_same_files(samples, tmp_path, capsys, streamed)
     two = json.loads(launched.stdout[launched.stdout.index("{") :])
     assert two["structure"]["structure_id"] == one["structure"]["structure_id"]
     assert two["test"] == pytest.approx(one["test"], abs=0.02)
+
+
+def test_a_column_that_varies_late_keeps_its_digits(samples, tmp_path, capsys, streamed):
+    """Seconds since 1970, the same in the first rows: float32 holds every 128th."""
+    x, *_ = samples
+    seconds = np.where(np.arange(N) < 200, 0, np.arange(N)) + 1.7e9
+    many = np.column_stack([x.astype(np.float64), seconds])
+    data = write(tmp_path, "npz", many, seconds - 1.7e9)
+    report = train(capsys, data, "--task", "regression", "--test-share", "0.2", "--out", tmp_path / "model")
+    assert report["test"] > 0.99

@@ -35,3 +35,20 @@ def test_a_private_map_keeps_what_was_written(tmp_path):
     x[3] = 7
     assert in_memory(x[:10])[3, 0] == 7
     assert x[3, 0] == 7
+
+
+def test_a_file_that_was_replaced_is_not_read(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1000, 4), dtype=np.float32))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.save(tmp_path / "other.npy", np.ones((1000, 4), dtype=np.float32))
+    (tmp_path / "other.npy").replace(tmp_path / "x.npy")
+    assert not StoredRows("x", x).read(slice(0, 10)).any()
+
+
+def test_views_of_a_map_are_read_from_where_they_lie(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(4000, dtype=np.float32).reshape(1000, 4))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for view in (x[17:], x[::5], x[::5][:1], x[:, 1:3], x[300:301]):
+        assert np.array_equal(StoredRows("x", view).read(slice(None)), view)
+        rows = np.unique(np.linspace(0, len(view) - 1, 7).astype(np.int64))
+        assert np.array_equal(StoredRows("x", view).read(rows), view[rows])

@@ -6,7 +6,7 @@ import torch
 
 import glai_native as glai
 from glai_native.data import stored_rows
-from glai_native.training import reading
+from glai_native.training import holding_out, new_structure, reading
 from glai_native.training.new_structure import train_selector
 
 N, D = 1200, 5
@@ -96,6 +96,40 @@ def test_an_increment(stored):
     result = glai.retrain(model, x[700:], y[700:], increment=True, progress=False)
     assert "500 samples joined 700" in result.reason
     assert model.statistics.n_samples == N
+
+
+def test_an_increment_of_units(stored):
+    x, values = stored
+    y = torch.from_numpy(values.argmax(1))
+    selector = train_selector(x, y, 3, 6, epochs=1, progress=False)
+    model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
+    glai.fit(model, x[:700], y[:700], solver="statistics", l2=1.0, progress=False)
+    glai.retrain(model, x[700:], y[700:], increment=True, progress=False)
+    assert model.statistics.n_samples == N
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_structure_and_numbers_hold_out_the_same_samples(stored, monkeypatch, whole):
+    """Repeated rows and rows that weigh nothing are dealt with alike."""
+    monkeypatch.setattr(reading, "WHOLE_BYTES", 1 << 30 if whole else 0)
+    x, values = stored
+    np.save(x.filename, np.concatenate([x[:600], x[:600]]))
+    x = np.load(x.filename, mmap_mode="r")
+    y, weight = torch.from_numpy(values.argmax(1)), torch.ones(N)
+    weight[::7] = 0
+    y[::7] = 99
+    held_out, split = [], holding_out.rows_held_out
+
+    def told(*arguments):
+        found = split(*arguments)
+        held_out.append(found[1])
+        return found
+
+    for module in (holding_out, new_structure):
+        monkeypatch.setattr(module, "rows_held_out", told)
+    selector = train_selector(x, y, 3, 6, epochs=1, held_out=0.1, sample_weight=weight, progress=False)
+    glai.fit(selector, x, y, solver="sgd", sample_weight=weight, epochs=1, progress=False)
+    assert torch.equal(held_out[0], held_out[1])
 
 
 def test_refuses(stored):

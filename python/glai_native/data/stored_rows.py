@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from glai_native.data.features import float_features
 BLOCK_ROWS = 256
 # Features of a window, and its rows at least. Two windows are in memory: the one that is read, the one that is used.
 WINDOW_BYTES, WINDOW_ROWS = 1 << 23, 8192
+MOST_BYTES = 1 << 26  # of a window, however wide its rows
 
 Rows = slice | NDArray[np.int64]
 Key = TypeVar("Key")
@@ -99,8 +102,11 @@ class StoredRows:
         try:
             return torch.from_numpy(float_features(self.owner, x, centred_in=self.centred_in))
         except ValueError as error:
-            first = int(np.arange(len(self._x))[rows][0])
-            raise ValueError(f"{error}; of {len(x):,} rows from {first:,} on") from None
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                place = int((~np.isfinite(x)).any(1).argmax())
+                row = int(np.arange(len(self._x))[rows][place])
+                raise ValueError(f"{error}; it is row {row:,} of {len(self._x):,}") from None
+            raise
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield all rows, a window at a time, in the order in which they are stored."""
@@ -131,21 +137,27 @@ class StoredRows:
 
     def _height(self, multiple: int) -> int:
         """Return the rows of a window, a multiple."""
-        least = max(WINDOW_ROWS, WINDOW_BYTES // (4 * self.n_features))
-        return -(-least // multiple) * multiple
+        row = 4 * self.n_features
+        rows = max(WINDOW_ROWS, WINDOW_BYTES // row)
+        return max(1, min(-(-rows // multiple), MOST_BYTES // row // multiple)) * multiple
 
 
 def _read_ahead(read: Callable[[Key], Value], keys: Iterable[Key]) -> Iterator[tuple[Key, Value]]:
     """Yield each key with what was read of it; a thread reads the next one meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="glai-read-ahead") as pool:
-        before: tuple[Key, Future[Value]] | None = None
+        ahead: list[tuple[Key, Future[Value]]] = []
         for key in keys:
-            following = pool.submit(read, key)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = key, following
-        if before is not None:
-            yield before[0], before[1].result()
+            ahead.append((key, pool.submit(read, key)))
+            if len(ahead) > 1:
+                yield _first(ahead)
+        if ahead:
+            yield _first(ahead)
+
+
+def _first(ahead: list[tuple[Key, Future[Value]]]) -> tuple[Key, Value]:
+    """Take the first out, so that nobody here keeps what was read."""
+    key, read = ahead.pop(0)
+    return key, read.result()
 
 
 class _File:
@@ -155,13 +167,15 @@ class _File:
     read from the file instead.
     """
 
-    def __init__(self, file: IO[bytes], begin: int, x: NDArray[Any]) -> None:
-        self._file, self._begin, self._bytes = file, begin, x.strides[0]
+    def __init__(self, path: str, begin: int, x: NDArray[Any]) -> None:
+        self._path, self._begin, self._bytes = path, begin, math.prod(x.shape[1:]) * x.itemsize
         self._shape, self._dtype = x.shape, x.dtype
+        self._file = os.open(path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self._file)
 
     @classmethod
     def of(cls, x: NDArray[Any]) -> _File | None:
-        """Return where rows lie beside each other in a file; None: nowhere."""
+        """Return where rows lie beside each other in a file; None: nowhere, or no longer in the file of that name."""
         if not isinstance(x, np.memmap) or x.mode not in ("r", "r+") or not x.flags.c_contiguous:
             return None
         root: Any = x
@@ -170,10 +184,16 @@ class _File:
         if not isinstance(root, np.memmap) or not isinstance(root.base, mmap.mmap) or root.filename is None:
             return None
         try:
-            file = open(root.filename, "rb", buffering=0)  # noqa: SIM115, held as long as the rows are
+            file = cls(str(root.filename), root.offset + x.ctypes.data - root.ctypes.data, x)
         except OSError:
             return None
-        return cls(file, root.offset + x.ctypes.data - root.ctypes.data, x)
+        some = np.unique(np.linspace(0, len(x) - 1, 3).astype(np.int64)) if len(x) else np.empty(0, np.int64)
+        try:
+            same = file.read(some).tobytes() == np.asarray(x)[some].tobytes()
+        except ValueError:  # it has become shorter
+            same = False
+        root.base.madvise(mmap.MADV_DONTNEED)  # what was looked at
+        return file if same else None
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Return some rows, in increasing order where they are numbers."""
@@ -192,9 +212,9 @@ class _File:
             size, begin = (end - first) * self._bytes, self._begin + first * self._bytes
             done = 0
             while done < size:
-                count = os.preadv(self._file.fileno(), [content[at + done : at + size]], begin + done)
+                count = os.preadv(self._file, [content[at + done : at + size]], begin + done)
                 if not count:
-                    raise ValueError(f"{self._file.name}: is truncated")
+                    raise ValueError(f"{self._path}: is truncated")
                 done += count
             at += size
         return x
@@ -203,4 +223,9 @@ class _File:
 def in_memory(rows: NDArray[Any]) -> NDArray[Any]:
     """Return a copy of rows of an array; those of a memory map are read from its file, as :class:`StoredRows` are."""
     file = _File.of(rows)
-    return np.array(rows) if file is None else file.read(slice(None))
+    if file is None:
+        return np.array(rows)
+    try:
+        return file.read(slice(None))
+    finally:
+        file.close()

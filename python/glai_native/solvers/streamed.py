@@ -62,12 +62,12 @@ class StreamedSamples:
         if x.n_features != d:
             raise ValueError(f"{owner}: x must be [N, D={d}], got {[n, x.n_features]}")
         weight = require_sample_weight(owner, weight, n)
-        y = require_targets(owner, y, n, n_outputs, "y")
-        if weight is not None and not bool(weight.all()):
-            kept = weight > 0
+        if weight is not None and not bool(weight.all()) and isinstance(y, Tensor) and y.shape[:1] == (n,):
+            kept = weight > 0  # what weighs nothing may be of any class
             if not bool(kept.any()):
                 raise ValueError(f"{owner}: sample_weight must be > 0 for at least one sample, got none")
             x, y, weight = x.part(kept.nonzero().squeeze(1).numpy()), y[kept], weight[kept]
+        y = require_targets(owner, y, len(x), n_outputs, "y")
         return cls(owner, selector, x, y, n_outputs, weight, count_repeats(weight))
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glai_native.data.stored_rows import StoredRows
+from glai_native.data.stored_rows import MOST_BYTES, StoredRows
 from glai_native.gates.packed import PackedGates
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.streamed import StreamedSamples
@@ -29,9 +29,14 @@ def stored_rows(owner: str, x: Stored) -> StoredRows:
     return x if isinstance(x, StoredRows) else StoredRows(owner, x)
 
 
+def stored_or_whole(x: StoredRows) -> Tensor | StoredRows:
+    """Return features in memory where they are few; structure and numbers see the same samples held out so."""
+    return x.read(slice(None)) if x.n_bytes <= WHOLE_BYTES else x
+
+
 def read_part(x: StoredRows, seed: int) -> tuple[Tensor, Tensor]:
     """Return features of some rows, drawn, and which they are, in order."""
-    most = max(PART_SAMPLES, PART_BYTES // (4 * x.n_features))
+    most = max(min(PART_SAMPLES, MOST_BYTES // (4 * x.n_features)), PART_BYTES // (4 * x.n_features), 1)
     random = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(x), generator=random, device="cpu")[:most].sort().values
     return x.read(rows.numpy()), rows
@@ -49,7 +54,7 @@ def part_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor | StoredRows:
 
 def stays_stored(x: object) -> TypeGuard[np.memmap]:
     """Return whether x is a memory map that is not read whole."""
-    return isinstance(x, np.memmap) and x.ndim >= 2 and 4 * x.size > WHOLE_BYTES
+    return isinstance(x, np.memmap) and x.ndim == 2 and 4 * x.size > WHOLE_BYTES
 
 
 def read_samples(
@@ -74,9 +79,8 @@ def read_samples(
         raise ValueError(
             f"{owner}: gates must be None with x that is not in memory, they are computed from it"
         )
-    centred_in = selector.projection.centred_in
-    rows = stored_rows(owner, x).as_floats(centred_in)
-    if rows.n_bytes <= WHOLE_BYTES:
-        whole = rows.read(slice(None))
-        return Samples.of_raw(owner, selector, whole, y, n_outputs, None, weight, of_units=of_units)
-    return StreamedSamples.of_raw(owner, selector, rows, y, n_outputs, weight)
+    rows = stored_or_whole(stored_rows(owner, x).as_floats(selector.projection.centred_in))
+    if isinstance(rows, Tensor):
+        return Samples.of_raw(owner, selector, rows, y, n_outputs, None, weight, of_units=of_units)
+    samples = StreamedSamples.of_raw(owner, selector, rows, y, n_outputs, weight)
+    return samples.units() if of_units else samples

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
-from glai_native.machine.writing import find_file, write_files
+from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 SETTINGS_FILE, OUTPUT_FILE, LOOP_FILE = "settings.json", "output.safetensors", "loop.safetensors"
@@ -62,6 +62,16 @@ class Stages:
         """The native loop's checkpoint."""
         return self._folder / LOOP_FILE
 
+    @staticmethod
+    def are_in(folder: Path) -> bool:
+        """Return whether a training has kept something in a folder."""
+        return find_file(folder / SETTINGS_FILE) is not None
+
     def remove(self) -> None:
-        """Remove the folder: the training has ended."""
-        shutil.rmtree(self._folder)
+        """Remove the files, and the folder unless it holds others: the training has ended."""
+        names = [SETTINGS_FILE, STRUCTURE_FILE, OUTPUT_FILE, LOOP_FILE]
+        remove_leftovers(self._folder, names)
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from rich.box import SIMPLE
@@ -27,6 +28,7 @@ from glai_native.data.tables import NO_TABLE, TableNames
 from glai_native.data.targets import Task
 from glai_native.estimator.file import ESTIMATOR_FILE
 from glai_native.machine.energy import energy_table
+from glai_native.machine.files import crc32
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file
 from glai_native.model.glai import GLAI
@@ -39,6 +41,8 @@ from glai_native.training.distributed import torchrun_group
 from glai_native.training.fitting import halves
 from glai_native.training.stages import Stages
 from glai_native.training.tables import names_of
+
+KNOWN_ROWS = 4096  # that say whether the data are those that a run began with
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -83,11 +87,10 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
     with _training_data(arguments, kept, ranks) as (data, task):
         if isinstance(kept, GLAI) and not data.has_values:
             name_outputs(kept, arguments.structure, data.name, data.classes)
-        _require_options(settings, kept, data, ranks.size)
+        _require_options(settings, kept, data, ranks.size, stages_folder is not None)
         stages = None
         if stages_folder is not None:
-            begun = asdict(settings) | {"data": data.name, "samples": list(data.x_train.shape)}
-            stages = Stages(stages_folder, begun, ranks.is_first)
+            stages = Stages(stages_folder, _begun(arguments, settings, kept, data), ranks.is_first)
         report = run_train(
             data,
             arguments.out,
@@ -117,7 +120,7 @@ def _training_data(
     has_values = kept.estimator.has_values if isinstance(kept, GLAI) else None
     if is_streamed(arguments):
         classes = _known_classes(kept)
-        with stored_data(arguments, known, has_values, classes, centred_in, ranks.rank) as found:
+        with stored_data(arguments, known, has_values, classes, centred_in) as found:
             yield found
         return
     samples = read_samples(arguments, known, has_values, centred_in)
@@ -135,7 +138,7 @@ def _stages_folder(arguments: argparse.Namespace, ranks: Ranks) -> Path | None:
         return None
     folder = Path(arguments.out).parent / f"{Path(arguments.out).name}.checkpoint"
     with ranks.together():
-        if arguments.resume and not folder.is_dir():
+        if arguments.resume and not Stages.are_in(folder):
             raise ValueError(f"nothing to resume: there is no {folder}")
         if ranks.is_first and folder.exists() and not arguments.resume:
             raise ValueError(
@@ -144,11 +147,39 @@ def _stages_folder(arguments: argparse.Namespace, ranks: Ranks) -> Path | None:
     return folder
 
 
+def _begun(
+    arguments: argparse.Namespace, settings: TrainSettings, kept: GLAI | PathSelector | None, data: AnyData
+) -> dict[str, Any]:
+    """Return what a run is known by that another goes on from: all that decides its numbers."""
+    told = ("label", "task", "categories", "drop", "no_preparation", "test", "test_share")
+    n = len(data.x_train)
+    some = np.unique(np.linspace(0, n - 1, KNOWN_ROWS).astype(np.int64))
+    x = data.x_train[some] if isinstance(data.x_train, torch.Tensor) else data.x_train.read(some)
+    return asdict(settings) | {
+        "data": str(arguments.data.resolve()),
+        **{name: getattr(arguments, name) for name in told},
+        "samples": [n, data.x_train.shape[1]],
+        "contents": [crc32(x.contiguous()), crc32(data.y_train)],
+        "structure_id": None if kept is None else halves(kept)[0].structure_id,
+    }
+
+
 def _require_options(
-    settings: TrainSettings, kept: GLAI | PathSelector | None, data: AnyData, processes: int
+    settings: TrainSettings,
+    kept: GLAI | PathSelector | None,
+    data: AnyData,
+    processes: int,
+    with_stages: bool,
 ) -> None:
     """Raise, before the work, where the settings ask for what the solver that will be used lacks."""
     solver, by_default = settings.solver, settings.solver == "auto"
+    if with_stages and (settings.increment or solver not in ("auto", "sgd")):
+        what = "increments" if settings.increment else f"--solver {solver}"
+        raise ValueError(
+            f"--checkpoint and --resume are of the native loop, --solver sgd, or auto, and not of {what}"
+        )
+    if solver == "dual" and not isinstance(data.x_train, torch.Tensor):
+        raise ValueError("--solver dual needs all samples in memory, which these data are too large for")
     if settings.increment and solver != "sgd" and not (isinstance(kept, GLAI) and kept.has_statistics):
         raise ValueError(
             f"--increment needs a model with statistics, which {settings.structure} has not: train it with "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +37,6 @@ def stored_data(
     has_values: bool | None,
     classes: Sequence[Label],
     centred_in: torch.dtype | None,
-    rank: int,
 ) -> Iterator[tuple[AnyData, Task]]:
     """Open the data of a training; for as long as it takes, features lie in an .npy file, that of the data or one made.
 
@@ -43,15 +46,13 @@ def stored_data(
         has_values: whether that model's outputs are values; None: there is none.
         classes: labels that it knows.
         centred_in: what its projection centres in; None: there is none.
-        rank: of this process, whose file is its own.
     """
     run = StreamedRun.open(arguments, known, has_values, None)
-    path, out = run.source.path, Path(arguments.out)
-    folder = out.parent / f"{out.name}.rows-{rank}"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    path, out, columns = run.source.path, Path(arguments.out), run.source.names.columns
+    folder = _scratch_folder(out)
     try:
-        train = _stored(path, "train", run.train, folder, centred_in)
-        test = _stored(path, "test", run.test, folder, centred_in) if len(run.test) else None
+        train = _stored(path, "train", run.train, folder, centred_in, columns)
+        test = _stored(path, "test", run.test, folder, centred_in, columns) if len(run.test) else None
         x_test: StoredRows | torch.Tensor = torch.empty((0, train.n_features))
         if test is not None:
             x_test = test.read(slice(None)) if test.n_bytes <= WHOLE_BYTES else test
@@ -67,6 +68,26 @@ def stored_data(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _scratch_folder(out: Path) -> Path:
+    """Make a folder beside ``out``; those of processes that are gone are removed."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.rows-*-*"):
+        number = folder.name.removeprefix(f".{out.name}.rows-").partition("-")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f".{out.name}.rows-{os.getpid()}-", dir=out.parent))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def _targets(path: str, rows: StreamedRows, of_values: bool) -> Rows:
     """Return targets, checked, as samples without features."""
     y = rows.targets
@@ -75,25 +96,38 @@ def _targets(path: str, rows: StreamedRows, of_values: bool) -> Rows:
 
 
 def _stored(
-    path: str, part: str, rows: StreamedRows, folder: Path, centred_in: torch.dtype | None
+    path: str,
+    part: str,
+    rows: StreamedRows,
+    folder: Path,
+    centred_in: torch.dtype | None,
+    columns: Sequence[str] | None,
 ) -> StoredRows:
     """Return features that stay where they are, or in a file of their own."""
     if rows.mapped is not None:
         stored = StoredRows(path, rows.mapped)
         stored.centred_in = centred_in
         return stored if rows.kept is None else stored.part(np.flatnonzero(rows.kept))
-    folder.mkdir(parents=True, exist_ok=True)
-    file, shape, dtype = folder / f"{part}.npy", None, np.dtype(np.float32)
+    file, shape = folder / f"{part}.npy", None
+    dtype: np.dtype[Any] = np.dtype(np.float32)
     with open(file, "wb") as stream, samples_bar(f"reading {part}", len(rows)) as done:
         for begin, chunk in numbered(rows):
             with of_rows(begin, chunk):
                 if chunk.x.ndim < 2:
                     raise ValueError(f"{path}: {part} must be x [N >= 1, ...], got {list(chunk.x.shape)}")
-                x = float_features(path, chunk.x.reshape(len(chunk), -1), centred_in=centred_in)
+                raw = chunk.x.reshape(len(chunk), -1)
+                x = float_features(path, raw, columns=columns, centred_in=centred_in)
             if shape is None:
-                shape, dtype = (len(rows), x.shape[1]), x.dtype
+                # Whether float32 holds what they say, all of them tell, not the first.
+                fine = raw.dtype.itemsize > 4 or (raw.dtype.kind in "iu" and raw.dtype.itemsize == 4)
+                shape, dtype = (
+                    (len(rows), x.shape[1]),
+                    np.dtype(np.float64) if fine and centred_in is None else x.dtype,
+                )
                 header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
                 npy.write_array_header_1_0(stream, header)
-            stream.write(x.astype(dtype, copy=False).data)
+            stream.write((raw if dtype == np.float64 else x).astype(dtype, copy=False).data)
             done(len(x))
+    if shape is None:
+        raise ValueError(f"{path}: {part} must be x [N >= 1, ...], got none")
     return StoredRows(path, np.load(file, mmap_mode="r"))
