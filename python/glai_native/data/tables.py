@@ -201,7 +201,8 @@ def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
     with _readable(path, pandas):
         if path.suffix == ".parquet":
             if rows is not None:
-                parquet = importlib.import_module("pyarrow.parquet").ParquetFile(path)
+                # pre_buffer would keep all that has been read of the file, until the last rows of it.
+                parquet = importlib.import_module("pyarrow.parquet").ParquetFile(path, pre_buffer=False)
                 return _checked(path, pandas, (part.to_pandas() for part in parquet.iter_batches(rows)))
             return pandas.read_parquet(path, engine="pyarrow")
         # Numbers to the last bit, as pandas has them by default from 3.1 on: those of an .npz are the same data.
