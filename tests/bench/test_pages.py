@@ -20,6 +20,7 @@ REPORTS = {
     "steps": ("sgd", "steps.report"),
     "heads": ("heads", "heads.report"),
     "reproduction": ("reproduction", "claims.report"),
+    "scale": ("scale", "scale.report"),
 }
 COMMANDS = ("", "launch_kernels", "ops.path_matrices", "ops.gated_linear", "ops.selector_gates")
 COMMANDS += (
@@ -27,6 +28,7 @@ COMMANDS += (
     "exact.federated",
     "exact.incremental",
     "heads",
+    "scale",
     "solvers",
     "steps",
     *(report for _, report in REPORTS.values()),

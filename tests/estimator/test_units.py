@@ -109,7 +109,7 @@ def test_refuses(samples):
         glai.PathEstimator.of_units(glai.PathSelector.from_layers(selector.projection, selector.hidden))
     with pytest.raises(ValueError, match=r"estimator must be \[P=1, D=11, C\]"):
         glai.GLAI(selector, glai.PathEstimator(1, 12, 3, n_units=6))
-    with pytest.raises(ValueError, match="a model of units computes them"):
+    with pytest.raises(ValueError, match="gates must be None, or of the path that is always on, got P=6"):
         model(samples, selector.gates(samples))
     with pytest.raises(ValueError, match=r"unit features must be \[N, D=11\]"):
         estimator(samples)

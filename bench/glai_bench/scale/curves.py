@@ -89,7 +89,13 @@ def draw(found: Sequence[Curve], path: Path) -> None:
                         label=curve.name,
                     )
             panel.set(xscale="log", yscale="log", xlabel=letter)
-            panel.grid(alpha=0.3)
+            sizes = sorted({cell[size] for curve in found if curve.size == size for cell in curve.cells})
+            panel.set_xticks(sizes, [f"{one:,}" for one in sizes])
+            panel.xaxis.minorticks_off()
+            for formats in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+                formats(lambda tick, _: f"{tick:g}")
+            panel.tick_params(labelsize="small", which="both")
+            panel.grid(alpha=0.3, which="both")
         line[0].set_ylabel(label)
     handles = {
         name: line

@@ -97,7 +97,8 @@ def exact(spec: Spec, paths: Paths) -> Learn:
 
 
 def _parquet_chunks(path: Path, size: int) -> Iterator[tuple[Array, Array]]:
-    for part in importlib.import_module("pyarrow.parquet").ParquetFile(path).iter_batches(size):
+    file = importlib.import_module("pyarrow.parquet").ParquetFile(path, pre_buffer=False)
+    for part in file.iter_batches(size):
         columns = [column.to_numpy() for column in part.columns]
         yield np.stack(columns[:-1], 1), columns[-1]
 

@@ -20,7 +20,7 @@ from glai_bench.scale.cells import run, written
 from glai_bench.scale.learners import CHUNK, Spec
 
 KILLS = 3  # of runs of so many rows that a checkpoint comes long before their end
-KILLED_ROWS = 100_000
+KILLED_ROWS, TRIES = 100_000, 5
 SECONDS = 1.0  # between two checkpoints
 COMMAND = "import sys; from glai_native.cli.main import main; sys.exit(main())"
 SOURCES = ("memory map", "chunks", "parquet")
@@ -54,7 +54,8 @@ def same_sources(sizes: dict[str, int], folder: Path) -> dict[str, Any]:
 def killed(sizes: dict[str, int], folder: Path, number: int) -> dict[str, Any]:
     """Kill ``glai train --exact --checkpoint`` at a random time behind its first checkpoint, resume, and compare.
 
-    The time is drawn between that checkpoint and the end of the run that nobody disturbs, which is done first.
+    The time is drawn between that checkpoint and the end that a run has which nobody disturbs, and which is done first;
+    a run that ends sooner is done again.
     """
     train, _ = written(Spec("glai train --exact", "classification", source="arrays", **sizes), folder)
     place = Path(tempfile.mkdtemp(dir=folder))
@@ -62,24 +63,35 @@ def killed(sizes: dict[str, int], folder: Path, number: int) -> dict[str, Any]:
         started = time.monotonic()
         whole = _digest(_start(train, place / "whole", sizes["units"]))
         undisturbed = time.monotonic() - started
-        out, checkpoint = place / "model", place / "model.checkpoint"
-        process = _start(train, out, sizes["units"])
-        started = time.monotonic()
-        while not checkpoint.exists() and process.poll() is None:
-            time.sleep(0.01)
-        first = time.monotonic() - started
-        until = random.Random(number).uniform(first, max(undisturbed, first))
-        while time.monotonic() - started < until and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        at = time.monotonic() - started
-        was_killed = process.returncode == -signal.SIGKILL and not out.exists()
-        resumed = _digest(_start(train, out, sizes["units"], "--resume")) if was_killed else None
+        draws = random.Random(number)
+        for attempt in range(TRIES):
+            out = place / f"model-{attempt}"
+            at = _killed_at(_start(train, out, sizes["units"]), out, undisturbed * draws.random())
+            if at is not None:
+                break
+        else:
+            raise RuntimeError(f"all of {TRIES} runs ended before they were killed")
+        resumed = _digest(_start(train, out, sizes["units"], "--resume"))
     finally:
         shutil.rmtree(place)
-    figures = {"undisturbed_seconds": undisturbed, "killed_at_seconds": at, "was_killed": was_killed}
-    return sizes | figures | {"same": was_killed and resumed == whole, "digests": [whole, resumed]}
+    figures = {"undisturbed_seconds": undisturbed, "killed_at_seconds": at}
+    return sizes | figures | {"same": resumed == whole, "digests": [whole, resumed]}
+
+
+def _killed_at(process: subprocess.Popen[str], out: Path, seconds: float) -> float | None:
+    """Kill a run so many seconds after its start, or at its first checkpoint if that is later.
+
+    Returns:
+        when that was; None: the run had ended.
+    """
+    started = time.monotonic()
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    while process.poll() is None and not (checkpoint.exists() and time.monotonic() - started >= seconds):
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    at = time.monotonic() - started
+    return at if process.returncode == -signal.SIGKILL and checkpoint.exists() and not out.exists() else None
 
 
 def _start(train: Path, out: Path, units: int, *more: str) -> subprocess.Popen[str]:

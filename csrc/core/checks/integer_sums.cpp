@@ -1,12 +1,9 @@
-#include <algorithm>
-#include <atomic>
 #include <string>
 
 #include "core/checks/check.hpp"
 #include "core/checks/checker.hpp"
 #include "core/names.hpp"
 #include "core/sizes.hpp"
-#include "core/team.hpp"
 
 namespace glai {
 namespace {
@@ -20,33 +17,14 @@ void check_sign(const char* op, std::int64_t sign) {
   fail(std::string(op) + ": sign must be 1 or -1, got " + std::to_string(sign));
 }
 
-// Whether one of rows [begin, end) has a value past kMaxValue.
-bool past_in(const TensorView& features, std::int64_t begin, std::int64_t end) {
-  std::uint8_t all = 0;
-  for (std::int64_t n = begin; n < end; ++n) {
-    const std::uint8_t* row = features.as<const std::uint8_t>() + n * features.stride[0];
-    for (std::int64_t i = 0; i < features.shape[1]; ++i) all |= row[i];
-  }
-  return all > kMaxValue;
-}
-
 // Values are read where they lie on the CPU; on CUDA who calls has done it.
-void check_values(const char* op, const TensorView& features, int threads) {
+void check_values(const char* op, const TensorView& features) {
   if (features.device.type != DeviceType::cpu || is_empty(features)) return;
-  struct Rows {
-    const TensorView& features;
-    std::int64_t each;  // of a task: about 256 KiB
-    std::atomic<bool> past{false};
-  } rows{features, (std::int64_t{1} << 18) / features.shape[1] + 1};
-  const auto look = [](void* context, std::int64_t task) {
-    Rows& of = *static_cast<Rows*>(context);
-    const std::int64_t begin = task * of.each, end = std::min(of.features.shape[0], begin + of.each);
-    if (past_in(of.features, begin, end)) of.past.store(true, std::memory_order_relaxed);
-  };
-  run_tasks((features.shape[0] + rows.each - 1) / rows.each, threads - 1, look, &rows);
-  if (!rows.past) return;
   for (std::int64_t n = 0; n < features.shape[0]; ++n) {
     const std::uint8_t* row = features.as<const std::uint8_t>() + n * features.stride[0];
+    std::uint8_t all = 0;
+    for (std::int64_t i = 0; i < features.shape[1]; ++i) all |= row[i];
+    if (all <= kMaxValue) continue;
     for (std::int64_t i = 0; i < features.shape[1]; ++i) {
       if (row[i] > kMaxValue) {
         fail(std::string(op) + ": features must be values 0 to " + std::to_string(kMaxValue) + ", got " +
@@ -96,7 +74,7 @@ void check_integer_gram(const IntegerGramArgs& a) {
   check_sign(op, a.sign);
   check.tensor("out", a.out, {DType::int64}, {size, size}, Layout::rows);
   check.apart({{"out", a.out}}, {{"features", a.features}});
-  check_values(op, a.features, a.exec.threads);
+  check_values(op, a.features);
 }
 
 void check_class_sums(const ClassSumsArgs& a) {

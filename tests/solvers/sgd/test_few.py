@@ -47,14 +47,14 @@ def test_steps_of_few_outputs(n_paths, width, outputs, density, dtype):
         for threads in (1, 3):
             torch.set_num_threads(threads)
             loop = NativeLoop(glai.PathEstimator(n_paths, width, outputs, dtype=dtype), data, settings)
-            losses = [loop.run_epoch(torch.arange(150), lambda share: None) for _ in range(3)]
+            losses = [loop.run_epoch([(data, torch.arange(150))], 150, lambda share: None) for _ in range(3)]
             results.append((loop.result(), losses))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
     ranks = GroupLoop(glai.PathEstimator(n_paths, width, outputs, dtype=dtype), data, settings, Ranks("test"))
-    expected = [ranks.run_epoch(torch.arange(150), lambda share: None) for _ in range(3)]
+    expected = [ranks.run_epoch([(data, torch.arange(150))], 150, lambda share: None) for _ in range(3)]
     close = {"rtol": 1e-9, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-4}
     torch.testing.assert_close(results[0][0], ranks.result(), **close)
     assert results[0][1] == pytest.approx(expected, rel=1e-9 if dtype == torch.float64 else 1e-4)
@@ -98,7 +98,7 @@ def test_an_epoch_of_few_samples_is_several_passes(n, batch, tmp_path):
         NativeLoop(make_estimator(), data, settings),
         GroupLoop(make_estimator(), data, settings, Ranks("test")),
     ]
-    found = [loop.run_epoch(order, lambda share: None) for loop in loops]
+    found = [loop.run_epoch([(data, order)], len(order), lambda share: None) for loop in loops]
     assert loops[0].step == loops[1].step == steps
     assert found[0] == pytest.approx(found[1], rel=1e-10)
     torch.testing.assert_close(loops[0].result(), loops[1].result(), rtol=1e-9, atol=1e-11)
