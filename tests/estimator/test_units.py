@@ -117,7 +117,3 @@ def test_refuses(samples):
         estimator(glai.unit_features(selector, samples), selector.gates(samples))
     with pytest.raises(ValueError, match="z must be float32"):
         glai.unit_features(selector, samples.double())
-    with pytest.raises(ValueError, match="this one is of units"):
-        glai.grow(model, 0, 1)
-    with pytest.raises(ValueError, match="this one is of units"):
-        glai.prune(model, selector.unit_gates(samples))
