@@ -18,8 +18,6 @@ from glai_native.structure.selector import PathSelector
 Stored = StoredRows | np.memmap
 # Up to here a memory map is read whole.
 WHOLE_BYTES = 1 << 25
-
-
 # Of features that are not in memory, the part that settles a projection, and how many samples of it at least.
 PART_BYTES, PART_SAMPLES = 1 << 23, 1 << 14
 

@@ -84,7 +84,7 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
     )
     ranks = Ranks("train", group)
     stages_folder = _stages_folder(arguments, ranks)
-    with _training_data(arguments, kept, ranks) as (data, task):
+    with _training_data(arguments, kept) as (data, task):
         if isinstance(kept, GLAI) and not data.has_values:
             name_outputs(kept, arguments.structure, data.name, data.classes)
         _require_options(settings, kept, data, ranks.size, stages_folder is not None)
@@ -113,7 +113,7 @@ def _train_in(group: dist.ProcessGroup | None, arguments: argparse.Namespace) ->
 
 @contextmanager
 def _training_data(
-    arguments: argparse.Namespace, kept: GLAI | PathSelector | None, ranks: Ranks
+    arguments: argparse.Namespace, kept: GLAI | PathSelector | None
 ) -> Iterator[tuple[AnyData, Task]]:
     """Read the data, or open those that need not fit in memory."""
     known, centred_in = _known_names(kept, arguments.structure), _centred_in(kept)

@@ -26,8 +26,7 @@ from glai_native.data.streaming import StreamedRows
 from glai_native.data.tables import TableNames
 from glai_native.data.targets import Task, class_labels_of, values_of
 from glai_native.machine.progress import samples_bar
-
-WHOLE_BYTES = 1 << 25  # of test samples that are read whole
+from glai_native.training.reading import stored_or_whole
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def stored_data(
         test = _stored(path, "test", run.test, folder, centred_in, columns) if len(run.test) else None
         x_test: StoredRows | torch.Tensor = torch.empty((0, train.n_features))
         if test is not None:
-            x_test = test.read(slice(None)) if test.n_bytes <= WHOLE_BYTES else test
+            x_test = stored_or_whole(test)
         if train.n_features != x_test.shape[1]:
             raise ValueError(
                 f"{path}: train and test must have the same features, got {train.n_features} and {x_test.shape[1]}"
