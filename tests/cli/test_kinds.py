@@ -287,7 +287,7 @@ def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
         (["--structure", "SHELF/exact"], "is an exact model, whose structure needs --exact"),
         (
             ["--exact", "--structure", "SHELF/sgd"],
-            "--structure must be random, trained or an exact model's folder",
+            "--structure must be auto, random, covariance, trained or an exact model's folder",
         ),
     ],
 )
