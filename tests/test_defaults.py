@@ -9,6 +9,7 @@ import torch
 import glai_native as glai
 from glai_native.cli.main import main
 from glai_native.structure.network import relu_network
+from glai_native.training.exact import choosing
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 5))
@@ -82,6 +83,18 @@ def test_learning_by_chunks(default):
     def work():
         learner = glai.GLAIClassifier((8,), structure_epochs=3).partial_fit(X[:100], LABELS[:100])
         return [learner.predict_proba(X), learner.partial_fit(X[100:], LABELS[100:]).predict_proba(X)]
+
+    same(default, work)
+
+
+def test_exact_learners(default, monkeypatch):
+    monkeypatch.setattr(choosing, "FEWEST_ROWS", len(X))
+
+    def work():
+        classifier, regressor = glai.ExactClassifier(8).fit(X, LABELS), glai.ExactRegressor(8).fit(X, VALUES)
+        assert "held out" in classifier.structure_reason_
+        told = [model.structure_reason_ + model.digest() for model in (classifier, regressor)]
+        return [*told, classifier.predict_proba(X), regressor.predict(X)]
 
     same(default, work)
 

@@ -21,7 +21,7 @@ class FirstSamples:
     def __init__(self, in_features: int) -> None:
         self.moments = Moments(0, [0] * in_features, [0] * in_features)
         self._counts = torch.zeros(HASH_CLASSES, dtype=torch.int64, device="cpu")
-        self._rows = torch.empty(0, in_features, device="cpu")
+        self._rows = torch.empty(0, in_features, dtype=torch.float32, device="cpu")
         self._classes = torch.empty(0, dtype=torch.int64, device="cpu")
 
     def add(self, x: Tensor) -> None:

@@ -66,7 +66,7 @@ def random_weights(seed: int, n_units: int, in_features: int) -> tuple[Tensor, T
     bias = numbers[:, -1].to(torch.int32) * BIAS_INPUT
     weight = numbers[:, :-1].contiguous()
     begin, length = random_windows(seed, len(weight[1::WINDOWS_APART]), in_features)
-    place = torch.arange(in_features)
+    place = torch.arange(in_features, device="cpu")
     weight[1::WINDOWS_APART] *= (place >= begin[:, None]) & (place < (begin + length)[:, None])
     return weight, bias
 

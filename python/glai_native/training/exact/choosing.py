@@ -42,7 +42,7 @@ class DrawnSamples:
     def __init__(self, in_features: int) -> None:
         self._most = min(MOST_ROWS, MOST_NUMBERS // in_features)
         self._limit: np.int64 | None = None  # hashes from here on are not drawn
-        self._x = torch.empty(0, in_features, device="cpu")
+        self._x = torch.empty(0, in_features, dtype=torch.float32, device="cpu")
         self._hashes = np.empty(0, dtype=np.int64)
         self._targets: NDArray[Any] | None = None
 
