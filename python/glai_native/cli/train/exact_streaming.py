@@ -196,6 +196,7 @@ class StreamedRun:
                 first = FirstSamples(x.shape[1]) if first is None else first
                 first.add(torch.from_numpy(x))
                 done(len(x))
+                del x
         assert first is not None
         assert isinstance(model.random_state, int)
         return IntegerFeatures.from_first(
@@ -213,6 +214,7 @@ class StreamedRun:
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
                 targets = _targets(path, rows, self.of_values)
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
+            del x, rows  # before the next are read
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         """Return how right a model is on what is tested on."""
@@ -241,6 +243,7 @@ def numbered(rows: StreamedRows, begin: int = 0) -> Iterator[tuple[int, Rows]]:
     for chunk in rows.chunks():
         yield begin, chunk
         begin += len(chunk)
+        del chunk  # before the next is read
 
 
 @contextmanager

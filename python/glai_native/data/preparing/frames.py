@@ -134,7 +134,8 @@ def _arrow_column(owner: str, name: str, column: Any) -> RawColumn:
     is_category = types.is_dictionary(column.type)
     kind = column.type.value_type if is_category else column.type
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return RawColumn(_objects(column.to_pylist()), is_category)  # Arrow casts no categories of polars' texts
+        # Arrow casts no categories of polars' texts.
+        return RawColumn(_objects(column.to_pylist()), is_category)
     if is_category:
         column = column.cast(kind)
     if types.is_decimal(kind):

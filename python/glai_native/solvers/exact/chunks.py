@@ -187,6 +187,7 @@ def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
         left -= passed
         if passed < len(samples.x):
             yield samples.behind(passed) if passed else samples
+        del chunk, samples  # before the next is made
     if left:
         raise ValueError(
             f"{owner}: data must be those that were begun with, got {begin - left:,} samples where the checkpoint "

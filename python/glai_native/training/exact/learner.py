@@ -404,5 +404,7 @@ class ExactLearner(SavedExact, ValidatingLearner):
         check_is_fitted(self)
         x = array_tensor(self._validated(X, reset=False))
         solution = self.solution()
-        parts = [solution.scores(self.features_.transform(part), dtype) for part in x.split(SCORED_ROWS)]
-        return torch.cat(parts) if parts else solution.scores(self.features_.transform(x), dtype)
+        scores = torch.empty((len(x), solution.weight.shape[1]), dtype=dtype, device="cpu")
+        for part, rows in zip(x.split(SCORED_ROWS), scores.split(SCORED_ROWS), strict=True):
+            rows.copy_(solution.scores(self.features_.transform(part), dtype))
+        return scores
