@@ -145,27 +145,34 @@ class StreamedRun:
         """
         whole, path = self.train.targets, self.source.path
         assert whole is not None
-        y = read_targets(path, Rows(whole, whole), self.of_values)  # what is wrong is said before the work
+        # What is wrong is said before the work.
+        y = read_targets(path, Rows(whole, whole), self.of_values)
+        labels = [] if self.of_values else np.unique(y).tolist()
+        del y
         told = model.get_params(deep=False)
         kind = model.structure
         with ranks.together():
             if ranks.is_first and isinstance(kind, str) and kind != "trained":
                 model.set_params(structure=self._settled(model, kind))
-            x, first, *_ = next(self._chunks(self.train))
         if self.of_values and told["step"] is None:
             values = torch.from_numpy(np.asarray(whole, dtype=np.float64).reshape(len(whole), -1))
             point = FixedPoint.of_first(values, None)
             model.set_params(step=point.step.tolist(), centre=point.centre.tolist())
-        begin_alike(model, x, first, ranks)
-        if not self.of_values:
-            known = set(model.statistics_.class_labels or [])
-            later = [label for label in np.unique(y).tolist() if label not in known]
-            if later:
-                model.statistics_.add_outputs(len(later), later)
+        begin_alike(model, *self._first(ranks), ranks)
+        known = set(model.statistics_.class_labels or [])
+        later = [label for label in labels if label not in known]
+        if later:
+            model.statistics_.add_outputs(len(later), later)
         with ranks.together():
             share = ranks.share(len(self.train))
             self._add(model, self.train if ranks.size == 1 else self.train.part(share), share.start)
         model.set_params(**told)
+
+    def _first(self, ranks: Ranks) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return the first samples of what is trained on, and their targets."""
+        with ranks.together():
+            x, y, *_ = next(self._chunks(self.train))
+        return x, y
 
     def _add(self, model: ExactLearner, rows: StreamedRows, begin: int) -> None:
         """Let a learner that has begun learn rows, of which the first is number ``begin``."""
@@ -189,6 +196,7 @@ class StreamedRun:
                 first = FirstSamples(x.shape[1]) if first is None else first
                 first.add(torch.from_numpy(x))
                 done(len(x))
+                del x
         assert first is not None
         assert isinstance(model.random_state, int)
         return IntegerFeatures.from_first(
@@ -206,6 +214,7 @@ class StreamedRun:
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
                 targets = _targets(path, rows, self.of_values)
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
+            del x, rows  # before the next are read
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         """Return how right a model is on what is tested on."""
@@ -234,6 +243,7 @@ def numbered(rows: StreamedRows, begin: int = 0) -> Iterator[tuple[int, Rows]]:
     for chunk in rows.chunks():
         yield begin, chunk
         begin += len(chunk)
+        del chunk  # before the next is read
 
 
 @contextmanager

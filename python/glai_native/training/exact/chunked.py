@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source
+from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source, handed_on
 
 ROWS = 16_384  # that are read at a time, and that the features' mean and scale are settled by
 
@@ -22,18 +21,6 @@ class Samples(NamedTuple):
     ids: Any
 
 
-class Chunked(NamedTuple):
-    """Data that come in chunks.
-
-    Attributes:
-        data: as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on.
-        first: the first of them.
-    """
-
-    data: Any
-    first: Chunk
-
-
 def comes_in_chunks(x: Any, y: Any) -> bool:
     """Return whether samples are given as a path, as a memory map of many rows, or by an iterator."""
     if isinstance(x, np.memmap):
@@ -41,8 +28,11 @@ def comes_in_chunks(x: Any, y: Any) -> bool:
     return isinstance(x, str | os.PathLike) or (y is None and hasattr(x, "__next__"))
 
 
-def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> Chunked:
+def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk]:
     """Look at the first samples of data, of which none is lost.
+
+    Returns:
+        data as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on, and the first of them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,5 +44,5 @@ def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) ->
     if first is None or not len(first.x):
         raise ValueError(f"{owner}: data must hold samples, got none")
     if goes_on:
-        data = CountedChunks(itertools.chain([tuple(first)], map(tuple, source.chunks)), source.total)
-    return Chunked(data, first)
+        data = CountedChunks(handed_on([tuple(first)], map(tuple, source.chunks)), source.total)
+    return data, first

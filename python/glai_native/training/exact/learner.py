@@ -15,11 +15,12 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.solvers.exact.chunks import Chunk
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.training.exact.chunked import ROWS, Chunked, Samples, comes_in_chunks, opened
+from glai_native.training.exact.chunked import ROWS, Samples, comes_in_chunks, opened
 from glai_native.training.exact.holding_out import held_out_labels, held_out_rows
 from glai_native.training.exact.saving import SavedExact
 from glai_native.training.learners.parameters import seed_of
@@ -28,7 +29,7 @@ from glai_native.training.learners.weighting import read_weight
 from glai_native.training.new_structure import train_selector
 
 STRUCTURE_EPOCHS = 3  # of a trained structure: more gained nothing (BANKING77)
-SCORED_ROWS = 2048  # of x that are mapped at a time
+SCORED_ROWS = 1024  # of x that are mapped at a time
 
 
 class ExactLearner(SavedExact, ValidatingLearner):
@@ -175,12 +176,15 @@ class ExactLearner(SavedExact, ValidatingLearner):
         owner = type(self).__name__
         if classes is not None:
             raise ValueError(f"{owner}: classes must be None for data in chunks, got {classes!r:.80}")
-        chunked = opened(owner, *samples)
+        data, chunk = opened(owner, *samples)
         if first:
-            chunk = chunked.first
-            x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
-            self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)))
-        self._accumulate(chunked, samples, checkpoint, save_seconds)
+            self._begin_with(chunk)
+        del chunk  # which the data hold too
+        self._accumulate(data, samples, checkpoint, save_seconds)
+
+    def _begin_with(self, chunk: Chunk) -> None:
+        x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
+        self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)))
 
     def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
         """Return X float32 ``[N, D]``, and y as scikit-learn has it; once fitted, with ``reset=False``."""
@@ -292,7 +296,7 @@ class ExactLearner(SavedExact, ValidatingLearner):
 
     def _accumulate(
         self,
-        chunked: Chunked,
+        data: Any,
         samples: Samples,
         checkpoint: str | os.PathLike[str] | None,
         save_seconds: float,
@@ -303,7 +307,7 @@ class ExactLearner(SavedExact, ValidatingLearner):
                 f"{type(self).__name__}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'"
             )
         self.statistics_.accumulate(
-            chunked.data,
+            data,
             *samples[1:],
             encode=self._encoded,
             chunk=ROWS,
@@ -400,5 +404,7 @@ class ExactLearner(SavedExact, ValidatingLearner):
         check_is_fitted(self)
         x = array_tensor(self._validated(X, reset=False))
         solution = self.solution()
-        parts = [solution.scores(self.features_.transform(part), dtype) for part in x.split(SCORED_ROWS)]
-        return torch.cat(parts) if parts else solution.scores(self.features_.transform(x), dtype)
+        scores = torch.empty((len(x), solution.weight.shape[1]), dtype=dtype, device="cpu")
+        for part, rows in zip(x.split(SCORED_ROWS), scores.split(SCORED_ROWS), strict=True):
+            rows.copy_(solution.scores(self.features_.transform(part), dtype))
+        return scores
