@@ -19,7 +19,7 @@ def test_cells_are_measured_once_and_the_page_is_made_of_them(tmp_path, monkeypa
     assert cells["digits/federated/exact/seed=0"]["result"]["same_digest"]
     assert cells["digits/federated/AFL/seed=0"]["result"]["accuracy"] > 0.8
 
-    only = "/(ours|RanPAC|streaming LDA)/|one-class|forgetting|first task"
+    only = "/(ours|RanPAC|streaming LDA)/|one-class|forgetting|first task|default"
     for _ in range(2):  # the second time nothing is left to do
         incremental.main(["--data", "digits", "--sections", "accuracy", "one-class", "structure", "forgetting",
                           "--only", only, *arguments])  # fmt: skip

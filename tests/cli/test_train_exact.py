@@ -69,6 +69,13 @@ def samples():
     return x, (x @ generator.standard_normal((D, 3))).argmax(1), x @ generator.standard_normal(D)
 
 
+@pytest.fixture(scope="module")
+def compared():
+    """Samples enough to compare units by, and classes that trained ones find more of."""
+    x = np.random.default_rng(1).standard_normal((1400, D)).astype(np.float32)
+    return x, (x[:, 0] * x[:, 1] > 0).astype(int)
+
+
 @pytest.fixture
 def in_chunks(monkeypatch):
     monkeypatch.setattr(streaming, "ROWS", 100)
@@ -165,6 +172,29 @@ def test_other_ways(samples, tmp_path, in_chunks, capsys):
             assert found[1]["r2"] > 0.8
             models = [glai.ExactRegressor.load(tmp_path / f"values{on}") for on in (False, True)]
             assert models[1].get_params() == models[0].get_params()
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "parquet"])
+def test_units_are_chosen_by_chunks_as_by_the_data(compared, tmp_path, in_chunks, capsys, kind):
+    data = write(tmp_path, kind, *compared)
+    found = []
+    for on in (False, True):
+        in_chunks(on)
+        found.append(train(capsys, data, *TOLD[kind], "--out", tmp_path / str(on)))
+    assert found[1]["digest"] == found[0]["digest"]
+    assert found[1]["structure_reason"] == found[0]["structure_reason"]
+    assert found[0]["structure_reason"].startswith("trained units: on 210 samples held out ")
+    x, y = compared
+    if kind == "npz":  # all are learnt: what fit makes of them
+        found = train(capsys, data, "--out", tmp_path / "all")
+        assert found["digest"] == glai.ExactClassifier(12).fit(x, y).digest()
+    assert main(["inspect", str(tmp_path / "True"), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["structure"] == "trained"
+    assert described["structure_reason"].startswith("trained units: on 210 samples held out ")
+    told = train(capsys, data, "--structure", "random", "--out", tmp_path / "random")
+    assert (told["structure"], told["structure_reason"]) == ("random", "random units, as told")
+    assert glai.ExactClassifier.load(tmp_path / "random").features_.seed == 0
 
 
 def test_chunks_are_prepared_as_the_model_of_the_structure_does(samples, tmp_path, in_chunks, capsys):
@@ -351,7 +381,7 @@ def test_what_is_wrong_with_chunks_is_said(samples, tmp_path, in_chunks, capsys)
     assert "nothing to resume: there is no" in capsys.readouterr().err
 
 
-def test_ranks_of_torchrun_are_one_process(samples, tmp_path, in_chunks, capsys):
+def test_ranks_of_torchrun_are_one_process(samples, compared, tmp_path, in_chunks, capsys):
     """One launch for all, since it takes longer than what it runs."""
     x, classes, values = samples
     order = np.argsort(classes, kind="stable")  # a rank sees but some of the classes
@@ -359,6 +389,8 @@ def test_ranks_of_torchrun_are_one_process(samples, tmp_path, in_chunks, capsys)
     for name, y in (("classes", classes[order]), ("values", values[order] + 1e6)):
         (tmp_path / name).mkdir()
         paths[name] = write(tmp_path / name, "npz", x[order], y)
+    (tmp_path / "compared").mkdir()
+    paths["compared"] = write(tmp_path / "compared", "npz", *compared)
     paths["one sample"] = tmp_path / "one.npz"
     np.savez(paths["one sample"], x=x[:1], y=values[:1])
     broken = x[order]
@@ -373,6 +405,8 @@ def test_ranks_of_torchrun_are_one_process(samples, tmp_path, in_chunks, capsys)
         "values in chunks": (True, paths["values"]),
         "trained": (False, paths["classes"], "--structure", "trained"),
         "covariance": (True, paths["classes"], "--structure", "covariance", "--no-ledger"),
+        "compared": (False, paths["compared"]),
+        "compared in chunks": (True, paths["compared"]),
         "kept": (True, paths["classes"], *kept, *TESTED),
         "fewer than ranks": (True, paths["one sample"], "--l2", 1),
     }

@@ -46,13 +46,13 @@ def test_histories_that_leave_the_same_samples_leave_the_same_model(digits):
     assert (merged.n_samples_, whole.n_samples_, more.n_samples_) == (1200, 1000, 797)
 
 
-@pytest.mark.parametrize("l2", ["gcv", "held-out"])
+@pytest.mark.parametrize(("structure", "l2"), [("auto", "gcv"), ("random", "gcv"), ("random", "held-out")])
 @pytest.mark.parametrize("kind", [glai.ExactClassifier, glai.ExactRegressor])
-def test_what_has_begun_has_learnt_nothing_and_learns_in_parts(digits, kind, l2):
+def test_what_has_begun_has_learnt_nothing_and_learns_in_parts(digits, kind, structure, l2):
     x, y = digits
     y = y if kind is glai.ExactClassifier else x[:, 20] + 100
-    whole = kind(50, l2=l2).fit(x, y)
-    parts = kind(50, l2=l2).fit(x[:9], y[:9]).begin(x, y)
+    whole = kind(50, structure=structure, l2=l2).fit(x, y)
+    parts = kind(50, structure=structure, l2=l2).fit(x[:9], y[:9]).begin(x, y, all_there=structure == "auto")
     assert parts.n_samples_ == 0
     with pytest.raises(ValueError, match="must hold samples, got none"):
         parts.predict(x)

@@ -90,6 +90,7 @@ class Cells:
                 yield self._cell(
                     f"structure/{size}/{kind}/seed={seed}", partial(self._trained, kind, size, seed)
                 )
+            yield self._cell(f"structure/{size}/default/seed={seed}", partial(self._default, size, seed))
 
     def _one_class(self, size: int) -> Iterator[Cell]:
         for seed in self.seeds[:2]:
@@ -157,6 +158,20 @@ class Cells:
             learner.learn(x, y)
         learner.solve()
         return {"accuracy": _accuracy_of(learner, data)}
+
+    def _default(self, size: int, seed: int) -> dict[str, Any]:
+        """All samples at once, by a learner at its defaults: held-out ones choose its units."""
+        data = self.stream(seed)
+        x, y = data.joint()
+        learner = glai.ExactClassifier(size - data.in_features - 1, random_state=seed)
+        started = time.process_time()
+        learner.fit(x.numpy(), y.numpy())
+        learner.solution()
+        return {
+            "accuracy": learner.score(data.x_test.numpy(), data.y_test.numpy()),
+            "processor_seconds": time.process_time() - started,
+            "reason": learner.structure_reason_,
+        }
 
     def _one_class_a_task(self, size: int, seed: int) -> dict[str, Any]:
         """The same map, samples one class at a time, against all at once; and RanPAC, whose last task is one class."""

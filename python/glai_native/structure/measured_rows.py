@@ -13,15 +13,19 @@ HASH_NUMBERS = 1 << 18
 MIX = 0x2545F4914F6CDD1D
 
 
-def hash_classes(x: Tensor) -> Tensor:
-    """Return the class int64 ``[N]`` of each row of x float32 ``[N, D]``: ten bits of a hash of its numbers."""
+def hash_rows(x: Tensor) -> Tensor:
+    """Return a hash int64 ``[N]`` of each row of x float32 ``[N, D]``; its highest bits are the best mixed."""
     odd = torch.from_numpy(np.random.Philox(0).random_raw(x.shape[1]).view(np.int64)) | 1
     hashes = torch.empty(len(x), dtype=torch.int64, device="cpu")
     height = max(1, HASH_NUMBERS // x.shape[1])
     for part, out in zip(x.split(height), hashes.split(height), strict=True):
         out.copy_(((part + 0.0).view(torch.int32) * odd).sum(1))  # of -0 the bits of 0
-    hashes = (hashes ^ hashes >> 29) * MIX  # modulo 2^64
-    return hashes >> 54 & (HASH_CLASSES - 1)
+    return (hashes ^ hashes >> 29) * MIX  # modulo 2^64
+
+
+def hash_classes(x: Tensor) -> Tensor:
+    """Return the class int64 ``[N]`` of each row of x float32 ``[N, D]``: ten bits of a hash of its numbers."""
+    return hash_rows(x) >> 54 & (HASH_CLASSES - 1)
 
 
 def count_classes(x: Tensor) -> Tensor:

@@ -128,6 +128,7 @@ def describe_exact(model: ExactLearner) -> dict[str, Any]:
         "kind": kind_of(model),
         "features_id": features.features_id,
         "structure": "trained" if features.seed is None else f"random, seed {features.seed}",
+        "structure_reason": model.structure_reason_,
         "in_features": features.in_features,
         "units": features.n_units,
         "features": features.n_features,

@@ -37,6 +37,7 @@ on many processes or hosts, by gradients, statistics or, to the bits of one proc
 learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
+  glai train first.npz --exact --structure random --out model      glai learn brings classes that are not yet there
 data that need not fit in memory: a folder with x.npy and y.npy, or a table; above 64 MB read a part at a time
   glai train large/ --out model --checkpoint 60                    killed? the same again, with --resume
   glai train large/ --exact --out model --checkpoint 60
@@ -111,8 +112,9 @@ def add(commands: Any) -> None:
         "--structure",
         type=Path,
         metavar="FOLDER",
-        help="re-train: keep the structure of this model, and start from its numbers; of --exact: random (default), "
-        "trained, or another exact model's folder, so that the two can be merged",
+        help="re-train: keep the structure of this model, and start from its numbers; of --exact: random, "
+        "covariance, trained, auto (default: trained units where samples held out prefer them to random ones; of data "
+        "that classes will join later, take random), or another exact model's folder, so that the two can be merged",
     )
     train.add_argument(
         "--increment",

@@ -23,6 +23,7 @@ from glai_native.data.trained_on import TrainedOn
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.ranks import Ranks
 from glai_native.training.distributed import all_reduce, torchrun_group
+from glai_native.training.exact.beginning import NAMES
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.exact.regressor import ExactRegressor
@@ -39,8 +40,7 @@ OTHERS = (
     "energy",
     "country",
 )
-STRUCTURES = ("random", "covariance", "trained")
-DEFAULT_STRUCTURE = "random"
+DEFAULT_STRUCTURE = "auto"
 
 
 def train_exact(arguments: argparse.Namespace) -> int:
@@ -95,6 +95,7 @@ def _finish(
         **scores,
         "preparation": None if source.names.preparation is None else source.names.preparation.described(),
         "structure": str(arguments.structure or DEFAULT_STRUCTURE),
+        "structure_reason": model.structure_reason_,
         "units": model.features_.n_units,
         "features": model.features_.n_features,
         "outputs": model.statistics_.out_features,
@@ -192,7 +193,7 @@ def require_no_exact_options(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} needs --exact")
     if arguments.l2 == "held-out":
         raise ValueError("--l2 held-out needs --exact")
-    if str(arguments.structure) in STRUCTURES and not Path(arguments.structure).exists():
+    if str(arguments.structure) in NAMES and not Path(arguments.structure).exists():
         raise ValueError(f"--structure {arguments.structure} needs --exact; without it, FOLDER of a model")
 
 
@@ -202,12 +203,12 @@ def _structure(given: Path | None) -> tuple[Any, TableNames, dict[str, Any], boo
     Of a model that it is taken from also its table's names, its step and centre, and of one of tables whether its
     outputs are values.
     """
-    if given is None or str(given) in STRUCTURES:
+    if given is None or str(given) in NAMES:
         return str(given or DEFAULT_STRUCTURE), NO_TABLE, {}, None
     model = open_model(given)
     if not isinstance(model, ExactLearner):
         raise ValueError(
-            f"--structure must be random, trained or an exact model's folder, got {given}, of another kind"
+            f"--structure must be {', '.join(NAMES)} or an exact model's folder, got {given}, of another kind"
         )
     point = model.statistics_.fixed_point
     counting = {} if point is None else {"step": point.step.tolist(), "centre": point.centre.tolist()}

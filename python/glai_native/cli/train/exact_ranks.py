@@ -16,12 +16,13 @@ from glai_native.training.exact.learner import ExactLearner
 def begin_alike(model: ExactLearner, x: NDArray[Any], y: NDArray[Any], ranks: Ranks) -> None:
     """Let the learners of all ranks begin by the same samples ``[N, D]`` and targets.
 
-    Features come from the first rank: training units takes long, and another machine may round another way.
+    Features come from the first rank: training and comparing units takes long, and another machine may round another
+    way. The samples are all that will be learnt, or a part of them where these have settled ``structure`` already.
     """
     content = b""
     with ranks.together():
         if ranks.is_first:
-            model.begin(x, y)
+            model.begin(x, y, all_there=True)
             content = safetensors.torch.save(model.features_.to_state())
     content = ranks.broadcast_bytes(content)
     with ranks.together():

@@ -29,6 +29,8 @@ from glai_native.solvers.exact.chunks import CountedChunks
 from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.first_samples import FirstSamples
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.beginning import as_told
+from glai_native.training.exact.choosing import Choice, DrawnSamples, choose_features
 from glai_native.training.exact.learner import ExactLearner
 
 # Of a file, or of a folder's files: up to here they are read whole, which takes up to ten times as much memory.
@@ -151,14 +153,18 @@ class StreamedRun:
         del y
         told = model.get_params(deep=False)
         kind = model.structure
+        choice: Choice | None = None
         with ranks.together():
             if ranks.is_first and isinstance(kind, str) and kind != "trained":
-                model.set_params(structure=self._settled(model, kind))
+                choice = self._settled(model, kind)
+                model.set_params(structure=choice.features)
         if self.of_values and told["step"] is None:
             values = torch.from_numpy(np.asarray(whole, dtype=np.float64).reshape(len(whole), -1))
             point = FixedPoint.of_first(values, None)
             model.set_params(step=point.step.tolist(), centre=point.centre.tolist())
         begin_alike(model, *self._first(ranks), ranks)
+        if choice is not None:
+            model.structure_reason_ = choice.reason
         known = set(model.statistics_.class_labels or [])
         later = [label for label in labels if label not in known]
         if later:
@@ -188,20 +194,33 @@ class StreamedRun:
                 chunks, checkpoint=None if self.checkpoint is None else self.checkpoint.path, **saving
             )
 
-    def _settled(self, model: ExactLearner, kind: str) -> IntegerFeatures:
+    def _settled(self, model: ExactLearner, kind: str) -> Choice:
         """Return the map that all samples settle, whatever their order."""
         first: FirstSamples | None = None
         with samples_bar("mean and scale", len(self.train)) as done:
-            for x, *_ in self._chunks(self.train):
-                first = FirstSamples(x.shape[1]) if first is None else first
+            for x, y, *_ in self._chunks(self.train):
+                if first is None:
+                    first, drawn = FirstSamples(x.shape[1]), DrawnSamples(x.shape[1])
                 first.add(torch.from_numpy(x))
+                if kind == "auto":
+                    drawn.add(torch.from_numpy(x), model.compared(y))
                 done(len(x))
-                del x
+                del x, y
         assert first is not None
         assert isinstance(model.random_state, int)
-        return IntegerFeatures.from_first(
+        if kind == "auto":
+            return choose_features(
+                first,
+                drawn,
+                model.n_units,
+                seed=model.random_state,
+                scale=model.scale,
+                progress=model.verbose,
+            )
+        features = IntegerFeatures.from_first(
             first, model.n_units, seed=model.random_state, scale=model.scale, weights=kind
         )
+        return Choice(features, as_told(kind))
 
     def _chunks(
         self, meant: StreamedRows, begin: int = 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from glai_native.gates.dataset import GateDataset
+from glai_native.gates.store import GateStore
 from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source, handed_on
 
 ROWS = 16_384  # that are read at a time, and that the features' mean and scale are settled by
@@ -26,6 +29,38 @@ def comes_in_chunks(x: Any, y: Any) -> bool:
     if isinstance(x, np.memmap):
         return len(x) > ROWS
     return isinstance(x, str | os.PathLike) or (y is None and hasattr(x, "__next__"))
+
+
+def without_gates(owner: str, samples: Samples) -> Samples:
+    """Return samples that come with stored gates as the arrays that they are beside them.
+
+    Units of an exact learner are its own, which it computes from x: it reads no gates.
+
+    Raises:
+        TypeError: there are gates alone.
+        ValueError: x or y are not beside them, or y is given twice.
+    """
+    x, y = samples.x, samples.y
+    if isinstance(x, GateStore):
+        raise TypeError(
+            f"{owner}: X must be samples, got a GateStore, which holds the gates of {len(x):,} and no x; "
+            "GateDataset(store, x, y) has both"
+        )
+    if not isinstance(x, GateDataset):
+        return samples
+    expected = ("x", "y") if y is None else ("x",)
+    if len(x.tensors) != len(expected):
+        told = "" if y is None else ", since y is given"
+        raise ValueError(
+            f"{owner}: X must be a GateDataset of {' and '.join(expected)}{told}, got one of {len(x.tensors)} tensors"
+        )
+    whole = [tensor.detach().cpu().numpy() for tensor in x.tensors]
+    return samples._replace(x=whole[0], y=y if y is not None else whole[1])
+
+
+def chunks_of(owner: str, samples: Samples) -> Iterator[Chunk]:
+    """Yield the samples of a path or memory map."""
+    return Source.of(owner, *samples, ROWS, 0).chunks
 
 
 def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk]:

@@ -25,6 +25,7 @@ from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.beginning import Structure
 from glai_native.training.exact.chunked import Samples
 from glai_native.training.exact.learner import ExactLearner
 
@@ -54,7 +55,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         self,
         n_units: int = 2048,
         *,
-        structure: str | IntegerFeatures = "random",
+        structure: str | IntegerFeatures = "auto",
         l2: float | str = "gcv",
         ledger: bool = True,
         random_state: int | np.random.RandomState | None = 0,
@@ -116,6 +117,11 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         require_same_type(OWNER, self.classes_, y)
         return label_indices(OWNER, y, self.statistics_.class_labels or [])
 
+    def compared(self, y: Any) -> NDArray[Any]:
+        """Return labels ``[N]``."""
+        labels: NDArray[Any] = y
+        return labels
+
     def _learn_whole(
         self,
         x: NDArray[np.float32],
@@ -123,9 +129,9 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         weight: NDArray[np.float64] | None,
         ids: Any,
         classes: Any,
+        structure: Structure | None,
     ) -> None:
-        first = not self.__sklearn_is_fitted__()
-        known: list[Label] = [] if first else list(self.statistics_.class_labels or [])
+        known: list[Label] = [] if structure is not None else list(self.statistics_.class_labels or [])
         require_same_type(OWNER, known, y)
         found = np.unique(y if weight is None else y[weight > 0]).tolist()
         if classes is not None:
@@ -142,8 +148,8 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         if weight is not None:
             x, y, ids, weight = _positive(x, y, ids, weight)
         targets = label_indices(OWNER, y, order)
-        if first:
-            self._begin(self._first_statistics(x, targets, order, weight))
+        if structure is not None:
+            self._begin(self._first_statistics(x, targets, order, weight, structure))
             self._change(1, x, targets, weight, ids)
             return
         statistics, before = self.statistics_, dict(self.statistics_.__dict__)
@@ -156,12 +162,16 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
             raise
 
     def _begin_chunks(
-        self, x: NDArray[np.float32], y: NDArray[Any], weight: NDArray[np.float64] | None
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[Any],
+        weight: NDArray[np.float64] | None,
+        structure: Structure,
     ) -> None:
         if weight is not None:
             x, y, _, weight = _positive(x, y, None, weight)
         known = np.unique(y).tolist()
-        self._begin(self._first_statistics(x, label_indices(OWNER, y, known), known, weight))
+        self._begin(self._first_statistics(x, label_indices(OWNER, y, known), known, weight, structure))
 
     def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         labels, known = label_array(OWNER, y), statistics.class_labels or []
@@ -178,9 +188,14 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         return label_indices(OWNER, labels, known + added)
 
     def _first_statistics(
-        self, x: NDArray[np.float32], targets: Tensor, labels: list[Label], weight: NDArray[np.float64] | None
+        self,
+        x: NDArray[np.float32],
+        targets: Tensor,
+        labels: list[Label],
+        weight: NDArray[np.float64] | None,
+        structure: Structure,
     ) -> IntegerStatistics:
-        features = self._first_features(x, targets, len(labels), weight)
+        features = self._first_features(structure, x, targets, len(labels), weight)
         per_class = bool(self.per_class or self.class_weight is not None)
         statistics = IntegerStatistics(features, len(labels), per_class=per_class, ledger=bool(self.ledger))
         statistics.class_labels = labels

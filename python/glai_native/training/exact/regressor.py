@@ -18,6 +18,7 @@ from glai_native.data.arrays import array_tensor
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.solvers.exact.targets import FixedPoint
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.training.exact.beginning import Structure
 from glai_native.training.exact.learner import ExactLearner
 
 STEP = """\
@@ -48,7 +49,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         self,
         n_units: int = 2048,
         *,
-        structure: str | IntegerFeatures = "random",
+        structure: str | IntegerFeatures = "auto",
         l2: float | str = "gcv",
         ledger: bool = True,
         random_state: int | np.random.RandomState | None = 0,
@@ -81,32 +82,50 @@ class ExactRegressor(RegressorMixin, ExactLearner):
     def _targets(self, y: Any) -> Tensor:
         return _values(y)
 
+    def compared(self, y: Any) -> NDArray[Any]:
+        """Return values float64 ``[N, C]``."""
+        return _values(y).numpy()
+
     def _learn_whole(
-        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, ids: Any, classes: Any
+        self,
+        x: NDArray[np.float32],
+        y: Any,
+        weight: NDArray[np.float64] | None,
+        ids: Any,
+        classes: Any,
+        structure: Structure | None,
     ) -> None:
-        if not self.__sklearn_is_fitted__():
-            self._begin_values(x, y, weight)
+        if structure is not None:
+            self._begin_values(x, y, weight, structure)
         self._change(1, x, _values(y), weight, ids)
 
-    def _begin_chunks(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
-        self._begin_values(x, y, weight)
+    def _begin_chunks(
+        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, structure: Structure
+    ) -> None:
+        self._begin_values(x, y, weight, structure)
         if self.statistics_.fixed_point is None:
             self.statistics_.fixed_point = FixedPoint.of_first(_values(y), _repeats(weight))
 
-    def _begin_values(self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None) -> None:
+    def _begin_values(
+        self, x: NDArray[np.float32], y: Any, weight: NDArray[np.float64] | None, structure: Structure
+    ) -> None:
         self._one_target = np.ndim(y) == 1
-        self._begin(self._first_statistics(x, _values(y), weight))
+        self._begin(self._first_statistics(x, _values(y), weight, structure))
 
     def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
         return _values(y)
 
     def _first_statistics(
-        self, x: NDArray[np.float32], values: Tensor, weight: NDArray[np.float64] | None
+        self,
+        x: NDArray[np.float32],
+        values: Tensor,
+        weight: NDArray[np.float64] | None,
+        structure: Structure,
     ) -> IntegerStatistics:
         n_outputs = values.shape[1]
         spread, mean = torch.std_mean(values, 0, correction=0)
         scaled = (values - mean) / spread.where(spread > 0, 1)
-        features = self._first_features(x, scaled.float(), n_outputs, weight)
+        features = self._first_features(structure, x, scaled.float(), n_outputs, weight)
         if self.step is None:
             _warn_of_coarse_steps(values, _repeats(weight))
         return IntegerStatistics(

@@ -47,6 +47,7 @@ class SavedExact:
     l2: float | str
     target_name: str | None = None  # of the column that targets were, where they were one of a table
     preparation: Preparation | None = None  # of a table's columns, before the learner reads them
+    structure_reason_: str | None = None  # why the features are those that they are; None: nobody said so
 
     def _begin(self, statistics: IntegerStatistics, held_out: IntegerStatistics | None = None) -> None:
         raise NotImplementedError
@@ -73,6 +74,7 @@ class SavedExact:
             "feature_names": getattr(self, "feature_names_in_", np.empty(0)).tolist(),
             "one_target": getattr(self, "_one_target", None),
             "target_name": self.target_name,
+            "structure_reason": self.structure_reason_,
         }
         if self.preparation is not None:
             state["preparation"] = self.preparation.to_json()
@@ -141,6 +143,8 @@ class SavedExact:
         learner._one_target = statistics.out_features == 1 if one is None else one
         if entry.get("target_name") is not None:
             learner.target_name = entry["target_name"]
+        if entry.get("structure_reason") is not None:
+            learner.structure_reason_ = str(entry["structure_reason"])
         if entry.get("preparation") is not None:
             learner.preparation = Preparation.from_json(entry["preparation"])
         learner._begin(statistics)
