@@ -7,7 +7,9 @@ import torch
 
 from glai_bench.clock import OURS
 from glai_bench.exact import gram
+from glai_bench.exact.gram_section import gram_section
 from glai_bench.exact.instruction_peak import instruction_peak
+from glai_native.machine.backend import build_info
 
 
 def test_a_row_a_case_and_number_of_threads(monkeypatch, capsys, tmp_path):
@@ -21,6 +23,8 @@ def test_a_row_a_case_and_number_of_threads(monkeypatch, capsys, tmp_path):
     rows = json.loads(output.read_text())["rows"]
     assert [(row["samples"], row["features"], row["threads"]) for row in rows] == [(40, 33, 1), (40, 33, 2)]
     assert set(rows[0]["ms"]) == {OURS, gram.FLOAT32, gram.FLOAT64, gram.FEW}
+    section = gram_section([json.loads(output.read_text())])
+    assert section[-3].startswith(f"| {build_info()['cpu_isa']} | 40 | 33 | 1 | ")
     gram.main(arguments)
     printed = " ".join(capsys.readouterr().out.split())
     assert "peak of its instructions: 100 G multiply-adds/s" in printed

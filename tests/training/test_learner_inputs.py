@@ -59,6 +59,22 @@ def test_what_is_no_number_is_named_by_row_and_column(learner, value, dtype, sen
         learner.predict(broken)
 
 
+@pytest.mark.parametrize(
+    ("library", "frame"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")]
+)
+def test_frames_of_numbers(library, frame):
+    make = getattr(pytest.importorskip(library), frame)
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.where(x[:, 0] > 0, "up", "down")
+    columns = {"a": x[:, 0], "b": x[:, 1].astype(np.float32)}
+    for learner in (glai.GLAIClassifier((4,), solver="statistics"), glai.ExactClassifier(16)):
+        learner.fit(make(columns), make({"y": labels})["y"])
+        assert learner.score(make(columns), labels) > 0.9
+        assert learner.feature_names_in_.tolist() == ["a", "b"]
+        with pytest.raises(ValueError, match=r"got NaN in row 7, column 1 \('b'\)"):
+            learner.predict(make(columns | {"b": np.where(np.arange(60) == 7, np.nan, x[:, 1])}))
+
+
 @pytest.mark.parametrize("solver", ["dual", "sgd", "statistics"])
 def test_a_class_of_one_sample_is_learned(solver):
     rng = np.random.default_rng(0)

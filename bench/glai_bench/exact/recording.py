@@ -74,8 +74,11 @@ def record(
             console.print(f"[red]failed[/red] {cell.key}: {type(error).__name__}: {error}", highlight=False)
             continue
         seconds = time.perf_counter() - started
-        # What else the machine did: times of a busy one are no times of the method.
-        results["cells"][cell.key] = {"result": result, "seconds": seconds, "load": os.getloadavg()[0]}
+        # Which machine, as a file may hold cells of several; and what else it did: times of a busy one are no times
+        # of the method.
+        machine = f"{cpu_name()}, {build_info()['cpu_isa']}"
+        load = os.getloadavg()[0]
+        results["cells"][cell.key] = {"result": result, "seconds": seconds, "load": load, "machine": machine}
         found[cell.key] = result
         console.print(f"{cell.key}: {seconds:.1f} s", highlight=False)
         if path.exists():  # what runs beside this one have measured is kept

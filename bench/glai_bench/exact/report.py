@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glai_bench.exact.gram_section import gram_section
 from glai_bench.exact.streams import SOURCES
 from glai_bench.markdown import held, table_header, table_row
 from glai_native.machine.writing import write_files
@@ -30,14 +32,15 @@ Found = Mapping[str, Mapping[str, Any]]
 
 
 def write(results: Mapping[str, Any], path: Path) -> str:
-    """Write the whole page, and return it."""
-    page = markdown(results)
+    """Write the whole page, and return it; sums of integers come from the files gram-*.json beside it."""
+    sums = [json.loads(file.read_text()) for file in sorted(path.parent.glob("gram-*.json"))]
+    page = markdown(results, sums)
     write_files({path: page.encode()})
     return page
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """Return the page from all cells that there are."""
+def markdown(results: Mapping[str, Any], sums: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Return the page from all cells that there are, and from the files of the sums of integers."""
     machine, cells = results["machine"], results["cells"]
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     lines = [
@@ -51,6 +54,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     found = {key: cell["result"] for key, cell in cells.items()}
     for section in (_accuracy, _structure, _one_class, _tasks, _forgetting, _energy, _federated):
         lines += section(found, cells)
+    lines += gram_section(sums)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -190,6 +194,12 @@ def _one_class(found: Found, cells: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def _machines(cells: Mapping[str, Any], section: str) -> str:
+    """Say where a section was measured, if not all of it on the machine of the page's first lines."""
+    names = {cell["machine"] for key, cell in cells.items() if f"/{section}/" in key and "machine" in cell}
+    return f"On {'; '.join(sorted(names))}." if names else ""
+
+
 def _timed(
     found: Found, section: str, title: str, text: str, header: Iterable[str], cells: Mapping[str, Any],
     row: Callable[[int, Mapping[str, Any]], list[str]],
@@ -197,7 +207,8 @@ def _timed(
     rows = _sizes(found, section)
     if not rows:
         return []
-    lines = [f"## {title}", "", text, "", *table_header("data, M", *header, "load")]
+    lines = [f"## {title}", "", f"{text} {_machines(cells, section)}", ""]
+    lines += table_header("data, M", *header, "load")
     for name, size in rows:
         key = f"{name}/{section}/{size}"
         if key in found:
@@ -248,7 +259,8 @@ def _energy(found: Found, cells: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Joules of a task",
         "",
-        f"Of the processor, for learning the last task, as `glai.EnergyMeter` has it: **an estimate**, {how}.",
+        f"Of the processor, for learning the last task, as `glai.EnergyMeter` has it: **an estimate**, {how}. "
+        f"{_machines(cells, 'energy')}",
         "",
         *table_header("data, M", *methods, "ours over RanPAC (target)"),
     ]

@@ -98,9 +98,12 @@ def exact(spec: Spec, paths: Paths) -> Learn:
 
 def _parquet_chunks(path: Path, size: int) -> Iterator[tuple[Array, Array]]:
     file = importlib.import_module("pyarrow.parquet").ParquetFile(path, pre_buffer=False)
-    for part in file.iter_batches(size):
-        columns = [column.to_numpy() for column in part.columns]
-        yield np.stack(columns[:-1], 1), columns[-1]
+    return map(_rows_of, file.iter_batches(size))
+
+
+def _rows_of(part: Any) -> tuple[Array, Array]:
+    columns = [column.to_numpy() for column in part.columns]
+    return np.stack(columns[:-1], 1), columns[-1]
 
 
 def _exact_state(model: Any) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from glai_native.data.splitting import split_rows
 from glai_native.data.tables import NO_TABLE, TABLES, Preparing, TableNames, read_table
@@ -127,6 +126,8 @@ def _read(
     if label is not None and (path is None or path.suffix not in TABLES):
         raise ValueError(f"--label is of tables, {' and '.join(TABLES)}, got {path or 'digits'}")
     if path is None or (path == Path("digits") and not path.exists()):
+        from sklearn.datasets import load_digits  # with which much comes that no other data need
+
         digits = load_digits()
         return Source("digits", "digits", {"all": Rows(digits.data, digits.target)}, True)
     if path.is_dir() and holds_arrays(path):

@@ -124,16 +124,29 @@ class StoredRows:
             multiple: of rows that each window has, the last one excepted.
             passes: how often each row comes, once in each pass.
         """
-        n, height = len(self), self._height(multiple)
         blocks = [
-            torch.randperm(-(-n // BLOCK_ROWS), generator=generator, device="cpu") for _ in range(passes)
+            torch.randperm(-(-len(self) // BLOCK_ROWS), generator=generator, device="cpu")
+            for _ in range(passes)
         ]
-        # Of all rows only this is there at once.
-        ids = (torch.cat(blocks).unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
-        ids = ids[ids < n]
-        windows = (ids[begin : begin + height].sort().values for begin in range(0, len(ids), height))
-        for rows, x in _read_ahead(lambda rows: self.read(rows.numpy()), windows):
-            yield Window(rows, x, torch.randperm(len(rows), generator=generator, device="cpu"))
+        windows = self._rows_of(torch.cat(blocks), self._height(multiple))
+
+        def ordered(read: tuple[Tensor, Tensor]) -> Window:
+            return Window(*read, torch.randperm(len(read[0]), generator=generator, device="cpu"))
+
+        # No loop, which would keep a window while it is used, though its user may have done with it.
+        yield from map(ordered, _read_ahead(lambda rows: self.read(rows.numpy()), windows))
+
+    def _rows_of(self, blocks: Tensor, height: int) -> Iterator[Tensor]:
+        """Yield the rows of blocks, so many at a time, each time in increasing order."""
+        rows = torch.empty(0, dtype=torch.int64, device="cpu")
+        for some in blocks.split(-(-height // BLOCK_ROWS)):
+            more = (some.unsqueeze(1) * BLOCK_ROWS + torch.arange(BLOCK_ROWS, device="cpu")).flatten()
+            rows = torch.cat([rows, more[more < len(self)]])
+            while len(rows) >= height:
+                yield rows[:height].sort().values
+                rows = rows[height:]
+        if len(rows):
+            yield rows.sort().values
 
     def _height(self, multiple: int) -> int:
         """Return the rows of a window, a multiple."""

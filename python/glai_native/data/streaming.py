@@ -95,6 +95,7 @@ class StreamedRows:
             if len(rows):
                 yield rows
             begin = part.stop
+            del x, rows  # before the next are read
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,13 @@ def _added(draw: RowDraw, tables: Iterator[Table]) -> Iterator[Table]:
 
 def _features_of_table(path: Path, names: TableNames) -> Features:
     def features() -> Iterator[NDArray[Any]]:
-        return (np.asarray(table.x) for table in read_table_chunks(path, names.label, names, ROWS))
+        return map(_features_of, read_table_chunks(path, names.label, names, ROWS))
 
     return features
+
+
+def _features_of(table: Table) -> NDArray[Any]:
+    return np.asarray(table.x)
 
 
 def _joined(path: Path, name: str | None, parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:

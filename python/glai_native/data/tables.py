@@ -143,8 +143,10 @@ def read_table_chunks(
     begin = 0
     for frame in _read(path, _texts(known, preparing), rows):
         table = _table(path, frame, label, known, True, preparing, begin)
-        yield table
         known, begin = table.names, begin + len(frame)
+        del frame
+        yield table
+        del table  # before the next rows are read
 
 
 def _texts(known: TableNames, preparing: Preparing | None) -> Sequence[str]:
@@ -189,7 +191,7 @@ def _table(
     else:
         numbers = [_numbers(path, name, frame[name], first) for name in columns]
         dtype = np.result_type(*numbers)
-        x = np.stack([column.astype(dtype) for column in numbers], 1)
+        x = np.stack([column.astype(dtype, copy=False) for column in numbers], 1)
     return Table(x, y, ids, TableNames(columns, label, preparation), unknown)
 
 
@@ -227,7 +229,7 @@ def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
     if path.suffix == ".csv":
         _require_names(path)
     elif rows is not None:
-        return _checked(path, pandas, (part.to_pandas() for part in parquet_file(path).iter_batches(rows)))
+        return _checked(path, pandas, _frames(path, rows))
     with _readable(path, pandas):
         if path.suffix == ".parquet":
             return pandas.read_parquet(path, engine="pyarrow")
@@ -248,6 +250,17 @@ def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
             return read if rows is None else _checked(path, pandas, read)
 
 
+def _frames(path: Path, rows: int) -> Iterator[Any]:
+    """Yield a .parquet's frames of so many rows; what Arrow keeps of one for later is given back before the next."""
+    pool = importlib.import_module("pyarrow").default_memory_pool()
+    for batch in parquet_file(path).iter_batches(rows):
+        frame = batch.to_pandas(split_blocks=True)  # columns of numbers are Arrow's own
+        del batch
+        yield frame
+        del frame
+        pool.release_unused()
+
+
 def _checked(path: Path, pandas: Any, frames: Iterable[Any]) -> Iterator[Any]:
     frames = iter(frames)
     while True:
@@ -257,6 +270,7 @@ def _checked(path: Path, pandas: Any, frames: Iterable[Any]) -> Iterator[Any]:
         if frame is None:
             return
         yield frame
+        del frame  # before the next is read
 
 
 @contextmanager

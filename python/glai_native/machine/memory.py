@@ -1,11 +1,14 @@
-"""This module tells how much memory there is, which is asked before something large is made."""
+"""This module tells how much memory there is, which is asked before something large is made, and takes it late."""
 
 from __future__ import annotations
 
+import mmap
 import os
+from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 GB = 10**9  # the one unit that sizes are told in
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -28,6 +31,15 @@ def free_memory(device: torch.device) -> int:
             cached = sum(int(entries.get(name, 0)) for name in ("inactive_file", "active_file"))
         free = min(free, max(int(limit.read_text()) - int(used.read_text()) + cached, 0))
     return free
+
+
+def unwritten_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros; on the CPU a page of them takes memory once it is written, of an upper triangle half of them."""
+    size = prod(shape) * dtype.itemsize
+    if device.type != "cpu" or not size:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).reshape(shape)
 
 
 def require_memory(owner: str, what: str, n_bytes: int, device: torch.device, advice: str) -> None:

@@ -26,6 +26,7 @@ from glai_native.gates.packed import PackedGates
 from glai_native.machine.files import CHECKSUM, stated_checksum
 from glai_native.machine.interrupts import uninterrupted
 from glai_native.machine.precision import in_own_precision
+from glai_native.machine.watching import is_watched
 from glai_native.machine.writing import find_file, read_whole, remove_leftovers, write_files
 from glai_native.model.casting import structure_as_it_is
 from glai_native.model.output import model_output, wide_output
@@ -36,6 +37,7 @@ from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
 from glai_native.structure.unit_features import unit_features
 
+FEATURE_ROWS = 2048  # whose unit features, more numbers than x, are there at a time where nothing needs all
 STATISTICS_CHECKSUM = "statistics_checksum"  # in the estimator's file: of the statistics it was saved with
 
 
@@ -229,7 +231,10 @@ class GLAI(nn.Module):
         selector = self.selector
         z = selector.project(x)
         if self.estimator.n_units:
-            return cast(Tensor, self.estimator(unit_features(selector, z), gates))
+            kept_whole = torch.is_grad_enabled() or is_watched(z)
+            parts = [z] if kept_whole else z.split(FEATURE_ROWS)
+            outputs = [self.estimator(unit_features(selector, part), gates) for part in parts]
+            return torch.cat(outputs) if len(outputs) > 1 else cast(Tensor, outputs[0])
         if gates is None:
             gates = selector.path_gates(selector.unit_gates_of(z))
         return cast(Tensor, self.estimator(z, gates))

@@ -24,8 +24,7 @@ def solve_linear(train: Samples | StreamedSamples, held_out: Samples | None, see
     shape = (1, first.shape[1], train.n_outputs)
     if train.has_values:
         statistics = PathStatistics(*shape, device=first.device)
-        for part in train.parts():
-            statistics.add(part)
+        statistics.fill(train.parts())
         return statistics.solve("gcv").to(first.dtype)
     linear = PathEstimator(*shape, dtype=first.dtype, device=first.device)
     epochs, passes = default_epochs(len(train), LINEAR_BATCH)

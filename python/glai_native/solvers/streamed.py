@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import starmap
 
 import torch
 from torch import Tensor
 
 from glai_native.data.canonical import count_repeats
 from glai_native.data.checks import require_finite, require_sample_weight, require_targets
-from glai_native.data.stored_rows import StoredRows
+from glai_native.data.stored_rows import StoredRows, Window
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import PathSelector
 
@@ -123,15 +124,17 @@ class StreamedSamples:
 
     def parts(self) -> Iterator[Samples]:
         """Yield all samples, a window at a time, in the order in which they are stored."""
-        for rows, x in self.x.parts():
-            yield self._samples(rows, x)
+        yield from starmap(self._samples, self.x.parts())
 
     def windows(
         self, generator: torch.Generator, multiple: int, passes: int = 1
     ) -> Iterator[tuple[Samples, Tensor]]:
         """Yield all samples, each window with an order of its samples (:meth:`StoredRows.windows`)."""
-        for rows, x, order in self.x.windows(generator, multiple, passes):
-            yield self._samples(rows, x), order
+
+        def samples(window: Window) -> tuple[Samples, Tensor]:
+            return self._samples(window.rows, window.x), window.order
+
+        yield from map(samples, self.x.windows(generator, multiple, passes))
 
     def _samples(self, rows: Tensor | slice, x: Tensor) -> Samples:
         """Return samples, by their place here, of features that were read."""

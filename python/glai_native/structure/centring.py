@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glai_native.data.checks import magnitude
+
 # What one root mean square of the inputs is as an integer q; 63 is then four of them.
 INPUT_RMS = 16
 # Every float32 is a multiple of 2^-149, and every square of one of 2^-298: the units of exact sums.
@@ -41,7 +43,7 @@ class Moments:
     @classmethod
     def of(cls, x: Tensor) -> Moments:
         """Return those of x float32 ``[N, D]``, finite, on the CPU."""
-        largest = float(x.abs().max()) if x.numel() else 0.0
+        largest = magnitude(x)
         sums = _LongSums(x.shape[1], largest, SUM_UNIT)
         squares = _LongSums(x.shape[1], largest**2, SQUARE_UNIT)
         for part in x.split(min(LEVEL_ROWS, max(FEWEST_ROWS, CHUNK_NUMBERS // max(x.shape[1], 1)))):

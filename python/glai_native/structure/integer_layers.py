@@ -24,7 +24,7 @@ WINDOWS_APART, LEAST_WINDOW = 2, 10
 # The root mean square that weights are brought to where samples give them: that of those drawn.
 WEIGHT_RMS = 37
 # Rows that units are measured on at a time.
-MEASURED_CHUNK = 1024
+MEASURED_CHUNK = 128
 # No unit is taken to be weaker than this share of the layer's mean square: it would drown the others' digits.
 LEAST_SQUARE = 2**-12
 MOST_SUM = (1 << 31) - 1
@@ -185,17 +185,16 @@ def squares_of_units(q: Tensor, below: Sequence[IntegerLayer], weight: Tensor, b
         weight: int8 ``[H, K]``.
         bias: int32 ``[H]``.
     """
-    squares = [0] * len(weight)
+    squares = torch.zeros((3, len(weight)), dtype=torch.int64, device="cpu")
     for part in q.split(MEASURED_CHUNK):
         h, most = part, MOST_INPUT
         for layer in below:
             h, most = _activation(_sums(h, layer.weight, layer.bias, most), layer), MOST_UNIT
         sums = _sums(h, weight, bias, most).clamp_(min=0).long()
         high, low = sums >> 16, sums & 0xFFFF  # squares of 31 bits, summed in three parts that 64 hold
-        parts = [(high * high).sum(0), (high * low).sum(0), (low * low).sum(0)]
-        each = zip(squares, *(part.tolist() for part in parts), strict=True)
-        squares = [so_far + (a << 32) + (b << 17) + c for so_far, a, b, c in each]
-    return squares
+        for so_far, a, b in zip(squares, (high, high, low), (high, low, low), strict=True):
+            so_far += (a * b).sum(0)
+    return [(a << 32) + (b << 17) + c for a, b, c in zip(*squares.tolist(), strict=True)]
 
 
 def measured_layer(weight: Tensor, bias: Tensor, squares: Sequence[int], n_samples: int) -> IntegerLayer:

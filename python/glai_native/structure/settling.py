@@ -36,6 +36,7 @@ from glai_native.structure.steps import Batches, network_steps
 # 1,280 weights 1.02, 8,192 weights 0.91, 32,768 weights 0.77 of one thread's time.
 FEW_NUMBERS = 16_384
 PROBE_SAMPLES = 2048
+JUDGED_ROWS = 2048  # held-out samples whose units are there at a time
 # Beside held-out samples that find nothing better, what share of its largest the flip rate must have fallen to: on a
 # plateau, behind which a loss may yet fall, units go on flipping as they did. Fewer samples than so many say nothing.
 CALM_SHARE, FEWEST_HELD_OUT = 0.5, 20
@@ -370,7 +371,7 @@ class HeldOut:
     def judge(self, mlp: nn.Sequential) -> tuple[float, float]:
         """Return loss and score of the network, the same for any number of threads."""
         with one_torch_thread(True):
-            output = mlp(self.z).double()
+            output = torch.cat([mlp(part) for part in self.z.split(JUDGED_ROWS)]).double()
             if self.y.is_floating_point():
                 loss = weighted_mean((output - self.y).square().mean(1), self.weight)
                 return loss, -loss

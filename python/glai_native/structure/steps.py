@@ -146,6 +146,7 @@ class NativeSteps:
             parts: list[float] = []  # of the mean, one of each batch
             for window in windows:
                 parts += self._take_steps(window, total)
+                del window  # before the next is made
             # Exact before it is rounded: the length of spans, which the clock decides, must not show.
             return math.fsum(parts)
         finally:

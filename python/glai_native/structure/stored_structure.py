@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from glai_native.data.checks import require_finite, require_targets, scale_sample_weight
-from glai_native.data.stored_rows import StoredRows
+from glai_native.data.stored_rows import StoredRows, Window
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import PROBE_SAMPLES, HeldOut, StructureMonitor, settle
@@ -65,14 +63,13 @@ def train_stored_structure(
     rows = min(BATCH, len(x))
     steps = network_steps(mlp, probe, rows, RATE)
 
-    def windows() -> Iterator[Batches]:
-        for window in x.windows(generator, rows):
-            of = window.rows
-            yield Batches(projected(window.x), y[of], None if weight is None else weight[of], window.order)
+    def batches(window: Window) -> Batches:
+        of = window.rows
+        return Batches(projected(window.x), y[of], None if weight is None else weight[of], window.order)
 
     settle(
         mlp,
-        lambda: steps.run_epoch(windows(), len(x)),
+        lambda: steps.run_epoch(map(batches, x.windows(generator, rows)), len(x)),
         probe,
         None if weight is None else weight[seen],
         held_out,

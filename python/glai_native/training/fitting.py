@@ -391,7 +391,7 @@ def _fit_chunks(
                 )
             if n_outputs > statistics.out_features:
                 statistics.add_outputs(n_outputs - statistics.out_features)
-            statistics.add(samples)
+            statistics.fill([samples])
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}

@@ -218,8 +218,7 @@ def _joined(model: GLAI, samples: Samples | StreamedSamples, numbering: Numberin
     statistics = PathStatistics(
         *sizes, before.dtype, before.structure_id, before.device, n_units=before.n_units
     )
-    for part in samples.parts():
-        statistics.add(part)
+    statistics.fill(samples.parts())
     before = copy(before)  # the same gram: added outputs are tensors of their own
     labels = numbering.with_outputs(samples.n_outputs)
     if labels is not None:

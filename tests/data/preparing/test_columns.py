@@ -46,8 +46,15 @@ def of_pandas():
     return frame.assign(n=pandas.array([1, 2, None, 4], dtype="Int64"), town=pandas.Categorical(TOWN))
 
 
+def of_polars():
+    polars = pytest.importorskip("polars")
+    towns = polars.Series(TOWN, dtype=polars.Categorical)
+    return polars.DataFrame({"a": A, "on": [True, False, True, None], "n": [1, 2, None, 4], "town": towns})
+
+
 FRAMES = {
     "pandas": of_pandas,
+    "polars": of_polars,
     "arrow": table,
     "stream": lambda: Streams(table()),
     "interchange": lambda: Interchanges(table().drop_columns("town").append_column("town", [TOWN])),

@@ -147,7 +147,10 @@ class StreamedRun:
         """
         whole, path = self.train.targets, self.source.path
         assert whole is not None
-        y = read_targets(path, Rows(whole, whole), self.of_values)  # what is wrong is said before the work
+        # What is wrong is said before the work.
+        y = read_targets(path, Rows(whole, whole), self.of_values)
+        labels = [] if self.of_values else np.unique(y).tolist()
+        del y
         told = model.get_params(deep=False)
         kind = model.structure
         choice: Choice | None = None
@@ -155,23 +158,27 @@ class StreamedRun:
             if ranks.is_first and isinstance(kind, str) and kind != "trained":
                 choice = self._settled(model, kind)
                 model.set_params(structure=choice.features)
-            x, first, *_ = next(self._chunks(self.train))
         if self.of_values and told["step"] is None:
             values = torch.from_numpy(np.asarray(whole, dtype=np.float64).reshape(len(whole), -1))
             point = FixedPoint.of_first(values, None)
             model.set_params(step=point.step.tolist(), centre=point.centre.tolist())
-        begin_alike(model, x, first, ranks)
+        begin_alike(model, *self._first(ranks), ranks)
         if choice is not None:
             model.structure_reason_ = choice.reason
-        if not self.of_values:
-            known = set(model.statistics_.class_labels or [])
-            later = [label for label in np.unique(y).tolist() if label not in known]
-            if later:
-                model.statistics_.add_outputs(len(later), later)
+        known = set(model.statistics_.class_labels or [])
+        later = [label for label in labels if label not in known]
+        if later:
+            model.statistics_.add_outputs(len(later), later)
         with ranks.together():
             share = ranks.share(len(self.train))
             self._add(model, self.train if ranks.size == 1 else self.train.part(share), share.start)
         model.set_params(**told)
+
+    def _first(self, ranks: Ranks) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return the first samples of what is trained on, and their targets."""
+        with ranks.together():
+            x, y, *_ = next(self._chunks(self.train))
+        return x, y
 
     def _add(self, model: ExactLearner, rows: StreamedRows, begin: int) -> None:
         """Let a learner that has begun learn rows, of which the first is number ``begin``."""
@@ -198,6 +205,7 @@ class StreamedRun:
                 if kind == "auto":
                     drawn.add(torch.from_numpy(x), model.compared(y))
                 done(len(x))
+                del x, y
         assert first is not None
         assert isinstance(model.random_state, int)
         if kind == "auto":
@@ -225,6 +233,7 @@ class StreamedRun:
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
                 targets = _targets(path, rows, self.of_values)
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
+            del x, rows  # before the next are read
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         """Return how right a model is on what is tested on."""
@@ -253,6 +262,7 @@ def numbered(rows: StreamedRows, begin: int = 0) -> Iterator[tuple[int, Rows]]:
     for chunk in rows.chunks():
         yield begin, chunk
         begin += len(chunk)
+        del chunk  # before the next is read
 
 
 @contextmanager

@@ -61,8 +61,10 @@ def stored_data(
             )
         rows = [_targets(path, part, run.of_values) for part in (run.train, run.test)]
         y_train, y_test, labels = numbered_targets(path, rows[0], rows[1], run.of_values, classes)
-        names = run.source.names
-        yield Labelled(run.source.name, train, y_train, x_test, y_test, labels, names), run.task
+        data = Labelled(run.source.name, train, y_train, x_test, y_test, labels, run.source.names)
+        task = run.task
+        del run, rows  # and with them the targets as the file has them
+        yield data, task
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -131,15 +131,15 @@ def _of_arrow(owner: str, table: Any) -> dict[str, RawColumn]:
 
 def _arrow_column(owner: str, name: str, column: Any) -> RawColumn:
     types = importlib.import_module("pyarrow").types
-    kind = column.type
-    is_category = types.is_dictionary(kind)
+    is_category = types.is_dictionary(column.type)
+    kind = column.type.value_type if is_category else column.type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        # Arrow casts no categories of polars' texts.
+        return RawColumn(_objects(column.to_pylist()), is_category)
     if is_category:
-        column = column.cast(kind.value_type)
-        kind = column.type
+        column = column.cast(kind)
     if types.is_decimal(kind):
         column = column.cast("float64")
-    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return RawColumn(_objects(column.to_pylist()), is_category)
     elif types.is_boolean(kind) and column.null_count:
         column = column.cast("uint8")
     elif not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):

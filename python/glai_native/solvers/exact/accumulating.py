@@ -97,6 +97,7 @@ class AccumulatedSums(FiledSums):
             for x, y, weight, names in source.chunks:
                 part.update(x, y if encode is None else encode(part, y, weight), weight, names)
                 begin += len(x)
+                del x  # before the next ones are read
                 bar.update(task, completed=begin)
                 if path is not None and time.monotonic() - saved >= save_seconds:
                     write_files({path: part.to_pieces(next_row=str(begin), **job)})

@@ -15,7 +15,7 @@ from glai_native.ops.integer_sums import class_sums, integer_gram
 from glai_native.solvers.exact.samples import IntegerSamples
 
 # Rows of features that are float64 at a time, where they meet values.
-VALUE_BYTES = 1 << 26
+VALUE_BYTES = 1 << 22
 
 
 class IntegerSums(NamedTuple):

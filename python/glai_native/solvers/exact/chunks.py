@@ -6,7 +6,6 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +153,13 @@ def _read(parts: list[ArrayRows], size: int, begin: int) -> Iterator[Chunk]:
         yield Chunk(x, targets, None, ids[0] if ids else None)
 
 
+def handed_on(pulled: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """Yield what was pulled out of the list, then the rest; none of it is kept."""
+    while pulled:
+        yield pulled.pop(0)
+    yield from rest
+
+
 def _begun(chunks: Iterator[Any]) -> tuple[str | None, Iterator[Any]]:
     """Return the CRC-32 of the first row that comes, and all chunks, that one's too."""
     pulled: list[Any] = []
@@ -164,8 +170,8 @@ def _begun(chunks: Iterator[Any]) -> tuple[str | None, Iterator[Any]]:
         if len(chunk[0]):
             row = chunk[0][:1]
             known = isinstance(row, Tensor) or np.asarray(row).dtype.kind in "biuf"
-            return _first(row) if known else None, chain(pulled, chunks)
-    return None, chain(pulled, chunks)
+            return _first(row) if known else None, handed_on(pulled, chunks)
+    return None, handed_on(pulled, chunks)
 
 
 def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
@@ -181,6 +187,7 @@ def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
         left -= passed
         if passed < len(samples.x):
             yield samples.behind(passed) if passed else samples
+        del chunk, samples  # before the next is made
     if left:
         raise ValueError(
             f"{owner}: data must be those that were begun with, got {begin - left:,} samples where the checkpoint "

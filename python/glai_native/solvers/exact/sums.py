@@ -15,7 +15,7 @@ from torch import Tensor
 from glai_native.data.counts import require_count
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.interrupts import uninterrupted
-from glai_native.machine.memory import require_memory
+from glai_native.machine.memory import require_memory, unwritten_zeros
 from glai_native.solvers.exact.accumulating import AccumulatedSums
 from glai_native.solvers.exact.adding import IntegerSums, added, require_held, require_memory_of_sums
 from glai_native.solvers.exact.aligning import joined, rearranged
@@ -97,7 +97,7 @@ class IntegerStatistics(AccumulatedSums):
         require_memory_of_sums(size, n_outputs, per_class, device)
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.int64, device=device)
+            return unwritten_zeros(shape, torch.int64, device)
 
         self.gram, self.cross, self.counts = zeros(size, size), zeros(size, n_outputs), zeros(n_outputs)
         self.class_grams = zeros(n_outputs, size, size) if per_class else None

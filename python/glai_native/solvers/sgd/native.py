@@ -138,6 +138,7 @@ class NativeLoop:
                 seconds = max(time.perf_counter() - started, 1e-6)
                 self._span = max(1, int(len(losses) * SPAN_SECONDS / seconds))
                 report(done / total)
+            del data  # before the next are made
         # Exact before it is rounded: the length of spans, which the clock decides, must not show.
         return math.fsum(parts)
 

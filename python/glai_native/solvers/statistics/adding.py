@@ -14,8 +14,9 @@ from glai_native.ops.path_matrices import path_gram
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.unknowns import PathSums
 
-# Samples that are widened to the statistics' dtype at a time; a multiple of what path_gram takes in one pass.
-CHUNK_ROWS = 4 * 4096
+# Samples that are widened to the statistics' dtype at a time: no more numbers than the gram matrix has, or of
+# LEAST_ROWS, and no more than path_gram takes in one pass, each of which reads and writes the whole matrix.
+LEAST_ROWS, CHUNK_ROWS = 1024, 4096
 # Up to here what is left after samples were taken out is factored, a tenth of a second at most.
 CHECKED_UNKNOWNS = 2048
 
@@ -82,16 +83,21 @@ def require_held(before: PathSums, after: PathSums, n_left: int) -> None:
 @torch.no_grad()
 def add_samples(sums: PathSums, samples: Samples, sign: int) -> None:
     """Add samples ``sign`` times, 1 or -1, in place, to all but the counts; what fails leaves a part of them there."""
-    for z, part, values, weight in samples.chunks(CHUNK_ROWS, sums.gram.dtype):
+    for z, part, values, weight in samples.chunks(chunk_rows(len(sums.gram)), sums.gram.dtype):
         if sign < 0:
             weight = -(z.new_ones(len(z)) if weight is None else weight)
         _add_products(sums, z, part, values, weight)
         path_gram(z, part, weight, out=sums.gram)
 
 
-def are_a_chunk(samples: Samples) -> bool:
+def chunk_rows(n_unknowns: int) -> int:
+    """Return how many samples are added to the sums of so many unknowns at a time."""
+    return min(max(LEAST_ROWS, n_unknowns), CHUNK_ROWS)
+
+
+def are_a_chunk(samples: Samples, n_unknowns: int) -> bool:
     """Return whether samples are few enough for :func:`prepare_chunk`, and there are some."""
-    return 0 < len(samples) <= CHUNK_ROWS
+    return 0 < len(samples) <= chunk_rows(n_unknowns)
 
 
 @torch.no_grad()
@@ -102,7 +108,7 @@ def prepare_chunk(sums: PathSums, samples: Samples) -> tuple[PathSums, Callable[
         the sums, and what adds the samples to the gram matrix in place: one native call, which has nothing left that
         could fail once it writes.
     """
-    ((z, part, values, weight),) = samples.chunks(CHUNK_ROWS, sums.gram.dtype)
+    ((z, part, values, weight),) = samples.chunks(len(samples), sums.gram.dtype)
     added = sums._replace(rhs=sums.rhs.clone(), squares=sums.squares.clone())
     _add_products(added, z, part, values, weight)
     return added, lambda: path_gram(z, part, weight, out=sums.gram)

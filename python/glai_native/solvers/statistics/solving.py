@@ -36,8 +36,7 @@ def solve_statistics(
     with ranks.together():
         statistics = PathStatistics.like(estimator)
         statistics.structure_id = selector.structure_id
-        for part in own.parts():
-            statistics.add(part)
+        statistics.fill(own.parts())
     if process_group is not None:
         all_reduce(statistics, process_group)
     solve: dict[str, Any] = {"l2": "gcv", "directions": estimator.directions, "progress": progress} | options

@@ -164,8 +164,8 @@ class PathStatistics(SumsByOutput):
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
-        What fails, or is interrupted, adds nothing. More than 16,384 at a time are added to a copy of the sums, which
-        takes their place.
+        What fails, or is interrupted, adds nothing. More at a time than there are unknowns, and than 1,024, or more
+        than 4,096, are added to a copy of the sums, which takes their place.
 
         Args:
             x: z ``[N, D]`` (projected, not raw x), or unit features; float32 or float64, finite.
@@ -180,6 +180,13 @@ class PathStatistics(SumsByOutput):
         """Add samples that are checked already, as :meth:`update` does; sign -1: as :meth:`downdate`."""
         owner = "update" if sign > 0 else "downdate"
         self._add(owner, self._within_range(owner, samples), sign)
+
+    def fill(self, parts: Iterable[Samples]) -> None:
+        """Add samples that are checked already, in place however many they are; nobody must keep these if it fails."""
+        self._private = True
+        for part in parts:
+            self.add(part)
+        self._private = False
 
     def downdate(
         self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
@@ -206,7 +213,7 @@ class PathStatistics(SumsByOutput):
                 f"{owner}: the samples must be among the {self.n_samples:,} that the statistics hold, "
                 f"got {samples.count:,} that are not"
             )
-        if sign > 0 and not self._shared and are_a_chunk(samples):
+        if sign > 0 and not self._shared and are_a_chunk(samples, len(self._gram)):
             sums, add_to_gram = prepare_chunk(self._sums(), samples)
             known: dict[str, object] = {"_rhs": sums.rhs, "_squares": sums.squares, "on_counts": on_counts}
             known |= {"structure_id": self.structure_id or samples.gates.structure_id, "n_samples": n_samples}

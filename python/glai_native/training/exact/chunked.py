@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from glai_native.gates.dataset import GateDataset
 from glai_native.gates.store import GateStore
-from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source
+from glai_native.solvers.exact.chunks import Chunk, CountedChunks, Source, handed_on
 
 ROWS = 16_384  # that are read at a time, and that the features' mean and scale are settled by
 
@@ -23,18 +22,6 @@ class Samples(NamedTuple):
     y: Any
     sample_weight: Any
     ids: Any
-
-
-class Chunked(NamedTuple):
-    """Data that come in chunks.
-
-    Attributes:
-        data: as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on.
-        first: the first of them.
-    """
-
-    data: Any
-    first: Chunk
 
 
 def comes_in_chunks(x: Any, y: Any) -> bool:
@@ -76,8 +63,11 @@ def chunks_of(owner: str, samples: Samples) -> Iterator[Chunk]:
     return Source.of(owner, *samples, ROWS, 0).chunks
 
 
-def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> Chunked:
+def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk]:
     """Look at the first samples of data, of which none is lost.
+
+    Returns:
+        data as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on, and the first of them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -89,5 +79,5 @@ def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) ->
     if first is None or not len(first.x):
         raise ValueError(f"{owner}: data must hold samples, got none")
     if goes_on:
-        data = CountedChunks(itertools.chain([tuple(first)], map(tuple, source.chunks)), source.total)
-    return Chunked(data, first)
+        data = CountedChunks(handed_on([tuple(first)], map(tuple, source.chunks)), source.total)
+    return data, first

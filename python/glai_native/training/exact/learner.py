@@ -16,13 +16,13 @@ from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.solvers.exact.chunks import Chunk
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.solution import ExactSolution
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.training.exact.beginning import BeginningLearner, Part, Structure
 from glai_native.training.exact.chunked import (
     ROWS,
-    Chunked,
     Samples,
     chunks_of,
     comes_in_chunks,
@@ -32,7 +32,7 @@ from glai_native.training.exact.chunked import (
 from glai_native.training.exact.holding_out import held_out_labels, held_out_rows
 from glai_native.training.learners.weighting import read_weight
 
-SCORED_ROWS = 2048  # of x that are mapped at a time
+SCORED_ROWS = 1024  # of x that are mapped at a time
 
 
 class ExactLearner(BeginningLearner):
@@ -185,14 +185,17 @@ class ExactLearner(BeginningLearner):
             return
         if classes is not None:
             raise ValueError(f"{owner}: classes must be None for data in chunks, got {classes!r:.80}")
-        chunked = opened(owner, *samples)
+        data, chunk = opened(owner, *samples)
         if first:
             again = all_there and not hasattr(samples.x, "__next__")
             structure = self._structure(self._parts(owner, samples) if again else None)
-            chunk = chunked.first
-            x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
-            self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)), structure)
-        self._accumulate(chunked, samples, checkpoint, save_seconds)
+            self._begin_with(chunk, structure)
+        del chunk  # which the data hold too
+        self._accumulate(data, samples, checkpoint, save_seconds)
+
+    def _begin_with(self, chunk: Chunk, structure: Structure) -> None:
+        x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
+        self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)), structure)
 
     def _parts(self, owner: str, samples: Samples) -> Iterator[Part]:
         """Yield all samples of data that can be read again, as :meth:`_structure` takes them."""
@@ -279,7 +282,7 @@ class ExactLearner(BeginningLearner):
 
     def _accumulate(
         self,
-        chunked: Chunked,
+        data: Any,
         samples: Samples,
         checkpoint: str | os.PathLike[str] | None,
         save_seconds: float,
@@ -290,7 +293,7 @@ class ExactLearner(BeginningLearner):
                 f"{type(self).__name__}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'"
             )
         self.statistics_.accumulate(
-            chunked.data,
+            data,
             *samples[1:],
             encode=self._encoded,
             chunk=ROWS,
@@ -387,5 +390,7 @@ class ExactLearner(BeginningLearner):
         check_is_fitted(self)
         x = array_tensor(self._validated(X, reset=False))
         solution = self.solution()
-        parts = [solution.scores(self.features_.transform(part), dtype) for part in x.split(SCORED_ROWS)]
-        return torch.cat(parts) if parts else solution.scores(self.features_.transform(x), dtype)
+        scores = torch.empty((len(x), solution.weight.shape[1]), dtype=dtype, device="cpu")
+        for part, rows in zip(x.split(SCORED_ROWS), scores.split(SCORED_ROWS), strict=True):
+            rows.copy_(solution.scores(self.features_.transform(part), dtype))
+        return scores

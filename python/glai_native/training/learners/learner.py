@@ -291,7 +291,7 @@ class Learner(SavedLearner, ValidatingLearner):
             samples = Samples(z, y, n_outputs, weight, selector=self._selector, of_units=True)
         else:
             samples = Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z))
-        self._add(samples.with_features())
+        self._add(samples)
         self.__dict__.pop("model_", None)  # of the chunks before
 
     def _add(self, samples: Samples) -> None:
@@ -305,7 +305,7 @@ class Learner(SavedLearner, ValidatingLearner):
         for part in parts:
             if not part.has_values:
                 self._progressive = self._progress().scored(part, sums, self._solve)
-            sums.update(part.z, part.gates, part.y, part.weight)
+            sums.add(part)
 
     def _progress(self) -> Progressive:
         """Return what chunks have told of the temperature so far."""

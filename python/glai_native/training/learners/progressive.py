@@ -54,7 +54,7 @@ class Progressive:
         after._running, after._solved_at = copy(self._running), n_before
         after._running.fade()
         part = samples[:SCORED]
-        known = part[scorer.on_counts[-1][part.y] > 0]
+        known = part[scorer.on_counts[-1][part.y] > 0].with_features()
         if len(known):
             with torch.no_grad():
                 scores: Tensor = scorer(known.z.to(scorer.dtype), known.gates)
