@@ -18,7 +18,8 @@ struct GatedShape {
 
 struct GatedMatmulPlan {
   Form form;
-  int group_gates;  // gates taken together
+  int group_gates;   // gates taken together
+  bool by_features;  // on the CPU: vectors are filled with features, where outputs are few
   double any_on;    // how often a group is expected to have any gate on
   // What the model expects each form to cost, per path, in rows multiplied by a vector of weights; not
   // taken into account: 0.

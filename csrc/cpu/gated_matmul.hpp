@@ -6,6 +6,7 @@
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
+#include "cpu/gated_matmul_features.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/products/dense_product.hpp"
@@ -150,6 +151,9 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
     if (!majority_is_safe<T>(a, majority_words)) {
       plan = plan_gated_matmul(shape, density, nullptr, a.form, paths);
     }
+  }
+  if constexpr (!Kind::kRounds) {
+    if (plan.by_features) return gated_matmul_features<T>(a, plan, paths);
   }
   gated_matmul_buckets<Kind>(a, plan, paths);
 }
