@@ -45,12 +45,13 @@ double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
 }
 
 // The same where vectors are filled with features, in cycles: of a row and an output a vector of
-// products, and taking up and leaving a sum; of a group and an output a vector of a subset's sum, and of a
-// path's weights, which are transposed; of a row sorting it. Fitted like the above, on AVX-512 with few
-// outputs C, from 1 to 16, and D from 20 to 784.
+// products, and taking up and leaving a sum; of a group and an output a vector of a subset's sum, and of
+// a path's weights, which are transposed; of a row sorting it. Fitted like the above, on AVX-512 with
+// few outputs C, from 1 to 16, and D from 20 to 784.
 constexpr double kFeatureLanes = 16.0, kFeatureBlockRows = 512.0, kCyclesPerRow = 0.9;
 constexpr double kFeatureProduct = 1.1, kFeatureSum = 4.3, kFeatureTable = 2.0, kFeaturePack = 5.0;
 constexpr double kFeatureSort = 5.0;
+constexpr double kDenseProduct = 0.75, kDenseSum = 7.0;  // of a product with one sum of weights
 
 double feature_cost(const GatedShape& s, double on, int k) {
   const double n = static_cast<double>(s.n), d = std::max(static_cast<double>(s.d), 1.0);
@@ -90,8 +91,7 @@ GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, doub
                             Lanes lanes) {
   const Choice single = choice_of(s, density, 1, subset_rows, lanes);
   const Choice sums = best_group(s, density, 2, subset_rows, lanes);
-  GatedMatmulPlan plan{Form::compaction, 1,         single.by_features, density,
-                       single.cost,      sums.cost, 0.0};
+  GatedMatmulPlan plan{Form::compaction, 1, single.by_features, density, single.cost, sums.cost, 0.0};
   const bool choose_sums = form == Form::automatic ? sums.cost < single.cost : form == Form::subset_sums;
   if (choose_sums) {
     plan.form = Form::subset_sums;
@@ -109,6 +109,15 @@ GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, doub
 // 0.9 with C = 10; with C = 77 and 100 two took 0.6 to 0.9, and four up to 1.25 (densities 0.5 and 0.1).
 bool plan_takes_samples_alone(const GatedShape& s) {
   return s.n <= (static_cast<double>(s.c) <= kVectorOutputs ? 8 : 2);
+}
+
+// The weights stay where they are for the next samples, so that a product takes less than in a bucket.
+bool plan_sums_by_features(const GatedShape& s) {
+  if (static_cast<double>(s.c) > kVectorOutputs) return false;
+  const double n = static_cast<double>(s.n), c = static_cast<double>(s.c), d = static_cast<double>(s.d);
+  const double vectors = std::ceil(d / kFeatureLanes);
+  return c * (n * (vectors * kDenseProduct + kDenseSum) + vectors * kFeaturePack) <
+         n * d * kCyclesPerRow;
 }
 
 bool plan_wants_counts(const GatedShape& s, double density, Form form) {

@@ -19,6 +19,7 @@ namespace glai::GLAI_ISA {
 constexpr std::int64_t kFeaturePanelBytes = 24 << 10;
 // Of a block's panel of x and its sums: with the weights of a group, in the second-level cache.
 constexpr std::int64_t kFeatureBlockBytes = 640 << 10;
+constexpr std::int64_t kDenseFeatureRows = 64;      // of a task of a dense product
 constexpr std::int64_t kFeatureGroupsPerPass = 64;  // groups whose buckets are kept at a time
 // A result of few blocks of samples is summed in parts, each over a share of the groups, so that threads
 // have enough to do. Each part of a block adds up lanes once more: about what so many weights per output
@@ -31,10 +32,10 @@ struct FeatureTask {
   const GatedMatmulArgs& a;
   const T* x;  // of its first sample
   std::int64_t rows;
-  T* weights;   // [gates of a group, panel]
-  T* sums_of;   // [gates of a group - 1, panel]: sums of weights, by how many they are of
-  T* base;      // [panel]: weights of the majority, of the reference form
-  T* sums;      // [rows, C, folded lanes]
+  T* weights;  // [gates of a group, panel]
+  T* sums_of;  // [gates of a group - 1, panel]: sums of weights, by how many they are of
+  T* base;     // [panel]: weights of the majority, of the reference form
+  T* sums;     // [rows, C, folded lanes]
 };
 
 // What a group does on one panel.
@@ -82,10 +83,10 @@ class FeatureGroup {
   void visit(int subset, int top, const T* sum, T* more) {
     if (!any_with(subset, top)) return;
     const std::uint16_t first = buckets_.begin[subset];
-    multiply_features<T>({t_.x + panel_.first * Vec<T>::width, t_.a.x.stride[0], buckets_.rows + first,
-                          panel_, sum, outputs_ * Vec<T>::width, t_.sums, outputs_ * Vec<T>::folded,
-                          send_for_next()},
-                         buckets_.begin[subset + 1] - first, outputs_);
+    multiply_features<T>(
+        {t_.x + panel_.first * Vec<T>::width, t_.a.x.stride[0], buckets_.rows + first, panel_, sum,
+         outputs_ * Vec<T>::width, t_.sums, outputs_ * Vec<T>::folded, send_for_next()},
+        buckets_.begin[subset + 1] - first, outputs_);
     for (int i = top + 1; i < group_.count; ++i) {
       const int with = subset | 1 << i;
       if (!any_with(with, i)) continue;
@@ -118,7 +119,8 @@ class FeatureGroup {
 };
 
 template <class T>
-void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan, const PathOrder& paths) {
+void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
+                           const PathOrder& paths) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.weight.shape[2];
   const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
@@ -137,7 +139,8 @@ void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan
   const std::int64_t worth = p_count * d / kPartWeights;
   const std::int64_t most_parts = wanted < worth ? wanted : worth;
   // One at least, so that y is written when there are no paths.
-  const EvenSplit split(groups, most_parts <= 1 ? (groups < 1 ? 1 : groups) : (groups + most_parts - 1) / most_parts);
+  const EvenSplit split(
+      groups, most_parts <= 1 ? (groups < 1 ? 1 : groups) : (groups + most_parts - 1) / most_parts);
   const std::int64_t parts = split.parts < 1 ? 1 : split.parts;
   const std::int64_t block_rows = blocks.parts == 0 ? 0 : blocks.size(0);
   const std::int64_t panel_size = (panels.parts == 0 ? 0 : panels.size(0)) * c * lanes;
@@ -197,8 +200,8 @@ void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan
         Upcoming<T> nothing;
         std::uint16_t all_rows[kMaxBlockRows];
         for (std::int64_t r = 0; r < rows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
-        multiply_features<T>({t.x + panel.first * lanes, a.x.stride[0], all_rows, panel, t.base, c * lanes,
-                              t.sums, sum_size, nothing},
+        multiply_features<T>({t.x + panel.first * lanes, a.x.stride[0], all_rows, panel, t.base,
+                              c * lanes, t.sums, sum_size, nothing},
                              rows, c);
       }
     }
@@ -217,6 +220,52 @@ void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan
     T* y = a.y.as<T>() + r * a.y.stride[0];
     for (std::int64_t j = 0; j < c; ++j) y[j] = partial[r * c + j];
   }
+}
+
+// The same of one path that all samples have on: a dense product.
+template <class T>
+void dense_product_by_features(const GatedMatmulArgs& a) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.weight.shape[2];
+  const std::int64_t vectors = (d + (a.bias ? 1 : 0) + lanes - 1) / lanes;
+  const EvenSplit panels(vectors,
+                         kFeaturePanelBytes / (c * lanes * static_cast<std::int64_t>(sizeof(T))));
+  const EvenSplit blocks(n, kDenseFeatureRows);
+  const auto panel_of = [&](std::int64_t i) {
+    return FeaturePanel<T>(panels.begin(i), panels.size(i), d, a.bias.has_value());
+  };
+  ScratchSizes packed;
+  packed.add<T>(vectors * c * lanes);
+  T* weights = reinterpret_cast<T*>(scratch(Scratch::weights, packed.bytes()));  // [vectors, C, lanes]
+  for (std::int64_t i = 0; i < panels.parts; ++i) {
+    pack_features(a, 0, panel_of(i), weights + panels.begin(i) * c * lanes);
+  }
+  std::uint16_t all_rows[kDenseFeatureRows];
+  for (std::int64_t r = 0; r < kDenseFeatureRows; ++r) all_rows[r] = static_cast<std::uint16_t>(r);
+  const double work = static_cast<double>(n) * static_cast<double>(c) * static_cast<double>(d + 1);
+  parallel_for(blocks.parts, work, a.exec.threads, [&](std::int64_t block) {
+    const std::int64_t begin = blocks.begin(block), rows = blocks.size(block);
+    const std::int64_t sum_size = c * Vec<T>::folded;
+    ScratchSizes sizes;
+    const auto sums_at = sizes.add<T>(rows * sum_size);
+    const auto totals_at = sizes.add<T>(rows * c);
+    std::byte* own = scratch(Scratch::task, sizes.bytes());
+    T* sums = reinterpret_cast<T*>(own + sums_at);
+    T* totals = reinterpret_cast<T*>(own + totals_at);
+    for (std::int64_t i = 0; i < rows * sum_size; ++i) sums[i] = T(0);
+    for (std::int64_t i = 0; i < panels.parts; ++i) {
+      Upcoming<T> nothing;
+      multiply_features<T>(
+          {a.x.as<const T>() + begin * a.x.stride[0] + panels.begin(i) * lanes, a.x.stride[0], all_rows,
+           panel_of(i), weights + panels.begin(i) * c * lanes, c * lanes, sums, sum_size, nothing},
+          rows, c);
+    }
+    add_lanes(sums, rows * c, totals);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      T* y = a.y.as<T>() + (begin + r) * a.y.stride[0];
+      for (std::int64_t j = 0; j < c; ++j) y[j] = totals[r * c + j];
+    }
+  });
 }
 
 }  // namespace glai::GLAI_ISA

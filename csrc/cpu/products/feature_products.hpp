@@ -1,6 +1,6 @@
 // What the samples of a bucket do where lanes run over features: of few outputs a vector over outputs
-// would be half empty. Each sample keeps lanes of sums per output, over all paths and features, which are
-// added up once at the end.
+// would be half empty. Each sample keeps lanes of sums per output, over all paths and features, which
+// are added up once at the end.
 #pragma once
 
 #include <cstdint>
@@ -60,9 +60,9 @@ struct FeatureTile {
   std::int64_t x_stride;
   const std::uint16_t* rows;
   const FeaturePanel<T>& panel;
-  const T* w;           // [vectors of the panel, outputs, lanes]
-  std::int64_t w_stride;  // between vectors of features
-  T* sums;                // [rows of the block, outputs, folded lanes]
+  const T* w;               // [vectors of the panel, outputs, lanes]
+  std::int64_t w_stride;    // between vectors of features
+  T* sums;                  // [rows of the block, outputs, folded lanes]
   std::int64_t sum_stride;  // between rows
   Upcoming<T>& upcoming;
 };
@@ -197,8 +197,8 @@ GLAI_ALWAYS_INLINE void add_lanes_of_block(const T* sums, T* totals) {
   for (int half = lanes / 2; half > 0; half /= 2) {
 #pragma GCC unroll 8
     for (int i = 0; i < half; ++i) {
-      rows[i] =
-          interleave<0>(rows[i], rows[i + half], sequence) + interleave<1>(rows[i], rows[i + half], sequence);
+      rows[i] = interleave<0>(rows[i], rows[i + half], sequence) +
+                interleave<1>(rows[i], rows[i + half], sequence);
     }
   }
   __builtin_memcpy(totals, &rows[0], sizeof(Row));

@@ -133,7 +133,8 @@ struct Vec<double> {
     _mm256_storeu_pd(p, _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
   }
   static GLAI_ALWAYS_INLINE Vec load_quads(const double* p, std::int64_t step) {
-    return {_mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(p + step), 1)};
+    return {
+        _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(p + step), 1)};
   }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm512_mask_storeu_pd(p, t.mask, v); }
@@ -339,7 +340,7 @@ using GramDot = ByteDot<2, 64>;  // of features: 4 * 127 * 64 < 2^15
 using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
 
 constexpr int kMaxTileVecs = 4;
-constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }
+constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 6; }
 constexpr int dense_tile_rows(int vecs) { return gather_tile_rows(vecs); }
 // Outputs of a tile whose lanes run over features, and its samples.
 constexpr int kMaxTileOutputs = 10;
