@@ -45,20 +45,38 @@ double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
 }
 
 // The same where vectors are filled with features, in cycles: of a row and an output a vector of
-// products, and taking up and leaving a sum; of a group and an output a vector of a subset's sum, and of
-// a path's weights, which are transposed; of a row sorting it. Fitted like the above, on AVX-512 with
-// few outputs C, from 1 to 16, and D from 20 to 784.
-constexpr double kFeatureLanes = 16.0, kFeatureBlockRows = 512.0, kCyclesPerRow = 0.9;
-constexpr double kFeatureProduct = 1.1, kFeatureSum = 4.3, kFeatureTable = 2.0, kFeaturePack = 5.0;
+// products, and taking up and leaving a sum once a panel; of a group and an output a vector of a
+// subset's sum, with what it takes to multiply by another, and of a path's weights, which are
+// transposed; of a row sorting it. Fitted like the above, on AVX-512 with few outputs C, from 1 to 16,
+// and D from 20 to 784.
+constexpr double kFeatureLanes = 16.0, kCyclesPerRow = 0.9;
+constexpr double kFeatureProduct = 1.1, kFeatureSum = 4.3, kFeatureTable = 8.0, kFeaturePack = 6.0;
 constexpr double kFeatureSort = 5.0;
 constexpr double kDenseProduct = 0.75, kDenseSum = 7.0;  // of a product with one sum of weights
+// As blocks and panels of features are cut, in float32 (gated_matmul_features.hpp).
+constexpr double kPanelVectors = 384.0, kFeatureBlockBytes = 655360.0;
+
+// How many subsets of two gates or more some of `rows` are expected to have on.
+double occupied_sums(double on, int k, double rows) {
+  double count = 0.0, of_size = 1.0;
+  for (int size = 0; size <= k; ++size) {
+    const double share = std::pow(on, size) * std::pow(1.0 - on, k - size);
+    if (size >= 2) count += of_size * (1.0 - std::pow(1.0 - share, rows));
+    of_size = of_size * (k - size) / (size + 1);
+  }
+  return count;
+}
 
 double feature_cost(const GatedShape& s, double on, int k) {
   const double n = static_cast<double>(s.n), d = std::max(static_cast<double>(s.d), 1.0);
-  const double vectors = std::ceil(d / kFeatureLanes), blocks = std::ceil(n / kFeatureBlockRows);
-  const double product = n * any_of(on, k) * (vectors * kFeatureProduct + kFeatureSum);
-  const double weights = blocks * vectors * (((1 << k) - 1 - k) * kFeatureTable + k * kFeaturePack);
-  return (static_cast<double>(s.c) * (product + weights) + n * kFeatureSort) / (k * d * kCyclesPerRow);
+  const double c = static_cast<double>(s.c), vectors = std::ceil(d / kFeatureLanes);
+  const double panels = std::ceil(vectors * c / kPanelVectors);
+  const double row_bytes = 64.0 * vectors / std::max(panels, 1.0) + 32.0 * c;
+  const double blocks = std::ceil(n / std::min(kBlockRows, kFeatureBlockBytes / row_bytes));
+  const double sums = occupied_sums(on, k, n / std::max(blocks, 1.0));
+  const double product = n * any_of(on, k) * (vectors * kFeatureProduct + panels * kFeatureSum);
+  const double weights = blocks * vectors * (sums * kFeatureTable + k * kFeaturePack);
+  return (c * (product + weights) + n * kFeatureSort) / (k * d * kCyclesPerRow);
 }
 
 struct Choice {
