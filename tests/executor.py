@@ -23,6 +23,7 @@ OWNERS = (
     "gates.packed",
     "gates.words",
     "ops.gated_linear",
+    "ops.gated_matmul",
     "ops.gated_matmul_autograd",
     "ops.integer_sums",
     "ops.operands",

@@ -34,9 +34,9 @@ def explain_form(op: str, gates: PackedGates, in_features: int, out_features: in
 
     Returns:
         ``form``; ``sums_first``: not that, but one product with the sum of the weights that are on: of all samples
-        where all gates are on, of each where they are few; ``group_gates``: gates taken together; ``density``,
-        ``deviation``: of the gates; and per form what it is expected to cost per path, in rows of x multiplied by a
-        vector of weights (0: not considered). The
+        where all gates are on, of each where they are few; ``group_gates``: gates taken together; ``by_features``:
+        vectors are filled with features instead of outputs; ``density``, ``deviation``: of the gates; and per form what
+        it is expected to cost per path, in rows of x multiplied by a vector of weights (0: not considered). The
         cheapest is taken, ``reference`` only where it saves a tenth; at run time it steps aside where weights nearly
         cancel. Gates on CUDA: as :func:`explain_cuda_form` says for float32, or tf32 where torch allows it.
     """

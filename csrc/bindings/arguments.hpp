@@ -57,6 +57,10 @@ void check_and_run(const char* op, void (*check)(const Args&), void (*OpTable::*
   run(op, entry, device, args);
 }
 
+// Whether an op on these takes the bare kernel: nobody watches or asks for a gradient. None counts for
+// nothing.
+bool takes_bare_kernel(PyObject* const* tensors, Py_ssize_t count);
+
 void bind_gates(pybind11::module_& m);
 void bind_gated_linear(pybind11::module_& m);
 void bind_gated_matmul(pybind11::module_& m);

@@ -97,16 +97,70 @@ void bind_plan(py::module_& m) {
             integer(d, op, "d"), integer(c, op, "c"));
         return py::typing::Dict<py::str, py::object>(
             py::dict("form"_a = form_name(why.plan.form), "group_gates"_a = why.plan.group_gates,
-                     "sums_first"_a = why.sums_first, "density"_a = why.density,
-                     "deviation"_a = why.deviation, "compaction"_a = why.plan.compaction,
-                     "subset_sums"_a = why.plan.subset_sums, "reference"_a = why.plan.reference));
+                     "by_features"_a = why.plan.by_features, "sums_first"_a = why.sums_first,
+                     "density"_a = why.density, "deviation"_a = why.deviation,
+                     "compaction"_a = why.plan.compaction, "subset_sums"_a = why.plan.subset_sums,
+                     "reference"_a = why.plan.reference));
       },
       "op"_a, "words"_a, "n_gates"_a, "d"_a, "c"_a);
 }
 
+// Of the shortest call: plain tensors on the CPU that nobody watches, in layouts that the kernel reads.
+// Its output is made here too, so that Python asks nothing of each tensor. None where it is another
+// call's, or an error to be told: whoever asked takes the long way then, which tells it.
+py::object product_on_cpu(PyObject* const* given) {
+  static PyObject* const new_empty = PyUnicode_InternFromString("new_empty");
+  const char* op = "gated_matmul";
+  const auto tensor = [&](int i) { return py::reinterpret_borrow<TensorArg>(given[i]); };
+  PyObject* const tensors[] = {given[0], given[3], given[4]};
+  if (!takes_bare_kernel(tensors, 3)) return py::none();
+  GatedMatmulArgs args{};
+  args.x = view(tensor(0), op, "x");
+  if (args.x.device.type != DeviceType::cpu || args.x.ndim != 2) return py::none();
+  args.words = view(tensor(1), op, "gates.words");
+  args.n_gates = integer(py::reinterpret_borrow<IntArg>(given[2]), op, "n_gates");
+  args.weight = view(tensor(3), op, "weight");
+  if (args.weight.ndim != 3 || args.x.stride[1] != 1 || args.weight.stride[2] != 1) return py::none();
+  if (given[4] != Py_None) {
+    args.bias = view(tensor(4), op, "bias");
+    if (args.bias->ndim != 2 || args.bias->stride[1] != 1) return py::none();
+  }
+  args.exec = execution(op, py::reinterpret_borrow<IntArg>(given[5]));
+  const auto size = [](std::int64_t value) {
+    return py::reinterpret_steal<py::object>(PyLong_FromLongLong(value));
+  };
+  const py::object rows = size(args.x.shape[0]), columns = size(args.weight.shape[2]);
+  PyObject* made[] = {given[0], rows.ptr(), columns.ptr()};
+  const auto y =
+      py::reinterpret_steal<TensorArg>(PyObject_VectorcallMethod(new_empty, made, 3, nullptr));
+  if (!y) throw py::error_already_set();
+  args.y = view(y, op, "y");
+  check_and_run(op, check_gated_matmul, &OpTable::gated_matmul, args.x.device, args);
+  return y;
+}
+
+PyObject* gated_matmul_on_cpu(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  constexpr Py_ssize_t kArguments = 6;
+  try {
+    if (count == kArguments) return product_on_cpu(given).release().ptr();
+  } catch (const std::exception&) {
+    PyErr_Clear();
+  }
+  Py_RETURN_NONE;
+}
+
+PyMethodDef product_methods[] = {
+    {"gated_matmul_on_cpu",
+     reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(gated_matmul_on_cpu)), METH_FASTCALL,
+     "gated_matmul_on_cpu(*arguments: typing.Any) -> typing.Any\n\ny [N, C] of x, words, n_gates, "
+     "weight, "
+     "bias, threads; None where they take the long way, which also tells errors."},
+    {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
 void bind_gated_matmul(py::module_& m) {
+  if (PyModule_AddFunctions(m.ptr(), product_methods) != 0) throw py::error_already_set();
   // module_local: the tests' executor is a second module with this class.
   py::class_<CudaProductArg>(m, "CudaProduct", py::module_local())
       .def(py::init([](const BoolArg& tf32, const std::optional<TensorArg>& partial,

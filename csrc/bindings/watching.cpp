@@ -100,6 +100,10 @@ PyMethodDef methods[] = {
 
 }  // namespace
 
+bool takes_bare_kernel(PyObject* const* tensors, Py_ssize_t count) {
+  return way_of(tensors, count) == Way::bare;
+}
+
 void bind_watching(py::module_& m) {
   if (PyModule_AddFunctions(m.ptr(), methods) != 0) throw py::error_already_set();
 }

@@ -44,29 +44,77 @@ double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
   return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k;
 }
 
+// The same where vectors are filled with features, in cycles: of a row and an output a vector of
+// products, and taking up and leaving a sum once a panel; of a group and an output a vector of a
+// subset's sum, with what it takes to multiply by another, and of a path's weights, which are
+// transposed; of a row sorting it. Fitted like the above, on AVX-512 with few outputs C, from 1 to 16,
+// and D from 20 to 784.
+constexpr double kFeatureLanes = 16.0, kCyclesPerRow = 0.9;
+constexpr double kFeatureProduct = 1.1, kFeatureSum = 4.3, kFeatureTable = 8.0, kFeaturePack = 6.0;
+constexpr double kFeatureSort = 5.0;
+constexpr double kDenseProduct = 0.75, kDenseSum = 7.0;  // of a product with one sum of weights
+// As blocks and panels of features are cut, in float32 (gated_matmul_features.hpp).
+constexpr double kPanelVectors = 384.0, kFeatureBlockBytes = 655360.0;
+
+// How many subsets of two gates or more some of `rows` are expected to have on.
+double occupied_sums(double on, int k, double rows) {
+  double count = 0.0, of_size = 1.0;
+  for (int size = 0; size <= k; ++size) {
+    const double share = std::pow(on, size) * std::pow(1.0 - on, k - size);
+    if (size >= 2) count += of_size * (1.0 - std::pow(1.0 - share, rows));
+    of_size = of_size * (k - size) / (size + 1);
+  }
+  return count;
+}
+
+double feature_cost(const GatedShape& s, double on, int k) {
+  const double n = static_cast<double>(s.n), d = std::max(static_cast<double>(s.d), 1.0);
+  const double c = static_cast<double>(s.c), vectors = std::ceil(d / kFeatureLanes);
+  const double panels = std::ceil(vectors * c / kPanelVectors);
+  const double row_bytes = 64.0 * vectors / std::max(panels, 1.0) + 32.0 * c;
+  const double blocks = std::ceil(n / std::min(kBlockRows, kFeatureBlockBytes / row_bytes));
+  const double sums = occupied_sums(on, k, n / std::max(blocks, 1.0));
+  const double product = n * any_of(on, k) * (vectors * kFeatureProduct + panels * kFeatureSum);
+  const double weights = blocks * vectors * (sums * kFeatureTable + k * kFeaturePack);
+  return (c * (product + weights) + n * kFeatureSort) / (k * d * kCyclesPerRow);
+}
+
 struct Choice {
   int gates = 1;
+  bool by_features = false;
   double cost = 0.0;
 };
 
+// Which lanes there are to choose from.
+enum class Lanes { outputs, any };
+
+Choice choice_of(const GatedShape& s, double on, int k, double subset_rows, Lanes lanes) {
+  const Choice outputs{k, false, group_cost(s, on, k, subset_rows)};
+  if (lanes == Lanes::outputs || static_cast<double>(s.c) > kVectorOutputs) return outputs;
+  const Choice features{k, true, feature_cost(s, on, k)};
+  return features.cost < outputs.cost ? features : outputs;
+}
+
 // The cheapest k in [first, kMaxGroupGates].
-Choice best_group(const GatedShape& s, double on, int first, double subset_rows) {
-  Choice best{first, group_cost(s, on, first, subset_rows)};
+Choice best_group(const GatedShape& s, double on, int first, double subset_rows, Lanes lanes) {
+  Choice best = choice_of(s, on, first, subset_rows, lanes);
   for (int k = first + 1; k <= kMaxGroupGates; ++k) {
-    const double cost = group_cost(s, on, k, subset_rows);
-    if (cost < best.cost) best = {k, cost};
+    const Choice choice = choice_of(s, on, k, subset_rows, lanes);
+    if (choice.cost < best.cost) best = choice;
   }
   return best;
 }
 
-GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, double subset_rows) {
-  const Choice single{1, group_cost(s, density, 1, subset_rows)};
-  const Choice sums = best_group(s, density, 2, subset_rows);
-  GatedMatmulPlan plan{Form::compaction, 1, density, single.cost, sums.cost, 0.0};
+GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, double subset_rows,
+                            Lanes lanes) {
+  const Choice single = choice_of(s, density, 1, subset_rows, lanes);
+  const Choice sums = best_group(s, density, 2, subset_rows, lanes);
+  GatedMatmulPlan plan{Form::compaction, 1, single.by_features, density, single.cost, sums.cost, 0.0};
   const bool choose_sums = form == Form::automatic ? sums.cost < single.cost : form == Form::subset_sums;
   if (choose_sums) {
     plan.form = Form::subset_sums;
     plan.group_gates = sums.gates;
+    plan.by_features = sums.by_features;
     plan.any_on = any_of(density, sums.gates);
   }
   return plan;
@@ -81,6 +129,15 @@ bool plan_takes_samples_alone(const GatedShape& s) {
   return s.n <= (static_cast<double>(s.c) <= kVectorOutputs ? 8 : 2);
 }
 
+// The weights stay where they are for the next samples, so that a product takes less than in a bucket.
+bool plan_sums_by_features(const GatedShape& s) {
+  if (static_cast<double>(s.c) > kVectorOutputs) return false;
+  const double n = static_cast<double>(s.n), c = static_cast<double>(s.c), d = static_cast<double>(s.d);
+  const double vectors = std::ceil(d / kFeatureLanes);
+  return c * (n * (vectors * kDenseProduct + kDenseSum) + vectors * kFeaturePack) <
+         n * d * kCyclesPerRow;
+}
+
 bool plan_wants_counts(const GatedShape& s, double density, Form form) {
   if (form == Form::reference) return true;
   // Counting takes about one operation per gate, a product D * C of them.
@@ -91,7 +148,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
                                   Form form, const PathOrder& paths) {
   std::iota(paths.order, paths.order + s.p, 0);
   std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
-  GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows);
+  GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows, Lanes::any);
   if (counts == nullptr) return plan;
 
   double deviation = 0.0;
@@ -99,13 +156,14 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
     deviation += static_cast<double>(std::min(counts[p], s.n - counts[p]));
   }
   deviation /= std::max(static_cast<double>(s.n * s.p), 1.0);
-  const Choice around = best_group(s, deviation, 1, kSubsetRows);
+  const Choice around = best_group(s, deviation, 1, kSubsetRows, Lanes::any);
   plan.reference = around.cost + kReferenceRows + static_cast<double>(s.n) / std::max<double>(s.p, 1.0);
   const double other = plan.form == Form::compaction ? plan.compaction : plan.subset_sums;
   if (form != Form::reference && plan.reference > 0.9 * other) return plan;
 
   plan.form = Form::reference;
   plan.group_gates = around.gates;
+  plan.by_features = around.by_features;
   plan.any_on = any_of(deviation, around.gates);
   for (std::int64_t p = 0; p < s.p; ++p) paths.majority[p] = 2 * counts[p] > s.n ? 1 : 0;
   // Paths that hardly deviate together: most samples then have none of a group's.
@@ -116,7 +174,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
 }
 
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& s, double density, Form form) {
-  return plan_groups(s, density, form, kGradSubsetRows);
+  return plan_groups(s, density, form, kGradSubsetRows, Lanes::outputs);
 }
 
 GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorView& words,

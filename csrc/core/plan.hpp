@@ -18,8 +18,9 @@ struct GatedShape {
 
 struct GatedMatmulPlan {
   Form form;
-  int group_gates;  // gates taken together
-  double any_on;    // how often a group is expected to have any gate on
+  int group_gates;   // gates taken together
+  bool by_features;  // on the CPU: vectors are filled with features, where outputs are few
+  double any_on;     // how often a group is expected to have any gate on
   // What the model expects each form to cost, per path, in rows multiplied by a vector of weights; not
   // taken into account: 0.
   double compaction, subset_sums, reference;
@@ -33,6 +34,10 @@ struct PathOrder {
 
 // Whether each sample is multiplied alone, by the sum of the weights that it has on.
 bool plan_takes_samples_alone(const GatedShape& shape);
+
+// Whether the product of N samples with one sum of weights fills vectors with features; P does not
+// count.
+bool plan_sums_by_features(const GatedShape& shape);
 
 // density: mean of the gates (where all are on, callers take one product with the sum of all weights,
 // and ask only for a form that is forced). counts: in how many samples each path is on [P]; null: the

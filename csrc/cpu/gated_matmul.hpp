@@ -6,6 +6,7 @@
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
+#include "cpu/gated_matmul_features.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/products/dense_product.hpp"
@@ -81,6 +82,19 @@ void multiply_by_sum(const GatedMatmulArgs& a, const AlikeSamples& samples, std:
   x.data = a.x.as<T>() + samples.first * x.stride[0];
   y.data = a.y.as<T>() + samples.first * y.stride[0];
   x.shape[0] = y.shape[0] = samples.count;
+  if constexpr (!Kind::kRounds) {
+    if (plan_sums_by_features({samples.count, 1, a.weight.shape[1], a.weight.shape[2]})) {
+      GatedMatmulArgs one = a;
+      one.x = x;
+      one.y = y;
+      one.weight.data = sum;
+      one.weight.shape[0] = 1;
+      one.weight.stride[outer] = columns;
+      one.weight.stride[inner] = 1;
+      if (a.bias) one.bias->data = bias_sum;
+      return dense_product_by_features<T>(one);
+    }
+  }
   dense_product<Kind>(
       x, {sum, {by_columns ? columns : 1, by_columns ? 1 : columns}, a.bias ? bias_sum : nullptr}, y,
       a.exec.threads);
@@ -150,6 +164,9 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
     if (!majority_is_safe<T>(a, majority_words)) {
       plan = plan_gated_matmul(shape, density, nullptr, a.form, paths);
     }
+  }
+  if constexpr (!Kind::kRounds) {
+    if (plan.by_features) return gated_matmul_features<T>(a, plan, paths);
   }
   gated_matmul_buckets<Kind>(a, plan, paths);
 }

@@ -119,14 +119,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   for (std::int64_t g0 = 0; g0 == 0 || g0 < groups; g0 += kGroupsPerPass) {
     const std::int64_t here = groups - g0 < kGroupsPerPass ? groups - g0 : kGroupsPerPass;
     for (std::int64_t g = 0; g < here; ++g) {
-      GateGroup& group = gates[g];
-      const std::int64_t first = (g0 + g) * plan.group_gates, left = p_count - first;
-      group.count = static_cast<int>(left < plan.group_gates ? left : plan.group_gates);
-      group.flipped = 0;
-      for (int i = 0; i < group.count; ++i) {
-        group.paths[i] = paths.order[first + i];
-        if (reference && paths.majority[group.paths[i]] != 0) group.flipped |= 1u << i;
-      }
+      gates[g] = gate_group(g0 + g, plan.group_gates, p_count, reference, paths);
     }
     for (std::int64_t b0 = 0; b0 < blocks.parts; b0 += batch) {
       const std::int64_t b_count = blocks.parts - b0 < batch ? blocks.parts - b0 : batch;

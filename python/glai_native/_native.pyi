@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import torch
 import typing
-__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'class_sums', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_weight_grad', 'integer_features', 'integer_gram', 'model_output', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'structure_steps', 'train_steps', 'unpack_gates', 'version', 'way']
+__all__: list[str] = ['CudaProduct', 'apply_gates', 'check_words', 'class_sums', 'cpu_isa', 'cpu_isas', 'cuda_status', 'explain_cuda_form', 'explain_form', 'force_cpu_isa', 'gate_counts', 'gate_hamming', 'gated_linear', 'gated_matmul', 'gated_matmul_input_grad', 'gated_matmul_on_cpu', 'gated_matmul_weight_grad', 'integer_features', 'integer_gram', 'model_output', 'openmp', 'pack_gates', 'path_gates', 'path_gram', 'path_kernel', 'plan_cuda_product', 'plan_cuda_weight_grad', 'selector_gates', 'structure_steps', 'train_steps', 'unpack_gates', 'version', 'way']
 class CudaProduct:
     def __init__(self, tf32: bool, *, partial: torch.Tensor | None = None, gate_columns: torch.Tensor | None = None, reference: torch.Tensor | None = None) -> None:
         ...
@@ -37,6 +37,10 @@ def gated_matmul(x: torch.Tensor, words: torch.Tensor, n_gates: int, weight: tor
     ...
 def gated_matmul_input_grad(dy: torch.Tensor, words: torch.Tensor, n_gates: int, weight: torch.Tensor, dx: torch.Tensor, form: str | None, precision: str | None, cuda: CudaProduct | None, threads: int, stream: int) -> None:
     ...
+def gated_matmul_on_cpu(*arguments: typing.Any) -> typing.Any:
+    """
+    y [N, C] of x, words, n_gates, weight, bias, threads; None where they take the long way, which also tells errors.
+    """
 def gated_matmul_weight_grad(x: torch.Tensor, words: torch.Tensor, n_gates: int, dy: torch.Tensor, dw: torch.Tensor, db: torch.Tensor | None, accumulate: bool, form: str | None, precision: str | None, cuda: CudaProduct | None, threads: int, stream: int) -> None:
     ...
 def integer_features(x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, weights: collections.abc.Sequence[torch.Tensor], biases: collections.abc.Sequence[torch.Tensor], multipliers: collections.abc.Sequence[torch.Tensor], shifts: collections.abc.Sequence[int], out: torch.Tensor, threads: int, stream: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import glai_native as glai
+import glai_native._native as _native
 from glai_bench.ops.cases import DENSITIES, SHAPES, make_case
 from ops.oracle import (
     check_bias_grad,
@@ -71,6 +72,38 @@ def test_edges(isa, shape, dtype):
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.9, 1.0])
 def test_densities(isa, density):
     check_all(*draw(150, 40, 40, 12, density=density))
+
+
+# Vectors filled with features: around whole vectors of them; several panels of features, passes over groups, parts of
+# the groups and blocks of samples; each number of outputs.
+FEW_OUTPUTS = [
+    (33, 9, 128, 1),
+    (31, 40, 127, 10),
+    (32, 40, 129, 10),
+    (300, 31, 530, 10),
+    (700, 12, 784, 9),
+    (40, 700, 70, 3),
+    (1100, 6, 200, 5),
+    *((31 + c % 3, 7, 60 + 11 * c, c) for c in range(1, 17)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", FEW_OUTPUTS, ids=str)
+def test_few_outputs(isa, shape, dtype):
+    operands = draw(*shape, dtype=dtype, density=0.5)
+    check_all(*operands)
+    *values, bits = operands
+    check_all(*values, bits | (torch.arange(shape[1]) % 5 > 0))  # most paths deviate seldom
+
+
+def test_few_outputs_fill_vectors_with_features():
+    gates = glai.pack_gates(torch.rand(512, 64, generator=torch.Generator().manual_seed(0)) < 0.5)
+    for d, c, expected in ((784, 10, True), (256, 1, True), (16, 10, False), (784, 17, False)):
+        assert _native.explain_form("gated_matmul", gates.words, 64, d, c)["by_features"] is expected
+        assert (
+            _native.explain_form("gated_matmul_input_grad", gates.words, 64, c, d)["by_features"] is expected
+        )
 
 
 def timed_cases():
@@ -213,10 +246,18 @@ def test_infinity_reaches_the_samples_whose_path_is_on_and_no_others(isa):
     assert torch.isfinite(y[:, 2:]).all()
 
 
-def test_all_gates_on(isa):
-    x, weight, bias, dy, bits = draw(70, 35, 21, 13, density=1.1)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [(70, 35, 21, 13), (70, 9, 300, 5), (33, 9, 128, 1), (130, 3, 784, 10)], ids=str
+)
+def test_all_gates_on(isa, shape, dtype):
+    x, weight, bias, dy, bits = draw(*shape, dtype=dtype, density=1.1)
     check_all(x, weight, bias, dy, bits)
     check_all(x.T.contiguous().T, weight.mT.contiguous().mT, bias, dy, bits)
+
+
+def test_all_gates_on_accumulates(isa):
+    x, _, _, dy, bits = draw(70, 35, 21, 13, density=1.1)
     out = torch.ones(35, 21, 13)
     glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out, accumulate=True)
     check_weight_grad(out, x, bits, dy, added_to=torch.ones(35, 21, 13))
@@ -231,10 +272,18 @@ def test_few_samples_per_path_and_weights_far_apart(isa, dtype, n, d):
     check_all(x, weight.mT.contiguous().mT, bias, dy, bits)
 
 
-# N, P, D, C: tiles of columns; two parts of the groups; several passes over groups; several batches of blocks; rows
-# of weights on a memory page each.
+# N, P, D, C: vectors of features; tiles of columns; two parts of the groups; several passes over groups; several
+# batches of blocks; rows of weights on a memory page each.
 @pytest.mark.parametrize(
-    "shape", [(700, 40, 33, 70), (60, 90, 20, 10), (40, 1400, 9, 7), (4200, 21, 9, 5), (90, 20, 70, 600)]
+    "shape",
+    [
+        (700, 60, 130, 10),
+        (700, 40, 33, 70),
+        (60, 90, 20, 10),
+        (40, 1400, 9, 7),
+        (4200, 21, 9, 5),
+        (90, 20, 70, 600),
+    ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_do_not_depend_on_threads(isa, threads, dtype, shape):

@@ -21,6 +21,18 @@ struct GateGroup {
   std::uint32_t flipped;  // gates whose off state counts as on (reference form)
 };
 
+// Group g of groups of `gates` paths, in the order of the plan.
+GLAI_ALWAYS_INLINE GateGroup gate_group(std::int64_t g, int gates, std::int64_t n_paths, bool reference,
+                                        const PathOrder& paths) {
+  const std::int64_t first = g * gates, left = n_paths - first;
+  GateGroup group{{}, static_cast<int>(left < gates ? left : gates), 0};
+  for (int i = 0; i < group.count; ++i) {
+    group.paths[i] = paths.order[first + i];
+    if (reference && paths.majority[group.paths[i]] != 0) group.flipped |= 1u << i;
+  }
+  return group;
+}
+
 // Rows of subset s: rows[begin[s]] to rows[begin[s + 1]], s >= 1, ascending. Rows without any gate on
 // are left out.
 struct Buckets {

@@ -25,6 +25,34 @@ GLAI_ALWAYS_INLINE V interleave(V x, V y, std::integer_sequence<int, Lane...>) {
   return shuffle<(Half * lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
+// The same within each four lanes.
+template <int Half, class V, int... Lane>
+GLAI_ALWAYS_INLINE V interleave_quads(V x, V y, std::integer_sequence<int, Lane...>) {
+  constexpr int lanes = sizeof...(Lane);
+  return shuffle<(Lane / 4 * 4 + Half * 2 + Lane % 4 / 2 + Lane % 2 * lanes)...>(x, y);
+}
+
+// out[j, i] = w[i, j] for four columns j of a vector's lanes of rows i.
+template <class T>
+GLAI_ALWAYS_INLINE void transpose_quad(const T* w, std::int64_t w_stride, T* out,
+                                       std::int64_t out_stride) {
+  constexpr int width = Vec<T>::width;
+  constexpr auto lanes = std::make_integer_sequence<int, width>{};
+  typedef T Row __attribute__((vector_size(width * sizeof(T))));
+  Row rows[4], next[4];
+  for (int i = 0; i < 4; ++i) rows[i] = (Row)Vec<T>::load_quads(w + i * w_stride, 4 * w_stride).v;
+  for (int i = 0; i < 2; ++i) {
+    next[2 * i] = interleave_quads<0>(rows[i], rows[i + 2], lanes);
+    next[2 * i + 1] = interleave_quads<1>(rows[i], rows[i + 2], lanes);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Row first = interleave_quads<0>(next[i], next[i + 2], lanes);
+    const Row second = interleave_quads<1>(next[i], next[i + 2], lanes);
+    __builtin_memcpy(out + 2 * i * out_stride, &first, sizeof(Row));
+    __builtin_memcpy(out + (2 * i + 1) * out_stride, &second, sizeof(Row));
+  }
+}
+
 // out[i, j] = w[j, i] for N x N elements: log2(N) rounds of interleaving row i with row i + N / 2.
 template <class T, int N>
 GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out,

@@ -39,6 +39,21 @@ struct Vec<float> {
   static GLAI_ALWAYS_INLINE Vec load(const float* p, Tail<float> t) {
     return {_mm256_maskload_ps(p, t.mask)};
   }
+  GLAI_ALWAYS_INLINE Vec in_register() const {
+    Vec r = *this;
+    asm("" : "+x"(r.v));
+    return r;
+  }
+  static constexpr int folded = 4;
+  static GLAI_ALWAYS_INLINE Vec load_folded(const float* p) {
+    return {_mm256_zextps128_ps256(_mm_loadu_ps(p))};
+  }
+  GLAI_ALWAYS_INLINE void store_folded(float* p) const {
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+  }
+  static GLAI_ALWAYS_INLINE Vec load_quads(const float* p, std::int64_t step) {
+    return {_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + step), 1)};
+  }
   GLAI_ALWAYS_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm256_maskstore_ps(p, t.mask, v); }
   GLAI_ALWAYS_INLINE void stream(float* p) const { _mm256_stream_ps(p, v); }
@@ -70,6 +85,19 @@ struct Vec<double> {
   static GLAI_ALWAYS_INLINE Vec load(const double* p, Tail<double> t) {
     return {_mm256_maskload_pd(p, t.mask)};
   }
+  GLAI_ALWAYS_INLINE Vec in_register() const {
+    Vec r = *this;
+    asm("" : "+x"(r.v));
+    return r;
+  }
+  static constexpr int folded = 2;
+  static GLAI_ALWAYS_INLINE Vec load_folded(const double* p) {
+    return {_mm256_zextpd128_pd256(_mm_loadu_pd(p))};
+  }
+  GLAI_ALWAYS_INLINE void store_folded(double* p) const {
+    _mm_storeu_pd(p, _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)));
+  }
+  static GLAI_ALWAYS_INLINE Vec load_quads(const double* p, std::int64_t) { return load(p); }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm256_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm256_maskstore_pd(p, t.mask, v); }
   GLAI_ALWAYS_INLINE void stream(double* p) const { _mm256_stream_pd(p, v); }
@@ -232,6 +260,9 @@ using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
 constexpr int dense_tile_rows(int vecs) { return vecs == 1 ? 8 : 6; }
+// Outputs of a tile whose lanes run over features, and its samples.
+constexpr int kMaxTileOutputs = 5;
+constexpr int feature_tile_rows(int outputs) { return outputs < 3 ? 4 : 10 / outputs; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 12 : 6; }
 constexpr int kMaxOuterTileVecs = 12;  // rows x vectors of any of these tiles
 

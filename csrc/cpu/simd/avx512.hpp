@@ -63,6 +63,24 @@ struct Vec<float> {
   static GLAI_ALWAYS_INLINE Vec load(const float* p, Tail<float> t) {
     return {_mm512_maskz_loadu_ps(t.mask, p)};
   }
+  GLAI_ALWAYS_INLINE Vec in_register() const {
+    Vec r = *this;
+    asm("" : "+v"(r.v));
+    return r;
+  }
+  static constexpr int folded = 8;
+  static GLAI_ALWAYS_INLINE Vec load_folded(const float* p) {
+    return {_mm512_zextps256_ps512(_mm256_loadu_ps(p))};
+  }
+  GLAI_ALWAYS_INLINE void store_folded(float* p) const {
+    _mm256_storeu_ps(p, _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+  }
+  static GLAI_ALWAYS_INLINE Vec load_quads(const float* p, std::int64_t step) {
+    __m512 r = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(p + step), 1);
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(p + 2 * step), 2);
+    return {_mm512_insertf32x4(r, _mm_loadu_ps(p + 3 * step), 3)};
+  }
   GLAI_ALWAYS_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
   GLAI_ALWAYS_INLINE void store(float* p, Tail<float> t) const { _mm512_mask_storeu_ps(p, t.mask, v); }
   GLAI_ALWAYS_INLINE void stream(float* p) const { _mm512_stream_ps(p, v); }
@@ -101,6 +119,22 @@ struct Vec<double> {
   static GLAI_ALWAYS_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
   static GLAI_ALWAYS_INLINE Vec load(const double* p, Tail<double> t) {
     return {_mm512_maskz_loadu_pd(t.mask, p)};
+  }
+  GLAI_ALWAYS_INLINE Vec in_register() const {
+    Vec r = *this;
+    asm("" : "+v"(r.v));
+    return r;
+  }
+  static constexpr int folded = 4;
+  static GLAI_ALWAYS_INLINE Vec load_folded(const double* p) {
+    return {_mm512_zextpd256_pd512(_mm256_loadu_pd(p))};
+  }
+  GLAI_ALWAYS_INLINE void store_folded(double* p) const {
+    _mm256_storeu_pd(p, _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
+  }
+  static GLAI_ALWAYS_INLINE Vec load_quads(const double* p, std::int64_t step) {
+    return {
+        _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(p + step), 1)};
   }
   GLAI_ALWAYS_INLINE void store(double* p) const { _mm512_storeu_pd(p, v); }
   GLAI_ALWAYS_INLINE void store(double* p, Tail<double> t) const { _mm512_mask_storeu_pd(p, t.mask, v); }
@@ -306,8 +340,11 @@ using GramDot = ByteDot<2, 64>;  // of features: 4 * 127 * 64 < 2^15
 using WeightDot = ByteDot<1, 0>;  // of weights: 2 * 127 * 128 < 2^15
 
 constexpr int kMaxTileVecs = 4;
-constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 4; }
+constexpr int gather_tile_rows(int vecs) { return vecs <= 3 ? 8 : 6; }
 constexpr int dense_tile_rows(int vecs) { return gather_tile_rows(vecs); }
+// Outputs of a tile whose lanes run over features, and its samples.
+constexpr int kMaxTileOutputs = 10;
+constexpr int feature_tile_rows(int outputs) { return outputs < 3 ? 8 : 24 / outputs; }
 constexpr int outer_tile_rows(int vecs) { return vecs <= 2 ? 12 : vecs == 3 ? 8 : 6; }
 constexpr int kMaxOuterTileVecs = 24;  // rows x vectors of any of these tiles
 

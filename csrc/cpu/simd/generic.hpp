@@ -34,6 +34,15 @@ struct Vec {
     for (int i = 0; i < tail.count; ++i) r.v[i] = p[i];
     return r;
   }
+  // Loaded once, where the compiler would load it again for each use.
+  GLAI_ALWAYS_INLINE Vec in_register() const { return *this; }
+  // A sum over lanes that is not complete: the upper half of the lanes added to the lower, where that is
+  // cheap, so that less is written; and a vector that continues it.
+  static constexpr int folded = width;
+  static GLAI_ALWAYS_INLINE Vec load_folded(const T* p) { return load(p); }
+  GLAI_ALWAYS_INLINE void store_folded(T* p) const { store(p); }
+  // Quads of elements, `step` apart, side by side; not of vectors shorter than a quad.
+  static GLAI_ALWAYS_INLINE Vec load_quads(const T* p, std::int64_t) { return load(p); }
   GLAI_ALWAYS_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
   GLAI_ALWAYS_INLINE void store(T* p, Tail<T> tail) const {
     for (int i = 0; i < tail.count; ++i) p[i] = v[i];
@@ -177,6 +186,9 @@ using WeightDot = ByteDot<1, -128>;  // of weights, -128 to 127: 2 * 127 * 255 <
 constexpr int kMaxTileVecs = 2;
 constexpr int gather_tile_rows(int) { return 4; }
 constexpr int dense_tile_rows(int) { return 4; }
+// Outputs of a tile whose lanes run over features, and its samples.
+constexpr int kMaxTileOutputs = 5;
+constexpr int feature_tile_rows(int outputs) { return outputs < 3 ? 4 : 10 / outputs; }
 constexpr int outer_tile_rows(int vecs) { return vecs == 1 ? 8 : 4; }
 constexpr int kMaxOuterTileVecs = 8;  // rows x vectors of any of these tiles
 

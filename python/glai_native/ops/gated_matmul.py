@@ -12,10 +12,13 @@ registered op where a compiler, an exporter or a tracer watches, plain torch und
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, get_num_threads
+from torch.compiler import is_dynamo_compiling
 
+import glai_native._native as _native
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.layouts import needs_grad
+from glai_native.machine.threads import OUTSIDE
 from glai_native.machine.watching import is_watched
 from glai_native.ops.gated_matmul_autograd import products_for, write_weight_grad
 from glai_native.ops.operands import known_of, require_gates
@@ -69,6 +72,11 @@ def gated_matmul(
         ValueError: shapes, dtypes or devices that do not fit, named with what was expected.
     """
     require_gates("gated_matmul", gates)
+    if form is None and precision is None and not is_dynamo_compiling():
+        threads = OUTSIDE.threads or get_num_threads()  # kernel_threads(), without the call
+        y: Tensor | None = _native.gated_matmul_on_cpu(x, gates.words, gates.n_gates, weight, bias, threads)
+        if y is not None:
+            return y
     return products_for(x, weight, bias).forward(
         x, gates.words, gates.n_gates, known_of(gates), weight, bias, form, precision
     )
