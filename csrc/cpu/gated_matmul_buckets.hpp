@@ -1,7 +1,7 @@
 // gated_matmul by buckets: a group of gates at a time, the samples of each subset are gathered and
-// multiplied by the sum of the subset's weights. The sums of a panel, [k, columns] of weights, are
-// tabulated once per block of rows. Groups of one gate are compaction; groups of five do in one product
-// what compaction does in five times the density.
+// multiplied by the sum of the subset's weights, made once per block of rows and panel of features.
+// Groups of one gate are compaction; groups of five do in one product what compaction does in five times
+// the density.
 //
 // Reference plus deviation is the same with gates compared to the majority: y = x · (sum of the
 // majority's weights) + what deviates, with the sign of the weights turned where the majority is on.
@@ -14,6 +14,7 @@
 #include "cpu/parallel.hpp"
 #include "cpu/products/bucket_products.hpp"
 #include "cpu/products/buckets.hpp"
+#include "cpu/products/subset_sums.hpp"
 #include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
@@ -33,16 +34,17 @@ constexpr std::int64_t kBatchBlocks = 4;  // blocks of samples whose buckets are
 constexpr double kFewRows = 0.15;
 // A block of samples is copied panel by panel where a sample is multiplied at least this often.
 constexpr double kCopiedUses = 6.0;
-// The table of a group's panels: in the second-level cache, so that panels are long and y is loaded and
-// stored seldom.
+// The weights of a group's panels and the sums that are kept of them: in the second-level cache, so that
+// panels are long and y is loaded and stored seldom.
 constexpr std::int64_t kTableBytes = 160 * 1024;
 
-// Features of a panel whose `subsets` - 1 sums fill the table; whole cache lines of x where possible.
+// Features of a panel whose arrays fill the table; whole cache lines of x where possible.
 template <class T>
-GLAI_ALWAYS_INLINE std::int64_t panel_rows(int subsets, std::int64_t width) {
+GLAI_ALWAYS_INLINE std::int64_t panel_rows(int gates, std::int64_t width) {
   if (width == 0) return kMaxPanelRows;
   constexpr std::int64_t line = 64 / sizeof(T);
-  const std::int64_t most = kTableBytes / ((subsets - 1) * width * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t most =
+      kTableBytes / (SubsetSums<T>::arrays(gates) * width * static_cast<std::int64_t>(sizeof(T)));
   if (most >= kMaxPanelRows) return kMaxPanelRows;
   return most >= line ? most / line * line : most < 4 ? 4 : most;
 }
@@ -88,7 +90,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const int quantum = copy_x ? kRowQuantum : 1;  // the copy has the row that fills up buckets
   // The order of a row's sum depends on it, so it is a function of the shape and the plan.
   const std::int64_t k_step =
-      panel_rows<T>(subsets, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
+      panel_rows<T>(plan.group_gates, (vecs < kMaxTileVecs ? vecs : kMaxTileVecs) * lanes);
   std::int64_t block_rows = kMaxBlockRows;
   if (column_tasks < threads && n < kMaxBlockRows * threads) {
     const std::int64_t share = (n + threads - 1) / threads;
@@ -105,14 +107,12 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const auto rows_at = shared.add<std::uint16_t>(batch * lists * capacity);
   const auto buckets_at = shared.add<Buckets>(batch * lists);
   const auto groups_at = shared.add<GateGroup>(lists);
-  const auto needed_at = shared.add<std::uint32_t>(batch * lists);
   const std::int64_t part_size = (most_rows + 1) * most_width;  // of one tile
   const auto sums_at = shared.add<T>(parts == 1 ? 0 : batch * parts * tiles.parts * part_size);
   std::byte* memory = scratch(Scratch::call, shared.bytes());
   auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
   auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
   auto* gates = reinterpret_cast<GateGroup*>(memory + groups_at);
-  auto* needed = reinterpret_cast<std::uint32_t*>(memory + needed_at);
   T* sums = reinterpret_cast<T*>(memory + sums_at);  // [batch, parts, tiles, part_size]
 
   // Once at least, so that y is written when there are no paths.
@@ -129,7 +129,6 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         sorted.rows = row_lists + task * capacity;
         fill_buckets(a.words.as<const std::uint32_t>() + blocks.begin(block) * w_words, w_words,
                      gates[g], blocks.size(block), quantum, sorted);
-        needed[task] = needed_subsets(gates[g], sorted);
       });
       // One task at least, so that y is written when there are no paths.
       const EvenSplit shares(here, here < parts ? 1 : (here + parts - 1) / parts);
@@ -142,7 +141,8 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         const auto x_at = sizes.add<Operand>((rows + 1) * operand_count<Kind>(k_step));
         const auto y_at = sizes.add<T>(parts == 1 ? tiles_per_task * part_size : 0);
         const auto base_at = sizes.add<T>(tiles_per_task * k_step * most_width);
-        const auto table_at = sizes.add<T>(subsets * k_step * most_width);
+        const auto table_at =
+            sizes.add<T>(SubsetSums<T>::arrays(plan.group_gates) * k_step * most_width);
         const auto panel_at =
             sizes.add<Operand>(Kind::kRounds ? operand_count<Kind>(k_step) * most_width : 0);
         std::byte* own = scratch(Scratch::task, sizes.bytes());
@@ -174,7 +174,7 @@ void gated_matmul_buckets(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
                                  k_step,
                                  reference};
         const std::int64_t from = shares.begin(part), at = b * here + from;
-        const PassGroups pass{shares.size(part), gates + from, buckets + at, needed + at};
+        const PassGroups pass{shares.size(part), gates + from, buckets + at};
         if (by_groups) {
           multiply_by_groups(t, pass);
         } else {

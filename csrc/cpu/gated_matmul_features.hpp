@@ -8,9 +8,9 @@
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/products/bucket_products.hpp"
 #include "cpu/products/buckets.hpp"
 #include "cpu/products/feature_products.hpp"
+#include "cpu/products/subset_sums.hpp"
 #include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
@@ -32,91 +32,54 @@ struct FeatureTask {
   const GatedMatmulArgs& a;
   const T* x;  // of its first sample
   std::int64_t rows;
-  T* weights;  // [gates of a group, panel]
-  T* sums_of;  // [gates of a group - 1, panel]: sums of weights, by how many they are of
-  T* base;     // [panel]: weights of the majority, of the reference form
-  T* sums;     // [rows, C, folded lanes]
+  T* weights;      // [gates of a group, panel]
+  T* weight_sums;  // [gates of a group - 1, panel]: of the subsets on the way to one
+  T* base;         // [panel]: weights of the majority, of the reference form
+  T* sums;         // [rows, C, folded lanes]
 };
 
-// What a group does on one panel.
+// The weights of the next group, sent for path by path where they lie close together.
 template <class T>
-class FeatureGroup {
+class NextWeights {
  public:
-  GLAI_ALWAYS_INLINE FeatureGroup(const FeatureTask<T>& t, const FeaturePanel<T>& panel,
-                                  const GateGroup& group, const Buckets& buckets, const GateGroup& next)
-      : t_(t),
-        panel_(panel),
-        group_(group),
-        buckets_(buckets),
-        next_(next),
-        outputs_(t.a.weight.shape[2]),
-        size_(panel.count * outputs_ * Vec<T>::width) {
-    for (int s = 1; s < 1 << group.count; ++s) {
-      occupied_ |= std::uint32_t{buckets.begin[s + 1] > buckets.begin[s]} << s;
-    }
-  }
+  GLAI_ALWAYS_INLINE NextWeights(const GatedMatmulArgs& a, const FeaturePanel<T>& panel,
+                                 const GateGroup& group)
+      : a_(a), panel_(panel), group_(group) {}
 
-  void multiply() {
-    for (int i = 0; i < group_.count; ++i) {
-      T* w = t_.weights + i * size_;
-      const bool flipped = (group_.flipped >> i & 1u) != 0;
-      if (!flipped && (occupied_ & kSubsetsWith[i]) == 0) continue;
-      pack_features(t_.a, group_.paths[i], panel_, w);
-      if (!flipped) continue;
-      add_arrays(t_.base, w, size_, t_.base);
-      for (std::int64_t j = 0; j < size_; ++j) w[j] = -w[j];
-    }
-    for (int i = 0; i < group_.count; ++i) visit(1 << i, i, t_.weights + i * size_, t_.sums_of);
-  }
-
- private:
-  static constexpr std::uint32_t kSubsetsWith[] = {0xaaaaaaaau, 0xccccccccu, 0xf0f0f0f0u, 0xff00ff00u,
-                                                   0xffff0000u};
-
-  // Whether any bucket holds rows whose subset is `subset` and gates above its highest, `top`.
-  GLAI_ALWAYS_INLINE bool any_with(int subset, int top) const {
-    constexpr std::uint32_t kEvery[] = {0x55555555u, 0x11111111u, 0x01010101u, 0x00010001u, 1u};
-    return (occupied_ >> subset & kEvery[top]) != 0;
-  }
-
-  // The subset, whose weights sum to `sum`, then those with one more gate above its highest.
-  void visit(int subset, int top, const T* sum, T* more) {
-    if (!any_with(subset, top)) return;
-    const std::uint16_t first = buckets_.begin[subset];
-    multiply_features<T>(
-        {t_.x + panel_.first * Vec<T>::width, t_.a.x.stride[0], buckets_.rows + first, panel_, sum,
-         outputs_ * Vec<T>::width, t_.sums, outputs_ * Vec<T>::folded, send_for_next()},
-        buckets_.begin[subset + 1] - first, outputs_);
-    for (int i = top + 1; i < group_.count; ++i) {
-      const int with = subset | 1 << i;
-      if (!any_with(with, i)) continue;
-      add_arrays(sum, t_.weights + i * size_, size_, more);
-      visit(with, i, more, more + size_);
-    }
-  }
-
-  // The weights of the next group, path by path, where they lie close together.
-  Upcoming<T>& send_for_next() {
-    const GatedMatmulArgs& a = t_.a;
-    const std::int64_t row = a.weight.stride[1];
-    if (upcoming_.lines >= panel_.whole || path_ == next_.count || row > kShortRow) return upcoming_;
-    upcoming_.next = a.weight.as<const T>() + next_.paths[path_++] * a.weight.stride[0] +
+  Upcoming<T>& upcoming() {
+    const std::int64_t row = a_.weight.stride[1];
+    if (upcoming_.lines >= panel_.whole || path_ == group_.count || row > kShortRow) return upcoming_;
+    upcoming_.next = a_.weight.as<const T>() + group_.paths[path_++] * a_.weight.stride[0] +
                      panel_.first * Vec<T>::width * row;
     upcoming_.lines = panel_.whole * row * Vec<T>::width * static_cast<std::int64_t>(sizeof(T)) / 64;
     return upcoming_;
   }
 
+ private:
   static constexpr std::int64_t kShortRow = 32;
-  const FeatureTask<T>& t_;
+  const GatedMatmulArgs& a_;
   const FeaturePanel<T>& panel_;
   const GateGroup& group_;
-  const Buckets& buckets_;
-  const GateGroup& next_;
   Upcoming<T> upcoming_;
   int path_ = 0;
-  std::int64_t outputs_, size_;
-  std::uint32_t occupied_ = 0;
 };
+
+// What a group does on one panel, while the weights of `next` are sent for.
+template <class T>
+void multiply_group_by_features(const FeatureTask<T>& t, const FeaturePanel<T>& panel,
+                                const GateGroup& group, const Buckets& buckets, const GateGroup& next) {
+  const std::int64_t c = t.a.weight.shape[2], x_stride = t.a.x.stride[0];
+  const T* x = t.x + panel.first * Vec<T>::width;
+  NextWeights<T> ahead(t.a, panel, next);
+  const SubsetSums<T> sums{group, occupied_subsets(group.count, buckets),
+                           panel.count * c * Vec<T>::width, t.weights, t.weight_sums};
+  sums.pack(t.base, [&](std::int32_t p, T* out) { pack_features(t.a, p, panel, out); });
+  sums.visit([&](int s, const T* sum) {
+    multiply_features<T>({x, x_stride, buckets.rows + buckets.begin[s], panel, sum, c * Vec<T>::width,
+                          t.sums, c * Vec<T>::folded, ahead.upcoming()},
+                         buckets.begin[s + 1] - buckets.begin[s], c);
+  });
+}
 
 template <class T>
 void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
@@ -194,7 +157,7 @@ void gated_matmul_features(const GatedMatmulArgs& a, const GatedMatmulPlan& plan
         const std::int64_t size = panel.count * c * lanes;
         for (std::int64_t j = 0; reference && j < size; ++j) t.base[j] = T(0);
         for (std::int64_t g = 0; g < here; ++g) {
-          FeatureGroup<T>(t, panel, gates[g], buckets[g], gates[g + 1 < here ? g + 1 : g]).multiply();
+          multiply_group_by_features(t, panel, gates[g], buckets[g], gates[g + 1 < here ? g + 1 : g]);
         }
         if (!reference) continue;
         Upcoming<T> nothing;

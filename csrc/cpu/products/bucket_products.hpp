@@ -8,6 +8,7 @@
 #include "cpu/products/buckets.hpp"
 #include "cpu/products/operands.hpp"
 #include "cpu/products/panel.hpp"
+#include "cpu/products/subset_sums.hpp"
 #include "cpu/products/tiles.hpp"
 #include "cpu/products/weights_ahead.hpp"
 
@@ -35,7 +36,7 @@ struct BucketTask {
   const ColumnTile<T>* tiles;
   std::int64_t tile_count;
   typename Kind::Operand* x_copy;  // [rows + 1, operands of k_count], the last row to fill up buckets
-  T* table;                        // [subsets, k_count, width]
+  T* table;                        // [SubsetSums::arrays, k_count, width]
   typename Kind::Operand* panel;   // [operands of k_count, width], where operands are rounded
   T* base;                         // [tiles, k_step, widest tile]: weights of the majority
   std::int64_t k_step;             // features of a panel
@@ -47,7 +48,6 @@ struct PassGroups {
   std::int64_t count;
   const GateGroup* gates;
   const Buckets* buckets;
-  const std::uint32_t* needed;  // subsets
 };
 
 // One step of features of all samples of a block.
@@ -119,38 +119,6 @@ GLAI_ALWAYS_INLINE void pack_weights(const GatedMatmulArgs& a, const ColumnTile<
   }
 }
 
-// out[i] = a[i] + b[i], whole vectors.
-template <class T>
-GLAI_ALWAYS_INLINE void add_arrays(const T* a, const T* b, std::int64_t count, T* out) {
-  for (std::int64_t i = 0; i < count; i += Vec<T>::width) {
-    Vec<T>::load(a + i).plus(Vec<T>::load(b + i)).store(out + i);
-  }
-}
-
-// table[s] = sum of the weights of the paths in s, for the subsets that `needed` names and their parts.
-template <class T>
-GLAI_ALWAYS_INLINE void build_sums(const GatedMatmulArgs& a, const ColumnTile<T>& t,
-                                   const GateGroup& group, std::uint32_t needed, std::int64_t k,
-                                   std::int64_t k_count, T* table, T* base) {
-  const std::int64_t size = k_count * t.width;
-  for (int i = 0; i < group.count; ++i) {
-    T* out = table + (std::int64_t{1} << i) * size;
-    const bool flipped = (group.flipped >> i & 1u) != 0;
-    if (!flipped && (needed >> (1 << i) & 1u) == 0) continue;
-    pack_weights(a, t, group.paths[i], k, k_count, out);
-    if (!flipped) continue;
-    add_arrays(base, out, size, base);
-    for (std::int64_t j = 0; j < size; ++j) out[j] = -out[j];
-  }
-  for (int i = 1; i < group.count; ++i) {
-    const int top = 1 << i;
-    for (int s = top + 1; s < 2 * top; ++s) {
-      if ((needed >> s & 1u) == 0) continue;
-      add_arrays(table + top * size, table + (s - top) * size, size, table + s * size);
-    }
-  }
-}
-
 // y[rows, :] += x[rows, :] · panel for the rows listed.
 template <class Kind, int V>
 void multiply_rows(const ColumnTile<typename Kind::Value>& t, const PanelStep<Kind>& step,
@@ -218,6 +186,7 @@ GLAI_ALWAYS_INLINE void multiply_group(const BucketTask<Kind>& t, const PassGrou
   const Buckets& buckets = pass.buckets[g];
   const bool close = (a.weight.stride[2] == 1 || a.weight.shape[2] == 1) &&
                      a.weight.stride[1] * static_cast<std::int64_t>(sizeof(T)) < kFarApartBytes;
+  const std::uint32_t occupied = occupied_subsets(group.count, buckets);
   const ColumnTile<T>& last = t.tiles[t.tile_count - 1];
   WeightsAhead<T> ahead(a, t.tiles[0].first, last.first + last.columns - t.tiles[0].first,
                         pass.gates[next], next_k, t.k_step);
@@ -235,11 +204,13 @@ GLAI_ALWAYS_INLINE void multiply_group(const BucketTask<Kind>& t, const PassGrou
       }
     }
     const std::int64_t size = step.k_count * tile.width;
-    build_sums(a, tile, group, pass.needed[g], k, step.k_count, t.table, base_of(t, i));
-    for (int s = 1; s < 1 << group.count; ++s) {
+    const SubsetSums<T> sums{group, occupied, size, t.table, t.table + group.count * size};
+    sums.pack(base_of(t, i),
+              [&](std::int32_t p, T* out) { pack_weights(a, tile, p, k, step.k_count, out); });
+    sums.visit([&](int s, const T* sum) {
       multiply_rows_by_sums(t, tile, step, buckets.rows + buckets.begin[s],
-                            buckets.begin[s + 1] - buckets.begin[s], t.table + s * size, &ahead);
-    }
+                            buckets.begin[s + 1] - buckets.begin[s], sum, &ahead);
+    });
   }
 }
 

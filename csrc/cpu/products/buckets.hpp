@@ -126,16 +126,4 @@ GLAI_ALWAYS_INLINE void fill_buckets(const std::uint32_t* words, std::int64_t n_
   }
 }
 
-// The subsets that hold rows, and those whose sums of weights theirs are made of, as bits.
-GLAI_ALWAYS_INLINE std::uint32_t needed_subsets(const GateGroup& group, const Buckets& buckets) {
-  std::uint32_t needed = 0;
-  for (int s = (1 << group.count) - 1; s > 0; --s) {
-    if (buckets.begin[s + 1] > buckets.begin[s]) needed |= 1u << s;
-    if ((needed >> s & 1u) == 0) continue;
-    const int top = 1 << (31 - __builtin_clz(static_cast<unsigned>(s)));
-    if (s != top) needed |= 1u << top | 1u << (s - top);
-  }
-  return needed;
-}
-
 }  // namespace glai::GLAI_ISA
