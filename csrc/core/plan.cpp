@@ -20,7 +20,10 @@ namespace {
 // shapes at densities 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative
 // to each other within about a fifth.
 constexpr double kSubsetRows = 16.0;
-constexpr double kGradSubsetRows = 9.0;
+constexpr double kGradSubsetRows = 4.0;
+// Of sums of weights that fit in registers.
+constexpr double kFewFeaturesSubsetRows = 4.0;
+constexpr std::int64_t kFewFeatures = 12;
 constexpr double kSortRows = 16.0;     // per sample
 constexpr double kBlockRows = 1024.0;  // subsets are paid for once per block
 constexpr double kVectorOutputs = 16.0;
@@ -91,7 +94,8 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
                                   Form form, const PathOrder& paths) {
   std::iota(paths.order, paths.order + s.p, 0);
   std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
-  GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows);
+  const double subset_rows = s.d <= kFewFeatures ? kFewFeaturesSubsetRows : kSubsetRows;
+  GatedMatmulPlan plan = plan_groups(s, density, form, subset_rows);
   if (counts == nullptr) return plan;
 
   double deviation = 0.0;

@@ -5,6 +5,7 @@
 #include "core/args.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
+#include "cpu/few_features.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
 #include "cpu/gates.hpp"
 #include "cpu/parallel.hpp"
@@ -149,6 +150,11 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
     }
     if (!majority_is_safe<T>(a, majority_words)) {
       plan = plan_gated_matmul(shape, density, nullptr, a.form, paths);
+    }
+  }
+  if constexpr (!Kind::kRounds) {
+    if (plan.form != Form::reference && !a.bias && few_features_vecs(shape.d) > 0) {
+      return few_features_product<T>(a, plan, paths);
     }
   }
   gated_matmul_buckets<Kind>(a, plan, paths);

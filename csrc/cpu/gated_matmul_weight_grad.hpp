@@ -1,8 +1,12 @@
 // Masked gradient accumulation by buckets: a group of gates at a time, the outer products of the samples
-// of each subset are summed once, in registers, and the sums of a path's subsets make its gradient.
+// of each subset are summed once, in registers, and go to all paths of the subset.
 // Groups of one gate are compaction. A task owns a slice of features of one group, so no two tasks write
 // the same element and the sum over samples always runs in the same order.
 #pragma once
+
+#include <cstdint>
+#include <optional>
+#include <type_traits>
 
 #include "core/args.hpp"
 #include "core/gates.hpp"
@@ -18,25 +22,26 @@
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kGradFeatures = 128;  // features per task
+constexpr std::int64_t kGradFeatures = 128;  // features per task, where they are not the lanes
 constexpr std::int64_t kGradFeaturesFarApart = 512;
+constexpr std::int64_t kGradTasks = 16;  // at least, where there are so many groups
+// Rows of x that lie on more memory than this miss the translations of their pages' addresses: a task's
+// features of all samples are copied side by side, if that many groups read them.
+constexpr std::int64_t kSpreadBytes = 192 << 10;
+constexpr std::int64_t kCopiedGroups = 3;
 constexpr std::int64_t kMaxPackedBytes = 4 << 20;  // of an operand; larger ones are read where they lie
 constexpr std::int64_t kCopiedValues = 16384;      // of a task, where all gates are on
 // With at most this many outputs the features may be the vector lanes instead.
 constexpr std::int64_t kMaxOutputsAcross = 32;
 
-// Lanes used of those paid for, when n columns are covered by whole vectors.
-template <class T>
-GLAI_ALWAYS_INLINE double lane_use(std::int64_t n) {
-  constexpr std::int64_t width = Vec<T>::width;
-  return static_cast<double>(n) / static_cast<double>((n + width - 1) / width * width);
-}
-
 // With few outputs most lanes of a vector of outputs are empty: vectors run along the features then, and
-// the small result is transposed once per path.
+// the small result is transposed, which an eighth fewer vectors pay for.
 template <class T>
 GLAI_ALWAYS_INLINE bool features_across(std::int64_t d, std::int64_t c) {
-  return c <= kMaxOutputsAcross && lane_use<T>(c) < 0.8 * lane_use<T>(d);
+  constexpr std::int64_t width = Vec<T>::width;
+  const std::int64_t along_features = (d + width - 1) / width * c;
+  const std::int64_t along_outputs = (c + width - 1) / width * d;
+  return c <= kMaxOutputsAcross && 8 * along_features <= 7 * along_outputs;
 }
 
 // Rows this far apart share few sets of the caches and evict each other while a tile walks down.
@@ -45,116 +50,171 @@ GLAI_ALWAYS_INLINE bool rows_collide(std::int64_t stride) {
   return stride * static_cast<std::int64_t>(sizeof(T)) % 512 == 0;
 }
 
-// One slice of features of one group, for one block of samples.
-template <class T>
-struct GradTask {
+// One slice of features, for one block of samples.
+template <class T, class Write>
+struct GradSlice {
   const GatedMatmulWeightGradArgs& a;
-  Rows<T> x, dy;        // of the block; x from the slice's first feature on
-  std::int64_t d0, dn;  // features
-  const GateGroup& group;
-  const Buckets& buckets;
-  bool first;  // block of samples
+  bool across;
+  int most_vecs;              // of a tile
+  Rows<T> x, dy;              // of the block; x from the slice's first feature on
+  std::int64_t panel_rows;    // x lies in panels of so many rows (OuterProducts); 0: as a matrix
+  std::int64_t d0, dn, rows;  // features, samples
+  Write write;
 };
 
+// What a task works in.
 template <class Kind>
-GLAI_ALWAYS_INLINE void add_gradients(const GradTask<typename Kind::Value>& t, bool across) {
+struct GradMemory {
   using T = typename Kind::Value;
   using Operand = typename Kind::Operand;
-  constexpr bool paired = Kind::kValues == 2;
+  T *x, *totals, *a, *b;
+  Operand* pairs;
+
+  // rows, features: of the task, as many as there may be; copied: x is.
+  GLAI_ALWAYS_INLINE GradMemory(const GatedMatmulWeightGradArgs& of, std::int64_t rows,
+                                std::int64_t features, bool across, int group_gates, bool copied) {
+    constexpr std::int64_t lanes = Vec<T>::width, tile = kMaxOuterTileVecs * lanes;
+    constexpr bool paired = Kind::kValues == 2;
+    const std::int64_t c = of.dy.shape[1];
+    const bool packed = !paired && !across;
+    const std::int64_t most = paired ? most_row_pairs(rows, 1 << group_gates) : 0;
+    ScratchSizes sizes;
+    const auto x_at = sizes.add<T>(copied ? rows * (features + lanes) : 0);
+    const auto totals_at = sizes.add<T>(tile * (group_gates + (across ? 1 : 0)));
+    const auto a_at = sizes.add<T>(packed ? rows * outer_tile_rows(1) : 0);
+    const auto b_at = sizes.add<T>(packed && packs(of, rows) ? rows * (c + lanes) : 0);
+    const auto pairs_at =
+        sizes.add<Operand>(most * ((across ? c : features) + kMaxTileVecs * lanes + 1) + lanes);
+    std::byte* memory = scratch(Scratch::task, sizes.bytes());
+    x = reinterpret_cast<T*>(memory + x_at);
+    totals = reinterpret_cast<T*>(memory + totals_at);
+    a = reinterpret_cast<T*>(memory + a_at);
+    b = reinterpret_cast<T*>(memory + b_at);
+    pairs = reinterpret_cast<Operand*>(memory + pairs_at);
+  }
+
+  // Whether dy is copied in the order in which tiles read it.
+  static GLAI_ALWAYS_INLINE bool packs(const GatedMatmulWeightGradArgs& of, std::int64_t rows) {
+    const std::int64_t c = of.dy.shape[1];
+    return c > kMaxTileVecs * Vec<T>::width &&
+           rows * c * static_cast<std::int64_t>(sizeof(T)) <= kMaxPackedBytes;
+  }
+};
+
+// What the samples add to the gradients of a group.
+template <class Kind, class Write>
+GLAI_ALWAYS_INLINE void add_gradients(const GradSlice<typename Kind::Value, Write>& t,
+                                      const GateGroup& group, const Buckets& buckets,
+                                      const GradMemory<Kind>& memory) {
+  using T = typename Kind::Value;
   const GatedMatmulWeightGradArgs& a = t.a;
   const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
-  const int gates = t.group.count;
-  const bool add = a.accumulate || !t.first;
-  const std::int64_t rows = t.buckets.begin[1 << gates];
-  const std::int64_t b_bytes = rows * c * static_cast<std::int64_t>(sizeof(T));
-  const bool packed =
-      !paired && !across && c > kMaxTileVecs * Vec<T>::width && b_bytes <= kMaxPackedBytes;
-  const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  constexpr std::int64_t tile = kMaxOuterTileVecs * Vec<T>::width;
-  ScratchSizes sizes;
-  const auto sums_at = sizes.add<T>(tile << gates);
-  const auto across_at = sizes.add<T>(across ? gates * c * t.dn : 0);
-  const auto a_at = sizes.add<T>(packed && far_apart ? rows * outer_tile_rows(kMaxTileVecs) : 0);
-  const auto b_at = sizes.add<T>(packed ? rows * (c + Vec<T>::width) : 0);
-  const std::int64_t pairs = paired ? most_row_pairs(rows, 1 << gates) : 0;
-  const std::int64_t most_a = across ? c : t.dn;
-  const auto pairs_at =
-      sizes.add<Operand>(pairs * (most_a + kMaxTileVecs * Vec<T>::width + 1) + Vec<T>::width);
-  std::byte* memory = scratch(Scratch::task, sizes.bytes());
-  T* sums = reinterpret_cast<T*>(memory + sums_at);
-  const auto add_all = [&](const OuterProducts<T>& products) {
-    if constexpr (paired) {
-      add_paired_outer_products(products, reinterpret_cast<Operand*>(memory + pairs_at));
+  const int gates = group.count;
+  const auto add_all = [&](const OuterProducts<T, Write>& products) {
+    if constexpr (Kind::kValues == 2) {
+      add_paired_outer_products(products, t.most_vecs, memory.pairs);
     } else {
-      add_outer_products(products);
+      add_outer_products(products, t.most_vecs);
     }
   };
-  T* transposed = reinterpret_cast<T*>(memory + across_at);  // [gates, c, dn]
-  GradTile<T> tiles[kMaxGroupGates];
+  T* outs[kMaxGroupGates];
   if (a.db && t.d0 == 0) {
     const T one = T(1);
-    for (int i = 0; i < gates; ++i) {
-      tiles[i] = {a.db->as<T>() + t.group.paths[i] * a.db->stride[0], 0, add};
-    }
-    add_all({{&one, 0}, 1, t.dy, c, t.buckets, gates, sums, tiles});
+    for (int i = 0; i < gates; ++i) outs[i] = a.db->as<T>() + group.paths[i] * a.db->stride[0];
+    add_all({{&one, 0}, 1, 0, t.dy, c, buckets, gates, outs, 0, false, t.write, memory.totals});
   }
-  T* dw[kMaxGroupGates];
   for (int i = 0; i < gates; ++i) {
-    dw[i] = a.dw.as<T>() + t.group.paths[i] * a.dw.stride[0] + t.d0 * dw_stride;
-    tiles[i] = across ? GradTile<T>{transposed + i * c * t.dn, t.dn, false}
-                      : GradTile<T>{dw[i], dw_stride, add};
+    outs[i] = a.dw.as<T>() + group.paths[i] * a.dw.stride[0] + t.d0 * dw_stride;
   }
-  if (!across) {
-    const OuterProducts<T> products{t.x, t.dn, t.dy, c, t.buckets, gates, sums, tiles};
-    if (!packed) return add_all(products);
-    T* packed_a = far_apart ? reinterpret_cast<T*>(memory + a_at) : nullptr;
-    return add_packed_outer_products<T>(products, {packed_a, reinterpret_cast<T*>(memory + b_at)});
+  if (t.across) {
+    return add_all({t.dy, c, 0, t.x, t.dn, buckets, gates, outs, dw_stride, true, t.write, memory.totals});
   }
-  add_all({t.dy, c, t.x, t.dn, t.buckets, gates, sums, tiles});
-  for (int i = 0; i < gates; ++i) {
-    const T* from = transposed + i * c * t.dn;
-    if (!add) {
-      pack_transposed(from, t.dn, t.dn, c, dw[i], dw_stride);
-      continue;
-    }
-    for (std::int64_t k = 0; k < t.dn; ++k) {
-      for (std::int64_t j = 0; j < c; ++j) dw[i][k * dw_stride + j] += from[j * t.dn + k];
-    }
+  const OuterProducts<T, Write> products{t.x,  t.dn,      t.panel_rows, t.dy,    c,            buckets, gates,
+                                         outs, dw_stride, false,        t.write, memory.totals};
+  if (Kind::kValues == 2 || !GradMemory<Kind>::packs(a, buckets.begin[1 << gates])) {
+    return add_all(products);
   }
+  const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
+  add_packed_outer_products<T>(products, t.most_vecs,
+                               {far_apart && t.panel_rows == 0 ? memory.a : nullptr, memory.b});
 }
 
-template <class Kind>
-void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int group_gates) {
+// The features of all samples of a block, side by side in whole vectors, or in panels.
+template <class Kind, class Write>
+GLAI_ALWAYS_INLINE void copy_features(GradSlice<typename Kind::Value, Write>& t,
+                                      typename Kind::Value* copy) {
   using T = typename Kind::Value;
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const auto copy_rows = [&](std::int64_t first, std::int64_t columns, std::int64_t width, T* to) {
+    const Tail<T> tail(static_cast<int>((columns + lanes - 1) % lanes + 1));
+    const std::int64_t last = (columns - 1) / lanes * lanes;
+    for (std::int64_t r = 0; r < t.rows; ++r, to += width) {
+      const T* from = t.x.data + r * t.x.stride + first;
+      for (std::int64_t j = 0; j < last; j += lanes) Vec<T>::load(from + j).store(to + j);
+      const auto rest = Vec<T>::load(from + last, tail);
+      if (last + lanes <= width) {
+        rest.store(to + last);
+      } else {
+        rest.store(to + last, tail);
+      }
+    }
+    if constexpr (Kind::kRounds && Kind::kValues == 1) {
+      for (T* value = to - t.rows * width; value < to; ++value) *value = as_operand<Kind>(*value);
+    }
+  };
+  if (t.across || Kind::kValues == 2) {
+    const std::int64_t width = (t.dn + lanes - 1) / lanes * lanes;
+    copy_rows(0, t.dn, width, copy);
+    t.x = {copy, width};
+    return;
+  }
+  const EvenSplit panels = OuterPanels<T>(t.dn, t.a.dy.shape[1], t.most_vecs).split;
+  for (std::int64_t i = 0; i < panels.parts; ++i) {
+    copy_rows(panels.begin(i), panels.size(i), panels.size(i), copy + panels.begin(i) * t.rows);
+  }
+  t.x = {copy, 0};
+  t.panel_rows = t.rows;
+}
+
+// update: takes the gradient instead of dw, whose place says which part it is; of one block of samples,
+// without db. Null: dw is written, or added to.
+template <class Kind, class Write = WriteGradient<typename Kind::Value>>
+void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int group_gates,
+                                      const Write* update = nullptr) {
+  using T = typename Kind::Value;
+  constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.dy.shape[1];
   const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
-  const bool across = features_across<T>(d, c);
   const std::int64_t groups = (p_count + group_gates - 1) / group_gates;
-  // One slice at least, so that the bias gradient is written when D is 0.
-  const bool far_apart = a.dw.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  const EvenSplit slices(d == 0 ? 1 : d, far_apart ? kGradFeaturesFarApart : kGradFeatures);
   const EvenSplit blocks(n, kMaxBlockRows);
+  const std::int64_t rows_most = blocks.parts == 0 ? 0 : blocks.size(0);
+  const bool across = features_across<T>(d, c);
+  const int most_vecs = across ? outer_tile_vecs(c) : kMaxTileVecs;
+  // Rounded numbers are copied once; pairs are of a bucket's samples.
+  const bool rounded = Kind::kRounds && Kind::kValues == 1;
+  const bool far_apart = a.dw.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
+  const bool spread = rows_most * a.x.stride[0] * static_cast<std::int64_t>(sizeof(T)) > kSpreadBytes;
+  const bool copy_x =
+      rounded || (!far_apart && ((spread && groups >= kCopiedGroups) || rows_collide<T>(a.x.stride[0])));
+  // Slices of whole tiles; one at least, so that the bias gradient is written when D is 0.
+  const std::int64_t tile = across ? most_vecs * lanes : outer_tile_rows(OuterPanels<T>::widest(c, most_vecs));
+  const EvenSplit slices(
+      d == 0 ? 1 : (d + tile - 1) / tile,
+      across ? 1 : (far_apart ? kGradFeaturesFarApart : kGradFeatures) / tile);
+  const EvenSplit shares(groups, (groups * slices.parts + kGradTasks - 1) / kGradTasks);
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
-  const std::int64_t rows_most = blocks.parts == 0 ? 0 : blocks.size(0);
   const std::int64_t capacity = bucket_capacity(rows_most, 1 << group_gates, 1);
-  // Rounded numbers are copied once per block; pairs are of a bucket's samples.
-  const bool copy_dy = Kind::kRounds && Kind::kValues == 1;
-  const bool copy_x = (copy_dy || rows_collide<T>(a.x.stride[0])) && d > 0;
-  constexpr std::int64_t line = 64 / sizeof(T);
-  const std::int64_t copy_stride = (d + line - 1) / line * line + line;
 
   ScratchSizes sizes;
   const auto rows_at = sizes.add<std::uint16_t>(groups * capacity);
   const auto buckets_at = sizes.add<Buckets>(groups);
   const auto groups_at = sizes.add<GateGroup>(groups);
-  const auto x_at = sizes.add<T>(copy_x ? rows_most * copy_stride : 0);
-  const auto dy_at = sizes.add<T>(copy_dy ? rows_most * c : 0);
+  const auto dy_at = sizes.add<T>(rounded ? rows_most * c : 0);
   std::byte* memory = scratch(Scratch::call, sizes.bytes());
   auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
   auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
   auto* gate_groups = reinterpret_cast<GateGroup*>(memory + groups_at);
-  T* x_copy = reinterpret_cast<T*>(memory + x_at);
   T* dy_copy = reinterpret_cast<T*>(memory + dy_at);
 
   // Once at least, so that the result is written when there are no samples.
@@ -172,31 +232,38 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
       buckets[g].rows = row_lists + g * capacity;
       fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1,
                    buckets[g]);
-      if (!(copy_x || copy_dy) || rows == 0) return;
+      if (!rounded || rows == 0) return;
       const EvenSplit parts(rows, (rows + groups - 1) / groups);
-      if (g >= parts.parts) return;
-      for (std::int64_t r = parts.begin(g); r < parts.begin(g) + parts.size(g); ++r) {
-        const auto copy = [](const T* from, std::int64_t count, T* to) {
-          for (std::int64_t i = 0; i < count; ++i)
-            to[i] = Kind::kValues == 1 ? as_operand<Kind>(from[i]) : from[i];
-        };
-        if (copy_x) copy(x + r * a.x.stride[0], d, x_copy + r * copy_stride);
-        if (copy_dy) copy(dy + r * a.dy.stride[0], c, dy_copy + r * c);
+      for (std::int64_t r = g; g < parts.parts && r < rows; r += parts.parts) {
+        for (std::int64_t j = 0; j < c; ++j) {
+          const T value = dy[r * a.dy.stride[0] + j];
+          if constexpr (Kind::kValues == 1) dy_copy[r * c + j] = as_operand<Kind>(value);
+        }
       }
     });
-    const std::int64_t x_stride = copy_x ? copy_stride : a.x.stride[0];
-    parallel_for(groups * slices.parts, work, a.exec.threads, [&](std::int64_t task) {
-      const std::int64_t slice = task / groups, g = task % groups;
-      const std::int64_t d0 = slices.begin(slice), dn = d == 0 ? 0 : slices.size(slice);
-      add_gradients<Kind>({a,
-                           {(copy_x ? x_copy : x) + d0, x_stride},
-                           {copy_dy ? dy_copy : dy, copy_dy ? c : a.dy.stride[0]},
-                           d0,
-                           dn,
-                           gate_groups[g],
-                           buckets[g],
-                           block == 0},
-                          across);
+    parallel_for(slices.parts * shares.parts, work, a.exec.threads, [&](std::int64_t task) {
+      const std::int64_t slice = task / shares.parts, share = task % shares.parts;
+      const std::int64_t d0 = slices.begin(slice) * tile, left = d - d0;
+      const std::int64_t dn = slices.size(slice) * tile < left ? slices.size(slice) * tile : left;
+      const Write write = [&] {
+        if constexpr (std::is_same_v<Write, WriteGradient<T>>) {
+          return Write{a.accumulate || block > 0};
+        } else {
+          return *update;
+        }
+      }();
+      GradSlice<T, Write> of{a,    across,
+                             most_vecs,
+                             {x + d0, a.x.stride[0]},
+                             {rounded ? dy_copy : dy, rounded ? c : a.dy.stride[0]},
+                             0,    d0,
+                             dn,   rows,
+                             write};
+      const GradMemory<Kind> own(a, rows, slices.size(0) * tile, across, group_gates, copy_x);
+      if (copy_x && dn > 0) copy_features<Kind>(of, own.x);
+      for (std::int64_t g = shares.begin(share); g < shares.begin(share) + shares.size(share); ++g) {
+        add_gradients<Kind>(of, gate_groups[g], buckets[g], own);
+      }
     });
   }
 }
@@ -260,13 +327,14 @@ void gated_matmul_weight_grad_all_on(const GatedMatmulWeightGradArgs& a) {
       });
 }
 
-template <class Kind>
-void gated_matmul_weight_grad_of(const GatedMatmulWeightGradArgs& a) {
+// update: as above; not where all gates are on.
+template <class Kind, class Write = WriteGradient<typename Kind::Value>>
+void gated_matmul_weight_grad_of(const GatedMatmulWeightGradArgs& a, const Write* update = nullptr) {
   const double density = density_of(a.words, a.n_gates);
   if (density >= 1.0 && a.form == Form::automatic) return gated_matmul_weight_grad_all_on<Kind>(a);
   const GatedShape shape{a.x.shape[0], a.n_gates, a.x.shape[1], a.dy.shape[1]};
   const GatedMatmulPlan plan = plan_gated_matmul_weight_grad(shape, density, a.form);
-  gated_matmul_weight_grad_buckets<Kind>(a, plan.group_gates);
+  gated_matmul_weight_grad_buckets<Kind>(a, plan.group_gates, update);
 }
 
 template <class Bf16>
