@@ -19,18 +19,18 @@ namespace {
 // shared by all vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven
 // shapes at densities 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative
 // to each other within about a fifth.
-constexpr double kSubsetRows = 16.0;
-constexpr double kGradSubsetRows = 4.0;
-// Of sums of weights that fit in registers.
-constexpr double kFewFeaturesSubsetRows = 4.0;
-constexpr std::int64_t kFewFeatures = 12;
-constexpr double kSortRows = 16.0;     // per sample
-constexpr double kBlockRows = 1024.0;  // subsets are paid for once per block
+struct GroupCosts {
+  double subset;         // rows that a subset costs
+  double block;          // rows of a block: subsets are paid for once per block
+  double several = 0.0;  // rows that a path costs besides, where a group has several gates
+};
+constexpr GroupCosts kProduct{16.0, 1024.0};
+constexpr GroupCosts kFewFeatures{4.0, 256.0};  // sums of weights in registers
+constexpr GroupCosts kWeightGrad{4.0, 1024.0, 5.0};
+constexpr double kSortRows = 16.0;  // per sample
 constexpr double kVectorOutputs = 16.0;
 // Reading all weights once more for the norm check, adding up the majority's and turning their sign.
 constexpr double kReferenceRows = 30.0;
-
-double blocks_of(const GatedShape& s) { return std::ceil(static_cast<double>(s.n) / kBlockRows); }
 
 double sort_rows(const GatedShape& s) {
   const double vectors = static_cast<double>(s.d) * std::ceil(static_cast<double>(s.c) / kVectorOutputs);
@@ -41,10 +41,10 @@ double sort_rows(const GatedShape& s) {
 double any_of(double on, int k) { return 1.0 - std::pow(1.0 - on, k); }
 
 // Cost per path of groups of k gates.
-double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
-  const double any = any_of(on, k);
-  const double subsets = static_cast<double>((1 << k) - 1) * subset_rows * blocks_of(s);
-  return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k;
+double group_cost(const GatedShape& s, double on, int k, const GroupCosts& costs) {
+  const double any = any_of(on, k), blocks = std::ceil(static_cast<double>(s.n) / costs.block);
+  const double subsets = static_cast<double>((1 << k) - 1) * costs.subset * blocks;
+  return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k + (k > 1 ? costs.several : 0.0);
 }
 
 struct Choice {
@@ -53,18 +53,18 @@ struct Choice {
 };
 
 // The cheapest k in [first, kMaxGroupGates].
-Choice best_group(const GatedShape& s, double on, int first, double subset_rows) {
-  Choice best{first, group_cost(s, on, first, subset_rows)};
+Choice best_group(const GatedShape& s, double on, int first, const GroupCosts& costs) {
+  Choice best{first, group_cost(s, on, first, costs)};
   for (int k = first + 1; k <= kMaxGroupGates; ++k) {
-    const double cost = group_cost(s, on, k, subset_rows);
+    const double cost = group_cost(s, on, k, costs);
     if (cost < best.cost) best = {k, cost};
   }
   return best;
 }
 
-GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, double subset_rows) {
-  const Choice single{1, group_cost(s, density, 1, subset_rows)};
-  const Choice sums = best_group(s, density, 2, subset_rows);
+GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, const GroupCosts& costs) {
+  const Choice single{1, group_cost(s, density, 1, costs)};
+  const Choice sums = best_group(s, density, 2, costs);
   GatedMatmulPlan plan{Form::compaction, 1, density, single.cost, sums.cost, 0.0};
   const bool choose_sums = form == Form::automatic ? sums.cost < single.cost : form == Form::subset_sums;
   if (choose_sums) {
@@ -94,8 +94,8 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
                                   Form form, const PathOrder& paths) {
   std::iota(paths.order, paths.order + s.p, 0);
   std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
-  const double subset_rows = s.d <= kFewFeatures ? kFewFeaturesSubsetRows : kSubsetRows;
-  GatedMatmulPlan plan = plan_groups(s, density, form, subset_rows);
+  const GroupCosts& costs = s.d <= kRegisterFeatures ? kFewFeatures : kProduct;
+  GatedMatmulPlan plan = plan_groups(s, density, form, costs);
   if (counts == nullptr) return plan;
 
   double deviation = 0.0;
@@ -103,7 +103,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
     deviation += static_cast<double>(std::min(counts[p], s.n - counts[p]));
   }
   deviation /= std::max(static_cast<double>(s.n * s.p), 1.0);
-  const Choice around = best_group(s, deviation, 1, kSubsetRows);
+  const Choice around = best_group(s, deviation, 1, kProduct);
   plan.reference = around.cost + kReferenceRows + static_cast<double>(s.n) / std::max<double>(s.p, 1.0);
   const double other = plan.form == Form::compaction ? plan.compaction : plan.subset_sums;
   if (form != Form::reference && plan.reference > 0.9 * other) return plan;
@@ -120,7 +120,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
 }
 
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& s, double density, Form form) {
-  return plan_groups(s, density, form, kGradSubsetRows);
+  return plan_groups(s, density, form, kWeightGrad);
 }
 
 GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorView& words,

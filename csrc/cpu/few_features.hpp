@@ -1,6 +1,6 @@
 // y[n, :] = sum over the paths p that sample n has on of x[n, :] · w[p], of few features: the sum of the
-// weights of a subset of paths fits in registers, a few columns at a time, and is made there from that of
-// the subset before by adding what comes in. The input gradient of few outputs is such a product.
+// weights of a subset of paths fits in registers, a few columns at a time, and is made there from that
+// of the subset before by adding what comes in. The input gradient of few outputs is such a product.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,9 @@ constexpr std::int64_t kFewFeaturesBlocks = 16;  // whose rows are sorted at a t
 // A result that no cache keeps is written past them.
 constexpr std::int64_t kStreamedOutputBytes = 4 << 20;
 
-// Vectors that a tile is wide; 0: one vector of that many features does not fit.
-GLAI_ALWAYS_INLINE constexpr int few_features_vecs(std::int64_t features) {
-  if (features == 0) return 0;
-  return 2 * features <= kMaxOuterTileVecs ? 2 : features <= kMaxOuterTileVecs ? 1 : 0;
-}
+// Features whose sums of weights, of two vectors each, fit in registers; of more some are taken at a
+// time.
+constexpr int kFeaturesAtOnce = kMaxOuterTileVecs / 2;
 
 template <class T>
 struct FewFeaturesTile {
@@ -36,7 +34,8 @@ struct FewFeaturesTile {
   const Buckets& buckets;
   const SubsetChains& chains;
   const T* weights;  // [gates, K, V vectors]
-  T* y;              // [rows, V vectors], added to
+  std::int64_t gate_stride;
+  T* y;  // [rows, V vectors], added to
 };
 
 template <class T, int K, int V, int M>
@@ -77,12 +76,12 @@ void few_features_tile(const FewFeaturesTile<T>& t) {
   const T* const x = t.x;
   const std::int64_t x_stride = t.x_stride;
   T* const y = t.y;
-  Vector weights[K][V];
+  Vector weights[K][V] = {};
   bool begins = true;
   for (int c = t.chains.count - 1; c >= 0; --c) {
     const ChainStep step = t.chains.steps[c];
     for (unsigned left = step.credited; left != 0; left &= left - 1, begins = false) {
-      const T* of_gate = t.weights + __builtin_ctz(left) * (K * V * Vector::width);
+      const T* of_gate = t.weights + __builtin_ctz(left) * t.gate_stride;
 #pragma GCC unroll 32
       for (int k = 0; k < K; ++k) {
 #pragma GCC unroll 4
@@ -105,7 +104,7 @@ GLAI_ALWAYS_INLINE void run_few_features_tile(std::int64_t features, const FewFe
   [&]<int... K>(std::integer_sequence<int, K...>) {
     static constexpr void (*kRun[])(const FewFeaturesTile<T>&) = {few_features_tile<T, K + 1, V>...};
     kRun[features - 1](t);
-  }(std::make_integer_sequence<int, kMaxOuterTileVecs / V>{});
+  }(std::make_integer_sequence<int, kFeaturesAtOnce>{});
 }
 
 // Columns [first, first + columns) of one path's weights: [K, width], lanes past the last column zero.
@@ -157,13 +156,15 @@ GLAI_ALWAYS_INLINE void write_tile(const T* tile, std::int64_t rows, std::int64_
   if (streamed) stream_fence();
 }
 
-// Of few_features_vecs(D) > 0, and no bias.
+// Of 1 to kRegisterFeatures features, and no bias.
 template <class T>
-void few_features_product(const GatedMatmulArgs& a, const GatedMatmulPlan& plan, const PathOrder& paths) {
+void few_features_product(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
+                          const PathOrder& paths) {
   constexpr std::int64_t lanes = Vec<T>::width;
   const std::int64_t n = a.x.shape[0], features = a.x.shape[1], columns = a.weight.shape[2];
   const std::int64_t w_words = words_per_row(a.n_gates);
-  const int vecs = few_features_vecs(features);
+  const int vecs = columns <= lanes ? 1 : 2;
+  const EvenSplit passes(features, kFeaturesAtOnce);
   const std::int64_t width = vecs * lanes, path_size = features * width;
   const std::int64_t groups = (a.n_gates + plan.group_gates - 1) / plan.group_gates;
   const EvenSplit blocks(n, kFewFeaturesBlock);
@@ -174,9 +175,9 @@ void few_features_product(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const double work =
       static_cast<double>(n) * static_cast<double>(a.n_gates * columns) * static_cast<double>(features);
   const bool ahead = blocks.parts > 1;  // weights that several blocks read are packed once
-  const bool streamed =
-      n * columns * static_cast<std::int64_t>(sizeof(T)) >= kStreamedOutputBytes &&
-      reinterpret_cast<std::uintptr_t>(a.y.data) % (lanes * sizeof(T)) == 0 && a.y.stride[0] % lanes == 0;
+  const bool streamed = n * columns * static_cast<std::int64_t>(sizeof(T)) >= kStreamedOutputBytes &&
+                        reinterpret_cast<std::uintptr_t>(a.y.data) % (lanes * sizeof(T)) == 0 &&
+                        a.y.stride[0] % lanes == 0;
   ScratchSizes shared;
   const auto groups_at = shared.add<GateGroup>(groups);
   const auto rows_at = shared.add<std::uint16_t>(batch * groups * capacity);
@@ -235,16 +236,20 @@ void few_features_product(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
         } else {
           pack_group(g, tile, weights);
         }
-        const FewFeaturesTile<T> of{a.x.as<const T>() + row * a.x.stride[0],
-                                    a.x.stride[0],
-                                    buckets[b * groups + g],
-                                    kSubsetChains[gates[g].count],
-                                    weights,
-                                    y};
-        if (vecs == 2) {
-          run_few_features_tile<T, 2>(features, of);
-        } else {
-          run_few_features_tile<T, 1>(features, of);
+        for (std::int64_t pass = 0; pass < passes.parts; ++pass) {
+          const std::int64_t k = passes.begin(pass);
+          const FewFeaturesTile<T> of{a.x.as<const T>() + row * a.x.stride[0] + k,
+                                      a.x.stride[0],
+                                      buckets[b * groups + g],
+                                      kSubsetChains[gates[g].count],
+                                      weights + k * width,
+                                      path_size,
+                                      y};
+          if (vecs == 2) {
+            run_few_features_tile<T, 2>(passes.size(pass), of);
+          } else {
+            run_few_features_tile<T, 1>(passes.size(pass), of);
+          }
         }
       }
       write_tile(y, rows, width, left < width ? left : width, a.y.as<T>() + row * a.y.stride[0] + first,

@@ -153,7 +153,7 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
     }
   }
   if constexpr (!Kind::kRounds) {
-    if (plan.form != Form::reference && !a.bias && few_features_vecs(shape.d) > 0) {
+    if (plan.form != Form::reference && !a.bias && shape.d > 0 && shape.d <= kRegisterFeatures) {
       return few_features_product<T>(a, plan, paths);
     }
   }

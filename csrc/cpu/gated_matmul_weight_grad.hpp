@@ -1,272 +1,21 @@
-// Masked gradient accumulation by buckets: a group of gates at a time, the outer products of the samples
-// of each subset are summed once, in registers, and go to all paths of the subset.
-// Groups of one gate are compaction. A task owns a slice of features of one group, so no two tasks write
-// the same element and the sum over samples always runs in the same order.
+// gated_matmul_weight_grad: one product where all gates are on, copied to all paths; buckets otherwise.
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <type_traits>
 
 #include "core/args.hpp"
-#include "core/gates.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
 #include "cpu/gated_matmul.hpp"
+#include "cpu/gated_matmul_weight_grad_buckets.hpp"
 #include "cpu/parallel.hpp"
-#include "cpu/products/buckets.hpp"
-#include "cpu/products/operands.hpp"
-#include "cpu/products/outer_products.hpp"
+#include "cpu/products/dense_outer_product.hpp"
 #include "cpu/products/panel.hpp"
 #include "cpu/products/tiles.hpp"
 
 namespace glai::GLAI_ISA {
 
-constexpr std::int64_t kGradFeatures = 128;  // features per task, where they are not the lanes
-constexpr std::int64_t kGradFeaturesFarApart = 512;
-constexpr std::int64_t kGradTasks = 16;  // at least, where there are so many groups
-// Rows of x that lie on more memory than this miss the translations of their pages' addresses: a task's
-// features of all samples are copied side by side, if that many groups read them.
-constexpr std::int64_t kSpreadBytes = 192 << 10;
-constexpr std::int64_t kCopiedGroups = 3;
-constexpr std::int64_t kMaxPackedBytes = 4 << 20;  // of an operand; larger ones are read where they lie
-constexpr std::int64_t kCopiedValues = 16384;      // of a task, where all gates are on
-// With at most this many outputs the features may be the vector lanes instead.
-constexpr std::int64_t kMaxOutputsAcross = 32;
-
-// With few outputs most lanes of a vector of outputs are empty: vectors run along the features then, and
-// the small result is transposed, which an eighth fewer vectors pay for.
-template <class T>
-GLAI_ALWAYS_INLINE bool features_across(std::int64_t d, std::int64_t c) {
-  constexpr std::int64_t width = Vec<T>::width;
-  const std::int64_t along_features = (d + width - 1) / width * c;
-  const std::int64_t along_outputs = (c + width - 1) / width * d;
-  return c <= kMaxOutputsAcross && 8 * along_features <= 7 * along_outputs;
-}
-
-// Rows this far apart share few sets of the caches and evict each other while a tile walks down.
-template <class T>
-GLAI_ALWAYS_INLINE bool rows_collide(std::int64_t stride) {
-  return stride * static_cast<std::int64_t>(sizeof(T)) % 512 == 0;
-}
-
-// One slice of features, for one block of samples.
-template <class T, class Write>
-struct GradSlice {
-  const GatedMatmulWeightGradArgs& a;
-  bool across;
-  int most_vecs;              // of a tile
-  Rows<T> x, dy;              // of the block; x from the slice's first feature on
-  std::int64_t panel_rows;    // x lies in panels of so many rows (OuterProducts); 0: as a matrix
-  std::int64_t d0, dn, rows;  // features, samples
-  Write write;
-};
-
-// What a task works in.
-template <class Kind>
-struct GradMemory {
-  using T = typename Kind::Value;
-  using Operand = typename Kind::Operand;
-  T *x, *totals, *a, *b;
-  Operand* pairs;
-
-  // rows, features: of the task, as many as there may be; copied: x is.
-  GLAI_ALWAYS_INLINE GradMemory(const GatedMatmulWeightGradArgs& of, std::int64_t rows,
-                                std::int64_t features, bool across, int group_gates, bool copied) {
-    constexpr std::int64_t lanes = Vec<T>::width, tile = kMaxOuterTileVecs * lanes;
-    constexpr bool paired = Kind::kValues == 2;
-    const std::int64_t c = of.dy.shape[1];
-    const bool packed = !paired && !across;
-    const std::int64_t most = paired ? most_row_pairs(rows, 1 << group_gates) : 0;
-    ScratchSizes sizes;
-    const auto x_at = sizes.add<T>(copied ? rows * (features + lanes) : 0);
-    const auto totals_at = sizes.add<T>(tile * (group_gates + (across ? 1 : 0)));
-    const auto a_at = sizes.add<T>(packed ? rows * outer_tile_rows(1) : 0);
-    const auto b_at = sizes.add<T>(packed && packs(of, rows) ? rows * (c + lanes) : 0);
-    const auto pairs_at =
-        sizes.add<Operand>(most * ((across ? c : features) + kMaxTileVecs * lanes + 1) + lanes);
-    std::byte* memory = scratch(Scratch::task, sizes.bytes());
-    x = reinterpret_cast<T*>(memory + x_at);
-    totals = reinterpret_cast<T*>(memory + totals_at);
-    a = reinterpret_cast<T*>(memory + a_at);
-    b = reinterpret_cast<T*>(memory + b_at);
-    pairs = reinterpret_cast<Operand*>(memory + pairs_at);
-  }
-
-  // Whether dy is copied in the order in which tiles read it.
-  static GLAI_ALWAYS_INLINE bool packs(const GatedMatmulWeightGradArgs& of, std::int64_t rows) {
-    const std::int64_t c = of.dy.shape[1];
-    return c > kMaxTileVecs * Vec<T>::width &&
-           rows * c * static_cast<std::int64_t>(sizeof(T)) <= kMaxPackedBytes;
-  }
-};
-
-// What the samples add to the gradients of a group.
-template <class Kind, class Write>
-GLAI_ALWAYS_INLINE void add_gradients(const GradSlice<typename Kind::Value, Write>& t,
-                                      const GateGroup& group, const Buckets& buckets,
-                                      const GradMemory<Kind>& memory) {
-  using T = typename Kind::Value;
-  const GatedMatmulWeightGradArgs& a = t.a;
-  const std::int64_t c = a.dy.shape[1], dw_stride = a.dw.stride[1];
-  const int gates = group.count;
-  const auto add_all = [&](const OuterProducts<T, Write>& products) {
-    if constexpr (Kind::kValues == 2) {
-      add_paired_outer_products(products, t.most_vecs, memory.pairs);
-    } else {
-      add_outer_products(products, t.most_vecs);
-    }
-  };
-  T* outs[kMaxGroupGates];
-  if (a.db && t.d0 == 0) {
-    const T one = T(1);
-    for (int i = 0; i < gates; ++i) outs[i] = a.db->as<T>() + group.paths[i] * a.db->stride[0];
-    add_all({{&one, 0}, 1, 0, t.dy, c, buckets, gates, outs, 0, false, t.write, memory.totals});
-  }
-  for (int i = 0; i < gates; ++i) {
-    outs[i] = a.dw.as<T>() + group.paths[i] * a.dw.stride[0] + t.d0 * dw_stride;
-  }
-  if (t.across) {
-    return add_all({t.dy, c, 0, t.x, t.dn, buckets, gates, outs, dw_stride, true, t.write, memory.totals});
-  }
-  const OuterProducts<T, Write> products{t.x,  t.dn,      t.panel_rows, t.dy,    c,            buckets, gates,
-                                         outs, dw_stride, false,        t.write, memory.totals};
-  if (Kind::kValues == 2 || !GradMemory<Kind>::packs(a, buckets.begin[1 << gates])) {
-    return add_all(products);
-  }
-  const bool far_apart = dw_stride * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  add_packed_outer_products<T>(products, t.most_vecs,
-                               {far_apart && t.panel_rows == 0 ? memory.a : nullptr, memory.b});
-}
-
-// The features of all samples of a block, side by side in whole vectors, or in panels.
-template <class Kind, class Write>
-GLAI_ALWAYS_INLINE void copy_features(GradSlice<typename Kind::Value, Write>& t,
-                                      typename Kind::Value* copy) {
-  using T = typename Kind::Value;
-  constexpr std::int64_t lanes = Vec<T>::width;
-  const auto copy_rows = [&](std::int64_t first, std::int64_t columns, std::int64_t width, T* to) {
-    const Tail<T> tail(static_cast<int>((columns + lanes - 1) % lanes + 1));
-    const std::int64_t last = (columns - 1) / lanes * lanes;
-    for (std::int64_t r = 0; r < t.rows; ++r, to += width) {
-      const T* from = t.x.data + r * t.x.stride + first;
-      for (std::int64_t j = 0; j < last; j += lanes) Vec<T>::load(from + j).store(to + j);
-      const auto rest = Vec<T>::load(from + last, tail);
-      if (last + lanes <= width) {
-        rest.store(to + last);
-      } else {
-        rest.store(to + last, tail);
-      }
-    }
-    if constexpr (Kind::kRounds && Kind::kValues == 1) {
-      for (T* value = to - t.rows * width; value < to; ++value) *value = as_operand<Kind>(*value);
-    }
-  };
-  if (t.across || Kind::kValues == 2) {
-    const std::int64_t width = (t.dn + lanes - 1) / lanes * lanes;
-    copy_rows(0, t.dn, width, copy);
-    t.x = {copy, width};
-    return;
-  }
-  const EvenSplit panels = OuterPanels<T>(t.dn, t.a.dy.shape[1], t.most_vecs).split;
-  for (std::int64_t i = 0; i < panels.parts; ++i) {
-    copy_rows(panels.begin(i), panels.size(i), panels.size(i), copy + panels.begin(i) * t.rows);
-  }
-  t.x = {copy, 0};
-  t.panel_rows = t.rows;
-}
-
-// update: takes the gradient instead of dw, whose place says which part it is; of one block of samples,
-// without db. Null: dw is written, or added to.
-template <class Kind, class Write = WriteGradient<typename Kind::Value>>
-void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int group_gates,
-                                      const Write* update = nullptr) {
-  using T = typename Kind::Value;
-  constexpr std::int64_t lanes = Vec<T>::width;
-  const std::int64_t n = a.x.shape[0], d = a.x.shape[1], c = a.dy.shape[1];
-  const std::int64_t p_count = a.n_gates, w_words = words_per_row(p_count);
-  const std::int64_t groups = (p_count + group_gates - 1) / group_gates;
-  const EvenSplit blocks(n, kMaxBlockRows);
-  const std::int64_t rows_most = blocks.parts == 0 ? 0 : blocks.size(0);
-  const bool across = features_across<T>(d, c);
-  const int most_vecs = across ? outer_tile_vecs(c) : kMaxTileVecs;
-  // Rounded numbers are copied once; pairs are of a bucket's samples.
-  const bool rounded = Kind::kRounds && Kind::kValues == 1;
-  const bool far_apart = a.dw.stride[1] * static_cast<std::int64_t>(sizeof(T)) >= kFarApartBytes;
-  const bool spread = rows_most * a.x.stride[0] * static_cast<std::int64_t>(sizeof(T)) > kSpreadBytes;
-  const bool copy_x =
-      rounded || (!far_apart && ((spread && groups >= kCopiedGroups) || rows_collide<T>(a.x.stride[0])));
-  // Slices of whole tiles; one at least, so that the bias gradient is written when D is 0.
-  const std::int64_t tile = across ? most_vecs * lanes : outer_tile_rows(OuterPanels<T>::widest(c, most_vecs));
-  const EvenSplit slices(
-      d == 0 ? 1 : (d + tile - 1) / tile,
-      across ? 1 : (far_apart ? kGradFeaturesFarApart : kGradFeatures) / tile);
-  const EvenSplit shares(groups, (groups * slices.parts + kGradTasks - 1) / kGradTasks);
-  const double work =
-      static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
-  const std::int64_t capacity = bucket_capacity(rows_most, 1 << group_gates, 1);
-
-  ScratchSizes sizes;
-  const auto rows_at = sizes.add<std::uint16_t>(groups * capacity);
-  const auto buckets_at = sizes.add<Buckets>(groups);
-  const auto groups_at = sizes.add<GateGroup>(groups);
-  const auto dy_at = sizes.add<T>(rounded ? rows_most * c : 0);
-  std::byte* memory = scratch(Scratch::call, sizes.bytes());
-  auto* row_lists = reinterpret_cast<std::uint16_t*>(memory + rows_at);
-  auto* buckets = reinterpret_cast<Buckets*>(memory + buckets_at);
-  auto* gate_groups = reinterpret_cast<GateGroup*>(memory + groups_at);
-  T* dy_copy = reinterpret_cast<T*>(memory + dy_at);
-
-  // Once at least, so that the result is written when there are no samples.
-  for (std::int64_t block = 0; block == 0 || block < blocks.parts; ++block) {
-    const std::int64_t rows = blocks.parts == 0 ? 0 : blocks.size(block);
-    const std::int64_t begin = blocks.parts == 0 ? 0 : blocks.begin(block);
-    const T* x = a.x.as<const T>() + begin * a.x.stride[0];
-    const T* dy = a.dy.as<const T>() + begin * a.dy.stride[0];
-    parallel_for(groups, work, a.exec.threads, [&](std::int64_t g) {
-      GateGroup& group = gate_groups[g];
-      const std::int64_t p0 = g * group_gates, left = p_count - p0;
-      group.flipped = 0;
-      group.count = static_cast<int>(left < group_gates ? left : group_gates);
-      for (int i = 0; i < group.count; ++i) group.paths[i] = static_cast<std::int32_t>(p0 + i);
-      buckets[g].rows = row_lists + g * capacity;
-      fill_buckets(a.words.as<const std::uint32_t>() + begin * w_words, w_words, group, rows, 1,
-                   buckets[g]);
-      if (!rounded || rows == 0) return;
-      const EvenSplit parts(rows, (rows + groups - 1) / groups);
-      for (std::int64_t r = g; g < parts.parts && r < rows; r += parts.parts) {
-        for (std::int64_t j = 0; j < c; ++j) {
-          const T value = dy[r * a.dy.stride[0] + j];
-          if constexpr (Kind::kValues == 1) dy_copy[r * c + j] = as_operand<Kind>(value);
-        }
-      }
-    });
-    parallel_for(slices.parts * shares.parts, work, a.exec.threads, [&](std::int64_t task) {
-      const std::int64_t slice = task / shares.parts, share = task % shares.parts;
-      const std::int64_t d0 = slices.begin(slice) * tile, left = d - d0;
-      const std::int64_t dn = slices.size(slice) * tile < left ? slices.size(slice) * tile : left;
-      const Write write = [&] {
-        if constexpr (std::is_same_v<Write, WriteGradient<T>>) {
-          return Write{a.accumulate || block > 0};
-        } else {
-          return *update;
-        }
-      }();
-      GradSlice<T, Write> of{a,    across,
-                             most_vecs,
-                             {x + d0, a.x.stride[0]},
-                             {rounded ? dy_copy : dy, rounded ? c : a.dy.stride[0]},
-                             0,    d0,
-                             dn,   rows,
-                             write};
-      const GradMemory<Kind> own(a, rows, slices.size(0) * tile, across, group_gates, copy_x);
-      if (copy_x && dn > 0) copy_features<Kind>(of, own.x);
-      for (std::int64_t g = shares.begin(share); g < shares.begin(share) + shares.size(share); ++g) {
-        add_gradients<Kind>(of, gate_groups[g], buckets[g], own);
-      }
-    });
-  }
-}
+constexpr std::int64_t kCopiedValues = 16384;  // of a task, where all gates are on
 
 // One path's share of gates that are all on: words of one gate [N], every one set.
 GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n) {
@@ -279,6 +28,53 @@ GLAI_ALWAYS_INLINE TensorView all_on_words(std::uint32_t* words, std::int64_t n)
   return view;
 }
 
+constexpr std::int64_t kThinRows = 32;       // summed at a time
+constexpr std::int64_t kThinFeatures = 256;  // of a task
+
+// out [D, C] = xᵀ · dy, summed over the samples: of few outputs and many samples it reads x once and
+// does little besides, so samples come a few at a time, along their rows.
+template <class T>
+void thin_outer_product(const TensorView& x, const TensorView& dy, T* out, int threads) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const std::int64_t n = x.shape[0], d = x.shape[1], c = dy.shape[1];
+  const EvenSplit passes(n, kThinRows), slices(d, kThinFeatures);
+  const int most_vecs = outer_tile_vecs(c);
+  const EvenSplit rows(c, outer_tile_rows(most_vecs));
+  const double work = static_cast<double>(n * d) * static_cast<double>(c);
+  parallel_for(slices.parts, work, threads, [&](std::int64_t slice) {
+    const std::int64_t d0 = slices.begin(slice), dn = slices.size(slice);
+    const std::int64_t width = (dn + lanes - 1) / lanes * lanes;
+    ScratchSizes sizes;
+    sizes.add<T>(c * width);
+    T* sums = reinterpret_cast<T*>(scratch(Scratch::task, sizes.bytes()));  // [C, features]
+    for (std::int64_t pass = 0; pass < passes.parts; ++pass) {
+      const std::int64_t first = passes.begin(pass);
+      const T* from_x = x.as<const T>() + first * x.stride[0] + d0;
+      const T* from_dy = dy.as<const T>() + first * dy.stride[0];
+      for_column_tiles<T>(
+          dn,
+          [&](std::int64_t column, int vecs, Tail<T> tail) {
+            for (std::int64_t r = 0; pass + 1 < passes.parts && r < passes.size(pass + 1); ++r) {
+              const T* next = from_x + (passes.size(pass) + r) * x.stride[0] + column;
+              for (int v = 0; v < vecs; ++v) __builtin_prefetch(next + v * lanes, 0, 2);
+            }
+            for (std::int64_t g = 0; g < rows.parts; ++g) {
+              const std::int64_t i = rows.begin(g);
+              run_outer_tile<T, false, false>(
+                  static_cast<int>(rows.size(g)), vecs,
+                  {from_dy + i, dy.stride[0], from_x + column, x.stride[0], nullptr, passes.size(pass),
+                   tail, sums + i * width + column, width, false, pass > 0});
+            }
+          },
+          most_vecs);
+    }
+    pack_transposed(sums, width, dn, c, out + d0 * c, c);
+  });
+}
+
+// Copies of dw and db of one path; past the caches where they would not keep them.
+constexpr std::int64_t kStreamedGradientBytes = 8 << 20;
+
 // All gates on: one product, copied to all paths.
 template <class Kind>
 void gated_matmul_weight_grad_all_on(const GatedMatmulWeightGradArgs& a) {
@@ -289,41 +85,65 @@ void gated_matmul_weight_grad_all_on(const GatedMatmulWeightGradArgs& a) {
   const auto db_at = sizes.add<T>(c);
   const auto words_at = sizes.add<std::uint32_t>(n);
   std::byte* memory = scratch(Scratch::plan, sizes.bytes());
-  GatedMatmulWeightGradArgs one = a;
-  one.n_gates = 1;
-  one.words = all_on_words(reinterpret_cast<std::uint32_t*>(memory + words_at), n);
-  one.accumulate = false;
-  one.dw.data = memory + dw_at;
-  one.dw.shape[0] = 1;
-  one.dw.stride[0] = d * c;
-  one.dw.stride[1] = c;
-  if (one.db) {
-    one.db->data = memory + db_at;
-    one.db->shape[0] = 1;
-    one.db->stride[0] = c;
+  if (!Kind::kRounds && n > 0 && d > 0) {
+    T* out = reinterpret_cast<T*>(memory + dw_at);
+    if (features_across<T>(d, c)) {
+      thin_outer_product<T>(a.x, a.dy, out, a.exec.threads);
+    } else {
+      dense_outer_product<T>(a.x, a.dy, out, a.exec.threads);
+    }
+    if (a.db) column_sums<T>(a.dy, reinterpret_cast<T*>(memory + db_at), a.exec.threads);
+  } else {
+    GatedMatmulWeightGradArgs one = a;
+    one.n_gates = 1;
+    one.words = all_on_words(reinterpret_cast<std::uint32_t*>(memory + words_at), n);
+    one.accumulate = false;
+    one.dw.data = memory + dw_at;
+    one.dw.shape[0] = 1;
+    one.dw.stride[0] = d * c;
+    one.dw.stride[1] = c;
+    if (one.db) {
+      one.db->data = memory + db_at;
+      one.db->shape[0] = 1;
+      one.db->stride[0] = c;
+    }
+    gated_matmul_weight_grad_buckets<Kind>(one, 1);
   }
-  gated_matmul_weight_grad_buckets<Kind>(one, 1);
   const T* dw = reinterpret_cast<const T*>(memory + dw_at);
   const T* db = reinterpret_cast<const T*>(memory + db_at);
   const EvenSplit tasks(a.n_gates, (kCopiedValues + d * c) / (d * c + 1));
+  constexpr std::int64_t lanes = Vec<T>::width;
+  const bool streamed =
+      !a.accumulate && a.dw.stride[1] == c && a.dw.stride[0] % lanes == 0 &&
+      reinterpret_cast<std::uintptr_t>(a.dw.data) % (lanes * sizeof(T)) == 0 &&
+      a.n_gates * d * c * static_cast<std::int64_t>(sizeof(T)) > kStreamedGradientBytes;
   parallel_for(
       tasks.parts, 0.25 * static_cast<double>(a.n_gates * d) * static_cast<double>(c), a.exec.threads,
       [&](std::int64_t task) {
         const bool flat = a.dw.stride[1] == c;
         const std::int64_t rows = flat ? 1 : d, columns = flat ? d * c : c;
         const auto copy = [&](const T* from, std::int64_t count, T* out) {
+          constexpr std::int64_t lanes = Vec<T>::width;
           if (a.accumulate) {
             for (std::int64_t j = 0; j < count; ++j) out[j] += from[j];
-          } else {
-            for (std::int64_t j = 0; j < count; ++j) out[j] = from[j];
+            return;
           }
+          std::int64_t j = 0;
+          if (streamed) {
+            for (; j + lanes <= count; j += lanes) Vec<T>::load(from + j).stream(out + j);
+          }
+          for (; j < count; ++j) out[j] = from[j];
         };
         for (std::int64_t p = tasks.begin(task); p < tasks.begin(task) + tasks.size(task); ++p) {
           for (std::int64_t k = 0; k < rows; ++k) {
             copy(dw + k * columns, columns, a.dw.as<T>() + p * a.dw.stride[0] + k * a.dw.stride[1]);
           }
-          if (a.db) copy(db, c, a.db->as<T>() + p * a.db->stride[0]);
+          for (std::int64_t j = 0; a.db && j < c; ++j) {
+            T& out = a.db->as<T>()[p * a.db->stride[0] + j];
+            out = a.accumulate ? out + db[j] : db[j];
+          }
         }
+        if (streamed) stream_fence();
       });
 }
 

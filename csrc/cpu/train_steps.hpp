@@ -72,8 +72,8 @@ double full_path_loss(const TrainStepsArgs& a, const std::int64_t* ids, std::int
   return loss_gradient<T>(a, ids, count);
 }
 
-// From the gradient by the output to the new parameters. In a batch of one block, where not all gates are
-// on, each stretch of the gradient makes its step where it was summed, and is written nowhere.
+// From the gradient by the output to the new parameters. In a batch of one block, where not all gates
+// are on, each stretch of the gradient makes its step where it was summed, and is written nowhere.
 template <class T>
 void full_path_step(const TrainStepsArgs& a, std::int64_t count, const UpdateParameters<T>& update) {
   const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1];
@@ -81,8 +81,9 @@ void full_path_step(const TrainStepsArgs& a, std::int64_t count, const UpdatePar
   const bool at_once = count <= kMaxBlockRows && density_of(words, a.n_gates) < 1.0;
   const TensorView gradient =
       view_like(a.gradient, (at_once ? a.parameters : a.gradient).template as<T>(), a.n_gates, d, c);
-  const GatedMatmulWeightGradArgs args{x, words, a.n_gates, rows_of(a.output, count), gradient,
-                                       std::nullopt, false, Form::automatic, a.exec};
+  const GatedMatmulWeightGradArgs args{x,        words,        a.n_gates, rows_of(a.output, count),
+                                       gradient, std::nullopt, false,     Form::automatic,
+                                       a.exec};
   if (at_once) {
     gated_matmul_weight_grad_of<Exact<T>>(args, &update);
   } else {

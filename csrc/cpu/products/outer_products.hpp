@@ -1,5 +1,5 @@
-// What a group of paths adds to its gradients: the outer products of the samples of each bucket, summed in
-// registers, chain of subsets by chain; from operands where they lie, copied in order, or in pairs.
+// What a group of paths adds to its gradients: the outer products of the samples of each bucket, summed
+// in registers, chain of subsets by chain; from operands where they lie, copied in order, or in pairs.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace glai::GLAI_ISA {
 
-// How a tile reads an operand: the rows listed, of which b's may end within its last vector; or row after
-// row, whole vectors.
+// How a tile reads an operand: the rows listed, of which b's may end within its last vector; or row
+// after row, whole vectors.
 enum class Reads : std::uint8_t { listed, listed_tail, in_order };
 
 template <class Operand>
@@ -37,7 +37,7 @@ void chain_tile(const ChainTile<Operand>& t) {
   using T = typename SumOf<Operand>::Type;
   using Vector = Vec<T>;
   using Factor = Vec<Operand>;
-  Vector sum[M][V];
+  Vector sum[M][V] = {};
   for (int c = 0; c < t.chains.count; ++c) {
     const ChainStep& step = t.chains.steps[c];
     if (step.begins) {
@@ -55,7 +55,8 @@ void chain_tile(const ChainTile<Operand>& t) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         const Operand* from = b + v * Vector::width;
-        column[v] = B == Reads::listed_tail && v == V - 1 ? Factor::load(from, t.tail) : Factor::load(from);
+        column[v] =
+            B == Reads::listed_tail && v == V - 1 ? Factor::load(from, t.tail) : Factor::load(from);
       }
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
@@ -86,7 +87,8 @@ GLAI_ALWAYS_INLINE void run_chain_tile(int rows, int vecs, const ChainTile<Opera
     if (vecs > V) return run_chain_tile<Operand, A, B, V + 1>(rows, vecs, t);
   }
   [&]<int... M>(std::integer_sequence<int, M...>) {
-    static constexpr void (*kRun[])(const ChainTile<Operand>&) = {chain_tile<Operand, M + 1, V, A, B>...};
+    static constexpr void (*kRun[])(const ChainTile<Operand>&) = {
+        chain_tile<Operand, M + 1, V, A, B>...};
     kRun[rows - 1](t);
   }(std::make_integer_sequence<int, outer_tile_rows(V)>{});
 }
@@ -140,7 +142,8 @@ template <class T, class Write = WriteGradient<T>>
 struct OuterProducts {
   Rows<T> a;
   std::int64_t na;
-  std::int64_t panel_rows;  // a lies in panels, each of a tile's columns: of so many rows; 0: as a matrix
+  std::int64_t
+      panel_rows;  // a lies in panels, each of a tile's columns: of so many rows; 0: as a matrix
   Rows<T> b;
   std::int64_t nb;
   const Buckets& buckets;
@@ -159,18 +162,18 @@ GLAI_ALWAYS_INLINE constexpr int outer_tile_vecs(std::int64_t rows) {
   return vecs;
 }
 
-// The columns of a, cut into what tiles take.
+// Vectors of the widest of the tiles that cover nb columns.
 template <class T>
-struct OuterPanels {
-  EvenSplit split;
-  GLAI_ALWAYS_INLINE OuterPanels(std::int64_t na, std::int64_t nb, int most_vecs)
-      : split(na, outer_tile_rows(widest(nb, most_vecs))) {}
+GLAI_ALWAYS_INLINE int widest_tile(std::int64_t nb, int most_vecs) {
+  const EvenSplit tiles((nb + Vec<T>::width - 1) / Vec<T>::width, most_vecs);
+  return tiles.parts == 0 ? 1 : static_cast<int>(tiles.size(0));
+}
 
-  static GLAI_ALWAYS_INLINE int widest(std::int64_t nb, int most_vecs) {
-    const EvenSplit tiles((nb + Vec<T>::width - 1) / Vec<T>::width, most_vecs);
-    return tiles.parts == 0 ? 1 : static_cast<int>(tiles.size(0));
-  }
-};
+// The columns of a, cut into panels that any of these tiles takes.
+template <class T>
+GLAI_ALWAYS_INLINE EvenSplit outer_panels(std::int64_t na, std::int64_t nb, int most_vecs) {
+  return EvenSplit(na, outer_tile_rows(widest_tile<T>(nb, most_vecs)));
+}
 
 // A tile's totals, m rows from i on of `vecs` vectors from `column` on, go to the paths.
 template <class T, class Write>
@@ -226,19 +229,21 @@ GLAI_ALWAYS_INLINE Rows<T> panel_of(const OuterProducts<T, Write>& t, std::int64
 // Operands read where they lie.
 template <class T, class Write>
 GLAI_ALWAYS_INLINE void add_outer_products(const OuterProducts<T, Write>& t, int most_vecs) {
-  const EvenSplit panels = OuterPanels<T>(t.na, t.nb, most_vecs).split;
   for_column_tiles<T>(
       t.nb,
       [&](std::int64_t column, int vecs, Tail<T> tail) {
         const bool whole = column + vecs * Vec<T>::width <= t.nb;
+        const EvenSplit panels = t.panel_rows == 0 ? EvenSplit(t.na, outer_tile_rows(vecs))
+                                                   : outer_panels<T>(t.na, t.nb, most_vecs);
         for (std::int64_t g = 0; g < panels.parts; ++g) {
           const std::int64_t i = panels.begin(g), m = panels.size(g);
           const Rows<T> a = panel_of(t, i, m), b{t.b.data + column, t.b.stride};
           if (whole) {
-            add_outer_tile<T, Reads::listed, Reads::listed>(t, t.buckets, i, m, column, vecs, tail, a, b);
+            add_outer_tile<T, Reads::listed, Reads::listed>(t, t.buckets, i, m, column, vecs, tail, a,
+                                                            b);
           } else {
-            add_outer_tile<T, Reads::listed, Reads::listed_tail>(t, t.buckets, i, m, column, vecs, tail, a,
-                                                                 b);
+            add_outer_tile<T, Reads::listed, Reads::listed_tail>(t, t.buckets, i, m, column, vecs, tail,
+                                                                 a, b);
           }
         }
       },
@@ -258,7 +263,6 @@ GLAI_ALWAYS_INLINE void add_packed_outer_products(const OuterProducts<T, Write>&
                                                   const PackedOperands<T>& packed) {
   const std::int64_t rows = t.buckets.begin[1 << t.gates];
   const std::uint16_t* list = t.buckets.rows;
-  const EvenSplit panels = OuterPanels<T>(t.na, t.nb, most_vecs).split;
   for_column_tiles<T>(
       t.nb,
       [&](std::int64_t column, int vecs, Tail<T>) {
@@ -266,20 +270,36 @@ GLAI_ALWAYS_INLINE void add_packed_outer_products(const OuterProducts<T, Write>&
         pack_rows(t.b, list, rows, column, left < width ? left : width, width, packed.b + column * rows);
       },
       most_vecs);
+  const auto b_of = [&](std::int64_t column, int vecs) {
+    return Rows<T>{packed.b + column * rows, vecs * Vec<T>::width};
+  };
+  if (packed.a == nullptr && t.panel_rows == 0) {
+    return for_column_tiles<T>(
+        t.nb,
+        [&](std::int64_t column, int vecs, Tail<T> tail) {
+          const EvenSplit panels(t.na, outer_tile_rows(vecs));
+          for (std::int64_t g = 0; g < panels.parts; ++g) {
+            const std::int64_t i = panels.begin(g), m = panels.size(g);
+            add_outer_tile<T, Reads::listed, Reads::in_order>(t, t.buckets, i, m, column, vecs, tail,
+                                                              panel_of(t, i, m), b_of(column, vecs));
+          }
+        },
+        most_vecs);
+  }
   // Along the rows of the result, so that memory is written in order.
+  const EvenSplit panels = outer_panels<T>(t.na, t.nb, most_vecs);
   for (std::int64_t g = 0; g < panels.parts; ++g) {
     const std::int64_t i = panels.begin(g), m = panels.size(g);
     if (packed.a != nullptr) pack_rows(t.a, list, rows, i, m, m, packed.a);
     for_column_tiles<T>(
         t.nb,
         [&](std::int64_t column, int vecs, Tail<T> tail) {
-          const Rows<T> b{packed.b + column * rows, vecs * Vec<T>::width};
           if (packed.a == nullptr) {
             add_outer_tile<T, Reads::listed, Reads::in_order>(t, t.buckets, i, m, column, vecs, tail,
-                                                              panel_of(t, i, m), b);
+                                                              panel_of(t, i, m), b_of(column, vecs));
           } else {
             add_outer_tile<T, Reads::in_order, Reads::in_order>(t, t.buckets, i, m, column, vecs, tail,
-                                                                {packed.a, m}, b);
+                                                                {packed.a, m}, b_of(column, vecs));
           }
         },
         most_vecs);
@@ -324,7 +344,7 @@ GLAI_ALWAYS_INLINE void add_paired_outer_products(const OuterProducts<float, Wri
     pairs.begin[s + 1] = static_cast<std::uint16_t>(pairs.begin[s] + (rows + 1) / 2);
   }
   const std::int64_t count = pairs.begin[subsets];
-  const EvenSplit panels = OuterPanels<float>(t.na, t.nb, most_vecs).split;
+  const EvenSplit panels = outer_panels<float>(t.na, t.nb, most_vecs);
   Operand* a = memory;
   Operand* b = memory + count * t.na + lanes;
   for (std::int64_t g = 0; g < panels.parts; ++g) {

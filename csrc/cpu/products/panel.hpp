@@ -26,9 +26,9 @@ GLAI_ALWAYS_INLINE V interleave(V x, V y, std::integer_sequence<int, Lane...>) {
   return shuffle<(Half * lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
-// out[i, j] = w[j, i] for R rows of N elements each, powers of two, R <= N: log2(R) rounds of interleaving
-// row i with row i + R / 2 leave R elements of a column side by side.
-// The first `used` elements of the rows.
+// out[i, j] = w[j, i] for R rows of N elements each, powers of two, R <= N: log2(R) rounds of
+// interleaving row i with row i + R / 2 leave R elements of a column side by side. The first `used`
+// elements of the rows.
 template <class T, int N, int R = N>
 GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out,
                                         std::int64_t out_stride, std::int64_t used = N) {
@@ -50,12 +50,13 @@ GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* ou
   }
   const auto* columns = reinterpret_cast<const std::byte*>(&rows);
 #pragma GCC unroll 16
-  for (int i = 0; i < N && i < used; ++i) {
-    __builtin_memcpy(out + i * out_stride, columns + i * R * sizeof(T), R * sizeof(T));
+  for (int i = 0; i < N; ++i) {
+    if (i < used) __builtin_memcpy(out + i * out_stride, columns + i * R * sizeof(T), R * sizeof(T));
   }
 }
 
-// out[k, column] = w[column, k] for k_count, a multiple of N, x columns elements, fewer than 2 * R of them.
+// out[k, column] = w[column, k] for k_count, a multiple of N, x columns elements, fewer than 2 * R of
+// them.
 template <class T, int N, int R>
 GLAI_ALWAYS_INLINE void pack_transposed_columns(const T* w, std::int64_t column_stride,
                                                 std::int64_t k_count, std::int64_t columns, T* out,
@@ -96,8 +97,8 @@ GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, 
                             out + whole_k * out_stride + j, out_stride, k_count - whole_k);
     }
     if (whole_k < k_count && j < columns) {
-      pack_transposed<T, 4>(w + j * column_stride + whole_k, column_stride, k_count - whole_k, columns - j,
-                            out + whole_k * out_stride + j, out_stride);
+      pack_transposed<T, 4>(w + j * column_stride + whole_k, column_stride, k_count - whole_k,
+                            columns - j, out + whole_k * out_stride + j, out_stride);
     }
   } else {
     for (std::int64_t k = whole_k; k < k_count; ++k) {

@@ -1,8 +1,8 @@
-// The subsets of a group's gates in an order in which sums are shared. A chain is a run of subsets each of
-// which lacks one gate of the one before: sums over the samples of all of them so far belong to every gate
-// that is still on, so a chain is summed in one go, and a gate is credited where it goes off, the last
-// ones at the end. All subsets of k gates are covered by k choose k/2 chains, which is the fewest (de
-// Bruijn, van Ebbenhorst Tengbergen and Kruyswijk, On the set of divisors of a number, 1951).
+// The subsets of a group's gates in an order in which sums are shared. A chain is a run of subsets each
+// of which lacks one gate of the one before: sums over the samples of all of them so far belong to every
+// gate that is still on, so a chain is summed in one go, and a gate is credited where it goes off, the
+// last ones at the end. All subsets of k gates are covered by k choose k/2 chains, which is the fewest
+// (de Bruijn, van Ebbenhorst Tengbergen and Kruyswijk, On the set of divisors of a number, 1951).
 #pragma once
 
 #include <array>
@@ -25,8 +25,8 @@ struct SubsetChains {
   int count;
 };
 
-// By brackets: a gate that is on closes, one that is off opens. A chain goes from all that is not matched
-// on to all of it off, the last gate first; what is matched stays.
+// By brackets: a gate that is on closes, one that is off opens. A chain goes from all that is not
+// matched on to all of it off, the last gate first; what is matched stays.
 constexpr SubsetChains subset_chains(int gates) {
   SubsetChains chains{};
   unsigned seen = 0;
