@@ -19,15 +19,18 @@ namespace {
 // shared by all vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven
 // shapes at densities 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative
 // to each other within about a fifth.
-constexpr double kSubsetRows = 16.0;
-constexpr double kGradSubsetRows = 9.0;
-constexpr double kSortRows = 16.0;     // per sample
-constexpr double kBlockRows = 1024.0;  // subsets are paid for once per block
+struct GroupCosts {
+  double subset;         // rows that a subset costs
+  double block;          // rows of a block: subsets are paid for once per block
+  double several = 0.0;  // rows that a path costs besides, where a group has several gates
+};
+constexpr GroupCosts kProduct{16.0, 1024.0};
+constexpr GroupCosts kFewFeatures{4.0, 256.0};  // sums of weights in registers
+constexpr GroupCosts kWeightGrad{4.0, 1024.0, 5.0};
+constexpr double kSortRows = 16.0;  // per sample
 constexpr double kVectorOutputs = 16.0;
 // Reading all weights once more for the norm check, adding up the majority's and turning their sign.
 constexpr double kReferenceRows = 30.0;
-
-double blocks_of(const GatedShape& s) { return std::ceil(static_cast<double>(s.n) / kBlockRows); }
 
 double sort_rows(const GatedShape& s) {
   const double vectors = static_cast<double>(s.d) * std::ceil(static_cast<double>(s.c) / kVectorOutputs);
@@ -38,10 +41,10 @@ double sort_rows(const GatedShape& s) {
 double any_of(double on, int k) { return 1.0 - std::pow(1.0 - on, k); }
 
 // Cost per path of groups of k gates.
-double group_cost(const GatedShape& s, double on, int k, double subset_rows) {
-  const double any = any_of(on, k);
-  const double subsets = static_cast<double>((1 << k) - 1) * subset_rows * blocks_of(s);
-  return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k;
+double group_cost(const GatedShape& s, double on, int k, const GroupCosts& costs) {
+  const double any = any_of(on, k), blocks = std::ceil(static_cast<double>(s.n) / costs.block);
+  const double subsets = static_cast<double>((1 << k) - 1) * costs.subset * blocks;
+  return (static_cast<double>(s.n) * any + subsets + sort_rows(s)) / k + (k > 1 ? costs.several : 0.0);
 }
 
 // The same where vectors are filled with features, in cycles: of a row and an output a vector of
@@ -72,7 +75,7 @@ double feature_cost(const GatedShape& s, double on, int k) {
   const double c = static_cast<double>(s.c), vectors = std::ceil(d / kFeatureLanes);
   const double panels = std::ceil(vectors * c / kPanelVectors);
   const double row_bytes = 64.0 * vectors / std::max(panels, 1.0) + 32.0 * c;
-  const double blocks = std::ceil(n / std::min(kBlockRows, kFeatureBlockBytes / row_bytes));
+  const double blocks = std::ceil(n / std::min(kProduct.block, kFeatureBlockBytes / row_bytes));
   const double sums = occupied_sums(on, k, n / std::max(blocks, 1.0));
   const double product = n * any_of(on, k) * (vectors * kFeatureProduct + panels * kFeatureSum);
   const double weights = blocks * vectors * (sums * kFeatureTable + k * kFeaturePack);
@@ -88,27 +91,27 @@ struct Choice {
 // Which lanes there are to choose from.
 enum class Lanes { outputs, any };
 
-Choice choice_of(const GatedShape& s, double on, int k, double subset_rows, Lanes lanes) {
-  const Choice outputs{k, false, group_cost(s, on, k, subset_rows)};
+Choice choice_of(const GatedShape& s, double on, int k, const GroupCosts& costs, Lanes lanes) {
+  const Choice outputs{k, false, group_cost(s, on, k, costs)};
   if (lanes == Lanes::outputs || static_cast<double>(s.c) > kVectorOutputs) return outputs;
   const Choice features{k, true, feature_cost(s, on, k)};
   return features.cost < outputs.cost ? features : outputs;
 }
 
 // The cheapest k in [first, kMaxGroupGates].
-Choice best_group(const GatedShape& s, double on, int first, double subset_rows, Lanes lanes) {
-  Choice best = choice_of(s, on, first, subset_rows, lanes);
+Choice best_group(const GatedShape& s, double on, int first, const GroupCosts& costs, Lanes lanes) {
+  Choice best = choice_of(s, on, first, costs, lanes);
   for (int k = first + 1; k <= kMaxGroupGates; ++k) {
-    const Choice choice = choice_of(s, on, k, subset_rows, lanes);
+    const Choice choice = choice_of(s, on, k, costs, lanes);
     if (choice.cost < best.cost) best = choice;
   }
   return best;
 }
 
-GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, double subset_rows,
+GatedMatmulPlan plan_groups(const GatedShape& s, double density, Form form, const GroupCosts& costs,
                             Lanes lanes) {
-  const Choice single = choice_of(s, density, 1, subset_rows, lanes);
-  const Choice sums = best_group(s, density, 2, subset_rows, lanes);
+  const Choice single = choice_of(s, density, 1, costs, lanes);
+  const Choice sums = best_group(s, density, 2, costs, lanes);
   GatedMatmulPlan plan{Form::compaction, 1, single.by_features, density, single.cost, sums.cost, 0.0};
   const bool choose_sums = form == Form::automatic ? sums.cost < single.cost : form == Form::subset_sums;
   if (choose_sums) {
@@ -148,7 +151,8 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
                                   Form form, const PathOrder& paths) {
   std::iota(paths.order, paths.order + s.p, 0);
   std::fill(paths.majority, paths.majority + s.p, std::uint8_t{0});
-  GatedMatmulPlan plan = plan_groups(s, density, form, kSubsetRows, Lanes::any);
+  const GroupCosts& costs = s.d <= kRegisterFeatures ? kFewFeatures : kProduct;
+  GatedMatmulPlan plan = plan_groups(s, density, form, costs, Lanes::any);
   if (counts == nullptr) return plan;
 
   double deviation = 0.0;
@@ -156,7 +160,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
     deviation += static_cast<double>(std::min(counts[p], s.n - counts[p]));
   }
   deviation /= std::max(static_cast<double>(s.n * s.p), 1.0);
-  const Choice around = best_group(s, deviation, 1, kSubsetRows, Lanes::any);
+  const Choice around = best_group(s, deviation, 1, kProduct, Lanes::any);
   plan.reference = around.cost + kReferenceRows + static_cast<double>(s.n) / std::max<double>(s.p, 1.0);
   const double other = plan.form == Form::compaction ? plan.compaction : plan.subset_sums;
   if (form != Form::reference && plan.reference > 0.9 * other) return plan;
@@ -174,7 +178,7 @@ GatedMatmulPlan plan_gated_matmul(const GatedShape& s, double density, const std
 }
 
 GatedMatmulPlan plan_gated_matmul_weight_grad(const GatedShape& s, double density, Form form) {
-  return plan_groups(s, density, form, kGradSubsetRows, Lanes::outputs);
+  return plan_groups(s, density, form, kWeightGrad, Lanes::outputs);
 }
 
 GatedMatmulExplanation explain_gated_matmul(const std::string& op, const TensorView& words,

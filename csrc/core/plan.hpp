@@ -11,6 +11,9 @@ namespace glai {
 
 constexpr int kMaxGroupGates = 5;
 
+// Of at most so many features the sums of weights are kept in registers (cpu/few_features.hpp).
+constexpr std::int64_t kRegisterFeatures = 12;
+
 // N samples, P paths, D features, C outputs (of the product: the input gradient swaps D and C).
 struct GatedShape {
   std::int64_t n, p, d, c;

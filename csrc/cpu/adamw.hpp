@@ -15,7 +15,6 @@ constexpr std::int64_t kUpdatedValues = 4096;  // of a task
 template <class T>
 struct AdamWState {
   T* parameters;
-  const T* gradient;
   T* exp_avg;
   T* exp_avg_sq;
   T* mean;  // of the iterates; null: nobody wants it
@@ -39,9 +38,9 @@ struct AdamWStep {
         eps(Vec<T>::broadcast(T(a.eps))),
         share(Vec<T>::broadcast(T(1.0 / static_cast<double>(averaged)))) {}
 
+  // Of the parameters from i on, whose gradient is g.
   template <class... Lanes>
-  GLAI_ALWAYS_INLINE void run(const AdamWState<T>& s, std::int64_t i, Lanes... lanes) const {
-    const auto g = Vec<T>::load(s.gradient + i, lanes...);
+  GLAI_ALWAYS_INLINE void run(const AdamWState<T>& s, std::int64_t i, Vec<T> g, Lanes... lanes) const {
     const auto m = one_minus_beta1.times(g).plus_product(beta1, Vec<T>::load(s.exp_avg + i, lanes...));
     const auto v =
         one_minus_beta2.times(g).times(g).plus_product(beta2, Vec<T>::load(s.exp_avg_sq + i, lanes...));
@@ -58,15 +57,30 @@ struct AdamWStep {
   }
 };
 
+// A stretch of the gradient, taken as soon as it is known.
 template <class T>
-void adamw_step(const AdamWState<T>& state, std::int64_t count, const AdamWStep<T>& step, int threads) {
-  constexpr std::int64_t width = Vec<T>::width;
+struct UpdateParameters {
+  AdamWState<T> state;
+  AdamWStep<T> step;
+
+  // parameters: where the stretch begins in the state's.
+  GLAI_ALWAYS_INLINE void operator()(T* parameters, const T* gradient, std::int64_t count) const {
+    constexpr std::int64_t width = Vec<T>::width;
+    const std::int64_t first = parameters - state.parameters;
+    std::int64_t j = 0;
+    for (; j + width <= count; j += width) step.run(state, first + j, Vec<T>::load(gradient + j));
+    if (j == count) return;
+    const Tail<T> tail(static_cast<int>(count - j));
+    step.run(state, first + j, Vec<T>::load(gradient + j, tail), tail);
+  }
+};
+
+template <class T>
+void adamw_step(const UpdateParameters<T>& update, const T* gradient, std::int64_t count, int threads) {
   const std::int64_t tasks = (count + kUpdatedValues - 1) / kUpdatedValues;
   parallel_for(tasks, 4.0 * static_cast<double>(count), threads, [&](std::int64_t task) {
-    std::int64_t i = task * kUpdatedValues;
-    const std::int64_t end = i + kUpdatedValues < count ? i + kUpdatedValues : count;
-    for (; i + width <= end; i += width) step.run(state, i);
-    if (i < end) step.run(state, i, Tail<T>(static_cast<int>(end - i)));
+    const std::int64_t i = task * kUpdatedValues, left = count - i;
+    update(update.state.parameters + i, gradient + i, left < kUpdatedValues ? left : kUpdatedValues);
   });
 }
 

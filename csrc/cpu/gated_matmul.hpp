@@ -5,6 +5,7 @@
 #include "core/args.hpp"
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
+#include "cpu/few_features.hpp"
 #include "cpu/gated_matmul_buckets.hpp"
 #include "cpu/gated_matmul_features.hpp"
 #include "cpu/gates.hpp"
@@ -167,6 +168,9 @@ void gated_matmul_of(const GatedMatmulArgs& a) {
   }
   if constexpr (!Kind::kRounds) {
     if (plan.by_features) return gated_matmul_features<T>(a, plan, paths);
+    if (plan.form != Form::reference && !a.bias && shape.d > 0 && shape.d <= kRegisterFeatures) {
+      return few_features_product<T>(a, plan, paths);
+    }
   }
   gated_matmul_buckets<Kind>(a, plan, paths);
 }

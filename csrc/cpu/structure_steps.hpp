@@ -100,13 +100,12 @@ double structure_gradient(const StructureStepsArgs& a, const std::int64_t* ids, 
 template <class T>
 void structure_steps_of(const StructureStepsArgs& a) {
   const std::int64_t count = a.order.shape[0], b = a.output.shape[0];
-  const AdamWState<T> state{a.parameters.as<T>(), a.gradient.as<const T>(), a.exp_avg.as<T>(),
-                            a.exp_avg_sq.as<T>(), nullptr};
+  const AdamWState<T> state{a.parameters.as<T>(), a.exp_avg.as<T>(), a.exp_avg_sq.as<T>(), nullptr};
   for (std::int64_t i = 0; i < a.losses.shape[0]; ++i) {
     const std::int64_t begin = i * b, rows = count - begin < b ? count - begin : b;
     a.losses.as<double>()[i] = structure_gradient<T>(a, a.order.as<const std::int64_t>() + begin, rows);
-    adamw_step<T>(state, a.parameters.shape[0], AdamWStep<T>(a.adamw, a.step + i + 1, 1),
-                  a.exec.threads);
+    adamw_step<T>({state, AdamWStep<T>(a.adamw, a.step + i + 1, 1)}, a.gradient.as<const T>(),
+                  a.parameters.shape[0], a.exec.threads);
   }
 }
 

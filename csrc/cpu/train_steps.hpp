@@ -57,22 +57,39 @@ void outer_sums(const TensorView& x, const TensorView& dy, const TensorView& out
   });
 }
 
+// Output of a batch becomes the gradient of its loss, which is returned.
 template <class T>
-double full_path_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
+double full_path_loss(const TrainStepsArgs& a, const std::int64_t* ids, std::int64_t count) {
   const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1];
   const TensorView x = rows_of(a.batch_x, count), words = rows_of(a.batch_words, count);
   const TensorView y = rows_of(a.output, count);
   const TensorView weight = view_like(a.parameters, a.parameters.as<T>(), a.n_gates, d, c);
-  const TensorView gradient = view_like(a.gradient, a.gradient.as<T>(), a.n_gates, d, c);
   if (c <= kFewOutputs && density_of(words, a.n_gates) >= kFewOutputsDensity) {
     few_outputs_product<T>(x, words, weight, y, a.exec.threads);
   } else {
     gated_matmul_of<Exact<T>>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
   }
-  const double loss = loss_gradient<T>(a, ids, count);
-  gated_matmul_weight_grad_of<Exact<T>>(
-      {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});
-  return loss;
+  return loss_gradient<T>(a, ids, count);
+}
+
+// From the gradient by the output to the new parameters. In a batch of one block, where not all gates
+// are on, each stretch of the gradient makes its step where it was summed, and is written nowhere.
+template <class T>
+void full_path_step(const TrainStepsArgs& a, std::int64_t count, const UpdateParameters<T>& update) {
+  const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1];
+  const TensorView x = rows_of(a.batch_x, count), words = rows_of(a.batch_words, count);
+  const bool at_once = count <= kMaxBlockRows && density_of(words, a.n_gates) < 1.0;
+  const TensorView gradient =
+      view_like(a.gradient, (at_once ? a.parameters : a.gradient).template as<T>(), a.n_gates, d, c);
+  const GatedMatmulWeightGradArgs args{x,        words,        a.n_gates, rows_of(a.output, count),
+                                       gradient, std::nullopt, false,     Form::automatic,
+                                       a.exec};
+  if (at_once) {
+    gated_matmul_weight_grad_of<Exact<T>>(args, &update);
+  } else {
+    gated_matmul_weight_grad_of<Exact<T>>(args);
+    adamw_step<T>(update, a.gradient.as<const T>(), a.parameters.shape[0], a.exec.threads);
+  }
 }
 
 template <class T>
@@ -102,8 +119,8 @@ double directions_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std
 template <class T>
 void train_steps_of(const TrainStepsArgs& a) {
   const std::int64_t count = a.order.shape[0], parameters = a.parameters.shape[0];
-  const AdamWState<T> state{a.parameters.as<T>(), a.gradient.as<const T>(), a.exp_avg.as<T>(),
-                            a.exp_avg_sq.as<T>(), a.mean.as<T>()};
+  const AdamWState<T> state{a.parameters.as<T>(), a.exp_avg.as<T>(), a.exp_avg_sq.as<T>(),
+                            a.mean.as<T>()};
   if (a.directions) {
     const std::int64_t c = a.output.shape[1];
     for (std::int64_t i = 0; i < a.n_gates; ++i) {
@@ -119,11 +136,15 @@ void train_steps_of(const TrainStepsArgs& a) {
     const std::int64_t* ids = a.order.as<const std::int64_t>() + begin;
     gather_batch<T>(a, ids, rows);
     const double loss =
-        a.directions ? directions_gradient<T>(a, ids, rows) : full_path_gradient<T>(a, ids, rows);
+        a.directions ? directions_gradient<T>(a, ids, rows) : full_path_loss<T>(a, ids, rows);
     a.losses.as<double>()[i] = loss;
     if (!std::isfinite(loss)) return;
-    adamw_step<T>(state, parameters, AdamWStep<T>(a.adamw, a.step + i + 1, a.averaged + i + 1),
-                  a.exec.threads);
+    const UpdateParameters<T> update{state, AdamWStep<T>(a.adamw, a.step + i + 1, a.averaged + i + 1)};
+    if (a.directions) {
+      adamw_step<T>(update, a.gradient.as<const T>(), parameters, a.exec.threads);
+    } else {
+      full_path_step<T>(a, rows, update);
+    }
   }
 }
 

@@ -45,6 +45,10 @@ EDGES = [
     (700, 2, 256, 40),  # rows of x that collide in the cache
     (70, 330, 40, 5),  # more groups of gates than one pass of subset sums takes
     (300, 31, 33, 4),
+    (600, 12, 60, 10),  # features as lanes, several tiles of them
+    (300, 17, 200, 13),  # outputs of more than one tile's rows
+    (1030, 14, 70, 20),  # features copied side by side, more than one block of rows
+    (520, 22, 130, 9),  # the input gradient's sums of weights in registers, more than one block of rows
 ]
 
 
@@ -124,6 +128,33 @@ def test_timed_cases(shape, density):
     dx = glai.gated_matmul_input_grad(case.dy, gates, case.weight)
     form = form_of("gated_matmul_input_grad", gates, case.weight)
     check_input_grad(dx, case.dy, case.gates, case.weight, form)
+
+
+# Results that are stored past the caches: lines of them aligned, and not; with and without a tail.
+@pytest.mark.parametrize("density", [0.4, 1.0])
+@pytest.mark.parametrize("shape", [(4200, 3, 512, 4), (4100, 2, 523, 3)], ids=str)
+def test_large_input_gradients(isa, shape, density):
+    _, weight, _, dy, bits = draw(*shape, density=density)
+    gates = glai.pack_gates(bits)
+    dx = glai.gated_matmul_input_grad(dy, gates, weight)
+    check_input_grad(dx, dy, bits, weight, form_of("gated_matmul_input_grad", gates, weight))
+
+
+@pytest.mark.parametrize("shape", [(40, 70, 2000, 16), (40, 70, 2001, 15)], ids=str)
+def test_large_gradients_of_gates_that_are_all_on(isa, shape):
+    x, _, _, dy, bits = draw(*shape, density=1.0)
+    dw = glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy)
+    check_weight_grad(dw, x, bits, dy)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_all_gates_on_accumulate(isa, dtype):
+    for c in (3, 20):
+        x, _, _, dy, bits = draw(70, 5, 300, c, dtype, density=1.0)
+        start = torch.randn((5, 300, c), dtype=dtype)
+        out = start.clone()
+        glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out, accumulate=True)
+        check_weight_grad(out, x, bits, dy, added_to=start)
 
 
 @given(
@@ -283,6 +314,7 @@ def test_few_samples_per_path_and_weights_far_apart(isa, dtype, n, d):
         (40, 1400, 9, 7),
         (4200, 21, 9, 5),
         (90, 20, 70, 600),
+        (600, 12, 200, 10),
     ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -56,6 +56,7 @@ struct DenseTile {
   Tail<T> tail;    // lanes of the last vector
   const T* start;  // [V vectors]: what sums start from; null: y
   ColumnGates gates;
+  bool streamed = false;  // whole vectors of y, which are aligned, past the caches
 };
 
 template <class Operand, int M, int V>
@@ -96,6 +97,11 @@ void dense_tile(const DenseTile<Operand>& t) {
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     T* y = t.y + i * t.y_stride;
+    if (t.streamed) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v].stream(y + v * Vector::width);
+      continue;
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < V - 1; ++v) sum[i][v].store(y + v * Vector::width);
     sum[i][V - 1].store(y + (V - 1) * Vector::width, t.tail);
@@ -138,6 +144,7 @@ struct DenseBlock {
   std::int64_t y_stride;
   ColumnGates gates = {};
   const T* panels = nullptr;  // these columns of w as pack_weights makes them; null: packed on the way
+  bool streamed = false;      // as in DenseTile, of whole vectors of columns and at most kDenseFeatures
 };
 
 // Bytes of memory that dense_block works in, for a tile of `vecs` vectors.
@@ -226,6 +233,7 @@ void dense_block(const DenseBlock<typename Kind::Value>& b, std::byte* memory) {
       }
       tile.y = b.y + row * b.y_stride;
       tile.gates = b.gates.from(row, 0);
+      tile.streamed = b.streamed;
       run_dense_tile<Operand>(static_cast<int>(groups.size(g)), vecs, tile);
     }
   }
@@ -237,6 +245,19 @@ constexpr std::int64_t dense_rows(std::int64_t d) {
   if (d <= kFewFeatures) return kFewFeatureRows;
   const std::int64_t rows = kDenseBytes / (d * static_cast<std::int64_t>(sizeof(T)));
   return rows > kDenseRows ? kDenseRows : rows < kFewFeatureRows ? kFewFeatureRows : rows;
+}
+
+// A result larger than this, of so few features that it is written once and does little besides, is
+// stored past the caches, which would first read what is to be overwritten.
+constexpr double kStreamedProductBytes = 8e6;
+
+template <class T>
+GLAI_ALWAYS_INLINE bool streams_product(const TensorView& y, std::int64_t d) {
+  constexpr std::int64_t lanes = Vec<T>::width;
+  return d <= kFewFeatures && y.shape[1] % lanes == 0 && y.stride[0] % lanes == 0 &&
+         reinterpret_cast<std::uintptr_t>(y.data) % (lanes * sizeof(T)) == 0 &&
+         static_cast<double>(y.shape[0]) * static_cast<double>(y.shape[1]) * sizeof(T) >
+             kStreamedProductBytes;
 }
 
 template <class Kind>
@@ -252,6 +273,7 @@ void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>&
     const std::int64_t left = c - tiles.begin(tile) * lanes, width = tiles.size(tile) * lanes;
     return left < width ? left : width;
   };
+  const bool streamed = streams_product<T>(y, d);
   // Weights that more than one task reads are packed once.
   T* panels = nullptr;
   if (!Kind::kRounds && blocks.parts > 1 && d > kFewFeatures) {
@@ -273,8 +295,9 @@ void dense_product(const TensorView& x, const DenseWeight<typename Kind::Value>&
     dense_block<Kind>(
         {x.as<const T>() + row * x.stride[0], x.stride[0], blocks.size(block), d, w.from(first),
          columns_of(tile), y.as<T>() + row * y.stride[0] + first, y.stride[0], gates.from(row, first),
-         panels == nullptr ? nullptr : panels + first * d},
+         panels == nullptr ? nullptr : panels + first * d, streamed},
         memory);
+    if (streamed) stream_fence();
   });
 }
 

@@ -1,6 +1,7 @@
 // Copies of pieces of matrices in the order in which tiles read them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -53,31 +54,54 @@ GLAI_ALWAYS_INLINE void transpose_quad(const T* w, std::int64_t w_stride, T* out
   }
 }
 
-// out[i, j] = w[j, i] for N x N elements: log2(N) rounds of interleaving row i with row i + N / 2.
-template <class T, int N>
+// out[i, j] = w[j, i] for R rows of N elements each, powers of two, R <= N: log2(R) rounds of
+// interleaving row i with row i + R / 2 leave R elements of a column side by side. The first `used`
+// elements of the rows.
+template <class T, int N, int R = N>
 GLAI_ALWAYS_INLINE void transpose_block(const T* w, std::int64_t w_stride, T* out,
-                                        std::int64_t out_stride) {
+                                        std::int64_t out_stride, std::int64_t used = N) {
   typedef T Row __attribute__((vector_size(N * sizeof(T))));
   constexpr auto lanes = std::make_integer_sequence<int, N>{};
-  Row rows[N];
+  Row rows[R];
 #pragma GCC unroll 16
-  for (int i = 0; i < N; ++i) __builtin_memcpy(&rows[i], w + i * w_stride, sizeof(Row));
+  for (int i = 0; i < R; ++i) __builtin_memcpy(&rows[i], w + i * w_stride, sizeof(Row));
 #pragma GCC unroll 4
-  for (int round = 1; round < N; round *= 2) {
-    Row next[N];
+  for (int round = 1; round < R; round *= 2) {
+    Row next[R];
 #pragma GCC unroll 8
-    for (int i = 0; i < N / 2; ++i) {
-      next[2 * i] = interleave<0>(rows[i], rows[i + N / 2], lanes);
-      next[2 * i + 1] = interleave<1>(rows[i], rows[i + N / 2], lanes);
+    for (int i = 0; i < R / 2; ++i) {
+      next[2 * i] = interleave<0>(rows[i], rows[i + R / 2], lanes);
+      next[2 * i + 1] = interleave<1>(rows[i], rows[i + R / 2], lanes);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < N; ++i) rows[i] = next[i];
+    for (int i = 0; i < R; ++i) rows[i] = next[i];
   }
+  const auto* columns = reinterpret_cast<const std::byte*>(&rows);
 #pragma GCC unroll 16
-  for (int i = 0; i < N; ++i) __builtin_memcpy(out + i * out_stride, &rows[i], sizeof(Row));
+  for (int i = 0; i < N; ++i) {
+    if (i < used) __builtin_memcpy(out + i * out_stride, columns + i * R * sizeof(T), R * sizeof(T));
+  }
 }
 
-// out[k, column] = w[column, k] for k x columns elements, in blocks as wide as a vector, then of four.
+// out[k, column] = w[column, k] for k_count, a multiple of N, x columns elements, fewer than 2 * R of
+// them.
+template <class T, int N, int R>
+GLAI_ALWAYS_INLINE void pack_transposed_columns(const T* w, std::int64_t column_stride,
+                                                std::int64_t k_count, std::int64_t columns, T* out,
+                                                std::int64_t out_stride) {
+  if (columns >= R) {
+    for (std::int64_t k = 0; k < k_count; k += N) {
+      transpose_block<T, N, R>(w + k, column_stride, out + k * out_stride, out_stride);
+    }
+    w += R * column_stride, out += R, columns -= R;
+  }
+  if constexpr (R > 1) {
+    pack_transposed_columns<T, N, R / 2>(w, column_stride, k_count, columns, out, out_stride);
+  }
+}
+
+// out[k, column] = w[column, k] for k x columns elements, in blocks as wide as a vector; what is left of
+// k in blocks of four.
 template <class T, int N = Vec<T>::width>
 GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, std::int64_t k_count,
                                         std::int64_t columns, T* out, std::int64_t out_stride) {
@@ -88,20 +112,25 @@ GLAI_ALWAYS_INLINE void pack_transposed(const T* w, std::int64_t column_stride, 
                             out_stride);
     }
   }
+  if (whole_columns < columns && whole_k > 0) {
+    pack_transposed_columns<T, N, N / 2>(w + whole_columns * column_stride, column_stride, whole_k,
+                                         columns - whole_columns, out + whole_columns, out_stride);
+  }
   if constexpr (N > 4) {
-    if (whole_columns < columns) {
-      pack_transposed<T, 4>(w + whole_columns * column_stride, column_stride, whole_k,
-                            columns - whole_columns, out + whole_columns, out_stride);
+    // A block may read past a column's last element, which is in front of another column.
+    std::int64_t j = 0;
+    const std::int64_t last = (columns - 1) * column_stride + k_count - whole_k;
+    for (; whole_k < k_count && (j + N - 1) * column_stride + N <= last; j += N) {
+      transpose_block<T, N>(w + j * column_stride + whole_k, column_stride,
+                            out + whole_k * out_stride + j, out_stride, k_count - whole_k);
     }
-    if (whole_k < k_count) {
-      pack_transposed<T, 4>(w + whole_k, column_stride, k_count - whole_k, columns,
-                            out + whole_k * out_stride, out_stride);
+    if (whole_k < k_count && j < columns) {
+      pack_transposed<T, 4>(w + j * column_stride + whole_k, column_stride, k_count - whole_k,
+                            columns - j, out + whole_k * out_stride + j, out_stride);
     }
   } else {
-    for (std::int64_t k = 0; k < k_count; ++k) {
-      for (std::int64_t j = k < whole_k ? whole_columns : 0; j < columns; ++j) {
-        out[k * out_stride + j] = w[j * column_stride + k];
-      }
+    for (std::int64_t k = whole_k; k < k_count; ++k) {
+      for (std::int64_t j = 0; j < columns; ++j) out[k * out_stride + j] = w[j * column_stride + k];
     }
   }
 }
