@@ -30,6 +30,7 @@ COMMANDS += (
     "heads",
     "scale",
     "solvers",
+    "solvers.frozen_structure",
     "steps",
     *(report for _, report in REPORTS.values()),
 )
