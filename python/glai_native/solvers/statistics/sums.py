@@ -164,7 +164,7 @@ class PathStatistics(SumsByOutput):
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
-        What fails, or is interrupted, adds nothing. More at a time than there are unknowns, and than 1,024, or more
+        What fails, or is interrupted, adds nothing. More at a time than there are unknowns, and than 2,048, or more
         than 4,096, are added to a copy of the sums, which takes their place.
 
         Args:
