@@ -181,13 +181,6 @@ class PathStatistics(SumsByOutput):
         owner = "update" if sign > 0 else "downdate"
         self._add(owner, self._within_range(owner, samples), sign)
 
-    def fill(self, parts: Iterable[Samples]) -> None:
-        """Add samples that are checked already, in place however many they are; nobody must keep these if it fails."""
-        self._private = True
-        for part in parts:
-            self.add(part)
-        self._private = False
-
     def downdate(
         self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
     ) -> None:
