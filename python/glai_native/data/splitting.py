@@ -10,8 +10,8 @@ from sklearn.model_selection import train_test_split
 
 Rows = NDArray[np.int64]
 
-# Of more samples a part of so many is split: stratifying a million takes 120 MB.
-MOST_SPLIT = 1 << 18
+# Of more samples a part of so many is split: stratifying a million takes 120 MB, and what is freed of that stays.
+MOST_SPLIT = 1 << 16
 
 
 def split_rows(classes: NDArray[Any] | None, n_samples: int, n_held_out: int, seed: int) -> tuple[Rows, Rows]:

@@ -86,7 +86,10 @@ class StoredRows:
     def part(self, rows: Rows) -> StoredRows:
         """Return some of them, in increasing order, which stay where they are."""
         part = copy(self)
-        part._rows = np.arange(len(self))[rows] if self._rows is None else self._rows[rows]
+        if self._rows is not None:
+            part._rows = self._rows[rows]
+        else:
+            part._rows = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
         return part
 
     def read(self, rows: Rows) -> Tensor:

@@ -110,7 +110,8 @@ class Numbering:
                 f"{self.owner}: y must be class indices in [0, {len(self.place)}) like class_labels, "
                 f"got {least} to {most}"
             )
-        return self.place.to(y.device)[y.long()]
+        place = self.place.to(y.device)
+        return y.long() if torch.equal(place, torch.arange(len(place), device=y.device)) else place[y.long()]
 
     def with_outputs(self, n_outputs: int) -> list[Label] | None:
         """Return the labels of so many outputs.

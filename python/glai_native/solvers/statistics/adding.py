@@ -16,7 +16,7 @@ from glai_native.solvers.statistics.unknowns import PathSums
 
 # Samples that are widened to the statistics' dtype at a time: no more numbers than the gram matrix has, or of
 # LEAST_ROWS, and no more than path_gram takes in one pass, each of which reads and writes the whole matrix.
-LEAST_ROWS, CHUNK_ROWS = 1024, 4096
+LEAST_ROWS, CHUNK_ROWS = 2048, 4096
 # Up to here what is left after samples were taken out is factored, a tenth of a second at most.
 CHECKED_UNKNOWNS = 2048
 

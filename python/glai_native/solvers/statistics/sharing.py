@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Self
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import torch
 
 from glai_native.estimator.outputs import Outputs
 from glai_native.machine.memory import require_memory
+from glai_native.solvers.samples import Samples
 from glai_native.solvers.statistics.unknowns import PathSums
 
 
@@ -45,6 +47,17 @@ class SharedSums(Outputs):
     def become(self, other: Self) -> None:
         """Be what ``other`` is, which nobody uses any more; in one step, which no interrupt can divide."""
         self.__dict__ = other.__dict__ | {"_private": self._private, "state": uuid4().hex}
+
+    def fill(self, parts: Iterable[Samples]) -> None:
+        """Add samples that are checked already, in place however many they are; nobody must keep these if it fails."""
+        self._private = True
+        for part in parts:
+            self.add(part)
+        self._private = False
+
+    @abstractmethod
+    def add(self, samples: Samples, sign: int = 1) -> None:
+        """Add samples that are checked already, or with sign -1 take them out."""
 
     @abstractmethod
     def _sums(self) -> PathSums: ...

@@ -164,7 +164,7 @@ class PathStatistics(SumsByOutput):
     ) -> None:
         """Add samples; thousands at a time, since every call reads and writes the whole gram matrix.
 
-        What fails, or is interrupted, adds nothing. More at a time than there are unknowns, and than 1,024, or more
+        What fails, or is interrupted, adds nothing. More at a time than there are unknowns, and than 2,048, or more
         than 4,096, are added to a copy of the sums, which takes their place.
 
         Args:
@@ -180,13 +180,6 @@ class PathStatistics(SumsByOutput):
         """Add samples that are checked already, as :meth:`update` does; sign -1: as :meth:`downdate`."""
         owner = "update" if sign > 0 else "downdate"
         self._add(owner, self._within_range(owner, samples), sign)
-
-    def fill(self, parts: Iterable[Samples]) -> None:
-        """Add samples that are checked already, in place however many they are; nobody must keep these if it fails."""
-        self._private = True
-        for part in parts:
-            self.add(part)
-        self._private = False
 
     def downdate(
         self, x: Tensor, gates: PackedGates | None, targets: Tensor, sample_weight: Tensor | None = None
