@@ -334,7 +334,7 @@ def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys
     )
     error = refused(capsys, "evaluate", tmp_path / "m", tmp_path / "unknown.csv")
     assert (
-        "unknown.csv: --label must name the label's column: none is called label, y, target, class" in error
+        "unknown.csv: must have the label's column, which the model knows as 'kind'" in error
     )
 
 

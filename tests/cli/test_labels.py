@@ -48,7 +48,7 @@ def test_a_learner_s_model_is_increased_by_label(folder, digits, capsys):
     described = run(capsys, "inspect", folder / "o", "--json")
     assert described["classes"] == list(range(1, 11))
     pruned = run(capsys, "prune", folder / "o", "--data", folder / "new.npz", "-o", folder / "p", "--json")
-    assert pruned["before"]["accuracy_test"] > 0.8
+    assert pruned["before"]["accuracy_data"] > 0.8
     assert glai.GLAI.load(folder / "p").class_labels == list(range(1, 11))
 
 
@@ -89,8 +89,9 @@ def test_a_regressor_s_model_is_refused_in_words(folder, capsys):
         arguments = ["train", folder / "new.npz", "--structure", folder / "r", "--out", folder / "o", *more]
         error = run(capsys, *arguments, "--task", "classification")
         assert "--task must be regression, as of the model of --structure, got classification" in error
-    error = run(capsys, "prune", folder / "r", "--data", folder / "new.npz", "-o", folder / "p")
-    assert "outputs of this model are values; pass --store" in error
+    np.savez(folder / "texts.npz", x=x, y=np.full(200, "a"))
+    error = run(capsys, "prune", folder / "r", "--data", folder / "texts.npz", "-o", folder / "p")
+    assert "'a' is not a number, and values are asked for" in error
     described = run(capsys, "inspect", folder / "r", "--json")
     assert described["classes"] is None
     assert described["values"]["centre"] == [pytest.approx(y.mean())]

@@ -142,6 +142,21 @@ def test_prune_and_grow(folder, tmp_path, capsys, name):
     assert not relation["first_made_from_second"]
 
 
+def test_a_model_of_values_reads_them_and_is_scored_on_all(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
+    np.savez(tmp_path / "values.npz", x=x, y=np.abs(x[:, 0]) * 1000)
+    learner = glai.GLAIRegressor(random_state=0).fit(x, np.abs(x[:, 0]) * 1000)
+    learner.save(tmp_path / "m")
+    data = ("--data", tmp_path / "values.npz")
+    assert run(capsys, "inspect", tmp_path / "m", *data)["samples"] == 80
+    before = run(capsys, "prune", tmp_path / "m", *data, "-o", tmp_path / "pruned")["before"]
+    assert before["r2_data"] == pytest.approx(learner.score(x, np.abs(x[:, 0]) * 1000), abs=0.01)
+    np.savez(tmp_path / "two.npz", x=x, y=x[:, :2])
+    assert "must have C=1 values a sample" in refused(
+        capsys, "prune", tmp_path / "m", "--data", tmp_path / "two.npz", "-o", tmp_path / "p"
+    )
+
+
 def test_prune_over_a_store(folder, tmp_path, capsys):
     store = ("--store", folder / "one-gates")
     figures = run(capsys, "prune", folder / "one", *store, "-o", tmp_path / "a")

@@ -316,6 +316,11 @@ def _label(path: Path, names: list[str], label: str | None, known: TableNames, l
     found = [name for name in LABELS if name in names and name not in (known.columns or ())]
     if len(found) == 1:
         return found[0]
+    if labelled and known.label is not None:
+        raise ValueError(
+            f"{path}: must have the label's column, which the model knows as {known.label!r}, got columns "
+            f"{_listed(names)}; --label names another"
+        )
     if labelled:
         what = f"any of {_listed(found)} may be the label" if found else "none is called " + ", ".join(LABELS)
         raise ValueError(

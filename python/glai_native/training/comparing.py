@@ -54,7 +54,9 @@ def compare(
         return Comparison(math.nan, linear, error, f"not compared with {control}: its own score is not known")
     score, _ = mean_and_error(scores, weight)
     _, difference_error = mean_and_error(scores - linear_scores, weight, [-1, 1] if classes else [])
-    figures = f"{score:.4g} against {linear:.4g} ± {error:.2g}"
+    # Of values the scores are minus squared errors.
+    figures = f"{score:.4g} against" if classes else f"squared error {-score:.4g} against"
+    figures += f" {linear if classes else -linear:.4g} ± {error:.2g}"
     difference = score - linear
     if len(linear_scores) < FEWEST_COMPARED:
         verdict = f"{len(linear_scores)} held-out samples are too few to compare it with {control}"

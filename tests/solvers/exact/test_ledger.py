@@ -84,3 +84,11 @@ def test_ids_of_any_holder_are_the_same():
         assert read_ids("test", ids, 2).tolist() == [3, 4]
     for texts in (["a", "b"], np.array(["a", "b"]), np.array(["a", "b"], dtype=object)):
         assert read_ids("test", texts, 2).tolist() == ["a", "b"]
+
+
+def test_what_is_there_twice_is_counted():
+    ids = read_ids("test", ["a", "b", "a"], 3)
+    assert Ledger.empty().repeated() == (0, 0)
+    ledger = Ledger.empty().with_samples("test", HASHES[[0, 1, 2]], ids)
+    assert ledger.repeated() == (0, 1)
+    assert ledger.with_samples("test", HASHES[[2, 3, 3]], None).repeated() == (2, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,10 +123,10 @@ def _learn(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows)
         y = targets_for(model, source, rows)
         if isinstance(model, GLAI):
             _retrain(model, x, y)
-        else:
-            _partial_fit(model, x, y.numpy(), rows)
-        return {"learnt": len(x)}
+            return {"learnt": len(x)}
+        return {"learnt": len(x)} | _partial_fit(model, x, y.numpy(), rows)
     labels = class_labels_of(source.path, rows.y)
+    twice: dict[str, int] = {}
     found: list[Label] = np.unique(labels).tolist()
     if isinstance(model, GLAI):
         name_outputs(model, folder, source.name, found)
@@ -134,8 +135,9 @@ def _learn(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows)
     if isinstance(model, GLAI):
         _retrain(model, x, label_indices(source.path, labels, classes), classes)
     else:
-        _partial_fit(model, x, labels, rows)
-    return {"learnt": len(x), "classes": len(classes), "new_classes": len(classes) - len(known)}
+        twice = _partial_fit(model, x, labels, rows)
+    new_classes = len(classes) - len(known)
+    return {"learnt": len(x), "classes": len(classes), "new_classes": new_classes} | twice
 
 
 def _retrain(model: GLAI, x: Tensor, y: Tensor, classes: Sequence[Label] | None = None) -> None:
@@ -144,9 +146,22 @@ def _retrain(model: GLAI, x: Tensor, y: Tensor, classes: Sequence[Label] | None 
     _keep(model, before)
 
 
-def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> None:
+def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
+    """Return how many of the samples, and of their ids, the model holds twice for it, so far as its ledger knows."""
+    before = model.statistics_.ledger
     with columns_in_order(model):
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
+    after = model.statistics_.ledger
+    if before is None or after is None:
+        return {}
+    samples, ids = (new - old for new, old in zip(after.repeated(), before.repeated(), strict=True))
+    if samples or ids:
+        print(
+            f"of the samples {samples:,} count twice, equal ones were learnt before or are given twice; of their ids "
+            f"{ids:,} were in use",
+            file=sys.stderr,
+        )
+    return {"samples_counted_twice": samples, "ids_used_twice": ids}
 
 
 def _forget(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.metrics import r2_score
 
 from glai_native.cli.command import require_new_folder, require_plot, show
 from glai_native.cli.models import Opened, PathModel, open_folder, open_path_model
@@ -88,7 +89,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
     model = open_path_model(arguments.model, "pruned")
     data = _load(arguments.data, model)
     if data is not None:
-        _require_known_classes(arguments.data, model, data)
+        _require_known_targets(arguments.data, model, data)
     gates: GateStore | list[PackedGates] | None = None
     if arguments.store is not None:
         gates = GateStore.open(arguments.store)
@@ -115,12 +116,20 @@ def grow_model(arguments: argparse.Namespace) -> int:
 
 
 def _load(path: Path | None, *models: PathModel) -> LabelledData | None:
-    """Load data that the models are to read, in the widest dtype that one of them centres in."""
-    from glai_native.data.labelled import load_data
+    """Load data that the models are to read, all of them, in the widest dtype that one of them centres in."""
+    if path is None:
+        return None
+    from glai_native.data.labelled import as_tensors
+    from glai_native.data.trained_on import TestedOn, trained_on
 
     wide = any(model.selector.projection.centred_in == torch.float64 for model in models)
+    centred_in = torch.float64 if wide else None
     known = next((names for names in map(names_of, models) if names.columns is not None), NO_TABLE)
-    return None if path is None else load_data(path, centred_in=torch.float64 if wide else None, known=known)
+    of_values = {model.estimator.has_values for model in models if isinstance(model, GLAI)}
+    task = "auto" if len(of_values) != 1 else "regression" if True in of_values else "classification"
+    # Nothing is trained, so nothing need be held out.
+    found = trained_on(path, known=known, task=task, tested_on=TestedOn(), centred_in=centred_in)
+    return as_tensors(found, centred_in=centred_in)
 
 
 def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None = None) -> dict[str, Any]:
@@ -131,7 +140,7 @@ def _change(before: GLAI, after: GLAI, folder: Path, data: LabelledData | None =
     figures: dict[str, Any] = {name: model_sizes(model) for name, model in models.items()}
     if data is not None:
         for name, model in models.items():
-            figures[name]["accuracy_test"] = _accuracy(model, data)
+            figures[name] |= _score(model, data)
         figures["largest_change_of_output_train"] = _largest_change(before, after, data)
     return figures | {
         "structure_id": after.structure_id,
@@ -148,13 +157,18 @@ def _largest_change(before: GLAI, after: GLAI, data: LabelledData) -> float:
     return float(f"{change:.2g}")
 
 
-def _require_known_classes(path: Path, model: GLAI, data: LabelledData) -> None:
-    """Raise unless the data's labels are among the model's, those of outputs without labels being their indices."""
-    if model.estimator.has_values:
-        raise ValueError(
-            f"{path}: --data holds classes, and the outputs of this model are values; pass --store"
-        )
+def _require_known_targets(path: Path, model: GLAI, data: LabelledData) -> None:
+    """Raise unless the data have as many values as the model, or labels that are among the model's.
+
+    The labels of outputs without are their indices.
+    """
     n_outputs = model.estimator.out_features
+    if data.has_values:
+        if data.n_outputs != n_outputs:
+            raise ValueError(
+                f"{path}: must have C={n_outputs} values a sample like the model's outputs, got {data.n_outputs}"
+            )
+        return
     if data.n_classes > n_outputs:
         raise ValueError(
             f"{path}: must have at most C={n_outputs} classes like the model's outputs, got {data.n_classes}"
@@ -164,9 +178,16 @@ def _require_known_classes(path: Path, model: GLAI, data: LabelledData) -> None:
     label_indices(str(path), np.array(data.classes), known)
 
 
-def _accuracy(model: GLAI, data: LabelledData) -> float:
+def _score(model: GLAI, data: LabelledData) -> dict[str, float]:
+    """Return accuracy or R2, by a name that says of which samples: those for test, or, where there are none, all."""
+    has_test = len(data.x_test) > 0
+    x, y = (data.x_test, data.y_test) if has_test else (data.x_train, data.y_train)
+    part = "test" if has_test else "data"
+    with torch.no_grad():
+        outputs = model(x)
+    if data.has_values:
+        return {f"r2_{part}": round(r2_score(y, outputs), 4)}
     known = model.class_labels or list(range(model.estimator.out_features))
     numbers = torch.tensor([known.index(label) for label in data.classes], device="cpu")
-    with torch.no_grad():
-        right = model(data.x_test).argmax(1) == numbers[data.y_test]
-    return round(float(right.double().mean()), 4)
+    right = outputs.argmax(1) == numbers[y]
+    return {f"accuracy_{part}": round(float(right.double().mean()), 4)}

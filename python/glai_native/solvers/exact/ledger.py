@@ -110,6 +110,14 @@ class Ledger:
         both = _occurrences(self.hashes) < counts
         return Ledger(self.hashes[both], None if self.ids is None else self.ids[both])
 
+    def repeated(self) -> tuple[int, int]:
+        """Return how many samples there are beyond the first of equal ones, and how many ids beyond those that differ."""
+        samples = int((self.hashes[1:] == self.hashes[:-1]).sum())
+        if self.ids is None:
+            return samples, 0
+        given = self.ids[self.ids != NO_ID[_kind(self.ids)]]
+        return samples, len(given) - len(np.unique(given))
+
     def shown(self) -> str:
         """Return the first samples for a message: by their ids where they have some."""
         names: list[str] = []

@@ -206,6 +206,7 @@ def _penalty(
     on_penalty: Callable[[], object],
 ) -> float:
     """Return the penalty that is given or chosen."""
+    require_l2("solve", l2)
     if l2 == "gcv":
         return choose_by_gcv(system, on_penalty) * (CLASSES_SHARE if system.has_classes else 1.0)
     if l2 == "held-out":
@@ -214,9 +215,15 @@ def _penalty(
                 "solve: l2='held-out' needs sums over held-out samples, got none; held_out= takes them"
             )
         return choose_by_held_out(CentredSystem(_without(sums, held_out), class_weight), held_out, on_penalty)
-    if isinstance(l2, bool) or not isinstance(l2, Real) or not 0 <= l2 < math.inf:
-        raise ValueError(f"solve: l2 must be a finite number >= 0, 'gcv' or 'held-out', got {l2!r}")
     return float(l2)
+
+
+def require_l2(owner: str, l2: float | str) -> None:
+    """Raise ValueError unless l2 is a penalty, or one of the ways to choose it."""
+    if l2 in ("gcv", "held-out"):
+        return
+    if isinstance(l2, bool) or not isinstance(l2, Real) or not 0 <= l2 < math.inf:
+        raise ValueError(f"{owner}: l2 must be a finite number >= 0, 'gcv' or 'held-out', got {l2!r:.80}")
 
 
 def _without(sums: FeatureSums, others: FeatureSums) -> FeatureSums:

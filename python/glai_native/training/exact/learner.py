@@ -18,7 +18,7 @@ from glai_native.data.arrays import array_tensor
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.chunks import Chunk
 from glai_native.solvers.exact.current import CurrentSolution
-from glai_native.solvers.exact.solution import ExactSolution
+from glai_native.solvers.exact.solution import ExactSolution, require_l2
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.training.exact.beginning import BeginningLearner, Part, Structure
 from glai_native.training.exact.chunked import (
@@ -176,6 +176,7 @@ class ExactLearner(BeginningLearner):
         all_there: bool = False,
     ) -> None:
         first, owner = not self.__sklearn_is_fitted__(), type(self).__name__
+        require_l2(owner, self.l2)
         samples = without_gates(owner, samples)
         if not comes_in_chunks(samples.x, samples.y):
             x, y = self._validated_pair(samples.x, samples.y, reset=first)
