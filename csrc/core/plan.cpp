@@ -15,10 +15,11 @@ namespace {
 // The model counts rows multiplied by one vector of weights: about 0.6 cycles of a core with two FMA
 // units. A group of k gates multiplies the rows that have any of them on, and pays for each of its 2^k -
 // 1 subsets: building the sum of its weights, filling up its rows to whole tiles; the weight gradient:
-// storing the subset's sum and folding it into the paths. Sorting the rows of a group by subset is
-// shared by all vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven
-// shapes at densities 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative
-// to each other within about a fifth.
+// adding what is summed so far to a path's, and a mispredicted branch; of few features: adding a path's
+// weights in registers, and the same branch. Sorting the rows of a group by subset is shared by all
+// vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven shapes at densities
+// 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative to each other within
+// about a fifth.
 struct GroupCosts {
   double subset;         // rows that a subset costs
   double block;          // rows of a block: subsets are paid for once per block

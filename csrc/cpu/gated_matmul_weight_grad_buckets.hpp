@@ -23,7 +23,7 @@ namespace glai::GLAI_ISA {
 
 constexpr std::int64_t kGradFeatures = 128;  // features per task, where they are not the lanes
 constexpr std::int64_t kGradFeaturesFarApart = 512;
-constexpr std::int64_t kGradTasks = 16;  // at least, where there are so many groups
+constexpr std::int64_t kGradTasks = 4;  // for each of several threads
 // Rows of x that lie on more memory than this miss the translations of their pages' addresses: a task's
 // features of all samples are copied side by side, if that many groups read them.
 constexpr std::int64_t kSpreadBytes = 192 << 10;
@@ -77,7 +77,7 @@ struct GradMemory {
     const bool packed = !paired && !across;
     const std::int64_t most = paired ? most_row_pairs(rows, 1 << group_gates) : 0;
     ScratchSizes sizes;
-    const auto x_at = sizes.add<T>(copied ? rows * (features + lanes) : 0);
+    const auto x_at = sizes.add<T>(copied ? rows * (features + 2 * lanes) : 0);
     const auto totals_at = sizes.add<T>(tile * (group_gates + (across ? 1 : 0)));
     const auto a_at = sizes.add<T>(packed ? rows * outer_tile_rows(1) : 0);
     const auto b_at = sizes.add<T>(packed && packs(of, rows) ? rows * (c + lanes) : 0);
@@ -141,7 +141,7 @@ GLAI_ALWAYS_INLINE void add_gradients(const GradSlice<typename Kind::Value, Writ
 // The features of all samples of a block, side by side in whole vectors, or in panels.
 template <class Kind, class Write>
 GLAI_ALWAYS_INLINE void copy_features(GradSlice<typename Kind::Value, Write>& t,
-                                      typename Kind::Value* copy) {
+                                      typename Kind::Value* copy, bool in_panels) {
   using T = typename Kind::Value;
   constexpr std::int64_t lanes = Vec<T>::width;
   const auto copy_rows = [&](std::int64_t first, std::int64_t columns, std::int64_t width, T* to) {
@@ -161,8 +161,9 @@ GLAI_ALWAYS_INLINE void copy_features(GradSlice<typename Kind::Value, Write>& t,
       for (T* value = to - t.rows * width; value < to; ++value) *value = as_operand<Kind>(*value);
     }
   };
-  if (t.across || Kind::kValues == 2) {
-    const std::int64_t width = (t.dn + lanes - 1) / lanes * lanes;
+  if (t.across || !in_panels) {
+    // A vector more, so that rows do not collide.
+    const std::int64_t width = (t.dn + lanes - 1) / lanes * lanes + (t.across ? 0 : lanes);
     copy_rows(0, t.dn, width, copy);
     t.x = {copy, width};
     return;
@@ -199,7 +200,9 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
   const std::int64_t tile = across ? most_vecs * lanes : outer_tile_rows(widest_tile<T>(c, most_vecs));
   const EvenSplit slices(d == 0 ? 1 : (d + tile - 1) / tile,
                          across ? 1 : (far_apart ? kGradFeaturesFarApart : kGradFeatures) / tile);
-  const EvenSplit shares(groups, (groups * slices.parts + kGradTasks - 1) / kGradTasks);
+  // Fewer tasks copy features less often; how the result is cut changes no element's sum.
+  const std::int64_t tasks = a.exec.threads <= 1 ? 1 : kGradTasks * a.exec.threads;
+  const EvenSplit shares(groups, (groups * slices.parts + tasks - 1) / tasks);
   const double work =
       static_cast<double>(n) * static_cast<double>(p_count * c) * static_cast<double>(d + 1);
   const std::int64_t capacity = bucket_capacity(rows_most, 1 << group_gates, 1);
@@ -261,7 +264,7 @@ void gated_matmul_weight_grad_buckets(const GatedMatmulWeightGradArgs& a, int gr
                              rows,
                              write};
       const GradMemory<Kind> own(a, rows, slices.size(0) * tile, across, group_gates, copy_x);
-      if (copy_x && dn > 0) copy_features<Kind>(of, own.x);
+      if (copy_x && dn > 0) copy_features<Kind>(of, own.x, spread && Kind::kValues == 1);
       for (std::int64_t g = shares.begin(share); g < shares.begin(share) + shares.size(share); ++g) {
         add_gradients<Kind>(of, gate_groups[g], buckets[g], own);
       }
