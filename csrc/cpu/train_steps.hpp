@@ -8,6 +8,7 @@
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
 #include "cpu/adamw.hpp"
+#include "cpu/few_numbers.hpp"
 #include "cpu/few_outputs.hpp"
 #include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
@@ -70,8 +71,12 @@ double full_path_gradient(const TrainStepsArgs& a, const std::int64_t* ids, std:
     gated_matmul_of<Exact<T>>({x, words, a.n_gates, weight, std::nullopt, y, Form::automatic, a.exec});
   }
   const double loss = loss_gradient<T>(a, ids, count);
-  gated_matmul_weight_grad_of<Exact<T>>(
-      {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});
+  if (are_few_numbers<T>(a.n_gates, d, c)) {
+    few_numbers_weight_grad<T>(x, words, y, gradient, a.exec.threads);
+  } else {
+    gated_matmul_weight_grad_of<Exact<T>>(
+        {x, words, a.n_gates, y, gradient, std::nullopt, false, Form::automatic, a.exec});
+  }
   return loss;
 }
 
