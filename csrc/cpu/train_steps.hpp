@@ -8,6 +8,7 @@
 #include "core/gates.hpp"
 #include "core/scratch.hpp"
 #include "cpu/adamw.hpp"
+#include "cpu/few_numbers.hpp"
 #include "cpu/few_outputs.hpp"
 #include "cpu/gated_linear.hpp"
 #include "cpu/gated_matmul.hpp"
@@ -78,6 +79,13 @@ template <class T>
 void full_path_step(const TrainStepsArgs& a, std::int64_t count, const UpdateParameters<T>& update) {
   const std::int64_t d = a.batch_x.shape[1], c = a.output.shape[1];
   const TensorView x = rows_of(a.batch_x, count), words = rows_of(a.batch_words, count);
+  if (are_few_numbers<T>(a.n_gates, d, c)) {
+    few_numbers_weight_grad<T>(x, words, rows_of(a.output, count),
+                               view_like(a.gradient, a.gradient.as<T>(), a.n_gates, d, c),
+                               a.exec.threads);
+    adamw_step<T>(update, a.gradient.as<const T>(), a.parameters.shape[0], a.exec.threads);
+    return;
+  }
   const bool at_once = count <= kMaxBlockRows && density_of(words, a.n_gates) < 1.0;
   const TensorView gradient =
       view_like(a.gradient, (at_once ? a.parameters : a.gradient).template as<T>(), a.n_gates, d, c);

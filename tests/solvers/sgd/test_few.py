@@ -32,7 +32,9 @@ def make_estimator():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("density", [0.1, 0.6])
-@pytest.mark.parametrize(("n_paths", "width", "outputs"), [(5, 3, 1), (97, 9, 2), (513, 40, 1), (64, 130, 2)])
+@pytest.mark.parametrize(
+    ("n_paths", "width", "outputs"), [(5, 3, 1), (97, 9, 2), (70, 3, 8), (513, 40, 1), (64, 130, 2)]
+)
 def test_steps_of_few_outputs(n_paths, width, outputs, density, dtype):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(150, width, generator=generator, dtype=dtype)
