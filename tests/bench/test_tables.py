@@ -151,8 +151,8 @@ def test_what_is_missed_is_bold(tmp_path):
         "| within 0.3 points of the tuned MLP, or above | **1 of 2** (8 of 10) | not on letter |",
         "| within 0.3 points in half the time | **1 of 2** (8 of 10) | not on letter |",
         "| digits: 100 x 5, accuracy | 90.0; 6 s | 92.0; 2 s | **95.0**; 1 s |",
-        "| digits | +0.050; 0.17 | +0.030; 0.5 |",
-        "| letter | **-0.004**; **1.5** | **-0.004**; **1.5** |",
+        "| digits | +0.050; 0.17 | +0.030; 0.50 |",
+        "| letter | **-0.004**; **1.50** | **-0.004**; **1.50** |",
     ):
         assert line in page
 

@@ -134,7 +134,7 @@ def _goals(found: Sequence[Row]) -> Iterator[str]:
             yield table_row(
                 f"above {learner}",
                 f"{won} of {len(pairs)}",
-                f"{text}its time over that learner's, median: {ratio:.2g}",
+                f"{text}its time over that learner's, median: {ratio:.2f}",
             )
 
 
@@ -215,7 +215,7 @@ def _against(pair: Duel | None, other: str) -> str:
         return "-"
     most = {MLP: 1.0, TUNED: HALF}.get(other)
     ratio = held(
-        f"{pair.ratio:.2g}" if pair.ratio < 10 else f"{pair.ratio:.0f}", most is None or pair.ratio <= most
+        f"{pair.ratio:.2f}" if pair.ratio < 10 else f"{pair.ratio:.0f}", most is None or pair.ratio <= most
     )
     return f"{held(_signed(pair.difference), pair.difference >= BEHIND)}; {ratio}"
 
