@@ -144,6 +144,7 @@ def test_what_is_missed_is_bold(tmp_path):
     }
     page = write(results_of(measured), tmp_path / "tables.md")
     for line in (
+        "**Not measured beside tuned MLP: breast cancer, diabetes, electricity, ",
         "| at its worst beside scikit-learn's MLP | **-0.004**, letter (-0.003) | behind by more than 0.003",
         "| above scikit-learn's MLP | **1 of 2** (7 of 10) | not on letter |",
         "| its time over that MLP's, median | **0.83** (0.33) |  |",

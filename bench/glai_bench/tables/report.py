@@ -15,6 +15,7 @@ from typing import Any
 from glai_bench.exact.recording import finished
 from glai_bench.markdown import held, report_files, table_header, table_row
 from glai_bench.tables.cells import TUNING
+from glai_bench.tables.data import NAMES as DATA
 from glai_bench.tables.learners import BOOSTING, GLAI, LIGHTGBM, LINEAR, MLP, NAMES, RANDOM, TUNED
 from glai_bench.tables.picture import draw
 from glai_bench.tables.rows import Duel, Figure, Row, duels, rows
@@ -95,7 +96,12 @@ def _introduction(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _goals(found: Sequence[Row]) -> Iterator[str]:
     """Yield the table of what is asked of the defaults, and how far it is met."""
-    yield from ("", "## What is asked", "", "In brackets what is asked, bold where it is missed.", "")
+    text = "In brackets what is asked, bold where it is missed."
+    for learner in (MLP, TUNED):
+        done = [pair.name for pair in duels(found, learner)]
+        if missing := [name for name in DATA if name not in done]:
+            text += f" **Not measured beside {learner}: {_listed(missing)}.**"
+    yield from ("", "## What is asked", "", text, "")
     yield from table_header("GLAI", "measured (asked)", "")
     if pairs := duels(found, MLP):
         worst = min(pairs, key=lambda pair: pair.difference)
