@@ -21,6 +21,7 @@ REPORTS = {
     "heads": ("heads", "heads.report"),
     "reproduction": ("reproduction", "claims.report"),
     "scale": ("scale", "scale.report"),
+    "tables": ("tables", "tables.report"),
 }
 COMMANDS = ("", "launch_kernels", "ops.path_matrices", "ops.gated_linear", "ops.selector_gates")
 COMMANDS += (
@@ -32,6 +33,7 @@ COMMANDS += (
     "solvers",
     "solvers.frozen_structure",
     "steps",
+    "tables",
     *(report for _, report in REPORTS.values()),
 )
 

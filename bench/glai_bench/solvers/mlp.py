@@ -73,6 +73,7 @@ def trained_mlps(
     settings: MlpSettings,
     seed: int,
     watch: Stopwatch,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
 ) -> Iterator[nn.Sequential]:
     """Yields the model after each epoch, the watch paused; with averaging, the mean of that epoch's iterates."""
     parameters = list(mlp.parameters())
@@ -84,7 +85,7 @@ def trained_mlps(
     for _ in range(settings.epochs):
         steps = 0
         for ids in torch.randperm(len(x), generator=generator).split(settings.batch_size):
-            loss = nn.functional.cross_entropy(mlp(x[ids]), y[ids])
+            loss = loss_of(mlp(x[ids]), y[ids])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -26,7 +26,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.neural_network import MLPClassifier
 
 from glai_bench.folders import data_folder
-from glai_bench.tables.__main__ import read_table
+from glai_bench.tables.data import read_table
 from glai_native import GLAIClassifier
 from glai_native.data.labelled import load_data
 from glai_native.machine.writing import write_files
