@@ -79,7 +79,9 @@ def exact(spec: Spec, paths: Paths) -> Learn:
     """``ExactClassifier`` or ``ExactRegressor`` of a memory map, of chunks, or of batches of a parquet file."""
     from glai_native import ExactClassifier, ExactRegressor
 
-    model = (ExactClassifier if spec.of_classes else ExactRegressor)(spec.units or 2048)
+    kind = ExactClassifier if spec.of_classes else ExactRegressor
+    # Of chunks that come once units are random: here they are of all sources, whose digests are compared.
+    model = kind(spec.units or 2048, structure="random")
     if spec.source == "parquet":
         importlib.import_module("pyarrow.parquet")
 
@@ -114,7 +116,7 @@ def _exact_state(model: Any) -> int:
 
 
 def command(spec: Spec, paths: Paths) -> Learn:
-    """``glai train``, in this process, at its defaults but for the units of --exact; it scores the test file itself."""
+    """``glai train``, in this process, at its defaults but for the units of --exact, random ones; it scores the test file itself."""
     from glai_native.cli.main import main
 
     is_exact = spec.kind == "glai train --exact"
@@ -124,7 +126,7 @@ def command(spec: Spec, paths: Paths) -> Learn:
     arguments += ["--task", spec.task]
     if is_exact:
         importlib.import_module("glai_native.cli.train.exact")
-        arguments += ["--exact", "--units", str(spec.units)]
+        arguments += ["--exact", "--units", str(spec.units), "--structure", "random"]
     else:
         importlib.import_module("glai_native.cli.train.session")
 
