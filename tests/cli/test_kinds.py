@@ -333,9 +333,7 @@ def test_a_table_s_columns_and_label_stay_with_the_model(shelf, tmp_path, capsys
         capsys, "evaluate", tmp_path / "m", tmp_path / "few.csv"
     )
     error = refused(capsys, "evaluate", tmp_path / "m", tmp_path / "unknown.csv")
-    assert (
-        "unknown.csv: must have the label's column, which the model knows as 'kind'" in error
-    )
+    assert "unknown.csv: must have the label's column, which the model knows as 'kind'" in error
 
 
 def test_what_cannot_be_predicted(shelf, tmp_path, capsys):

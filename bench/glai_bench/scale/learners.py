@@ -116,7 +116,7 @@ def _exact_state(model: Any) -> int:
 
 
 def command(spec: Spec, paths: Paths) -> Learn:
-    """``glai train``, in this process, at its defaults but for the units of --exact, random ones; it scores the test file itself."""
+    """``glai train``, in this process, at its defaults but for the random units of --exact; it scores the test file."""
     from glai_native.cli.main import main
 
     is_exact = spec.kind == "glai train --exact"

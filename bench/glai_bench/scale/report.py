@@ -62,8 +62,8 @@ def _introduction(results: Mapping[str, Any]) -> list[str]:
         f"own, with one thread: score on {TEST_ROWS:,} further rows, processor seconds of reading and learning, and "
         "the peak of its memory as Linux tells it (VmHWM: libraries and mapped files included, tested on the further "
         "rows too). In brackets the target, 1.5 times the model's own state (sums and ledger, or numbers with two "
-        "moments) and 500 MB; bold: missed. Everything is at its defaults but for M, the units of the exact head, which "
-        "are random.",
+        "moments) and 500 MB; bold: missed. Everything is at its defaults but for M, the units of the exact head, "
+        "which are random.",
     ]
 
 

@@ -71,7 +71,7 @@ def alike(bits: NDArray[np.uint8], size: int) -> list[NDArray[np.int64]]:
             chunks.append(ids[:size])
             continue
         some = x[ids] - x[ids].mean(0)
-        axis = random.standard_normal(x.shape[1]).astype(np.float32)
+        axis = np.asarray(random.standard_normal(x.shape[1]), dtype=np.float32)
         for _ in range(6):
             axis = some.T @ (some @ axis)
             axis /= np.linalg.norm(axis) + 1e-9
@@ -101,7 +101,7 @@ def count(bits: NDArray[np.uint8]) -> tuple[float, float]:
     for first in range(0, paths, TOGETHER):
         group = bits[:, first : first + TOGETHER].astype(np.int64)
         patterns = np.bincount(group @ (1 << np.arange(group.shape[1])))
-        samples, sums = samples + len(bits) - int(patterns[0]), sums + np.count_nonzero(patterns[1:])
+        samples, sums = samples + len(bits) - int(patterns[0]), sums + int(np.count_nonzero(patterns[1:]))
     return samples / paths, sums / paths
 
 

@@ -111,7 +111,7 @@ class Ledger:
         return Ledger(self.hashes[both], None if self.ids is None else self.ids[both])
 
     def repeated(self) -> tuple[int, int]:
-        """Return how many samples there are beyond the first of equal ones, and how many ids beyond those that differ."""
+        """Return how many samples there are besides those that differ, and how many ids."""
         samples = int((self.hashes[1:] == self.hashes[:-1]).sum())
         if self.ids is None:
             return samples, 0
