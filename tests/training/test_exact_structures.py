@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 import glai_native as glai
 from glai_native.training.exact import choosing, chunked, learner
+from glai_native.training.exact.choosing import DrawnSamples
 
 N, D, UNITS = 1600, 6, 12
 
@@ -69,7 +70,7 @@ def test_units_are_compared_only_where_the_samples_tell_something(samples):
     x, labels, values = samples
     few = choosing.FEWEST_ROWS - 1
     cases = (
-        (glai.ExactClassifier(UNITS).fit(x[:few], labels[:few]), "999 samples are too few"),
+        (glai.ExactClassifier(UNITS).fit(x[:few], labels[:few]), "999 different samples are too few"),
         (glai.ExactClassifier(UNITS).fit(x, np.zeros(N)), "all targets are the same"),
         (glai.ExactRegressor(UNITS, step=1.0).fit(x, np.ones(N)), "all targets are the same"),
         (glai.ExactClassifier(UNITS).fit(x, np.arange(N) // 2 * 2), "samples held out"),
@@ -138,3 +139,45 @@ def test_samples_with_stored_gates_are_the_samples(samples, tmp_path):
     ):
         with pytest.raises(error, match=sentence):
             glai.ExactClassifier(8).fit(wrong, y)
+
+
+def test_equal_samples_are_drawn_once_in_whatever_order_and_parts():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(0, 40, (60_000, 2)).astype(np.float32))
+    labels = rng.integers(0, 3, 60_000).astype(str)
+    listed = []
+    for order, parts in ((np.arange(60_000), 1), (rng.permutation(60_000), 7)):
+        drawn = DrawnSamples(2)
+        for rows in np.array_split(order, parts):
+            drawn.add(x[torch.from_numpy(rows)], labels[rows])
+        listed.append(drawn.listed())
+    assert len(listed[0][0]) == len(x.unique(dim=0)) == 1600
+    assert torch.equal(listed[0][0], listed[1][0])
+    np.testing.assert_array_equal(listed[0][1], listed[1][1])
+    assert (
+        np.bincount(listed[0][1]).min() > 400
+    )  # which of the equal ones is no matter of their labels' order
+
+
+def test_many_equal_samples_are_too_few_to_compare():
+    x = np.random.default_rng(0).integers(0, 2, (50_000, 2)).astype(np.float32)
+    model = glai.ExactClassifier(16).fit(x, x[:, 0])
+    assert "4 different samples are too few" in model.structure_reason_
+
+
+@pytest.mark.parametrize("size", [1e19, 1e-25])
+def test_units_that_cannot_be_trained_are_random(size):
+    x = (np.random.default_rng(0).normal(size=(1200, 3)) * size).astype(np.float32)
+    model = glai.ExactClassifier(16, random_state=0).fit(x, x[:, 0] > 0)
+    assert "random units" in model.structure_reason_
+    assert model.score(x, x[:, 0] > 0) > 0.8
+
+
+def test_a_first_chunk_that_counts_nothing_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    weight = np.arange(20_000) >= 17_000
+    for model in (glai.ExactRegressor(8), glai.ExactClassifier(8)):
+        y = x[:, 0] * 1e-6 if isinstance(model, glai.ExactRegressor) else x[:, 0] > 0
+        with pytest.raises(ValueError, match="at least one of the first 16,384 samples"):
+            model.fit(np.load(tmp_path / "x.npy", mmap_mode="r"), y, sample_weight=weight.astype(int))

@@ -38,7 +38,10 @@ def unwritten_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.de
     size = prod(shape) * dtype.itemsize
     if device.type != "cpu" or not size:
         return torch.zeros(shape, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size / GB:.3g} GB of memory are not there ({error})") from None
     return torch.frombuffer(pages, dtype=dtype).reshape(shape)
 
 

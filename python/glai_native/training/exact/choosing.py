@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.first_samples import FirstSamples
 from glai_native.structure.integer_features import IntegerFeatures
-from glai_native.structure.measured_rows import hash_rows
+from glai_native.structure.measured_rows import MIX, hash_rows
 from glai_native.training.holding_out import rows_held_out
 from glai_native.training.new_structure import train_selector
 
@@ -35,42 +36,52 @@ class Choice(NamedTuple):
 class DrawnSamples:
     """Samples drawn by a hash of x, at most 20,000: the same ones, whatever their order and however they are cut.
 
+    Of samples with equal x one is drawn, by a hash of its target: copies on both sides would flatter whoever has learnt
+    them by heart.
+
     Args:
         in_features: D.
     """
 
     def __init__(self, in_features: int) -> None:
         self._most = min(MOST_ROWS, MOST_NUMBERS // in_features)
-        self._limit: np.int64 | None = None  # hashes from here on are not drawn
-        self._x = torch.empty(0, in_features, dtype=torch.float32, device="cpu")
-        self._hashes = np.empty(0, dtype=np.int64)
+        self._x = torch.empty(0, in_features, device="cpu")
+        self._hashes = np.empty(0, dtype=np.int64)  # increasing
+        self._ties = np.empty(0, dtype=np.int64)
         self._targets: NDArray[Any] | None = None
 
     def add(self, x: Tensor, targets: NDArray[Any]) -> None:
         """Add samples: x float32 ``[N, D]``, finite, on the CPU, and labels ``[N]`` or values ``[N, C]``."""
         hashes = hash_rows(x).numpy()
-        both = np.concatenate([self._hashes, hashes])
-        if self._limit is not None:
-            both = both[both < self._limit]
-        if len(both) > self._most:
-            self._limit = np.partition(both, self._most)[self._most]
-        old, new = (
-            np.ones(len(each), dtype=np.bool_) if self._limit is None else each < self._limit
-            for each in (self._hashes, hashes)
-        )
         known = targets[:0] if self._targets is None else self._targets
-        self._hashes = np.concatenate([self._hashes[old], hashes[new]])
-        self._x = torch.cat([self._x[torch.from_numpy(old)], x[torch.from_numpy(new)]])
-        self._targets = np.concatenate([known[old], targets[new]])
+        rows = np.arange(len(hashes))
+        if len(self._hashes) == self._most:  # others than these need not be sorted
+            rows = rows[hashes <= self._hashes[-1]]
+        hashes = np.concatenate([self._hashes, hashes[rows]])
+        ties = np.concatenate([self._ties, _hash_targets(targets[rows])])
+        order = np.lexsort([(ties ^ hashes) * MIX, hashes])
+        first = np.ones(len(order), dtype=np.bool_)
+        first[1:] = hashes[order[1:]] != hashes[order[:-1]]
+        kept = order[first][: self._most]
+        self._hashes, self._ties = hashes[kept], ties[kept]
+        self._x = torch.cat([self._x, x[torch.from_numpy(rows)]])[torch.from_numpy(kept)]
+        self._targets = np.concatenate([known, targets[rows]])[kept]
 
     def listed(self) -> tuple[Tensor, NDArray[Any]]:
         """Return x and targets, in an order that their content alone tells; labels are numbered as they sort."""
         assert self._targets is not None
-        targets = self._targets
-        if targets.ndim == 1:
-            targets = np.unique(targets, return_inverse=True)[1]
-        order = np.lexsort([*targets.reshape(len(targets), -1).T, self._hashes])
-        return self._x[torch.from_numpy(order)], targets[order]
+        if self._targets.ndim == 1:
+            return self._x, np.unique(self._targets, return_inverse=True)[1]
+        return self._x, self._targets
+
+
+def _hash_targets(targets: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a hash of each target: of labels of their texts, of values of their numbers."""
+    if targets.ndim == 2:
+        return hash_rows(torch.from_numpy(targets.astype(np.float32))).numpy()
+    labels, numbers = np.unique(targets, return_inverse=True)
+    texts = [blake2b(str(label).encode(), digest_size=8).digest() for label in labels.tolist()]
+    return np.frombuffer(b"".join(texts), dtype=np.int64)[numbers]
 
 
 @dataclass(frozen=True)
@@ -163,27 +174,32 @@ def choose_features(
     random = IntegerFeatures.from_first(first, n_units, seed=seed, scale=scale)
     x, targets = drawn.listed()
     if len(x) < FEWEST_ROWS:
-        return Choice(
-            random, f"random units: {len(x):,} samples are too few to compare them with trained ones"
-        )
+        why = f"{len(x):,} different samples are too few to compare them with trained ones"
+        if MOST_NUMBERS // x.shape[1] < FEWEST_ROWS:
+            why = f"samples of {x.shape[1]:,} features are too wide to compare them with trained ones"
+        return Choice(random, f"random units: {why}")
     if len(np.unique(targets, axis=0)) < 2:
         return Choice(random, "random units: all targets are the same")
     judged = _Judged.of(x, targets, seed)
     train, held_out = judged.rows
     if len(held_out) < 2:
         return Choice(random, "random units: classes have too few samples to hold some out")
-    selector = train_selector(
-        x[train],
-        judged.y[train].float() if judged.has_values else judged.y[train],
-        judged.n_outputs,
-        n_units,
-        None,
-        epochs=STRUCTURE_EPOCHS,
-        seed=seed,
-        progress=progress,
-    )
-    trained = IntegerFeatures.from_first(first, None, selector, scale=scale)
-    of_random, of_trained = judged.losses(random), judged.losses(trained)
+    try:
+        selector = train_selector(
+            x[train],
+            judged.y[train].float() if judged.has_values else judged.y[train],
+            judged.n_outputs,
+            n_units,
+            None,
+            epochs=STRUCTURE_EPOCHS,
+            seed=seed,
+            progress=progress,
+        )
+        trained = IntegerFeatures.from_first(first, None, selector, scale=scale)
+        of_trained = judged.losses(trained)
+    except (ValueError, FloatingPointError) as said:  # of sizes of x that random units read
+        return Choice(random, f"random units: others could not be trained: {said}")
+    of_random = judged.losses(random)
     gains = (of_random - of_trained) / judged.spread
     gain, error = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
     needed = max(error, LEAST_GAIN)

@@ -186,6 +186,8 @@ class ExactLearner(BeginningLearner):
             return
         if classes is not None:
             raise ValueError(f"{owner}: classes must be None for data in chunks, got {classes!r:.80}")
+        if self.l2 == "held-out":
+            raise ValueError(f"{owner}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'")
         data, chunk = opened(owner, *samples)
         if first:
             again = all_there and not hasattr(samples.x, "__next__")
@@ -196,7 +198,13 @@ class ExactLearner(BeginningLearner):
 
     def _begin_with(self, chunk: Chunk, structure: Structure) -> None:
         x, y = self._validated_pair(chunk.x, chunk.targets, reset=True)
-        self._begin_chunks(x, y, self._weight(chunk.sample_weight, len(x)), structure)
+        weight = self._weight(chunk.sample_weight, len(x))
+        if weight is not None and not weight.any():
+            raise ValueError(
+                f"{type(self).__name__}: sample_weight must be > 0 for at least one of the first {len(x):,} samples, "
+                "which settle how targets are counted, got zero for all"
+            )
+        self._begin_chunks(x, y, weight, structure)
 
     def _parts(self, owner: str, samples: Samples) -> Iterator[Part]:
         """Yield all samples of data that can be read again, as :meth:`_structure` takes them."""
@@ -289,10 +297,6 @@ class ExactLearner(BeginningLearner):
         save_seconds: float,
     ) -> None:
         """Add samples that come in chunks to the sums: all of them, or none."""
-        if self.l2 == "held-out":
-            raise ValueError(
-                f"{type(self).__name__}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'"
-            )
         self.statistics_.accumulate(
             data,
             *samples[1:],
