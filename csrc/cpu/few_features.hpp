@@ -19,7 +19,9 @@ namespace glai::GLAI_ISA {
 
 // Samples of a block: of a tile's columns of y they fill two thirds of a first-level cache.
 constexpr std::int64_t kFewFeaturesBlock = 256;
-constexpr std::int64_t kFewFeaturesBlocks = 16;  // whose rows are sorted at a time
+// Blocks whose rows are sorted at a time, and no more bytes of that unless one block has more.
+constexpr std::int64_t kFewFeaturesBlocks = 16, kFewFeaturesBucketBytes = 4 << 20;
+constexpr std::int64_t kFewFeaturesPackedBytes = 32 << 20;  // of weights that are packed for all blocks
 // A result that no cache keeps is written past them.
 constexpr std::int64_t kStreamedOutputBytes = 4 << 20;
 
@@ -169,12 +171,19 @@ void few_features_product(const GatedMatmulArgs& a, const GatedMatmulPlan& plan,
   const std::int64_t groups = (a.n_gates + plan.group_gates - 1) / plan.group_gates;
   const EvenSplit blocks(n, kFewFeaturesBlock);
   const std::int64_t tiles = (columns + width - 1) / width;
-  const std::int64_t batch = blocks.parts < kFewFeaturesBlocks ? blocks.parts : kFewFeaturesBlocks;
   const std::int64_t most_rows = blocks.parts == 0 ? 0 : blocks.size(0);
   const std::int64_t capacity = bucket_capacity(most_rows, 1 << plan.group_gates, 1);
+  constexpr std::int64_t row_bytes = sizeof(std::uint16_t), bucket_bytes = sizeof(Buckets);
+  const std::int64_t of_a_block = groups * (capacity * row_bytes + bucket_bytes) + 1;
+  const std::int64_t most_blocks = kFewFeaturesBucketBytes / of_a_block + 1;
+  std::int64_t batch = most_blocks < kFewFeaturesBlocks ? most_blocks : kFewFeaturesBlocks;
+  if (blocks.parts < batch) batch = blocks.parts;
   const double work =
       static_cast<double>(n) * static_cast<double>(a.n_gates * columns) * static_cast<double>(features);
-  const bool ahead = blocks.parts > 1;  // weights that several blocks read are packed once
+  // Weights that several blocks read are packed once.
+  const bool ahead =
+      blocks.parts > 1 &&
+      tiles * a.n_gates * path_size * static_cast<std::int64_t>(sizeof(T)) <= kFewFeaturesPackedBytes;
   const bool streamed = n * columns * static_cast<std::int64_t>(sizeof(T)) >= kStreamedOutputBytes &&
                         reinterpret_cast<std::uintptr_t>(a.y.data) % (lanes * sizeof(T)) == 0 &&
                         a.y.stride[0] % lanes == 0;

@@ -80,7 +80,9 @@ struct GradMemory {
     const auto x_at = sizes.add<T>(copied ? rows * (features + 2 * lanes) : 0);
     const auto totals_at = sizes.add<T>(tile * (group_gates + (across ? 1 : 0)));
     const auto a_at = sizes.add<T>(packed ? rows * outer_tile_rows(1) : 0);
-    const auto b_at = sizes.add<T>(packed && packs(of, rows) ? rows * (c + lanes) : 0);
+    // Of the largest bucket that is packed: a block may have more rows than that.
+    const std::int64_t most_packed = packs(of, 1) ? kMaxPackedBytes / (c * sizeof(T)) : 0;
+    const auto b_at = sizes.add<T>(packed ? (rows < most_packed ? rows : most_packed) * (c + lanes) : 0);
     const auto pairs_at =
         sizes.add<Operand>(most * ((across ? c : features) + kMaxTileVecs * lanes + 1) + lanes);
     std::byte* memory = scratch(Scratch::task, sizes.bytes());

@@ -479,3 +479,37 @@ def test_out_counts_as_changed_in_place():
     before = out._version
     glai.gated_matmul_weight_grad(x, glai.pack_gates(bits), dy, out=out)
     assert out._version > before
+
+
+# A block of samples has more of dy than is copied at a time, a group's samples have less; weights and buckets of few
+# features that are too many for one pass.
+@pytest.mark.parametrize(
+    ("shape", "dtype", "density"),
+    [
+        ((1024, 8, 64, 2048), torch.float32, 0.3),
+        ((1024, 8, 16, 600), torch.float64, 0.3),
+        ((600, 300, 3000, 10), torch.float32, 0.05),
+        ((4096, 6000, 2, 3), torch.float32, 0.02),
+    ],
+)
+def test_more_than_fits_in_a_pass(isa, dtype, shape, density):
+    n, p, d, c = shape
+    x, weight, dy = (torch.randn(size, dtype=dtype) for size in ((n, d), (p, d, c), (n, c)))
+    bits = torch.rand(n, p) < density
+    gates, on = glai.pack_gates(bits), bits.double()
+    close = {"rtol": 1e-3, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    if c > 100:
+        for form in GRAD_FORMS:
+            dw = glai.gated_matmul_weight_grad(x, gates, dy, form=form)
+            expected = torch.einsum("np,nd,nc->pdc", on, x.double(), dy.double())
+            torch.testing.assert_close(dw.double(), expected, **close)
+        return
+    if d > 100:
+        x = glai.gated_matmul_input_grad(dy, gates, weight)
+        expected = sum(on[:, i, None] * (dy.double() @ weight[i].double().mT) for i in range(p))
+    else:
+        expected = torch.einsum(
+            "nq,nq->n", (on @ weight.double().flatten(1)).view(n, d * c), x.double().repeat_interleave(c, 1)
+        )
+        x = glai.gated_matmul(x, gates, weight).sum(1)
+    torch.testing.assert_close(x.double(), expected, rtol=1e-3, atol=1e-2)
