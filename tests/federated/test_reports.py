@@ -51,7 +51,7 @@ def test_files_have_the_digest_of_one_place(samples, tmp_path, capsys):
         f"--test={tmp_path / 't.npz'}",
     ]
     rows = np.concatenate([order[:300], order[299:]])
-    whole = glai.ExactClassifier(30).fit(x[rows], y[rows])
+    whole = glai.ExactClassifier(30, structure="random").fit(x[rows], y[rows])
     for option in ("--secure", "--ledger"):
         out = tmp_path / option[2:]
         options = ["--method", "exact", "--hidden", "30", option, *parties]
