@@ -109,7 +109,10 @@ def orders(bits: NDArray[np.uint8]) -> dict[str, Order]:
     """By name; each gives as many samples, whole batches of them."""
     n = len(bits) // BATCH * BATCH
     chunks, batches = alike(bits, CHUNK), alike(bits, BATCH)
-    chosen = lambda random, parts: np.concatenate([parts[i] for i in random.permutation(len(parts))])[:n]  # noqa: E731
+
+    def chosen(random: np.random.Generator, parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        return np.concatenate([parts[i] for i in random.permutation(len(parts))])[:n]
+
     return {
         "shuffled": lambda random: random.permutation(len(bits))[:n],
         f"{BATCH // CHUNK} chunks": lambda random: chosen(random, chunks),

@@ -65,13 +65,11 @@ class BeginningLearner(SavedExact, ValidatingLearner):
             return "random"
         first: FirstSamples | None = None
         for x, y, weight in all_samples:
-            samples, targets = self._repeated(x, weight), self.compared(y)
-            if weight is not None:
-                targets = targets.repeat(weight.astype(np.int64), 0)
             if first is None:
                 first, drawn = FirstSamples(x.shape[1]), DrawnSamples(x.shape[1])
-            first.add(samples)
-            drawn.add(samples, targets)
+            first.add(self._repeated(x, weight))
+            counted = slice(None) if weight is None else weight > 0  # equal samples are drawn once
+            drawn.add(array_tensor(x[counted]), self.compared(y)[counted])
         if first is None or not first.moments.n_samples:
             raise self._no_sample()
         features, self.structure_reason_ = choose_features(
