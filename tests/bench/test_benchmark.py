@@ -32,6 +32,7 @@ def no_data(monkeypatch):
 def quick_machine(monkeypatch):
     """The machine's own rates from tiny products and few calls."""
     monkeypatch.setattr(bench_clock, "SGEMM_SIZE", 32)
+    monkeypatch.setattr(ops_grid, "instruction_peak", lambda isa, operands: 90.0)
     monkeypatch.setattr(ops_grid, "call_cost", lambda: bench_clock.call_cost(batches=3, calls=5))
 
 
@@ -109,6 +110,7 @@ def test_results(capsys):
         "forward, C = 10",
         "weight gradient",
         "density 1",
+        "peak, 0.25",
         "our fp32 / our bf16",
         "every row",
         "Left out",
@@ -237,22 +239,16 @@ def test_missing_data_is_one_sentence(tmp_path, monkeypatch, capsys, quick_machi
     assert "no such file or folder" in capsys.readouterr().err
 
 
-def test_columns():
-    places = [(0.84, 0), (0.5, 0), (0.4, 0), (0.3, 1), (0.2, 1), (0.15, 2), (0.01, 2)]
-    assert [targets.column_of(row(density=density)) for density, _ in places] == [i for _, i in places]
-    assert targets.is_dense(row(density=0.86, gates="MNIST raw"))
-
-
 def test_the_summary_counts_each_row_where_it_belongs():
     wide = SHAPES[3]
     rows = [
-        row(density=0.5, ratio=4.0),
-        row(density=0.75, ratio=9.0),
-        row(density=0.1, ratio=2.0),
-        row(density=0.8, ratio=6.0, shape=wide, gates="MNIST raw", deviation=0.15),
-        row(density=0.5, ratio=1.5, shape=wide, gates="BANKING77", deviation=0.45),
-        row(density=1.0, ratio=0.5),
-        row(density=0.5, ratio=1.2, shape=GIANT),
+        row(density=0.5, ratio=4.0, peak_fraction=0.8),
+        row(density=0.5, ratio=9.0, peak_fraction=0.2),
+        row(density=0.75, ratio=6.0, peak_fraction=9.0),
+        row(density=0.1, ratio=1.5),
+        row(density=0.5, ratio=8.0, shape=wide, gates="MNIST raw", peak_fraction=9.0),
+        row(density=0.86, ratio=0.5, gates="MNIST raw"),
+        row(density=0.5, ratio=1.02, shape=GIANT),
         row(density=0.5, ratio=100.0, threads=2),
         row("input gradient", density=0.05, ratio=3.0, shape=wide),
     ]
@@ -260,19 +256,20 @@ def test_the_summary_counts_each_row_where_it_belongs():
     assert set(lines) == {
         "forward, C = 10",
         "forward, C >= 64",
-        "input gradient",
-        "forward, real gates, deviation <= 0.2",
-        f"{GIANT}: forward",
-        "density 1: forward",
+        "input gradient, C >= 64",
+        f"forward, {GIANT}",
+        "forward, density 1",
     }
     few = lines["forward, C = 10"]
-    assert (few.figures[0].mean, few.figures[0].worst) == (pytest.approx(6), 4)
-    assert few.figures[1] is few.figures[3] is None
-    assert (few.figures[2].mean, few.figures[2].target, few.figures[2].missed) == (2, 7, True)
-    assert (few.floor.worst, few.floor.target, few.floor.missed) == (2, 3, True)
-    assert lines["forward, C >= 64"].figures[0].mean == pytest.approx(3)
-    assert lines["forward, real gates, deviation <= 0.2"].figures[3].mean == 6
-    assert lines["density 1: forward"].figures[3].missed
+    assert (few.peaks[0].mean, few.peaks[0].worst, few.peaks[0].missed) == (pytest.approx(0.4), 0.2, True)
+    assert few.peaks[1] is None
+    assert (few.peaks[2].mean, few.peaks[2].target, few.peaks[2].missed) == (0.5, 0.35, False)
+    assert (few.ratio.mean, few.ratio.missed) == (pytest.approx(324**0.25), False)
+    assert (few.floor.worst, few.floor.target, few.floor.missed) == (1.5, 1, False)
+    assert lines["forward, C >= 64"].peaks == (None, None, None)  # of real gates: in the ratios alone
+    assert lines["forward, C >= 64"].ratio.worst == 8
+    assert lines[f"forward, {GIANT}"].floor.missed
+    assert lines["forward, density 1"].floor.missed
     assert [one["ratio"] for one in targets.slower_cells(rows)] == [0.5]
 
 
@@ -310,6 +307,7 @@ def test_report(tmp_path, capsys):
         "blas": "A library",
         "precision": "float32",
         "threads": [1, 2],
+        "fma_peak_gfma_per_s": 90.0,
         "sgemm_gfma_per_s": {"1": 80.0, "2": 160.0},
         "sgemm_scaling": {"1": 1.0, "2": 2.0},
         "call": {"op_us": 3.0, "binding_us": 1.0, "extra_us": 2.0},
@@ -329,7 +327,9 @@ def test_report(tmp_path, capsys):
     assert "`python -m glai_bench --quick --shape 1,2,3,4 --threads 2 --seconds 0.5`, 1.0 minutes" in text
     for words in (
         "A processor",
-        "0.95 (0.95); 7",
+        "0.50 (0.50); 0.9",
+        "peak 90 GFMA/s a thread",
+        "**2.00 µs between them** (target: 1.5)",
         "Our float32's time / bf16's",
         "**1.50 (1.50); 1.8**",
         "Left out",

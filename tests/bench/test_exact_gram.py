@@ -8,13 +8,13 @@ import torch
 from glai_bench.clock import OURS
 from glai_bench.exact import gram
 from glai_bench.exact.gram_section import gram_section
-from glai_bench.exact.instruction_peak import instruction_peak
+from glai_bench.instruction_peak import instruction_peak
 from glai_native.machine.backend import build_info
 
 
 def test_a_row_a_case_and_number_of_threads(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(gram, "QUICK_SHAPES", ((40, 33),))
-    monkeypatch.setattr(gram, "instruction_peak", lambda isa: 100.0)
+    monkeypatch.setattr(gram, "instruction_peak", lambda isa, operands: 100.0)
     before = torch.get_num_threads()
     output = tmp_path / "gram.json"
     arguments = ["--quick", "--threads", "1", "2", "--seconds", "0.01"]
@@ -38,4 +38,4 @@ def test_a_wrong_sum_is_noticed():
 
 
 def test_no_peak_of_what_is_not_known():
-    assert instruction_peak("generic") is None
+    assert instruction_peak("generic", "uint8") is None

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import glai_native as glai
 from glai_bench.clock import OURS, cpu_name, measure
-from glai_bench.exact.instruction_peak import instruction_peak
+from glai_bench.instruction_peak import instruction_peak
 
 FLOAT32, FLOAT64 = "float32 addmm", "float64 addmm"
 FEW = "few samples"
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "torch": torch.__version__,
         "cpu_isa": isa,
         "processor": cpu_name(),
-        "peak": instruction_peak(isa),
+        "peak": instruction_peak(isa, "uint8"),
         "quick": arguments.quick,
     }
     before = torch.get_num_threads()

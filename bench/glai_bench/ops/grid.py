@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glai_bench.clock import OURS, call_cost, cpu_name, measure, sgemm_rates
 from glai_bench.folders import DATA_VARIABLE
+from glai_bench.instruction_peak import instruction_peak
 from glai_bench.ops.cases import (
     DENSITIES,
     INDEPENDENT,
@@ -125,8 +126,9 @@ def bench_ops(
         long all of it took, where it ran, what came out and what was left out. A row has op, shape ``[N, P, D, C]``,
         gates (the source), density, deviation, threads, milliseconds of ours and of every baseline, which was best,
         the ratio best / ours, bf16_ratio: our time in float32 over ours with precision "bf16" (None under density
-        0.25), and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the rate of torch's
-        sgemm with as many threads, measured in the same run.
+        0.25), and peak_fraction: useful multiply-adds per second (N·P·D·C·density / time) over the processor's peak:
+        that of a loop of nothing but FMA, compiled and measured in the same run, times the threads; without a
+        compiler the rate of torch's sgemm with as many threads.
     """
     grid = Grid.chosen(quick, shapes, data)
     before, start = torch.get_num_threads(), time.perf_counter()
@@ -134,7 +136,9 @@ def bench_ops(
     try:
         torch.set_num_threads(1)  # the selectors' training then repeats, and so do their gates
         cost = call_cost()
-        peaks = sgemm_rates(threads)
+        rates = sgemm_rates(threads)
+        fma_peak = instruction_peak(build_info()["cpu_isa"], "float32")
+        peaks = rates if fma_peak is None else {count: fma_peak * count for count in threads}
         with epoch_progress(progress) as bar:
             task = bar.add_task("training selectors", total=len(grid.cells))
             for case in grid.cases(data):
@@ -150,8 +154,9 @@ def bench_ops(
         "blas": _blas_name(),
         "precision": "float32",
         "threads": list(threads),
-        "sgemm_gfma_per_s": {str(count): peaks[count] for count in threads},
-        "sgemm_scaling": {str(count): peaks[count] / peaks[1] for count in threads if 1 in peaks},
+        "fma_peak_gfma_per_s": fma_peak,
+        "sgemm_gfma_per_s": {str(count): rates[count] for count in threads},
+        "sgemm_scaling": {str(count): rates[count] / rates[1] for count in threads if 1 in rates},
         "call": cost,
         "glai_native": build_info(),
     }

@@ -12,7 +12,8 @@ from rich.table import Table
 from glai_bench.ops.cases import Shape
 from glai_bench.ops.grid import Row
 from glai_bench.ops.targets import (
-    COLUMNS,
+    CALL_TARGET,
+    PEAK_DENSITIES,
     SCALING_TARGET,
     Figure,
     Scaling,
@@ -47,7 +48,7 @@ def print_results(results: dict[str, Any], console: Console, every_row: bool = F
     call = machine["call"]
     console.print(
         f"Smallest call without a gradient: {call['op_us']:.2f} µs, the binding alone {call['binding_us']:.2f} µs; "
-        f"{call['extra_us']:.2f} µs between them, target 2.",
+        f"{call['extra_us']:.2f} µs between them, target {CALL_TARGET:g}.",
         highlight=False,
     )
     slower = slower_cells(rows)
@@ -75,19 +76,21 @@ def make_table(title: str, caption: str, left: int, *columns: str) -> Table:
 
 def _summary_table(summary: Sequence[SummaryLine], threads: int) -> Table:
     table = make_table(
-        f"best torch / ours, {threads_name(threads)}: geometric mean (worst), below it the target",
-        "Over 1: ours is faster. Gates over density 0.85 count as density 1; the floor is of any cell.",
+        f"{threads_name(threads)}: geometric mean (worst), below it the target",
+        "Useful work over the processor's peak, by density; best torch over ours: over 1, ours is faster. Gates over "
+        "density 0.85 count as density 1.",
         0,
         "",
-        *COLUMNS,
-        "floor",
+        *(f"peak, {density:g}" for density in PEAK_DENSITIES),
+        "torch / ours",
+        "worst",
     )
     table.columns[0].justify, table.columns[0].no_wrap = "left", False  # so that it fits 80 columns
     for line in summary:
         floor = f"{line.floor.worst:.2f}\n>= {line.floor.target:g}"
         table.add_row(
             line.label,
-            *(figure_text(figure) for figure in line.figures),
+            *(figure_text(figure) for figure in (*line.peaks, line.ratio)),
             f"[red]{floor}[/]" if line.floor.missed else floor,
         )
     return table
@@ -138,7 +141,7 @@ def _bf16_table(figures: Sequence[tuple[str, Figure]], threads: int) -> Table:
 def _rows_table(rows: Sequence[Row]) -> Table:
     table = make_table(
         "every row",
-        "N samples, P paths, D features, C outputs; peak: useful multiply-adds per second over sgemm's",
+        "N samples, P paths, D features, C outputs; peak: useful multiply-adds per second over the processor's",
         3,
         "op",
         "(N,P,D,C)",

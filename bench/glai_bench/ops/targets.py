@@ -8,78 +8,56 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glai_bench.ops.cases import DENSITIES, GIANT, INDEPENDENT, Shape
-from glai_bench.ops.grid import FORWARD, INPUT_GRAD, OPS, WEIGHT_GRAD, Row
+from glai_bench.ops.cases import GIANT, INDEPENDENT, Shape
+from glai_bench.ops.grid import OPS, Row
 
-# Columns of the table, by density; real gates count in the one nearest their density.
-COLUMNS = ("0.5-0.75", "0.25", "<= 0.1", "whole line")
-WHOLE = len(COLUMNS) - 1
-DENSE = 0.85  # gates over this count as density 1, which stands outside all columns
-SCALING_TARGET = 0.9  # of sgemm's
+# Densities of independent gates at which useful multiply-adds over the processor's peak have a target.
+PEAK_DENSITIES = (0.5, 0.25, 0.1)
+DENSE = 0.85  # gates over this count as density 1, which stands outside all other lines
+SCALING_TARGET = 0.95  # of sgemm's
+CALL_TARGET = 1.5  # microseconds of the smallest call over its binding
 BF16_TARGET = 1.8  # our own float32's time over bf16's
-
-# A target per column, and the floor of any cell.
-Targets = tuple[float | None, float | None, float | None, float | None, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: which rows it counts, and its targets per number of threads."""
+    """A line of the table: which rows it counts, and its targets.
+
+    ``peak``: of the share of the processor's peak, by :data:`PEAK_DENSITIES`; ``ratio``: of the geometric mean of best
+    torch form over ours; ``floor``: of the worst such cell. None: no target is set.
+    """
 
     label: str
     counts: Callable[[Row], bool]
-    targets: dict[int, Targets]
-    whole: bool = False
-
-    def targets_for(self, threads: int) -> Targets:
-        """Where none are set, no cell may still be slower than torch."""
-        return self.targets.get(threads, (None, None, None, None, 1.0))
+    peak: tuple[float, ...] | None
+    ratio: float | None
+    floor: float
 
 
-def _line(op: str, outputs: str, one: Targets, two: Targets | None) -> Line:
+def _line(op: str, outputs: str, peak: tuple[float, ...], ratio: float | None) -> Line:
     def counts(row: Row) -> bool:
         if row["op"] != op or is_dense(row) or Shape(*row["shape"]) == GIANT:
             return False
         c = row["shape"][3]
-        return not outputs or (c == 10 if outputs == "C = 10" else bool(c >= 64))
+        return c == 10 if outputs == "C = 10" else bool(c >= 64)
 
-    return Line(f"{op}, {outputs}" if outputs else op, counts, {1: one} if two is None else {1: one, 2: two})
+    return Line(f"{op}, {outputs}", counts, peak, ratio, 1.0)
 
 
 def _giant_line(op: str) -> Line:
-    targets: Targets = (1.1, 1.1, 1.1, None, 1.1)
-    return Line(
-        f"{GIANT}: {op}",
-        lambda row: row["op"] == op and not is_dense(row) and Shape(*row["shape"]) == GIANT,
-        {1: targets, 2: targets},
-    )
+    def counts(row: Row) -> bool:
+        return bool(row["op"] == op and not is_dense(row) and Shape(*row["shape"]) == GIANT)
+
+    return Line(f"{op}, {GIANT}", counts, None, None, 1.05)
 
 
 def _dense_line(op: str) -> Line:
-    targets: Targets = (None, None, None, 1.0, 1.0)
-    return Line(
-        f"density 1: {op}",
-        lambda row: row["op"] == op and is_dense(row),
-        {1: targets, 2: targets},
-        whole=True,
-    )
+    return Line(f"{op}, density 1", lambda row: row["op"] == op and is_dense(row), None, None, 1.0)
 
 
-def _steady(row: Row) -> bool:
-    n, _, _, c = row["shape"]
-    real = row["gates"] != INDEPENDENT and row["deviation"] <= 0.2
-    return bool(real and row["op"] == FORWARD and n >= 1024 and c >= 64)
-
-
-_FEW_FORWARD: Targets = (5, 5, 7, None, 3)
-_FEW_WEIGHT_GRAD: Targets = (4, 4, 6, None, 2)
 LINES = (
-    _line(FORWARD, "C = 10", _FEW_FORWARD, _FEW_FORWARD),
-    _line(WEIGHT_GRAD, "C = 10", _FEW_WEIGHT_GRAD, _FEW_WEIGHT_GRAD),
-    _line(FORWARD, "C >= 64", (2.5, 2.3, 3, None, 1.5), (3, 3, 4, None, 1)),
-    _line(WEIGHT_GRAD, "C >= 64", (2, 2, 2, None, 1.3), (3, 3, 3.5, None, 1)),
-    _line(INPUT_GRAD, "", (2, 2, 2, None, 1), None),
-    Line("forward, real gates, deviation <= 0.2", _steady, {1: (None, None, None, 5, 3)}, whole=True),
+    *(_line(op, "C = 10", (0.9, 0.6, 0.35), 3.0) for op in OPS),
+    *(_line(op, "C >= 64", (1.3, 0.9, 0.7), None) for op in OPS),
     *(_giant_line(op) for op in OPS),
     *(_dense_line(op) for op in OPS),
 )
@@ -102,10 +80,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """Figures per column (None: no such cell); ``floor``: the worst cell as mean and worst, its floor as target."""
+    """Of a line: shares of peak by density (None: no such cell), ratios, the worst cell with its floor as target."""
 
     label: str
-    figures: tuple[Figure | None, ...]
+    peaks: tuple[Figure | None, ...]
+    ratio: Figure
     floor: Figure
 
 
@@ -124,12 +103,6 @@ def is_dense(row: Row) -> bool:
     return bool(row["density"] > DENSE)
 
 
-def column_of(row: Row) -> int:
-    """Index of the column that a row under density 1 counts in."""
-    nearest = min((density for density in DENSITIES if density < 1), key=lambda d: abs(d - row["density"]))
-    return 0 if nearest >= 0.5 else 1 if nearest == 0.25 else 2
-
-
 def geometric_mean(values: Iterable[float]) -> float:
     """Of positive values."""
     return math.exp(statistics.fmean(math.log(value) for value in values))
@@ -140,19 +113,28 @@ def summarize(rows: Sequence[Row], threads: int) -> list[SummaryLine]:
     summary = []
     for line in LINES:
         counted = [row for row in rows if row["threads"] == threads and line.counts(row)]
-        if not counted:
-            continue
-        *targets, floor = line.targets_for(threads)
-        columns: list[list[float]] = [[] for _ in COLUMNS]
-        for row in counted:
-            columns[WHOLE if line.whole else column_of(row)].append(row["ratio"])
-        figures = tuple(
-            Figure(geometric_mean(ratios), min(ratios), len(ratios), target) if ratios else None
-            for ratios, target in zip(columns, targets, strict=True)
-        )
-        worst = min(row["ratio"] for row in counted)
-        summary.append(SummaryLine(line.label, figures, Figure(worst, worst, len(counted), floor)))
+        if counted:
+            ratios = [row["ratio"] for row in counted]
+            floor = Figure(min(ratios), min(ratios), len(ratios), line.floor)
+            summary.append(SummaryLine(line.label, _peaks(line, counted), _figure(ratios, line.ratio), floor))
     return summary
+
+
+def _peaks(line: Line, counted: Sequence[Row]) -> tuple[Figure | None, ...]:
+    """Shares of peak of independent gates, by density."""
+    figures: list[Figure | None] = []
+    for i, density in enumerate(PEAK_DENSITIES):
+        shares = [
+            row["peak_fraction"]
+            for row in counted
+            if row["gates"] == INDEPENDENT and row["density"] == density
+        ]
+        figures.append(_figure(shares, line.peak[i] if line.peak else None) if shares else None)
+    return tuple(figures)
+
+
+def _figure(values: Sequence[float], target: float | None) -> Figure:
+    return Figure(geometric_mean(values), min(values), len(values), target)
 
 
 def scaling(results: dict[str, Any], threads: int) -> list[Scaling]:
@@ -188,9 +170,7 @@ def bf16_figures(rows: Sequence[Row], threads: int) -> list[tuple[str, Figure]]:
             if row["threads"] == threads and line.counts(row) and row.get("bf16_ratio") is not None
         ]
         if ratios:
-            figures.append(
-                (line.label, Figure(geometric_mean(ratios), min(ratios), len(ratios), BF16_TARGET))
-            )
+            figures.append((line.label, _figure(ratios, BF16_TARGET)))
     return figures
 
 
@@ -234,7 +214,11 @@ def machine_name(machine: dict[str, Any]) -> str:
         f"{rate:.0f} GFMA/s with {threads_name(int(threads))}"
         for threads, rate in machine["sgemm_gfma_per_s"].items()
     )
+    peak = machine["fma_peak_gfma_per_s"]
+    peak = (
+        f"peak {peak:.0f} GFMA/s a thread" if peak else "peak not measured (no compiler found): sgemm's rate"
+    )
     return (
         f"{machine['cpu']}, {machine['isa']}; torch {machine['torch']}, {machine['blas']}, "
-        f"{machine['precision']}; torch's sgemm {rates}"
+        f"{machine['precision']}; {peak}; torch's sgemm {rates}"
     )

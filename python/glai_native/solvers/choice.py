@@ -50,6 +50,7 @@ _OWN = {
     "seed",
     "progress",
     "process_group",
+    "left_out",
 }
 
 

@@ -10,6 +10,7 @@ from conftest import make_mlp
 from glai_native.machine.writing import write_files
 from glai_native.solvers.dual import nystrom
 from glai_native.solvers.dual.cholesky import BlockCholesky, NotPositiveDefiniteError
+from glai_native.solvers.samples import Samples
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11}
 
@@ -91,6 +92,19 @@ def test_leave_one_out_is_leaving_one_out(two_layers, weighted):
         right += float(s[n] * (scores.argmax() == y[n]))
     assert model.loo_error == pytest.approx(squares / float(s.sum()), rel=1e-10)
     assert model.loo_accuracy == pytest.approx(right / float(s.sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_some_are_left_out_as_all_would_be(two_layers, weighted):
+    x, y = data(40)
+    weight = torch.rand(40, generator=torch.Generator().manual_seed(9)).double() + 0.1 if weighted else None
+    samples = Samples.of_raw("a test", two_layers, x, y, 4, weight=weight).canonical()
+    rows = torch.tensor([30, 3, 17])
+    every = glai.PathKernelModel(two_layers).fit_samples(samples, 20.0)
+    some = glai.PathKernelModel(two_layers).fit_samples(samples, 20.0, left_out=rows)
+    torch.testing.assert_close(some.loo_scores, every.loo_scores[rows])
+    torch.testing.assert_close(some.predict(x), every.predict(x))
+    assert some.loo_error != every.loo_error
 
 
 def test_l2_by_leave_one_out_is_the_best_of_its_grid(two_layers):
@@ -347,7 +361,9 @@ def test_block_cholesky(n, monkeypatch):
     for scale in (3.0, 1.0):  # in the same memory
         factor = BlockCholesky(work, ridge_ * scale)
     torch.testing.assert_close(factor.solve(right), torch.linalg.solve(full, right))
-    torch.testing.assert_close(factor.inverse_diagonal(), torch.linalg.inv(full).diagonal())
+    for last in {n, (n + 1) // 2, 1, 0}:
+        expected = torch.linalg.inv(full).diagonal()[n - last :]
+        torch.testing.assert_close(factor.inverse_diagonal(last), expected)
     torch.testing.assert_close(factor.solve_lower(right), torch.linalg.cholesky(full).inverse() @ right)
     assert torch.equal(work.triu(), matrix.triu())
     with pytest.raises(NotPositiveDefiniteError):

@@ -71,16 +71,22 @@ class BlockCholesky:
             solution[at] = inverse.mT @ (solution[at] - self.matrix[at.stop :, at].mT @ solution[at.stop :])
         return solution
 
-    def inverse_diagonal(self) -> Tensor:
-        """Return the diagonal of ``(matrix + diag(ridge))⁻¹``, ``[N]``: sums of squares of the columns of ``L⁻¹``."""
-        diagonal = self.matrix.new_empty(len(self.matrix))
+    def inverse_diagonal(self, last: int) -> Tensor:
+        """Return the last of the diagonal of ``(matrix + diag(ridge))⁻¹``: sums of squares of the columns of ``L⁻¹``.
+
+        Those are zero above the diagonal, so that the last entries depend on the last rows and columns of L alone.
+        """
+        n = len(self.matrix)
+        diagonal = self.matrix.new_empty(n)
         for first, at in enumerate(self._blocks):
-            columns = self.matrix.new_empty(len(self.matrix) - at.start, at.stop - at.start)
+            if at.stop <= n - last:
+                continue
+            columns = self.matrix.new_empty(n - at.start, at.stop - at.start)
             columns[: at.stop - at.start] = self._inverses[first]
             for row, inverse in zip(self._blocks[first + 1 :], self._inverses[first + 1 :], strict=True):
                 known = columns[: row.start - at.start]
                 product = self.matrix[row, at.start : row.start] @ known
                 columns[row.start - at.start : row.stop - at.start] = -(inverse @ product)
             diagonal[at] = columns.square().sum(0)
-            self._advance((len(self.matrix) - at.start) ** 2 / 2 * (at.stop - at.start))
-        return diagonal
+            self._advance((n - at.start) ** 2 / 2 * (at.stop - at.start))
+        return diagonal[n - last :]

@@ -181,8 +181,13 @@ class PathKernelModel(Outputs):
         memory: int | None = None,
         seed: int = 0,
         progress: bool = True,
+        left_out: Tensor | None = None,
     ) -> PathKernelModel:
-        """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already."""
+        """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already.
+
+        ``left_out``: rows of canonical samples which alone are left out one at a time, sooner than all would be; what
+        the model says of leaving out, its temperature too, is then of them.
+        """
         owner = "PathKernelModel.fit"
         samples = samples.canonical()
         require_enough(owner, samples)
@@ -205,7 +210,9 @@ class PathKernelModel(Outputs):
         try:
             if isinstance(l2, str):
                 l2 = choose_kernel_l2(features, targets, weight, budget, seed, progress)
-            fit = solve_within(owner, features, targets, weight, l2, n_centres, budget, seed, progress)
+            fit = solve_within(
+                owner, features, targets, weight, l2, n_centres, budget, seed, progress, left_out
+            )
         except NotPositiveDefiniteError:
             dtype = str(features.z.dtype).removeprefix("torch.")
             sizes = [magnitude(values) for values in (features.z, targets, weight)]
@@ -229,6 +236,8 @@ class PathKernelModel(Outputs):
         self.note_targets(owner, samples.has_values)
         self.loo_error = self.loo_accuracy = self.loo_scores = None
         if fit.residuals is not None:
+            if left_out is not None:
+                samples, targets, weight = samples[left_out], targets[left_out], weight[left_out]
             self.loo_error = mean_square(fit.residuals, weight)
             self.loo_scores = targets - fit.residuals
             if not samples.has_values:

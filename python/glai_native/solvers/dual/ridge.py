@@ -34,7 +34,7 @@ class KernelFit:
     Attributes:
         centres: the M samples that carry coefficients.
         alpha: their coefficients ``[M, C]``.
-        residuals: leave-one-out ``[N, C]``; None where they are not known.
+        residuals: leave-one-out ``[R, C]``, of the samples that it was asked for; None where they are not known.
         unsolved: relative residual of the equations, where they were solved step by step.
     """
 
@@ -45,17 +45,29 @@ class KernelFit:
 
 
 def fit_by_cholesky(
-    features: PathFeatures, targets: Tensor, sample_weight: Tensor, l2: float, progress: bool
+    features: PathFeatures,
+    targets: Tensor,
+    sample_weight: Tensor,
+    l2: float,
+    progress: bool,
+    left_out: Tensor | None = None,
 ) -> KernelFit:
     """Fit with every sample a centre, from the whole kernel matrix at once.
 
-    The arguments are as in :func:`solve_kernel_ridge`.
+    The arguments are as in :func:`solve_kernel_ridge`; ``left_out``: rows ``[R]`` whose leave-one-out residuals are
+    asked for (None: all), which become the last ones: what the residuals cost then is in R³, not N³.
 
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
     """
-    with multiply_adds_bar("kernel ridge", solve_cost(len(features)), progress) as advance:
-        alpha, residuals = solve_kernel_ridge(features.kernel(), targets, sample_weight, l2, advance)
+    last = len(features)
+    if left_out is not None:
+        last, others = len(left_out), torch.ones_like(sample_weight, dtype=torch.bool)
+        others[left_out] = False
+        order = torch.cat([others.nonzero()[:, 0], left_out])
+        features, targets, sample_weight = features[order], targets[order], sample_weight[order]
+    with multiply_adds_bar("kernel ridge", solve_cost(len(features), last), progress) as advance:
+        alpha, residuals = solve_kernel_ridge(features.kernel(), targets, sample_weight, l2, last, advance)
     return KernelFit(features, alpha, residuals)
 
 
@@ -72,6 +84,7 @@ def solve_kernel_ridge(
     targets: Tensor,
     sample_weight: Tensor,
     l2: float,
+    last: int,
     advance: Callable[[float], object] = float,
 ) -> tuple[Tensor, Tensor]:
     """Find ``alpha = (K + l2·diag(1/s))⁻¹·Y``, which minimises ``sum_n s_n·|y_n - (K·alpha)_n|² + l2·alphaᵀ·K·alpha``.
@@ -81,10 +94,11 @@ def solve_kernel_ridge(
         targets: Y, ``[N, C]``.
         sample_weight: s, ``[N]``, all positive.
         l2: what the squares of the path weights cost.
+        last: R, of how many samples, the last ones, residuals are asked for.
         advance: called with the multiply-adds done since the last call.
 
     Returns:
-        alpha ``[N, C]``, and the leave-one-out residuals ``[N, C]``: what each sample's target lacks when the other
+        alpha ``[N, C]``, and the leave-one-out residuals ``[R, C]``: what each sample's target lacks when the other
         samples predict it, ``alpha_n / ((K + l2·diag(1/s))⁻¹)_nn``, exactly, without a second fit.
 
     Raises:
@@ -92,12 +106,12 @@ def solve_kernel_ridge(
     """
     factor = BlockCholesky(kernel, l2 / sample_weight, advance)
     alpha = factor.solve(targets)
-    return alpha, alpha / factor.inverse_diagonal().unsqueeze(1)
+    return alpha, alpha[len(alpha) - last :] / factor.inverse_diagonal(last).unsqueeze(1)
 
 
-def solve_cost(n: int) -> float:
-    """Return the multiply-adds of :func:`solve_kernel_ridge`: a factor, and half an inverse."""
-    return n**3 / 3
+def solve_cost(n: int, last: int) -> float:
+    """Return the multiply-adds of :func:`solve_kernel_ridge`: a factor, and half an inverse of the last ones."""
+    return (n**3 + last**3) / 6
 
 
 def mean_square(residuals: Tensor, sample_weight: Tensor) -> float:
@@ -135,14 +149,14 @@ def choose_kernel_l2(
     # l2 is spread over the samples as l2 / s: weights of another scale want an l2 of that scale.
     mean_diagonal = float((kernel.diagonal().double() * sample_weight).mean())
     errors: dict[int, float] = {}  # by place in the grid
-    with multiply_adds_bar("l2", len(L2_GRID) * solve_cost(count), progress) as advance:
+    with multiply_adds_bar("l2", len(L2_GRID) * solve_cost(count, count), progress) as advance:
 
         def error(place: int) -> float:
             if place not in errors:
                 errors[place] = math.inf
                 with suppress(NotPositiveDefiniteError):
                     l2 = L2_GRID[place] * mean_diagonal
-                    _, residuals = solve_kernel_ridge(kernel, targets, sample_weight, l2, advance)
+                    _, residuals = solve_kernel_ridge(kernel, targets, sample_weight, l2, count, advance)
                     found = mean_square(residuals, sample_weight)
                     errors[place] = math.inf if math.isnan(found) else found
             return errors[place]

@@ -38,10 +38,13 @@ def solve_dual(
     if estimator.kind != "full paths":
         raise ValueError(f"fit: solver 'dual' is for full paths, the model has {estimator.kind}; take 'sgd'")
     samples = _in_memory(split.whole)
+    canonical = samples.canonical()
+    # Rows of samples that are canonical already; where they were not, rows are others.
+    left_out = split.held_out_rows if len(canonical) == len(samples) else None
     dual = PathKernelModel(selector)
-    dual.fit_samples(samples, seed=seed, progress=progress, **options)
+    dual.fit_samples(canonical, seed=seed, progress=progress, left_out=left_out, **options)
     judged = split.held_out or samples
-    outputs = _unseen(dual, split, seed, progress, options)
+    outputs = _unseen(dual, split, left_out, seed, progress, options)
     scores = None if outputs is None else scores_of_outputs(outputs, judged)
     if outputs is not None and judged.classes is not None:
         dual.temperature = fit_temperature(outputs, judged.classes, judged.weight)
@@ -71,18 +74,26 @@ def _in_memory(samples: Samples | StreamedSamples) -> Samples:
 
 
 def _unseen(
-    dual: PathKernelModel, split: Split, seed: int, progress: bool, options: dict[str, Any]
+    dual: PathKernelModel,
+    split: Split,
+    left_out: Tensor | None,
+    seed: int,
+    progress: bool,
+    options: dict[str, Any],
 ) -> Tensor | None:
-    """Return outputs ``[N, C]`` of the held-out samples, or of all where none are; None where they are not known."""
+    """Return outputs ``[N, C]`` of the held-out samples, or of all where none are; None where they are not known.
+
+    ``left_out``: the rows that the dual left out one at a time; None: all.
+    """
     held_out = split.held_out
-    known = dual.loo_scores is not None and len(dual.loo_scores) == len(split.whole)
     if held_out is None:
+        known = dual.loo_scores is not None and len(dual.loo_scores) == len(split.whole)
         return dual.loo_scores if known else None
     features = PathFeatures(held_out.z, held_out.layers)
     if split.held_out_rows is None:
         return dual.scores_of(features)
-    if known and dual.loo_scores is not None:
-        return dual.loo_scores[split.held_out_rows]
+    if left_out is not None and dual.loo_scores is not None:
+        return dual.loo_scores
     # What solves step by step leaves none out: solve once more without them.
     without = PathKernelModel(dual.selector)
     without.fit_samples(_in_memory(split.train), seed=seed, progress=progress, **(options | {"l2": dual.l2}))

@@ -26,6 +26,7 @@ def solve_within(
     budget: int,
     seed: int,
     progress: bool,
+    left_out: Tensor | None,
 ) -> KernelFit:
     """Solve by the method that fits the budget of bytes; what it takes is computed before it is taken."""
     n, n_outputs, itemsize = len(features), targets.shape[1], targets.element_size()
@@ -33,7 +34,7 @@ def solve_within(
         _require_memory(owner, nystrom_bytes(n, n_centres, n_outputs, itemsize), budget)
         return fit_by_nystrom(features, targets, weight, l2, n_centres, seed, progress)
     if cholesky_bytes(n, n_outputs, itemsize) <= budget:
-        return fit_by_cholesky(features, targets, weight, l2, progress)
+        return fit_by_cholesky(features, targets, weight, l2, progress, left_out)
     m = min(n, PRECONDITIONER_CENTRES)
     while m > LEAST_CENTRES and nystrom_bytes(n, m, n_outputs, itemsize) > budget:
         m //= 2

@@ -1,22 +1,27 @@
-"""The rate of the instructions that sums of bytes are made of, by a loop of nothing else, compiled where it is run."""
+"""The rate of multiply-add instructions, by a loop of nothing else, compiled where it is run: what bounds a product."""
 
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-# By instruction set: the registers' prefix and width in bytes, and one step: sum {0}, operands 1 and 2.
+FLOATS = "vfmadd231ps %%{r}1, %%{r}2, %%{r}{0};"
 FOUR_IN_32_BITS = "vpdpbusd %%{r}1, %%{r}2, %%{r}{0};"
 TWO_IN_16_BITS = (
     "vpmaddubsw %%{r}1, %%{r}2, %%{r}3; vpmaddubsw %%{r}2, %%{r}1, %%{r}4; vpaddw %%{r}3, %%{r}4, %%{r}3;"
     "vpmaddwd %%{r}1, %%{r}3, %%{r}3; vpaddd %%{r}3, %%{r}{0}, %%{r}{0};"
 )
+# By operands and instruction set: the registers' prefix, one step (sum {0}, operands 1 and 2), and its multiply-adds.
 STEPS = {
-    "avx2": ("ymm", 32, TWO_IN_16_BITS, 2),
-    "avx512": ("zmm", 64, TWO_IN_16_BITS, 2),
-    "avx512_vnni": ("zmm", 64, FOUR_IN_32_BITS, 1),
+    ("float32", "avx2"): ("ymm", FLOATS, 8),
+    ("float32", "avx512"): ("zmm", FLOATS, 16),
+    ("uint8", "avx2"): ("ymm", TWO_IN_16_BITS, 64),
+    ("uint8", "avx512"): ("zmm", TWO_IN_16_BITS, 128),
+    ("uint8", "avx512_vnni"): ("zmm", FOUR_IN_32_BITS, 64),
 }
-STEPS["avx512_bf16"] = STEPS["avx512_bf16_dot"] = STEPS["avx512_vnni"]
+for operands, isa in (("float32", "avx512"), ("uint8", "avx512_vnni")):
+    for larger in ("avx512_vnni", "avx512_bf16", "avx512_bf16_dot"):
+        STEPS[operands, larger] = STEPS[operands, isa]
 # So many that none waits for the one before: 10 sums of zmm gave 305 of 357 G multiply-adds/s (family 6, model 106).
 SUMS = {"ymm": range(5, 15), "zmm": range(5, 25)}
 FLAGS = {"ymm": "-mavx2", "zmm": "-mavx512f"}  # by which the compiler knows the registers
@@ -37,12 +42,20 @@ int main() {{
 """
 
 
-def instruction_peak(isa: str) -> float | None:
-    """Return multiply-adds per second, in units of 1e9, of one thread; None where no compiler or no loop is known."""
+def instruction_peak(isa: str, operands: str) -> float | None:
+    """Multiply-adds per second, in units of 1e9, of one thread.
+
+    Args:
+        isa: the instruction set, as :func:`glai_native.build_info` names it.
+        operands: ``"float32"``, or ``"uint8"`` with sums in 32 bits.
+
+    Returns:
+        None where no compiler is found, or no loop is known for the set.
+    """
     compiler = shutil.which("c++") or shutil.which("g++")
-    if isa not in STEPS or compiler is None:
+    if (operands, isa) not in STEPS or compiler is None:
         return None
-    registers, width, step, quads = STEPS[isa]
+    registers, step, multiply_adds = STEPS[operands, isa]
     steps = "".join(step.format(place, r=registers) for place in SUMS[registers])
     clobbered = ", ".join(f'"xmm{i}"' for i in range(1, max(SUMS[registers]) + 1))
     with tempfile.TemporaryDirectory() as folder:
@@ -52,4 +65,4 @@ def instruction_peak(isa: str) -> float | None:
             [compiler, "-O2", FLAGS[registers], source, "-o", program], check=True, capture_output=True
         )
         seconds = float(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
-    return TURNS * len(SUMS[registers]) * width * quads / seconds / 1e9
+    return TURNS * len(SUMS[registers]) * multiply_adds / seconds / 1e9
