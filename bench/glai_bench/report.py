@@ -272,9 +272,11 @@ CPU = Device(
         "`python -m glai_bench --output bench/results/cpu.json` measures this, with `GLAI_DATA` set to the folder of "
         "MNIST and BANKING77; `python -m glai_bench.report` writes this page from it.",
         READING,
-        "Gates over density 0.85 count as density 1, the gates of real selectors in the ratios alone. The peak is that "
-        "of a loop of nothing but multiply-adds of vectors, measured in the same run, times the threads. Useful work "
-        "is what switched-on gates ask for, N·P·D·C·density: sums of weights over several gates go beyond the peak.",
+        "Gates over density 0.85 count as density 1, the gates of real selectors in the ratios alone. Ratios are of "
+        "medians of calls that take turns; the peak is that of the quickest loop of nothing but multiply-adds of "
+        "vectors in the same run, times the threads, and its share that of the quickest of our calls, without others "
+        "between them. Useful work is what switched-on gates ask for, N·P·D·C·density: sums of weights over several "
+        "gates go beyond the peak.",
     ),
     (
         Plot("ratio", RATIO, "ratio"),

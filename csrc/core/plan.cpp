@@ -18,14 +18,15 @@ namespace {
 // adding what is summed so far to a path's, and a mispredicted branch; of few features: adding a path's
 // weights in registers, and the same branch. Sorting the rows of a group by subset is shared by all
 // vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven shapes at densities
-// 0.5 and 0.1, one thread, AVX-512: the order of the k mostly holds, costs relative to each other within
-// about a fifth.
+// 0.5 and 0.1, one thread, AVX-512 on family 6, and looked at again on family 25 (Zen 4), where a subset
+// costs 10 rows rather than 16: the order of the k mostly holds, and what is chosen there took 1.02 times
+// what the best k would, in the geometric mean of 63 products.
 struct GroupCosts {
   double subset;         // rows that a subset costs
   double block;          // rows of a block: subsets are paid for once per block
   double several = 0.0;  // rows that a path costs besides, where a group has several gates
 };
-constexpr GroupCosts kProduct{16.0, 1024.0};
+constexpr GroupCosts kProduct{12.0, 1024.0};
 constexpr GroupCosts kFewFeatures{4.0, 256.0};  // sums of weights in registers
 constexpr GroupCosts kWeightGrad{4.0, 1024.0, 5.0};
 constexpr double kSortRows = 16.0;  // per sample

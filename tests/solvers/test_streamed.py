@@ -87,7 +87,10 @@ def test_an_error_in_reading_ahead_is_raised(stored):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["full paths", "units"])
 def test_a_window_of_all_is_what_samples_in_memory_are(stored, selector, monkeypatch, kind, weighted):
-    """The same steps in the same order leave the same bits."""
+    """The same steps in the same order leave the same bits, where what is stored is projected to the same bits.
+
+    A matrix library may round a row as its place among others has it, and projects parts of what is stored at a time.
+    """
     monkeypatch.setattr(stored_rows, "WINDOW_ROWS", 1024)
     x, y = stored
     weight = torch.arange(N) % 4 / 2 if weighted else None
@@ -107,8 +110,10 @@ def test_a_window_of_all_is_what_samples_in_memory_are(stored, selector, monkeyp
         monkeypatch.setattr(type(samples), "windows", lambda self, *_, order=order: iter([(self[:], order)]))
         history = train_on(estimator, samples, None, epochs=3, batch_size=32, progress=False)
         found.append(([epoch.loss for epoch in history], list(estimator.parameters())))
-    assert found[0][0] == found[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if kind == "units" else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(*(torch.tensor(losses) for losses, _ in found), **tolerance)
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
