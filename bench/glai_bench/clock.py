@@ -23,6 +23,9 @@ MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 # A baseline this many times slower than the fastest one is not timed further.
 HOPELESS = 2.5
+# Where one round of all calls takes so many seconds there is no trial, and a baseline need be this many times slower:
+# what interrupts a call is short beside it.
+SLOW_ROUND, HOPELESS_IF_SLOW = 5.0, 1.5
 # Share of the budget that the trial takes: long enough to outlast an interruption, which a few short calls do not.
 TRIAL_SHARE = 0.2
 
@@ -41,7 +44,8 @@ def measure(
 
     Every call is first warmed up, then tried, in turns too: one round at least, more while a fifth of the budget lasts.
     A baseline whose best time so far, warm-up included, is more than 2.5 times that of the fastest baseline cannot
-    become the best one: that time is what is returned for it, and it takes no further part.
+    become the best one: that time is what is returned for it, and it takes no further part. Calls of seconds are not
+    tried, and 1.5 times is enough of them.
 
     Args:
         ours: always timed to the end.
@@ -60,9 +64,11 @@ def measure(
         tried[name], result = _with_result(clock, call)
         check(name, result)
         del result  # one result at a time: a gradient of the weights may be large
-    for name, taken in _rounds(calls, 1, TRIAL_SHARE * seconds, clock).items():
-        tried[name] = min(tried[name], *taken)
-    limit = HOPELESS * min(tried[name] for name in baselines)
+    slow = sum(tried.values()) > SLOW_ROUND
+    if not slow:
+        for name, taken in _rounds(calls, 1, TRIAL_SHARE * seconds, clock).items():
+            tried[name] = min(tried[name], *taken)
+    limit = (HOPELESS_IF_SLOW if slow else HOPELESS) * min(tried[name] for name in baselines)
     hopeful = {name: call for name, call in calls.items() if name == OURS or tried[name] <= limit}
     times = _rounds(hopeful, MIN_ROUNDS, seconds, clock)
     return {name: statistics.median(times[name]) if name in times else tried[name] for name in calls}

@@ -35,8 +35,8 @@ from glai_native.ops.gated_matmul import gated_matmul, gated_matmul_input_grad, 
 
 FORWARD, WEIGHT_GRAD, INPUT_GRAD = OPS = ("forward", "weight gradient", "input gradient")
 
-# Calls on weights over this take about a second: one source of real gates has to do for them.
-LARGE_WEIGHT_BYTES = 1 << 28
+# Calls on weights over this take seconds: of independent gates these densities have to do for them, and no real ones.
+LARGE_WEIGHT_BYTES, LARGE_DENSITIES = 1 << 28, (0.5, 0.25, 0.1)
 
 # From this density on our bf16 is timed beside our fp32, with this share of a cell's budget; what it may be off by.
 BF16_DENSITY = 0.25
@@ -72,12 +72,13 @@ class Grid:
         cells: list[tuple[Shape, float | None, str]] = []
         skipped: list[dict[str, str]] = []
         for shape in shapes:
-            cells += [(shape, density, INDEPENDENT) for density in densities]
-            for i, source in enumerate(SOURCES):
+            large = shape.weight_bytes > LARGE_WEIGHT_BYTES
+            cells += [(shape, one, INDEPENDENT) for one in densities if not large or one in LARGE_DENSITIES]
+            for source in SOURCES:
                 if data is None:
                     reason = f"{DATA_VARIABLE} is not set: it names the folder with MNIST and BANKING77"
-                elif i and shape.weight_bytes > LARGE_WEIGHT_BYTES:
-                    reason = f"{shape.weight_bytes / 1e6:.0f} MB of weights, time for one source only"
+                elif large:
+                    reason = f"{shape.weight_bytes / 1e6:.0f} MB of weights, a call takes seconds"
                 else:
                     cells.append((shape, None, source.name))
                     continue

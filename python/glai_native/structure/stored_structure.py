@@ -12,7 +12,7 @@ from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import PROBE_SAMPLES, HeldOut, StructureMonitor, settle
 from glai_native.structure.steps import Batches, network_steps
 
-BATCH, RATE = 128, 1e-3  # as train_structure's
+BATCH = 128  # as train_structure's
 
 
 def train_stored_structure(
@@ -22,6 +22,7 @@ def train_stored_structure(
     projection: InputProjection,
     monitor: StructureMonitor,
     *,
+    learning_rate: float,
     sample_weight: Tensor | None,
     validation: tuple[Tensor, ...] | None,
     seed: int,
@@ -35,6 +36,7 @@ def train_stored_structure(
         y: class indices ``[N]``, or values ``[N, C]``.
         projection: raw x to z.
         monitor: new.
+        learning_rate: Adam's.
         sample_weight: ``[N]``, > 0; None: 1 each.
         validation: as there.
         seed: as there.
@@ -61,7 +63,7 @@ def train_stored_structure(
     seen = torch.randperm(len(x), generator=generator, device="cpu")[:PROBE_SAMPLES].sort().values
     probe = projected(x.read(seen.numpy()))
     rows = min(BATCH, len(x))
-    steps = network_steps(mlp, probe, rows, RATE)
+    steps = network_steps(mlp, probe, rows, learning_rate)
 
     def batches(window: Window) -> Batches:
         of = window.rows

@@ -107,7 +107,9 @@ def add(commands: Any) -> None:
         help="principal components of x to keep, or 'all' (default), which 'auto' is too",
     )
     train.add_argument("--solver", choices=SOLVERS, default="auto", help="default: %(default)s")
-    train.add_argument("--structure-epochs", type=positive_integer, help="at most (default: 20)")
+    train.add_argument(
+        "--structure-epochs", type=positive_integer, help="at most (default: by the samples, 15 to 100)"
+    )
     train.add_argument(
         "--structure",
         type=Path,

@@ -44,7 +44,7 @@ class TrainSettings:
     Attributes:
         hidden: as :func:`~glai_native.training.new_structure.train_selector`.
         n_components: as :func:`~glai_native.training.new_structure.train_selector`.
-        structure_epochs: at most.
+        structure_epochs: as :func:`~glai_native.training.new_structure.train_selector`.
         solver: as :func:`~glai_native.fit`.
         options: of the solver.
         seed: of everything.
@@ -56,7 +56,7 @@ class TrainSettings:
 
     hidden: Sequence[int] | str = "auto"
     n_components: int | str | None = "auto"
-    structure_epochs: int = 20
+    structure_epochs: int | str = "auto"
     solver: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0

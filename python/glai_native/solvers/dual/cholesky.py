@@ -99,9 +99,10 @@ def _inverse_of_lower(factor: Tensor) -> Tensor:
     n, half = len(factor), len(factor) // 2
     if n <= TRIANGLE:
         eye = torch.eye(n, dtype=factor.dtype, device=factor.device)
-        return torch.linalg.solve_triangular(factor, eye, upper=False)
+        inverse: Tensor = torch.linalg.solve_triangular(factor, eye, upper=False)
+        return inverse
     inverse = torch.zeros_like(factor)
-    first = inverse[:half, :half] = _inverse_of_lower(factor[:half, :half])
-    second = inverse[half:, half:] = _inverse_of_lower(factor[half:, half:])
+    first, second = _inverse_of_lower(factor[:half, :half]), _inverse_of_lower(factor[half:, half:])
+    inverse[:half, :half], inverse[half:, half:] = first, second
     torch.mm(second, factor[half:, :half] @ first, out=inverse[half:, :half]).neg_()
     return inverse

@@ -59,7 +59,7 @@ class GLAIClassifier(ClassifierMixin, Learner):
         *,
         n_components: int | str | None = "auto",
         solver: str = "auto",
-        structure_epochs: int = 20,
+        structure_epochs: int | str = "auto",
         validation_fraction: float = 0.1,
         l2: float | str | None = None,
         learning_rate: float | None = None,

@@ -43,7 +43,7 @@ class Learner(SavedLearner, ValidatingLearner):
             the product of (units + 1). ``"auto"``, as :func:`train_selector`.
         n_components: as :func:`train_selector`.
         solver: as :func:`glai_native.fit`.
-        structure_epochs: of the selector, at most.
+        structure_epochs: of the selector, at most; ``"auto"``, as :func:`train_selector`.
         validation_fraction: of the samples, held out by :func:`glai_native.fit`.
         l2: penalty of the closed forms, a number or "loo" (dual), "gcv" (statistics); None, as for the next three: the
             solver's own choice (:func:`glai_native.fit`). One that the solver does not have is refused; of
@@ -70,7 +70,7 @@ class Learner(SavedLearner, ValidatingLearner):
         *,
         n_components: int | str | None = "auto",
         solver: str = "auto",
-        structure_epochs: int = 20,
+        structure_epochs: int | str = "auto",
         validation_fraction: float = 0.1,
         l2: float | str | None = None,
         learning_rate: float | None = None,
