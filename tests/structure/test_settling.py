@@ -81,7 +81,7 @@ def test_weight_change():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"threshold": 0.0}, r"threshold must be in \(0, 1\), got 0.0"),
+        ({"threshold": 0.0}, r"threshold must be in \(0, 1\) or None, got 0.0"),
         ({"patience": 0}, "patience must be >= 1"),
         ({"min_epochs": 0}, "min_epochs must be >= 1"),
         ({"max_epochs": 0}, "max_epochs must be >= 1"),
@@ -223,3 +223,25 @@ def test_held_out_samples_say_when_to_stop_and_train_nothing():
     last = len(runs["noise"][0].history)
     losses = [epoch.loss for epoch in runs["none"][0].history[:last]]
     assert [epoch.loss for epoch in runs["noise"][0].history] == losses
+
+
+def test_a_pattern_without_a_threshold_is_never_settled():
+    bits = torch.zeros(100, 1, dtype=torch.bool)
+    monitor = glai.StructureMonitor(threshold=None, min_epochs=1, max_epochs=9, indicator=False)
+    for _ in range(9):
+        assert not monitor.settled
+        monitor.update([glai.pack_gates(bits)])
+    assert not monitor.should_stop
+    monitor.update([glai.pack_gates(bits)])
+    assert monitor.should_stop  # for its epochs
+
+
+def test_a_loss_that_hardly_falls_is_no_better():
+    falling = [1.0, 0.995, 0.994, 0.993, 0.992, 0.991]
+    assert stale_after(falling, [0.9] * 6) == 4
+    assert stale_after([1.0, 0.995, 0.989, 0.988, 0.987, 0.986], [0.9] * 6) == 6  # the third was
+
+
+def test_long_trainings_wait_longer():
+    losses = [0.9**i for i in range(20)] + [1.0] * 10
+    assert stale_after(losses, [0.9] * 30) == 25  # a fifth of 25, not three
