@@ -255,6 +255,7 @@ def test_train_exactly_and_merge_parties(shelf, tmp_path, capsys):
     assert run(capsys, "inspect", tmp_path / "all", tmp_path / "m")["same_digest"] is True
     twice = run(capsys, "merge", tmp_path / "a", tmp_path / "all", "--out", tmp_path / "twice")
     assert (twice["samples_seen"], twice["samples_counted_twice"]) == (150, 60)
+    assert twice["counted_twice"].endswith(", …")
     values = run(
         capsys,
         "train",

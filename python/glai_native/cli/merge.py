@@ -119,11 +119,13 @@ def _merge_exact(
                 f"--{option} is of other models: exact ones add up, and choose l2 as the first did"
             )
     merged = models[0]
-    shared = 0
+    shared, named = 0, ""
     for other in models[1:]:
         mine, theirs = merged.statistics_, other.statistics_
         if mine.ledger is not None and theirs.ledger is not None and mine.features_id == theirs.features_id:
-            shared += len(mine.shared_with(theirs))
+            both = mine.shared_with(theirs)
+            shared += len(both)
+            named = named or both.shown()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shared samples, which the figures tell
             merged = merged.merge(other)
@@ -136,6 +138,7 @@ def _merge_exact(
         **samples,
         "samples_seen": merged.n_samples_,
         "samples_counted_twice": shared,
+        **({"counted_twice": named} if shared else {}),
         **({} if has_values(merged) else {"classes": labels_of(merged)}),
         "digest": merged.digest(),
         "l2": merged.l2_,

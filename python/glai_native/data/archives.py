@@ -11,8 +11,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-SKIPPED_BYTES = 1 << 24  # that are read at a time where rows are passed over
-
 
 class ArrayRows:
     """Rows of one array of an archive, from the first to the last.
@@ -48,14 +46,6 @@ class ArrayRows:
         rows = np.empty((count, *self.shape[1:]), dtype=self.dtype)
         self._fill(rows.reshape(-1).view(np.uint8).data)
         return rows
-
-    def skip(self, count: int) -> None:
-        """Pass over the next rows."""
-        left = count * self._row_bytes
-        passed = memoryview(bytearray(min(left, SKIPPED_BYTES)))
-        while left:
-            self._fill(passed[:left])
-            left -= min(left, len(passed))
 
     def _fill(self, content: memoryview) -> None:
         """Read as many bytes as there is room for."""

@@ -161,6 +161,51 @@ def test_checkpoints_of_other_data_are_refused(tmp_path, data, features):
     assert accumulating.find_file(path) is not None
 
 
+def test_samples_that_changed_after_a_checkpoint_are_refused(tmp_path, data, features):
+    """What is in the sums already must be what is there now: labels, ids, weights and late rows too."""
+    x, y = data
+    ids, weight = np.array([f"s{i}" for i in range(N)]), np.ones(N)
+    calls = []
+
+    def encode(part, targets, weights):
+        calls.append(len(targets))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return targets
+
+    def begun():
+        calls.clear()
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            glai.IntegerStatistics(features, C).accumulate(
+                x, y, weight, ids, encode=encode, chunk=20, checkpoint=path, save_seconds=0, progress=False
+            )
+        return path
+
+    def changed(values, row, to):
+        values = values.clone() if isinstance(values, torch.Tensor) else values.copy()
+        values[row] = to
+        return values
+
+    for row, refused in ((55, True), (60, False)):  # three chunks are in the sums
+        for arguments in (
+            (changed(x, row, 1.0), y, weight, ids),
+            (x, changed(y, row, (int(y[row]) + 1) % C), weight, ids),
+            (x, y, changed(weight, row, 2.0), ids),
+            (x, y, weight, changed(ids, row, "t")),
+        ):
+            path = begun()
+            statistics = glai.IntegerStatistics(features, C)
+            if refused:
+                with pytest.raises(
+                    ValueError, match="of other data, the first 60 samples have changed since"
+                ):
+                    statistics.accumulate(*arguments, chunk=7, checkpoint=path, progress=False)
+            else:
+                statistics.accumulate(*arguments, chunk=7, checkpoint=path, progress=False)
+                assert len(statistics.ledger) >= N
+
+
 def test_chunks_of_other_data_are_refused(tmp_path, data, features):
     x, y = data
     run(features, chunks(x, y), checkpoint=tmp_path / "c.safetensors")

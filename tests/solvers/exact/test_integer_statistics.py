@@ -288,6 +288,8 @@ def test_other_sums_are_refused(data, features):
         statistics.merge(glai.IntegerStatistics(features, C, targets="values"))
     with pytest.raises(ValueError, match="other must have been made with ledger=True like these statistics"):
         statistics.merge(of(features, x, y, ledger=False))
+    with pytest.raises(ValueError, match="other must have been made with ledger=False like these statistics"):
+        of(features, x, y, ledger=False).merge(statistics)
     wide = of(features, x, values, 2, targets="values", step=1.0)
     with pytest.raises(ValueError, match=r"step must be \[1.0, 1.0\] like these, got \[2.0, 2.0\]"):
         wide.merge(of(features, x, values, 2, targets="values", step=2.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -19,7 +19,7 @@ from glai_native.machine.progress import sample_progress
 from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.solvers.exact.aligning import joined
 from glai_native.solvers.exact.alike import require_alike
-from glai_native.solvers.exact.chunks import Source
+from glai_native.solvers.exact.chunks import Chunk, ReadSamples, Source
 from glai_native.solvers.exact.file import open_exact
 from glai_native.solvers.exact.filing import FiledSums
 
@@ -82,7 +82,7 @@ class AccumulatedSums(FiledSums):
             remove_leftovers(path.parent, [path.name])
             if find_file(path) is not None:
                 part, begin, stated = _resumed(path, part)
-        source = Source.of(owner, data, targets, sample_weight, ids, chunk, begin)
+        source = Source.of(owner, data, targets, sample_weight, ids, chunk)
         job = {"rows": str(source.total), "first_rows": str(source.first)}
         if begin:
             for name, value in job.items():
@@ -92,18 +92,19 @@ class AccumulatedSums(FiledSums):
                         f"{shown(stated.get(name))}"
                     )
         saved = time.monotonic()
+        read = None if path is None else ReadSamples()
         with sample_progress(progress) as bar:
             task = bar.add_task("samples", total=source.total, completed=begin)
-            for x, y, weight, names in source.chunks:
+            for x, y, weight, names in _going_on(source.chunks, begin, read, path, stated.get("read")):
                 part.update(x, y if encode is None else encode(part, y, weight), weight, names)
                 begin += len(x)
                 del x  # before the next ones are read
                 bar.update(task, completed=begin)
                 if path is not None and time.monotonic() - saved >= save_seconds:
-                    write_files({path: part.to_pieces(next_row=str(begin), **job)})
+                    write_files({path: part.to_pieces(next_row=str(begin), read=str(read), **job)})
                     saved = time.monotonic()
         if path is not None:
-            write_files({path: part.to_pieces(next_row=str(begin), **job)})
+            write_files({path: part.to_pieces(next_row=str(begin), read=str(read), **job)})
         if self.n_samples:
             self.merge(part)
         else:  # which costs no second gram matrix
@@ -120,6 +121,42 @@ class AccumulatedSums(FiledSums):
     @abstractmethod
     def emptied(self) -> Self:
         """Return sums of the same kind without samples."""
+
+
+def _going_on(
+    chunks: Iterator[Chunk], begin: int, read: ReadSamples | None, path: Path | None, known: str | None
+) -> Iterator[Chunk]:
+    """Yield the samples behind the first ``begin``, which are read too: they must be those that a checkpoint knows.
+
+    Args:
+        chunks: all samples.
+        begin: how many are in the checkpoint.
+        read: is given all that is read; None: nobody wants to know.
+        path: the checkpoint.
+        known: what had been read when it was written; None: older ones do not say.
+    """
+    left = begin
+    for chunk in chunks:
+        passed = min(left, len(chunk.x))
+        left -= passed
+        if passed and read is not None:
+            read.add(chunk.part(slice(passed)))
+            if not left and known is not None and known != str(read):
+                raise ValueError(
+                    f"accumulate: checkpoint {path} is of other data, the first {begin:,} samples have changed since"
+                )
+        if passed < len(chunk.x):
+            rest = chunk.part(slice(passed, None)) if passed else chunk
+            if read is not None:
+                read.add(rest)
+            yield rest
+            del rest
+        del chunk  # before the next is made
+    if left:
+        raise ValueError(
+            f"accumulate: data must be those that were begun with, got {begin - left:,} samples where the checkpoint "
+            f"is behind {begin:,}"
+        )
 
 
 def _resumed(path: Path, empty: Sums) -> tuple[Sums, int, dict[str, str]]:

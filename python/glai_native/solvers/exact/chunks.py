@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,39 @@ class Chunk(NamedTuple):
     sample_weight: Any = None
     ids: Any = None
 
-    def behind(self, rows: int) -> Chunk:
-        """Return the samples behind the first ``rows``."""
-        return Chunk(*(None if each is None else each[rows:] for each in self))
+    def part(self, rows: slice) -> Chunk:
+        """Return some of the samples."""
+        return Chunk(*(None if each is None else each[rows] for each in self))
+
+
+class ReadSamples:
+    """What has been read of x, targets, weights and ids, as checksums: the same ones, however it was cut into chunks.
+
+    Source: CRC-32, going on from chunk to chunk.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, int] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take samples that are read next."""
+        for name, values in chunk._asdict().items():
+            if values is not None and len(values):
+                self._sums[name] = _checksum(values, self._sums.get(name, 0))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:08x}" for name, value in self._sums.items())
+
+
+def _checksum(values: Any, before: int) -> int:
+    if isinstance(values, Tensor):
+        return crc32(values, before)
+    array = np.asarray(values)
+    if array.dtype.kind in "biufc":
+        return crc32(torch.from_numpy(np.array(array, order="C").view(np.uint8)), before)
+    for one in array.reshape(-1).tolist():  # texts, whose arrays are as wide as the longest of a chunk
+        before = zlib.crc32(repr(one).encode(), before)
+    return before
 
 
 class CountedChunks:
@@ -70,8 +101,8 @@ class Source:
     first: str | None
 
     @classmethod
-    def of(cls, owner: str, data: Any, targets: Any, weight: Any, ids: Any, size: int, begin: int) -> Source:
-        """Open data of any kind that :func:`accumulate` takes, from row ``begin`` on.
+    def of(cls, owner: str, data: Any, targets: Any, weight: Any, ids: Any, size: int) -> Source:
+        """Open data of any kind that :func:`accumulate` takes.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -84,7 +115,7 @@ class Source:
             if zipfile.is_zipfile(path):
                 if any(each is not None for each in (targets, weight, ids)):
                     raise ValueError(f"{owner}: targets, weights and ids must be those of {path}, got others")
-                return cls._of_archive(path, size, begin)
+                return cls._of_archive(path, size)
             data = _mapped(path)
         if isinstance(data, Tensor | np.ndarray):
             if targets is None:
@@ -96,7 +127,7 @@ class Source:
             if len(set(lengths.values())) > 1:
                 listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
                 raise ValueError(f"{owner}: all must be of the same N samples, got {listed}")
-            return cls(len(data), _slices(whole, size, begin), _first(data[:KNOWN_ROWS]))
+            return cls(len(data), _slices(whole, size), _first(data[:KNOWN_ROWS]))
         if not isinstance(data, Iterable) or any(each is not None for each in (targets, weight, ids)):
             raise ValueError(
                 f"{owner}: data must be a path, x with targets, or an iterable of (x, targets) chunks alone, "
@@ -104,10 +135,10 @@ class Source:
             )
         first, chunks = _begun(iter(data))
         total = data.total if isinstance(data, CountedChunks) else None
-        return cls(total, _behind(owner, chunks, begin), first)
+        return cls(total, _checked(owner, chunks), first)
 
     @classmethod
-    def _of_archive(cls, path: Path, size: int, begin: int) -> Source:
+    def _of_archive(cls, path: Path, size: int) -> Source:
         archive = zipfile.ZipFile(path)
         held = {name.removesuffix(".npy") for name in archive.namelist()}
         names = next((pair for pair in NAMES if set(pair) <= held), None)
@@ -117,7 +148,7 @@ class Source:
         if len({len(part) for part in parts}) > 1:
             raise ValueError(f"{path}: all arrays must be as long as x, got {[len(part) for part in parts]}")
         first = _first(ArrayRows(archive, path, names[0]).read(min(KNOWN_ROWS, len(parts[0]))))
-        return cls(len(parts[0]), _read(parts, size, begin), first)
+        return cls(len(parts[0]), _read(parts, size), first)
 
 
 def _mapped(path: Path) -> np.ndarray[Any, Any]:
@@ -135,8 +166,8 @@ def _first(x: Any) -> str:
     return f"{rows.dtype} {list(rows.shape[1:])} {crc32(rows) if rows.numel() else 0}"
 
 
-def _slices(whole: Chunk, size: int, begin: int) -> Iterator[Chunk]:
-    for at in range(begin, len(whole.x), size):
+def _slices(whole: Chunk, size: int) -> Iterator[Chunk]:
+    for at in range(0, len(whole.x), size):
         yield Chunk(*(None if each is None else _rows_in_memory(each[at : at + size]) for each in whole))
 
 
@@ -144,11 +175,9 @@ def _rows_in_memory(rows: Any) -> Any:
     return in_memory(rows) if isinstance(rows, np.memmap) else rows
 
 
-def _read(parts: list[ArrayRows], size: int, begin: int) -> Iterator[Chunk]:
+def _read(parts: list[ArrayRows], size: int) -> Iterator[Chunk]:
     total = len(parts[0])
-    for part in parts:
-        part.skip(min(begin, total))
-    for at in range(begin, total, size):
+    for at in range(0, total, size):
         x, targets, *ids = (part.read(min(size, total - at)) for part in parts)
         yield Chunk(x, targets, None, ids[0] if ids else None)
 
@@ -174,8 +203,7 @@ def _begun(chunks: Iterator[Any]) -> tuple[str | None, Iterator[Any]]:
     return None, handed_on(pulled, chunks)
 
 
-def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
-    left = begin
+def _checked(owner: str, chunks: Iterator[Any]) -> Iterator[Chunk]:
     for number, chunk in enumerate(chunks):
         if not isinstance(chunk, tuple | list) or not 2 <= len(chunk) <= 4:
             raise ValueError(
@@ -183,13 +211,6 @@ def _behind(owner: str, chunks: Iterator[Any], begin: int) -> Iterator[Chunk]:
                 f"got {type(chunk).__name__}"
             )
         samples = Chunk(*chunk)
-        passed = min(left, len(samples.x))
-        left -= passed
-        if passed < len(samples.x):
-            yield samples.behind(passed) if passed else samples
+        if len(samples.x):
+            yield samples
         del chunk, samples  # before the next is made
-    if left:
-        raise ValueError(
-            f"{owner}: data must be those that were begun with, got {begin - left:,} samples where the checkpoint "
-            f"is behind {begin:,}"
-        )

@@ -223,4 +223,9 @@ def _not_there(owner: str, rows: Tensor, ids: Array | None, lost: Array) -> str:
     return (
         f"{owner}: the samples must be among those that were learnt, got {len(rows):,} that are not, or not so often, "
         f"in row{'s' * (len(rows) > 1)} {listed}{named}; nothing was taken out"
+        + (
+            ""
+            if ids is None
+            else "; samples that were learnt without ids, or under others, are named without"
+        )
     )

@@ -335,6 +335,11 @@ class IntegerStatistics(AccumulatedSums):
             ValueError: another map, other kinds of targets, steps, centres or labels, or one of them has no ledger.
         """
         point = require_alike("merge", self, other)
+        if self.n_samples and self.ledger is None and other.ledger is not None:
+            raise ValueError(
+                "merge: other must have been made with ledger=False like these statistics, whose samples its ledger "
+                "would not know"
+            )
         labels, *places = joined(self._labels, other._labels, (self.out_features, other.out_features))
         own, more = (
             rearranged(each, at) for each, at in zip((self._sums(), other._sums()), places, strict=True)

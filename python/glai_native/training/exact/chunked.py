@@ -60,7 +60,7 @@ def without_gates(owner: str, samples: Samples) -> Samples:
 
 def chunks_of(owner: str, samples: Samples) -> Iterator[Chunk]:
     """Yield the samples of a path or memory map."""
-    return Source.of(owner, *samples, ROWS, 0).chunks
+    return Source.of(owner, *samples, ROWS).chunks
 
 
 def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk]:
@@ -74,7 +74,7 @@ def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) ->
         ValueError: there are no samples, or it is no data.
     """
     goes_on = hasattr(data, "__next__")
-    source = Source.of(owner, data, targets, sample_weight, ids, ROWS, 0)
+    source = Source.of(owner, data, targets, sample_weight, ids, ROWS)
     first = next(source.chunks, None)
     if first is None or not len(first.x):
         raise ValueError(f"{owner}: data must hold samples, got none")
