@@ -5,7 +5,7 @@ import pytest
 
 from glai_native.data.labelled import load_data
 from glai_native.data.sources import read_source
-from glai_native.data.tables import TableNames, read_table
+from glai_native.data.tables import TableNames, column_names, read_table
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -30,6 +30,7 @@ def test_columns_labels_and_ids(frame, tmp_path, suffix):
     np.testing.assert_array_equal(table.x, frame[["a", "b", "on"]].to_numpy(dtype=np.float64))
     assert table.y.tolist() == frame["class"].tolist()
     assert table.ids.tolist() == frame["id"].tolist()
+    assert column_names(tmp_path / f"d{suffix}") == list(frame.columns)
     write(frame.drop(columns="class"), tmp_path / f"e{suffix}")
     data = load_data(tmp_path / f"e{suffix}", label="on")
     assert (data.names.label, data.classes, data.x_train.shape[1]) == ("on", [False, True], 2)

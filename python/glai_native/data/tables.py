@@ -149,6 +149,16 @@ def read_table_chunks(
         del table  # before the next rows are read
 
 
+def column_names(path: Path) -> list[str]:
+    """Return what a table calls its columns; of its rows one at most is read.
+
+    Raises:
+        ValueError: it cannot be read, or does not name its columns.
+    """
+    frame = next(iter(_read(path, (), 1)), None)
+    return [] if frame is None else [str(name) for name in frame.columns]
+
+
 def _texts(known: TableNames, preparing: Preparing | None) -> Sequence[str]:
     """Return which columns hold categories, as far as that is known before the table is read."""
     if known.preparation is not None:
@@ -174,10 +184,10 @@ def _table(
     if missing:
         raise ValueError(
             f"{path}: must have the {len(columns)} columns that the model was trained on, got none called "
-            f"{_listed(missing)}"
+            f"{listed(missing)}"
         )
     if not columns:
-        raise ValueError(f"{path}: must have columns besides label and id, got {_listed(names)}")
+        raise ValueError(f"{path}: must have columns besides label and id, got {listed(names)}")
     y = None if label is None else _values(path, label, frame[label], first)
     ids = _ids(path, frame[ID], first) if ID in names and ID not in (label, *columns) else None
     unknown = (
@@ -201,7 +211,7 @@ def _features(path: Path, names: list[str], label: str | None, preparing: Prepar
     for option, columns in given.items():
         strange = [name for name in columns if name not in names]
         if strange:
-            raise ValueError(f"--{option} must name columns of {path} ({_listed(names)}), got {strange[0]!r}")
+            raise ValueError(f"--{option} must name columns of {path} ({listed(names)}), got {strange[0]!r}")
     return [name for name in names if name not in (label, ID, *given.get("drop", ()))]
 
 
@@ -300,7 +310,7 @@ def _require_names(path: Path) -> None:
         raise ValueError(f"{path}: cannot be read as .csv in UTF-8 ({error})") from None
     twice = [name for name in names if names.count(name) > 1]
     if not names or twice or all(map(_is_number, names)):
-        found = f"{twice[0]!r} twice" if twice and not _is_number(twice[0]) else _listed(names) or "nothing"
+        found = f"{twice[0]!r} twice" if twice and not _is_number(twice[0]) else listed(names) or "nothing"
         raise ValueError(
             f"{path}: the first line must name the columns, each by a name of its own, got {found}"
         )
@@ -309,7 +319,7 @@ def _require_names(path: Path) -> None:
 def _label(path: Path, names: list[str], label: str | None, known: TableNames, labelled: bool) -> str | None:
     if label is not None:
         if label not in names:
-            raise ValueError(f"--label must name a column of {path} ({_listed(names)}), got {label!r}")
+            raise ValueError(f"--label must name a column of {path} ({listed(names)}), got {label!r}")
         return label
     if known.label is not None and known.label in names:
         return known.label
@@ -319,15 +329,13 @@ def _label(path: Path, names: list[str], label: str | None, known: TableNames, l
     if labelled and known.label is not None:
         raise ValueError(
             f"{path}: must have the label's column, which the model knows as {known.label!r}, got columns "
-            f"{_listed(names)}; --label names another"
+            f"{listed(names)}; --label names another"
         )
     if labelled:
-        what = f"any of {_listed(found)} may be the label" if found else "none is called " + ", ".join(LABELS)
-        raise ValueError(
-            f"{path}: --label must name the label's column: {what}, got columns {_listed(names)}"
-        )
+        what = f"any of {listed(found)} may be the label" if found else "none is called " + ", ".join(LABELS)
+        raise ValueError(f"{path}: --label must name the label's column: {what}, got columns {listed(names)}")
     if found and known.columns is None:
-        raise ValueError(f"{path}: --label must say which of {_listed(found)} is the label")
+        raise ValueError(f"{path}: --label must say which of {listed(found)} is the label")
     return None
 
 
@@ -373,6 +381,6 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return the first names for a message."""
     return ", ".join(map(repr, names[:12])) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -109,7 +109,11 @@ class ExactProgress(Progress):
             ledger=settings.ledger,
             random_state=settings.seed,
         )
-        return described("ExactClassifier", learner.get_params(deep=False), {})
+        names = settings.names
+        known = (
+            {} if names.columns is None else {"feature_names": [*names.columns], "target_name": names.label}
+        )
+        return described("ExactClassifier", learner.get_params(deep=False), known)
 
     @classmethod
     def _load(cls, folder: Path, settings: FederationSettings) -> Self | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glai_native.data.labelled import LabelledData
 from glai_native.data.labels import Label, joined_labels, require_same_type
-from glai_native.data.tables import NO_TABLE, TABLES, TableNames
+from glai_native.data.tables import ID, NO_TABLE, TABLES, TableNames, column_names, listed
 from glai_native.federated.partition import Party, load_party, numbered
 
 
@@ -64,6 +64,11 @@ class PartyFiles:
         """All of them together, for the report, and what is tested on; read once per process."""
         return _load(self)
 
+    @property
+    def tables(self) -> list[str]:
+        """Those that are tables."""
+        return [file for file in self.files if Path(file).suffix in TABLES]
+
     def _read(self, file: str, name: str, part: str = "train") -> Party:
         table = Path(file).suffix in TABLES
         return load_party(
@@ -74,12 +79,14 @@ class PartyFiles:
 @functools.cache
 def _columns(parties: PartyFiles) -> TableNames:
     """Of the first table: others have the same columns, in any order."""
-    first = next(file for file in (*parties.files, parties.test) if file and Path(file).suffix in TABLES)
+    first = next(iter(parties.tables), parties.test)
+    assert first is not None
     return load_party(first, "", "train", parties.label, NO_TABLE).names
 
 
 @functools.cache
 def _load(parties: PartyFiles) -> LabelledData:
+    _require_same_columns(parties)
     held = [parties.party(i) for i in range(parties.n_parties)]
     if parties.test is not None:
         tested = [parties._read(parties.test, parties.test, "all")]
@@ -97,7 +104,27 @@ def _load(parties: PartyFiles) -> LabelledData:
         raise ValueError(f"federate: parties must hold the same features, got {shown}")
     x, x_test = (_joined([party.x for party in part]) for part in (named[: len(held)], named[len(held) :]))
     y, y_test = (torch.cat([party.y for party in part]) for part in (named[: len(held)], named[len(held) :]))
-    return LabelledData(f"{len(held)} files", x, y, x_test, y_test, classes)
+    names = (
+        _columns(parties) if parties.tables else NO_TABLE
+    )  # of a table to test on alone nothing was learnt
+    return LabelledData(f"{len(held)} files", x, y, x_test, y_test, classes, names)
+
+
+def _require_same_columns(parties: PartyFiles) -> None:
+    """Raise unless all parties' tables have the first one's columns, in any order; test data may have more."""
+    for i, file in enumerate(parties.files):
+        if file not in parties.tables[1:]:
+            continue
+        first, known = parties.tables[0], _columns(parties)
+        assert known.columns is not None
+        found = column_names(Path(file))
+        missing = [name for name in known.columns if name not in found]
+        if missing:
+            raise ValueError(f"{file}: must have the columns of {first}, got none called {listed(missing)}")
+        others = {*known.columns, ID, known.label, parties.party(i).names.label}
+        more = [name for name in found if name not in others]
+        if more:
+            raise ValueError(f"{file}: must have the columns of {first}, got {listed(more)} besides")
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -27,7 +27,8 @@ from glai_native.data.labels import (
 )
 from glai_native.data.sources import Rows, read_source
 from glai_native.data.splitting import split_rows
-from glai_native.data.tables import NO_TABLE, TableNames
+from glai_native.data.tables import NO_TABLE, TABLES, TableNames
+from glai_native.federated.settings import names_of_table
 
 PARTITIONS = ("iid", "dirichlet")
 # Of a Dirichlet part, so that no party has next to nothing.
@@ -172,7 +173,7 @@ def load_party(
         raise ValueError(
             f"{path}: must hold x [N >= 1, ...] and labels y [N], got {list(x.shape)} and {found}"
         )
-    features = float_features(str(path), x.reshape(len(x), math.prod(x.shape[1:])), "x", known.columns)
+    features = float_features(str(path), x.reshape(len(x), math.prod(x.shape[1:])), "x", source.names.columns)
     names = (
         source.names
         if source.names.columns is None
@@ -223,7 +224,14 @@ def party_of(context: Context) -> Party:
             raise ValueError(
                 'federate: a node\'s config must name its party, as in \'data="party.npz" party="a"\''
             )
-        return load_party(node["data"], str(node["party"]))
+        config = context.run_config
+        names = names_of_table(str(config.get("columns", "")), str(config.get("label", "")))
+        if names.columns is None and Path(str(node["data"])).suffix in TABLES:
+            raise ValueError(  # nobody could tell whether all parties have them in the same order
+                f"party {node['party']}: a table's columns are matched by name; columns of the run config name them, "
+                "a JSON list"
+            )
+        return load_party(node["data"], str(node["party"]), known=names)
     if "partition-id" not in node:
         raise ValueError(
             'federate: a node\'s config must name its data, as in --node-config \'data="party.npz" party="a"\''

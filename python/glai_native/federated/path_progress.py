@@ -23,6 +23,7 @@ from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
+from glai_native.training.tables import TABLE
 
 
 @dataclass(kw_only=True)
@@ -80,7 +81,9 @@ class PathProgress(Progress):
             sums = self.statistics.to_bytes(**{FEDERATION: text})
             contents[self.folder / STATISTICS_FILE] = sums
             entries[STATISTICS_CHECKSUM] = stated_checksum(sums)
-        self.estimator.provenance = self.estimator.provenance | {FEDERATION: json.loads(text)}
+        names = self.settings.names
+        known = {FEDERATION: json.loads(text)} | ({} if names.columns is None else {TABLE: names.to_json()})
+        self.estimator.provenance = self.estimator.provenance | known
         write_files(contents | {self.folder / ESTIMATOR_FILE: self.estimator.to_bytes(**entries)})
 
     @classmethod

@@ -104,6 +104,8 @@ def require_same_settings(folder: Path, kept: Mapping[str, Any], settings: Feder
     before = {
         "class_labels": now["class_labels"],
         "ledger": False,
+        "columns": now["columns"],
+        "label": now["label"],
     } | before  # which earlier versions did not keep
     if before != now:
         name = next((name for name in now if before.get(name) != now[name]), "settings")

@@ -13,6 +13,8 @@ On many machines ``app`` runs under ``flwr run``; an app's ``pyproject.toml`` na
     [tool.flwr.app.config]
     n-classes = 10
     class-labels = '["ant", "bee", ...]'  # of all parties; may be left out where labels are 0 to n-classes - 1
+    columns = '["width", "height", ...]'  # of the features, where parties hold tables: matched by name
+    label = "species"                 # of tables, the label's column; may be left out where it is called label or y
     method = "statistics"
     structure = "clients"
     rounds = 3
@@ -94,7 +96,7 @@ def plan_of(context: Context) -> Plan:
     held, test = (
         None
         if name not in config
-        else _labelled(numbered(load_party(str(config[name]), name), settings.labels))
+        else _labelled(numbered(load_party(str(config[name]), name, known=settings.names), settings.labels))
         for name in ("server-data", "test-data")
     )
     if "data" in config:  # a data set that is split: its test part, and the server's share

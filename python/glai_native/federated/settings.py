@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
+from glai_native.data.labelled import LabelledData
 from glai_native.data.labels import Label, label_list
+from glai_native.data.tables import TableNames
 
 METHODS = ("statistics", "samples", "activations_classes", "exact", "means")
 STRUCTURES = ("server", "clients", "random")
@@ -32,6 +34,24 @@ def labels_of(text: str) -> list[Label] | None:
     if not isinstance(labels, list):
         raise ValueError(f"federate: class-labels must be a JSON list of labels, got {text!r}")
     return label_list("federate", labels, "class-labels")
+
+
+def names_of_table(columns: str, label: str) -> TableNames:
+    """What parties' tables call their columns, from JSON, and their label; of empty texts nobody has said."""
+    if not columns:
+        return TableNames(label=label or None)
+    try:
+        names = json.loads(columns)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"federate: columns must be a JSON list of names, got {columns!r}")
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None or label in names:
+        raise ValueError(
+            f"federate: columns must name each feature once, and no label, got {(doubled or label)!r}"
+        )
+    return TableNames(tuple(names), label or None)
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,9 @@ class FederationSettings:
         data: what the parties hold, in any words: a folder is gone on from with the same data only.
         class_labels: what class 0, 1, ... are called, as JSON: parties' data are numbered by label. "": their labels
             are class indices.
+        columns: what tables call the features, in the model's order, as JSON: the parties' columns are matched by name,
+            and the model keeps them. "": nobody has said.
+        label: what tables call the label. "": nobody has said.
         seed: of everything.
         timeout: seconds to wait for replies; who has not replied by then has dropped out of the round.
     """
@@ -92,6 +115,8 @@ class FederationSettings:
     secure_clip: float = 65536.0
     data: str = ""
     class_labels: str = ""
+    columns: str = ""
+    label: str = ""
     seed: int = 0
     timeout: float = 3600.0
 
@@ -138,6 +163,7 @@ class FederationSettings:
             raise ValueError(
                 f"federate: class-labels must be of the {self.n_classes} classes, got {len(self.labels)}"
             )
+        names_of_table(self.columns, self.label)  # raises where they are none
         if self.l2 != "gcv":
             try:
                 penalty = float(self.l2)
@@ -150,6 +176,11 @@ class FederationSettings:
     def labels(self) -> list[Label] | None:
         """What class 0, 1, ... are called; None: their indices."""
         return labels_of(self.class_labels)
+
+    @property
+    def names(self) -> TableNames:
+        """What the parties' tables call their columns; numbers are read as they are."""
+        return names_of_table(self.columns, self.label)
 
     @property
     def widths(self) -> list[int]:
@@ -171,6 +202,13 @@ class FederationSettings:
                 "federate: the run config must state n-classes, the number of classes of all parties"
             )
         return cls(**(given | {"l2": str(given["l2"])} if "l2" in given else given))
+
+    def of_data(self, data: LabelledData, described: str) -> Self:
+        """These settings, told what the parties' data are: in words, and what they call classes and columns."""
+        names, told = data.names, replace(self, data=described, class_labels=json.dumps(data.classes))
+        if names.columns is None:
+            return told
+        return replace(told, columns=json.dumps([*names.columns]), label=names.label or "")
 
     def identity(self) -> str:
         """What a server that goes on from its folder must be told again, as JSON."""

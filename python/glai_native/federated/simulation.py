@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def simulate(
     """
     started = time.perf_counter()
     data = split.load()
-    settings = replace(settings, data=json.dumps(asdict(split)), class_labels=json.dumps(data.classes))
+    settings = settings.of_data(data, json.dumps(asdict(split)))
     split.party(0)  # refuses what cannot be split before the engine starts
     held = split.server_samples() if split.server_share else None
     test = (data.x_test, data.y_test) if len(data.x_test) else None
