@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 import glai_native as glai
 from glai_native.cli.main import main
+from glai_native.data import streaming
+from glai_native.solvers.exact.file import open_exact
 
 CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "units", "unlabelled", "exact")
 REGRESSORS = ("regressor", "regressor chunks", "exact regressor")
@@ -167,13 +170,122 @@ def test_new_classes_and_what_cannot_be_forgotten(shelf, tmp_path, capsys):
     for ids, sentence in (
         ("1000\n7\n", "ids.txt: must list ids of .*classes.npz, got 1 that it does not hold: 7"),
         ("", "ids.txt: must hold an id a line, got none"),
-        ("a\n", "ids.txt: ids must be integers"),
+        ("a\n1000\n", "ids.txt: must list ids of .*classes.npz, got 1 that it does not hold: 'a'"),
+        ("01000\n", "got 1 that it does not hold: '01000'"),
+        ("1000 \n", "got 1 that it does not hold: '1000 '"),
     ):
         (tmp_path / "ids.txt").write_text(ids)
         arguments = ("forget", tmp_path / "m", shelf / "classes.npz", "--ids", tmp_path / "ids.txt")
         assert re.search(sentence, refused(capsys, *arguments))
     arguments = ("forget", tmp_path / "m", tmp_path / "new.npz", "--ids", tmp_path / "ids.txt")
     assert "must hold the samples' ids, a column or an array 'id', got none" in refused(capsys, *arguments)
+
+
+def write_table(path, x, y, ids):
+    rows = [
+        f"{one},{','.join(map(repr, row))},{label}\n"
+        for one, row, label in zip(ids, x.tolist(), y, strict=True)
+    ]
+    path.write_text("id,a,b,c,d,e,label\n" + "".join(rows))
+
+
+def test_ids_of_a_csv_are_those_that_are_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(streaming, "ROWS", 40)
+    x, y = make_data(0)
+    ids = [*map(str, range(3, 92)), "003"]
+    data, answers, listed = tmp_path / "d.csv", tmp_path / "answers.csv", tmp_path / "ids.txt"
+    write_table(data, x, y, ids)
+    # Also in chunks, of which all but the last would be of integers alone.
+    for more in ((), ("--checkpoint", "60")):
+        model = tmp_path / ("m" + "".join(more))
+        said = run(capsys, "train", data, "--exact", "--units", "8", *more, "--out", model)
+        assert said["ids_used_twice"] == 0
+        run(capsys, "predict", model, data, "--out", answers)
+        assert [row["id"] for row in csv.DictReader(answers.open())] == ids
+        for one in ("003", "3"):
+            listed.write_text(f"{one}\n")
+            said = run(
+                capsys, "forget", model, data, "--ids", listed, "--out", tmp_path / f"{model.name}{one}"
+            )
+            assert said["forgotten"] == 1
+            before, left = (
+                glai.ExactClassifier.load(folder).statistics_.ledger
+                for folder in (model, tmp_path / f"{model.name}{one}")
+            )
+            kept = before.ids != one
+            assert len(before) == 90
+            assert (left.hashes.tolist(), left.ids.tolist()) == (
+                before.hashes[kept].tolist(),
+                before.ids[kept].tolist(),
+            )
+    listed.write_text("+3\n")
+    error = refused(capsys, "forget", model, data, "--ids", listed)
+    assert "got 1 that it does not hold: '+3'" in error
+
+
+def test_integers_of_any_file_are_the_same_ids(tmp_path, capsys):
+    x, y = make_data(0)
+    np.savez(tmp_path / "d.npz", x=x, y=y, id=np.arange(90))
+    write_table(tmp_path / "d.csv", x, y, range(90))
+    np.savez(tmp_path / "texts.npz", x=x, y=y, id=np.arange(90).astype(str))
+    write_table(tmp_path / "zeros.csv", x, y, [f"{i:03}" for i in range(90)])
+    (tmp_path / "ids.txt").write_text("7\n12\n")
+    for learnt in ("d.npz", "d.csv", "texts.npz"):
+        model = tmp_path / learnt.replace(".", "")
+        run(
+            capsys,
+            "train",
+            tmp_path / learnt,
+            "--exact",
+            "--units",
+            "8",
+            "--test-share",
+            "0.1",
+            "--out",
+            model,
+        )
+        for data in ("d.npz", "d.csv", "texts.npz"):
+            arguments = ("--part", "train", "--test-share", "0.1", "--ids", tmp_path / "ids.txt")
+            said = run(
+                capsys, "forget", model, tmp_path / data, *arguments, "--out", tmp_path / f"{learnt}-{data}"
+            )
+            assert (said["forgotten"], said["samples_seen"]) == (2, 79)
+        assert "(id '0" in refused(capsys, "forget", model, tmp_path / "zeros.csv", *arguments[:4])
+
+
+def test_models_that_read_texts_as_integers_find_them(tmp_path, capsys):
+    x, y = make_data(0)
+    write_table(tmp_path / "d.csv", x, y, [f"{i:03}" for i in range(90)])
+    model = glai.ExactClassifier(8).fit(x, y, ids=np.arange(90))
+    model.statistics_.ledger = replace(
+        model.statistics_.ledger, as_integers=True
+    )  # as files of then are opened
+    model.save(tmp_path / "m")
+    assert "ids" not in open_exact(tmp_path / "m/exact.safetensors").metadata
+    said = run(capsys, "learn", tmp_path / "m", tmp_path / "d.csv")
+    assert (said["samples_counted_twice"], said["ids_used_twice"]) == (90, 90)
+    (tmp_path / "ids.txt").write_text("003\n012\n")
+    for left in (178, 176):  # of either spelling one
+        said = run(capsys, "forget", tmp_path / "m", tmp_path / "d.csv", "--ids", tmp_path / "ids.txt")
+        assert said["samples_seen"] == left
+    assert "(id '003')" in refused(
+        capsys, "forget", tmp_path / "m", tmp_path / "d.csv", "--ids", tmp_path / "ids.txt"
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--checkpoint", "60")])
+def test_ids_used_twice_are_told(tmp_path, capsys, more):
+    x, y = make_data(0)
+    write_table(tmp_path / "d.csv", x, y, [i % 80 for i in range(90)])
+    arguments = ("train", tmp_path / "d.csv", "--exact", "--units", "8", *more, "--out")
+    assert run(capsys, *arguments, tmp_path / "m")["ids_used_twice"] == 10
+    assert "ids_used_twice" not in run(capsys, *arguments, tmp_path / "no ledger", "--no-ledger")
+    for twice in (True, False):
+        write_table(tmp_path / "d.csv", x, y, [i % 80 if twice else i for i in range(90)])
+        assert main([*map(str, arguments), str(tmp_path / f"printed {twice}")]) == 0
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert (["ids_used_twice", "10"] in rows) == twice
+        assert twice or not any(row[:1] == ["ids_used_twice"] for row in rows)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXACT)))

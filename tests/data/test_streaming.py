@@ -67,6 +67,15 @@ def test_it_is_the_table_read_whole(tmp_path, monkeypatch, suffix, share, size):
             assert (one.y.tolist(), one.ids.tolist()) == (other.y.tolist(), other.ids.tolist())
 
 
+def test_ids_are_texts_in_all_chunks_where_one_is(tmp_path, monkeypatch):
+    ids = [*map(str, range(N - 1)), "007"]
+    for rows, expected in ((ids, ids), (range(N), [*range(N)])):
+        path = write(make_frame()[["zip", "label"]].assign(id=rows), tmp_path / "d.csv")
+        monkeypatch.setattr(streaming, "ROWS", 90)
+        assert stream_source(path, None, NO_TABLE).parts["all"].ids.tolist() == expected
+        assert samples_of.trained_on(path).source.parts["all"].ids.tolist() == expected
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_part_that_is_drawn_prepares_alike_in_chunks_of_any_size(tmp_path, monkeypatch, suffix):
     path = write(make_frame(), tmp_path / f"d{suffix}")

@@ -5,7 +5,7 @@ import pytest
 
 from glai_native.data.labelled import load_data
 from glai_native.data.sources import read_source
-from glai_native.data.tables import TableNames, column_names, read_table
+from glai_native.data.tables import ID, TableNames, column_names, read_table
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -67,7 +67,6 @@ def test_a_model_s_columns_are_taken_by_name(frame, tmp_path):
             "column 'class' must say of each row what it is, got none in row 11",
         ),
         ({"id": [*range(11), None]}, {}, "column 'id' must say of each row what it is, got none in row 11"),
-        ({"id": np.arange(12) / 2}, {}, "column 'id' must hold integers or texts, got float64"),
         (
             {"y": 1},
             {},
@@ -90,6 +89,29 @@ def test_bad_columns(frame, tmp_path, change, arguments, sentence):
     arguments = {"label": None, "known": TableNames()} | arguments
     with pytest.raises(ValueError, match=sentence):
         read_table(path, labelled=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    "odd", ["003", "+3", "-0", "1e3", " 3", "3 ", "2.0", "1_0", "٣", str(1 << 63), "a", "True"]
+)
+def test_ids_of_a_csv_are_read_as_they_are_written(frame, tmp_path, odd):
+    for last, expected in (("-7", [*range(11), -7]), (odd, [*map(str, range(11)), odd])):
+        path = write(frame.assign(id=[*map(str, range(11)), last]), tmp_path / "d.csv")
+        assert read_table(path, None, TableNames(), labelled=True).ids.tolist() == expected
+    path = write(frame[["a", "b"]].assign(id=range(12)), path)
+    for label, known in ((ID, TableNames()), ("b", TableNames([ID, "a"]))):
+        table = read_table(path, label, known, labelled=True)
+        assert table.ids is None
+        assert (table.y if label == ID else table.x[:, 0]).tolist() == [*range(12)]  # no ids, but numbers
+
+
+def test_ids_of_a_parquet_have_their_type(frame, tmp_path):
+    for ids in ([*map(str, range(12))], [*range(12)]):
+        path = write(frame.assign(id=ids), tmp_path / "d.parquet")
+        assert read_table(path, None, TableNames(), labelled=True).ids.tolist() == ids
+    path = write(frame.assign(id=np.arange(12) / 2), path)
+    with pytest.raises(ValueError, match="column 'id' must hold integers or texts, got float64"):
+        read_table(path, None, TableNames(), labelled=True)
 
 
 def test_gaps_are_named_by_row_and_column(frame, tmp_path):

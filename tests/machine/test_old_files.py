@@ -1,6 +1,7 @@
 """Files of the versions before, written by the code of their time, open and give what they gave."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,4 +142,6 @@ def test_integer_statistics_of_values(version):
     x = torch.arange(60).reshape(12, 5).remainder(7) * torch.arange(1, 6) - torch.arange(12).unsqueeze(1)
     again.update(x.repeat(len(n) // 12, 1), torch.stack([n, 5 - n**2], 1), ids=list(range(len(n))))
     assert again.digest() == statistics.digest()
-    assert b"".join((again + again.emptied()).to_pieces()) == path.read_bytes()
+    made = again + again.emptied()
+    made.ledger = replace(made.ledger, as_integers=True)  # files of then do not say that ids are as written
+    assert b"".join(made.to_pieces()) == path.read_bytes()

@@ -26,6 +26,7 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.file import PATH_KERNEL_FILE
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.solvers.exact.file import EXACT_FILE, open_exact
+from glai_native.solvers.exact.ledger import Ledger
 from glai_native.structure.selector import STRUCTURE_FILE
 from glai_native.training.exact.classifier import ExactClassifier
 from glai_native.training.exact.learner import ExactLearner
@@ -123,6 +124,15 @@ def labels_of(model: Model) -> list[Label]:
         return labels
     outputs = outputs_of(model)
     return outputs.class_labels or list(range(outputs.out_features))
+
+
+def learnt_twice(before: Ledger | None, model: ExactLearner) -> dict[str, int]:
+    """Return how many samples, and how many ids, a model has learnt since that it had already; {}: no ledger tells."""
+    after = model.statistics_.ledger
+    if before is None or after is None:
+        return {}
+    samples, ids = (new - old for new, old in zip(after.repeated(), before.repeated(), strict=True))
+    return {"samples_counted_twice": samples, "ids_used_twice": ids}
 
 
 def samples_seen(model: Model) -> int:

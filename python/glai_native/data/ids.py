@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glai_native.data.sources import Rows
-from glai_native.data.tables import ID
+from glai_native.data.tables import ID, ids_as_written
 
 SHOWN = 8  # ids in a message
 
 
 def rows_of_ids(source: str, rows: Rows, path: Path) -> Rows:
-    """Return the samples, in their order, whose ids a file lists.
+    """Return the samples, in their order, whose ids a file lists, as they are written: 3 is not 003.
 
     Args:
         source: of the samples, for errors.
@@ -28,9 +27,11 @@ def rows_of_ids(source: str, rows: Rows, path: Path) -> Rows:
     """
     if rows.ids is None:
         raise ValueError(f"{source}: must hold the samples' ids, a column or an array 'id', got none")
-    wanted = _read_ids(path, rows.ids.dtype.kind in "iu")
-    chosen = np.isin(rows.ids, wanted)
-    unknown = wanted[~np.isin(wanted, rows.ids)]
+    ids, wanted = rows.ids, ids_as_written(_read_ids(path))
+    if not ids.dtype.kind == wanted.dtype.kind == "i":
+        ids, wanted = (np.asarray(each, dtype=np.str_) for each in (ids, wanted))
+    chosen = np.isin(ids, wanted)
+    unknown = wanted[~np.isin(wanted, ids)]
     if len(unknown):
         shown = ", ".join(map(repr, unknown[:SHOWN].tolist())) + (", …" if len(unknown) > SHOWN else "")
         raise ValueError(
@@ -39,7 +40,7 @@ def rows_of_ids(source: str, rows: Rows, path: Path) -> Rows:
     return rows[chosen.nonzero()[0]]
 
 
-def _read_ids(path: Path, of_integers: bool) -> NDArray[Any]:
+def _read_ids(path: Path) -> NDArray[np.str_]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
@@ -47,16 +48,11 @@ def _read_ids(path: Path, of_integers: bool) -> NDArray[Any]:
             if path.suffix == ".csv":
                 listed = [row.get(ID) or "" for row in csv.DictReader(file)]
             else:
-                listed = [line.strip() for line in file]
+                listed = [line.rstrip("\r\n") for line in file]  # spaces may be an id's own
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a list of ids in UTF-8 ({error})") from None
-    listed = [text for text in listed if text]
+    listed = [text for text in listed if text.strip()]
     if not listed:
         what = f"a column {ID!r}" if path.suffix == ".csv" else "an id a line"
         raise ValueError(f"{path}: must hold {what}, got none")
-    if not of_integers:
-        return np.array(listed)
-    try:
-        return np.array([int(text) for text in listed], dtype=np.int64)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: ids must be integers, as those of the samples are ({error})") from None
+    return np.array(listed)

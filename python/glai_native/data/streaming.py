@@ -202,7 +202,7 @@ def _table_rows(
         names = table.names
     if not sum(len(y) for y in ys if y is not None):
         raise ValueError(f"{path}: must hold samples, got none")
-    y, found = _joined(path, names.label, ys), _joined(path, "id", ids)
+    y, found = _joined(path, names.label, ys), _joined_ids(ids)
     return {"all": StreamedRows(_features_of_table(path, names), y, found)}, names
 
 
@@ -256,6 +256,14 @@ def _joined(path: Path, name: str | None, parts: list[NDArray[Any] | None]) -> N
     found = [part for part in parts if part is not None]
     if len({"iuf".find(part.dtype.kind) >= 0 for part in found}) > 1:
         raise ValueError(f"{path}: column {name!r} must hold numbers, or texts, got both")
+    return np.concatenate(found) if found else None
+
+
+def _joined_ids(parts: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Return the ids of all chunks: texts where those of one are, as where all of it is read at once."""
+    found = [part for part in parts if part is not None]
+    if any(part.dtype.kind == "U" for part in found):
+        found = [np.asarray(part, dtype=np.str_) for part in found]
     return np.concatenate(found) if found else None
 
 

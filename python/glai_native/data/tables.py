@@ -123,7 +123,7 @@ def read_table(
     """
     if known.columns is not None:
         preparing = None
-    frame = _read(path, _texts(known, preparing))
+    frame = _read(path, _texts(label, known, preparing))
     table = _table(path, frame, label, known, labelled, preparing)
     if preparing is None:
         return table
@@ -141,7 +141,7 @@ def read_table_chunks(
     if known.columns is not None:
         preparing = None
     begin = 0
-    for frame in _read(path, _texts(known, preparing), rows):
+    for frame in _read(path, _texts(label, known, preparing), rows):
         table = _table(path, frame, label, known, True, preparing, begin)
         known, begin = table.names, begin + len(frame)
         del frame
@@ -159,11 +159,23 @@ def column_names(path: Path) -> list[str]:
     return [] if frame is None else [str(name) for name in frame.columns]
 
 
-def _texts(known: TableNames, preparing: Preparing | None) -> Sequence[str]:
-    """Return which columns hold categories, as far as that is known before the table is read."""
+def ids_as_written(texts: NDArray[np.str_]) -> NDArray[Any]:
+    """Return ids int64 ``[N]`` where all are the same texts once written again, which 003 is not, otherwise texts."""
+    try:
+        integers = texts.astype(np.int64)
+    except (ValueError, OverflowError):
+        return texts
+    return integers if bool((integers.astype(str) == texts).all()) else texts
+
+
+def _texts(label: str | None, known: TableNames, preparing: Preparing | None) -> Sequence[str]:
+    """Return which columns hold categories, as far as that is known before the table is read, and that of ids."""
+    categories = () if preparing is None else preparing.categories
     if known.preparation is not None:
-        return known.preparation.categories
-    return () if preparing is None else preparing.categories
+        categories = known.preparation.categories
+    if ID in (known.label if label is None else label, *(known.columns or ())):
+        return categories
+    return [*categories, ID]
 
 
 def _table(
@@ -368,6 +380,8 @@ def _ids(path: Path, column: Any, first: int) -> NDArray[Any]:
     values = _values(path, ID, column, first)
     if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
         values = values.astype(str)
+        if path.suffix == ".csv":  # which does not say of what type they are
+            values = ids_as_written(values)
     if values.dtype.kind not in "iuU":
         raise ValueError(f"{path}: column {ID!r} must hold integers or texts, got {column.dtype}")
     return values

@@ -81,7 +81,7 @@ class ExactStrategy(SumsStrategy[ExactProgress]):
         statistics.n_samples = int(total[SAMPLES])
         if statistics.ledger is not None:
             hashes = np.concatenate([progress.ledgers[name].hashes for name in names])
-            statistics.ledger = statistics.ledger.with_samples("federate", hashes, None)
+            statistics.ledger = statistics.ledger.with_samples(hashes, None)
         with warnings.catch_warnings(action="ignore"):  # of samples that two hold, which the round states
             progress.statistics.merge(statistics)
         progress.solution = None

@@ -30,7 +30,7 @@ def test_any_order_leaves_one_ledger(kind):
         ids = None if kind is None else read_ids("test", [kind(rng.randrange(3)) for _ in rows], len(rows))
         pairs = Counter((row, None if ids is None else ids[i]) for i, row in enumerate(rows))
         if rng.random() < 0.6:
-            ledger = ledger.with_samples("test", HASHES[rows], ids)
+            ledger = ledger.with_samples(HASHES[rows], ids)
             held += pairs
         elif pairs <= held:
             ledger = ledger.without("test", HASHES[rows], ids, None)
@@ -52,8 +52,8 @@ def test_hashes_tell_samples_and_targets_apart():
 
 
 def test_some_samples_have_no_ids():
-    ledger = Ledger.empty().with_samples("test", HASHES[:3], None)
-    ledger = ledger.with_samples("test", HASHES[3:5], read_ids("test", [7, 8], 2))
+    ledger = Ledger.empty().with_samples(HASHES[:3], None)
+    ledger = ledger.with_samples(HASHES[3:5], read_ids("test", [7, 8], 2))
     assert "id 7" in ledger.shown()
     assert "hash 00" in ledger.shown()
     with pytest.raises(ValueError, match=r"in row 0 \(id 9\)"):
@@ -86,9 +86,37 @@ def test_ids_of_any_holder_are_the_same():
         assert read_ids("test", texts, 2).tolist() == ["a", "b"]
 
 
+def test_ids_are_compared_as_they_are_written():
+    integers, texts = read_ids("test", [3, 4], 2), read_ids("test", ["003", "+4"], 2)
+    ledger = Ledger.empty().with_samples(HASHES[[0, 1]], integers)
+    assert ledger.ids.dtype == np.int64
+    assert len(ledger.without("test", HASHES[[0]], read_ids("test", ["3"], 1), None)) == 1
+    with pytest.raises(ValueError, match="in row 0 .id '003'."):
+        ledger.without("test", HASHES[[0]], texts[:1], None)
+    mixed = ledger.with_samples(HASHES[[0, 2]], None).with_samples(HASHES[[0, 1]], texts)
+    assert [one for _, one in entries(mixed)] == ["", "003", "3", "+4", "4", ""]
+    assert mixed.repeated() == (3, 0)
+    left = mixed.without("test", HASHES[[0, 1]], integers, None)
+    assert sorted(left.ids) == ["", "", "+4", "003"]
+    assert sorted(ledger.united(left).ids) == ["", "", "+4", "003", "3", "4"]
+
+
+def test_integers_of_before_are_any_text_that_was_read_as_one():
+    ledger = Ledger(HASHES[:1], np.array([3]), as_integers=True)
+    ledger = ledger.with_samples(HASHES[[0]], read_ids("test", ["003"], 1))
+    assert ledger.repeated() == (1, 1)
+    written, read = (read_ids("test", [one], 1) for one in ("003", " +3"))
+    left = ledger.without("test", HASHES[[0]], written, None)
+    assert left.ids.tolist() == ["3"]  # the other is that as it is written
+    assert len(left.without("test", HASHES[[0]], read, None)) == 0
+    for strange in ("3a", "1e3", "9" * 5000):
+        with pytest.raises(ValueError, match="must be among those that were learnt"):
+            left.without("test", HASHES[[0]], read_ids("test", [strange], 1), None)
+
+
 def test_what_is_there_twice_is_counted():
     ids = read_ids("test", ["a", "b", "a"], 3)
     assert Ledger.empty().repeated() == (0, 0)
-    ledger = Ledger.empty().with_samples("test", HASHES[[0, 1, 2]], ids)
+    ledger = Ledger.empty().with_samples(HASHES[[0, 1, 2]], ids)
     assert ledger.repeated() == (0, 1)
-    assert ledger.with_samples("test", HASHES[[2, 3, 3]], None).repeated() == (2, 1)
+    assert ledger.with_samples(HASHES[[2, 3, 3]], None).repeated() == (2, 1)

@@ -24,6 +24,7 @@ from glai_native.cli.models import (
     has_values,
     kind_of,
     labels_of,
+    learnt_twice,
     name_outputs,
     open_model,
     samples_seen,
@@ -151,17 +152,15 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
     before = model.statistics_.ledger
     with columns_in_order(model):
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
-    after = model.statistics_.ledger
-    if before is None or after is None:
-        return {}
-    samples, ids = (new - old for new, old in zip(after.repeated(), before.repeated(), strict=True))
-    if samples or ids:
+    twice = learnt_twice(before, model)
+    if any(twice.values()):
+        samples, ids = twice.values()
         print(
             f"of the samples {samples:,} count twice, equal ones were learnt before or are given twice; of their ids "
             f"{ids:,} were in use",
             file=sys.stderr,
         )
-    return {"samples_counted_twice": samples, "ids_used_twice": ids}
+    return twice
 
 
 def _forget(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glai_native.cli.command import require_new_folder, show, tell_unknown
-from glai_native.cli.models import answers, features_for, has_values, open_model, targets_for
+from glai_native.cli.models import answers, features_for, has_values, learnt_twice, open_model, targets_for
 from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.cli.train.exact_ranks import begin_alike
 from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, is_streamed, read_targets
@@ -22,6 +22,7 @@ from glai_native.data.targets import Task
 from glai_native.data.trained_on import TrainedOn
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.ranks import Ranks
+from glai_native.solvers.exact.ledger import Ledger
 from glai_native.training.distributed import all_reduce, torchrun_group
 from glai_native.training.exact.beginning import NAMES
 from glai_native.training.exact.classifier import ExactClassifier
@@ -86,12 +87,15 @@ def _finish(
     scores = learning.scores(model) if len(learning.test) else {}
     keep_names(model, source.names)
     model.save(arguments.out)
+    twice = learnt_twice(Ledger.empty(), model)
+    twice.pop("samples_counted_twice", None)  # of one source that is no mistake
     figures: dict[str, Any] = {
         "data": source.name,
         "task": task.name,
         "task_reason": task.reason,
         "train": len(learning.train),
         "test": len(learning.test),
+        **twice,
         **scores,
         "preparation": None if source.names.preparation is None else source.names.preparation.described(),
         "structure": str(arguments.structure or DEFAULT_STRUCTURE),
@@ -111,7 +115,8 @@ def _finish(
     else:
         if figures["preparation"] is not None:
             figures["preparation"] = columns_text(figures["preparation"])
-        show({name: value for name, value in figures.items() if name != "per_class"}, False)
+        hidden = {"per_class"} | {name for name, count in twice.items() if not count}
+        show({name: value for name, value in figures.items() if name not in hidden}, False)
 
 
 def _learner(

@@ -26,6 +26,9 @@ EXACT_VERSION = (
     2  # 1 has values without a centre; files without one are written as such, for whoever reads it alone
 )
 FEATURES_PREFIX = "features."
+# How those of a .csv were read. What files say that are older than this is left out: integers as integers, and texts,
+# which other ids made of integers, as written.
+IDS_AS_WRITTEN, IDS_AS_INTEGERS = "as written", "as integers"
 INTEGERS = (torch.int64,)
 
 
@@ -76,6 +79,7 @@ def content_to_pieces(content: FileContent, entries: Mapping[str, str]) -> list[
         state |= {"step": point.step} | ({"centre": point.centre} if is_centred else {})
     if content.ledger is not None:
         state |= _ledger_state(content.ledger)
+        metadata |= _ids_entry(content.ledger)
     state |= {FEATURES_PREFIX + name: each for name, each in content.features.to_state().items()}
     return tensors_to_pieces(state, metadata | dict(entries))
 
@@ -97,6 +101,12 @@ def _ledger_state(ledger: Ledger) -> dict[str, Tensor | list[Tensor]]:
     lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64, device="cpu")
     joined = torch.from_numpy(np.frombuffer(b"".join(texts), dtype=np.uint8).copy())
     return state | {"ledger_ids": joined, "ledger_id_lengths": lengths}
+
+
+def _ids_entry(ledger: Ledger) -> dict[str, str]:
+    if ledger.ids is None or ledger.as_integers == (ledger.ids.dtype == np.int64):
+        return {}
+    return {"ids": IDS_AS_INTEGERS if ledger.as_integers else IDS_AS_WRITTEN}
 
 
 def open_exact(path: Path) -> TensorFile:
@@ -185,8 +195,13 @@ def _read_ledger(file: TensorFile, n_samples: int) -> Ledger | None:
         raise ValueError(f"{file.path}: tensor 'ledger' must be sorted")
     if "ledger_ids" not in file:
         return Ledger(hashes, None)
+    read = file.metadata.get("ids")
+    file.require(
+        "ids", read in (None, IDS_AS_WRITTEN, IDS_AS_INTEGERS), f"{IDS_AS_WRITTEN!r} or {IDS_AS_INTEGERS!r}"
+    )
     if "ledger_id_lengths" not in file:
-        return Ledger(hashes, file.tensor("ledger_ids", INTEGERS, (n_samples,)).numpy().copy())
+        integers = file.tensor("ledger_ids", INTEGERS, (n_samples,)).numpy().copy()
+        return Ledger(hashes, integers, read != IDS_AS_WRITTEN)
     lengths = file.tensor("ledger_id_lengths", INTEGERS, (n_samples,)).tolist()
     joined = file.tensor("ledger_ids", (torch.uint8,), (None,)).numpy().tobytes()
     if any(length < 0 for length in lengths) or sum(lengths) != len(joined):
@@ -198,4 +213,4 @@ def _read_ledger(file: TensorFile, n_samples: int) -> Ledger | None:
         except UnicodeDecodeError:
             raise ValueError(f"{file.path}: tensor 'ledger_ids' must be texts, got others") from None
         begin += length
-    return Ledger(hashes, ids)
+    return Ledger(hashes, ids, read == IDS_AS_INTEGERS)

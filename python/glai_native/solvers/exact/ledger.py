@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ HASH_BYTES = 16
 # What stands where a sample came without an id.
 NO_ID: dict[str, Any] = {"int": np.iinfo(np.int64).min, "str": ""}
 SHOWN = 8
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,99}\s*", re.ASCII)
 
 Array = NDArray[Any]
 
@@ -24,13 +26,18 @@ Array = NDArray[Any]
 class Ledger:
     """Which samples sums hold, by hashes that do not tell what they were; never changed in place.
 
+    Ids are compared as they are written: 3 is the text 3, and not 003. Where some are texts, all are.
+
     Attributes:
         hashes: ``S16 [N]``, sorted; BLAKE2b of a sample's q and of its target.
         ids: int64 or text ``[N]`` of the same samples, sorted among equal hashes; None: no sample has one.
+        as_integers: some may be of a time when those of a .csv were read as integers, 003 as 3; such a text is that
+            integer too.
     """
 
     hashes: Array
     ids: Array | None
+    as_integers: bool = False
 
     @classmethod
     def empty(cls) -> Ledger:
@@ -40,25 +47,27 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def with_samples(self, owner: str, hashes: Array, ids: Array | None) -> Ledger:
-        """Return this with the samples of some hashes, and their ids where they have some.
-
-        Raises:
-            ValueError: ids of another type than those that are there.
-        """
-        kind = _common_kind(owner, self.ids, ids)
+    def with_samples(self, hashes: Array, ids: Array | None) -> Ledger:
+        """Return this with the samples of some hashes, and their ids where they have some."""
+        kind = _common_kind(self.ids, ids)
         order = np.argsort(hashes, kind="stable")
         hashes = hashes[order]
         places = np.searchsorted(self.hashes, hashes)
         joined = np.insert(self.hashes, places, hashes)
         if kind is None:
             return Ledger(joined, None)
-        mine, theirs = (_ids_or_none(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes))))
-        all_ids = np.insert(mine, places, theirs if ids is None else theirs[order])
+        mine, theirs = (_ids_of_kind(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes))))
+        all_ids = np.insert(mine, places, theirs[order])
         equal = (hashes[1:] == hashes[:-1]).any() or np.isin(
             hashes, self.hashes[places[places < len(self)]]
         ).any()
-        return _in_order(joined, all_ids) if equal else Ledger(joined, all_ids)
+        whole = _in_order(joined, all_ids) if equal else Ledger(joined, all_ids)
+        return replace(whole, as_integers=self.as_integers)
+
+    def united(self, other: Ledger) -> Ledger:
+        """Return this with the samples of another."""
+        whole = self.with_samples(other.hashes, other.ids)
+        return replace(whole, as_integers=self.as_integers or other.as_integers)
 
     def without(self, owner: str, hashes: Array, ids: Array | None, rows: Tensor | None) -> Ledger:
         """Return this without the samples of some hashes; where ids are given, those of just these ids.
@@ -78,7 +87,6 @@ class Ledger:
             entries = left + _occurrences(hashes)
             held = entries < left + counts
         else:
-            _common_kind(owner, self.ids, ids)
             entries, held = self._entries_of(left, counts, ids)
         if not held.all():
             lost = np.nonzero(~held)[0]
@@ -86,29 +94,42 @@ class Ledger:
             raise ValueError(_not_there(owner, missing, ids, lost))
         kept = np.ones(len(self), dtype=bool)
         kept[entries] = False
-        left_ids = None if self.ids is None else self.ids[kept]
-        return Ledger(self.hashes[kept], left_ids if len(self) > len(hashes) else None)
+        if self.ids is None or len(self) == len(hashes):
+            return Ledger(self.hashes[kept], None)
+        return Ledger(self.hashes[kept], self.ids[kept], self.as_integers)
 
     def _entries_of(self, left: Array, counts: Array, ids: Array) -> tuple[Array, Array]:
         """Return, for each sample, an entry of its hash and id that no other has taken, and whether there is one."""
         entries, held = left.copy(), np.zeros(len(left), dtype=bool)
         if self.ids is None:
             return entries, held
+        alike = _kind(self.ids) == _kind(ids)
+        names = ids if alike else _as_texts(ids)
         taken: set[int] = set()
         for i, (begin, count) in enumerate(zip(left.tolist(), counts.tolist(), strict=True)):
-            for entry in range(begin, begin + count):
-                if self.ids[entry] == ids[i] and entry not in taken:
+            known = self.ids[begin : begin + count]
+            known = known if alike else _as_texts(known)
+            free = [(entry, one) for entry, one in enumerate(known.tolist(), begin) if entry not in taken]
+            for name in self._spellings(names[i]):
+                entry = next((entry for entry, one in free if one == name), None)
+                if entry is not None:
                     taken.add(entry)
                     entries[i], held[i] = entry, True
                     break
         return entries, held
+
+    def _spellings(self, name: Any) -> list[Any]:
+        """Return what an id may be called here, first as it is written."""
+        if self.as_integers and isinstance(name, str) and _INTEGER.fullmatch(name):
+            return [name, str(int(name))]
+        return [name]
 
     def shared_with(self, other: Ledger) -> Ledger:
         """Return the samples that both hold, with the ids that this one has for them."""
         left = np.searchsorted(other.hashes, self.hashes, "left")
         counts = np.searchsorted(other.hashes, self.hashes, "right") - left
         both = _occurrences(self.hashes) < counts
-        return Ledger(self.hashes[both], None if self.ids is None else self.ids[both])
+        return Ledger(self.hashes[both], None if self.ids is None else self.ids[both], self.as_integers)
 
     def repeated(self) -> tuple[int, int]:
         """Return how many samples there are besides those that differ, and how many ids."""
@@ -116,6 +137,8 @@ class Ledger:
         if self.ids is None:
             return samples, 0
         given = self.ids[self.ids != NO_ID[_kind(self.ids)]]
+        if self.as_integers and given.dtype != np.int64:
+            given = np.array([self._spellings(one)[-1] for one in given.tolist()], dtype=given.dtype)
         return samples, len(given) - len(np.unique(given))
 
     def shown(self) -> str:
@@ -187,16 +210,23 @@ def _kind(ids: Array) -> str:
     return "int" if ids.dtype == np.int64 else "str"
 
 
-def _common_kind(owner: str, known: Array | None, ids: Array | None) -> str | None:
-    kinds = [_kind(one) for one in (known, ids) if one is not None]
-    if len(set(kinds)) > 1:
-        raise ValueError(f"{owner}: ids must be of type {kinds[0]} like those known so far, got {kinds[1]}")
-    return kinds[0] if kinds else None
+def _common_kind(known: Array | None, ids: Array | None) -> str | None:
+    kinds = {_kind(one) for one in (known, ids) if one is not None}
+    return max(kinds, default=None)  # "str" before "int"
 
 
-def _ids_or_none(ids: Array | None, count: int, kind: str) -> Array:
-    if ids is not None:
+def _as_texts(ids: Array) -> Array:
+    """Return ids as they are written, what stands for none among texts too."""
+    if _kind(ids) == "str":
         return ids
+    none = NO_ID["int"]
+    texts = [NO_ID["str"] if one == none else str(one) for one in ids.tolist()]
+    return np.array(texts, dtype=object)
+
+
+def _ids_of_kind(ids: Array | None, count: int, kind: str) -> Array:
+    if ids is not None:
+        return ids if kind == "int" else _as_texts(ids)
     return np.full(count, NO_ID[kind], dtype=np.int64 if kind == "int" else object)
 
 

@@ -73,14 +73,15 @@ def all_reduce_integers(
 
 def _text_of(ledger: Ledger) -> str:
     ids, are_texts = ledger.ids, ledger.ids is not None and ledger.ids.dtype != np.int64
-    return json.dumps([ledger.hashes.tobytes().hex(), None if ids is None else ids.tolist(), are_texts])
+    known = None if ids is None else ids.tolist()
+    return json.dumps([ledger.hashes.tobytes().hex(), known, are_texts, ledger.as_integers])
 
 
 def _united(texts: list[str]) -> Ledger:
     ledger = Ledger.empty()
     for text in texts:
-        hashes, ids, are_texts = json.loads(text)
+        hashes, ids, are_texts, as_integers = json.loads(text)
         kept: Any = ids if ids is None else np.array(ids, dtype=object if are_texts else np.int64)
         one = np.frombuffer(bytes.fromhex(hashes), dtype=f"S{HASH_BYTES}")
-        ledger = ledger.with_samples("all_reduce", one, kept)
+        ledger = ledger.united(Ledger(one, kept, as_integers))
     return ledger

@@ -222,7 +222,7 @@ class IntegerStatistics(AccumulatedSums):
         names = None if self.targets == "values" else self._labels or range(self.out_features)
         hashes, ids, rows = samples.entries(names)
         if sign > 0:
-            return self.ledger.with_samples(owner, hashes, ids)
+            return self.ledger.with_samples(hashes, ids)
         return self.ledger.without(owner, hashes, ids, rows)
 
     def _changes_after(self, samples: IntegerSamples, sign: int) -> Changes | None:
@@ -347,7 +347,7 @@ class IntegerStatistics(AccumulatedSums):
         ledger = self.ledger
         if self.ledger is not None and other.ledger is not None:
             shared = self.ledger.shared_with(other.ledger)
-            ledger = self.ledger.with_samples("merge", other.ledger.hashes, other.ledger.ids)
+            ledger = self.ledger.united(other.ledger)
             if len(shared):
                 warnings.warn(
                     f"merge: {len(shared):,} samples are in both statistics and count twice now: {shared.shown()}",
