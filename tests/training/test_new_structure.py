@@ -37,9 +37,9 @@ def train(n, d, held_out=0.1, **options):
     [
         (2500, 32, 3e-3, 10, None, 24),
         (2500, 33, 1e-3, 5, None, 24),
-        (2000, 32, 3e-3, 10, SETTLED, 30),  # few: the dual is taken
+        (2000, 32, 1e-3, 5, SETTLED, 30),  # few: the dual is taken
         (9000, 4, 3e-3, 10, None, 15),
-        (500, 4, 3e-3, 10, SETTLED, 100),
+        (500, 4, 1e-3, 5, SETTLED, 100),
     ],
 )
 def test_by_the_data(told, n, d, rate, patience, threshold, epochs):

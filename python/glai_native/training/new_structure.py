@@ -31,7 +31,8 @@ from glai_native.training.reading import Stored, part_of, read_part, rows_of, st
 # 512 instead of 128 letter gained 0.7 points, electricity 0.9, digits 0.7, of one seed.
 UNITS, WIDE_FEATURES = 512, 512
 # Adam's rate of up to so many features, and of many: on letter, electricity, protein and kin40k, of 6 to 16 features,
-# the larger one was better by 0.2 to 1.2 points after as many epochs; on digits (64), MNIST and BANKING77 the smaller.
+# the larger one was better by 0.2 to 1.2 points after as many epochs; on digits (64), MNIST and BANKING77 the smaller,
+# and of few samples, whose dual any gates serve.
 FEW_RATE, FEW_FEATURES, RATE = 3e-3, 32, 1e-3
 # Epochs at most, as many as pass so many samples; most structures are stale before.
 MOST_EPOCHS, LEAST_EPOCHS, EPOCHS_SAMPLES = 100, 15, 6_000_000
@@ -122,7 +123,7 @@ def train_selector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])
-    few = widths[0] <= FEW_FEATURES
+    few = widths[0] <= FEW_FEATURES and n_given > FEW_SAMPLES
     monitor = StructureMonitor(
         threshold=SETTLED if len(unseen) < FEWEST_HELD_OUT or n_given <= FEW_SAMPLES else None,
         min_epochs=min(3, epochs),
