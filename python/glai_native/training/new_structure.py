@@ -94,9 +94,8 @@ def train_selector(
     if any(not isinstance(units, int | np.integer) or units < 1 for units in hidden):
         raise ValueError(f"train_selector: hidden layer sizes must be ints >= 1, got {hidden!r}")
     seed = require_integer("train_selector", "seed", seed)
-    if isinstance(epochs, str) and epochs == "auto":
-        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, EPOCHS_SAMPLES // max(len(x), 1)))
-    epochs = require_count("train_selector", "epochs", epochs)
+    by_samples = isinstance(epochs, str) and epochs == "auto"
+    epochs = MOST_EPOCHS if by_samples else require_count("train_selector", "epochs", epochs)
     weight = require_sample_weight("train_selector", sample_weight, len(x))
     if not isinstance(x, Tensor):
         x = stored_or_whole(stored_rows("train_selector", x))
@@ -111,6 +110,9 @@ def train_selector(
         x, y, weight = x.part(kept.nonzero().squeeze(1).numpy()), y[kept], weight[kept]
     if not len(x):
         raise ValueError("train_selector: sample_weight must be > 0 for at least one sample, got none")
+    n_samples = len(x)  # that are there: repetitions and weights are the same thing
+    if by_samples:
+        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, EPOCHS_SAMPLES // n_samples))
     rows, unseen = rows_held_out(y, held_out, seed)
     validation: tuple[Tensor, ...] | None = None
     if len(unseen):
@@ -123,9 +125,9 @@ def train_selector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mlp = relu_network([*widths, n_outputs])
-    few = widths[0] <= FEW_FEATURES and n_given > FEW_SAMPLES
+    few = widths[0] <= FEW_FEATURES and n_samples > FEW_SAMPLES
     monitor = StructureMonitor(
-        threshold=SETTLED if len(unseen) < FEWEST_HELD_OUT or n_given <= FEW_SAMPLES else None,
+        threshold=SETTLED if len(unseen) < FEWEST_HELD_OUT or n_samples <= FEW_SAMPLES else None,
         min_epochs=min(3, epochs),
         max_epochs=epochs,
         seconds=seconds,

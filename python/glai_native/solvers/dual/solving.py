@@ -40,7 +40,7 @@ def solve_dual(
     samples = _in_memory(split.whole)
     canonical = samples.canonical()
     # Rows of samples that are canonical already; where they were not, rows are others.
-    left_out = split.held_out_rows if len(canonical) == len(samples) else None
+    left_out = split.held_out_rows if canonical is samples else None
     dual = PathKernelModel(selector)
     dual.fit_samples(canonical, seed=seed, progress=progress, left_out=left_out, **options)
     judged = split.held_out or samples

@@ -61,9 +61,11 @@ def _checksum(values: Any, before: int) -> int:
     if isinstance(values, Tensor):
         return crc32(values, before)
     array = np.asarray(values)
-    if array.dtype.kind in "biufc":
+    if isinstance(values, np.ndarray) and array.dtype.kind in "biufc":
         return crc32(torch.from_numpy(np.array(array, order="C").view(np.uint8)), before)
-    for one in array.reshape(-1).tolist():  # texts, whose arrays are as wide as the longest of a chunk
+    # Of lists integers and floats may be mixed, and texts' arrays are as wide as the longest of a chunk.
+    array = array.astype(np.float64) if array.dtype.kind in "biuf" else array
+    for one in array.reshape(-1).tolist():
         before = zlib.crc32(repr(one).encode(), before)
     return before
 

@@ -58,9 +58,9 @@ class Ledger:
             return Ledger(joined, None)
         mine, theirs = (_ids_of_kind(of, n, kind) for of, n in ((self.ids, len(self)), (ids, len(hashes))))
         all_ids = np.insert(mine, places, theirs[order])
-        equal = (hashes[1:] == hashes[:-1]).any() or np.isin(
-            hashes, self.hashes[places[places < len(self)]]
-        ).any()
+        turned = self.ids is not None and _kind(self.ids) != kind  # texts have another order than integers
+        equal = (hashes[1:] == hashes[:-1]).any() or (turned and (self.hashes[1:] == self.hashes[:-1]).any())
+        equal = equal or np.isin(hashes, self.hashes[places[places < len(self)]]).any()
         whole = _in_order(joined, all_ids) if equal else Ledger(joined, all_ids)
         return replace(whole, as_integers=self.as_integers)
 

@@ -281,7 +281,7 @@ class _Training:
         """Return whether the last epochs have brought nothing that is clearly better."""
         if patience is None or self.held_out is None:
             return False
-        progress = clear_progress(self.history, len(self.held_out), self.of_values)
+        progress = clear_progress(self.history, len(self.held_out), self.held_out.has_values)
         return len(self.history) - progress >= patience
 
     def run_epoch(self, report: Callable[[float], None]) -> SgdEpoch:
