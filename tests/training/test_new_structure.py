@@ -55,3 +55,19 @@ def test_by_the_data(told, n, d, rate, patience, threshold, epochs):
 def test_where_nothing_is_held_out_the_pattern_settles(told):
     train(2500, 4, held_out=0.0, epochs=7)
     assert (told["threshold"], told["max_epochs"]) == (SETTLED, 7)
+
+
+def test_weights_are_repetitions(told):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(1100, 4, generator=generator), torch.randint(3, (1100,), generator=generator)
+    found = []
+    for inputs, targets, weight in (
+        (x, y, torch.full((1100,), 2.0)),
+        (x.repeat(2, 1), y.repeat(2), None),
+        (torch.cat([x, x + 1]), y.repeat(2), torch.tensor([2.0, 0.0]).repeat_interleave(1100)),
+    ):
+        new_structure.train_selector(
+            inputs, targets, 3, 4, held_out=0.1, sample_weight=weight, progress=False
+        )
+        found.append((told["learning_rate"], told["threshold"], told["max_epochs"]))
+    assert found == [(1e-3, SETTLED, 54)] * 3

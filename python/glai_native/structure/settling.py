@@ -79,9 +79,9 @@ class StructureMonitor:
 
     Stale: for ``validation_patience`` epochs in a row, and a fifth of all so far, neither the loss of held-out samples
     was lower by a hundredth than ever before, nor their score higher at all (of values, minus the loss), while the flip
-    rate was at most half of its maximum. What such epochs change of the pattern is learnt by heart: it does not tell on other samples. Of
-    MNIST's 60,000 the loss was least after 3 epochs, and the 20th was still worth 0.2 points of accuracy over the 8th:
-    hence the score too.
+    rate was at most half of its maximum. What such epochs change of the pattern is learnt by heart: it does not tell on
+    other samples. Of MNIST's 60,000 the loss was least after 3 epochs, and the 20th was still worth 0.2 points of
+    accuracy over the 8th: hence the score too.
 
     Source: arXiv 2312.09971 stops when patterns have settled and gives no rule; this one is this project's (DESIGN
     section 11).

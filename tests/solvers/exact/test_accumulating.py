@@ -216,3 +216,23 @@ def test_chunks_of_other_data_are_refused(tmp_path, data, features):
     with pytest.raises(ValueError, match="chunk 0 must be"):
         run(features, iter([3]))
     assert run(features, iter([])).n_samples == 0
+
+
+def test_lists_may_be_cut_otherwise(tmp_path, data, features):
+    """Of which one part may hold integers alone, and another floats too."""
+    x, _ = data
+    targets = [[float(i) if i % 50 == 49 else i] for i in range(N)]
+    path = tmp_path / "c.safetensors"
+
+    def cut(size):
+        return [(x[at : at + size], targets[at : at + size]) for at in range(0, N, size)]
+
+    for size in (30, 70):
+        sums = glai.IntegerStatistics(features, 1, targets="values", step=1.0)
+        sums.accumulate(
+            cut(size),
+            encode=lambda part, values, weight: torch.tensor(values, dtype=torch.float64),
+            checkpoint=path,
+            progress=False,
+        )
+        assert sums.n_samples == N

@@ -120,3 +120,11 @@ def test_what_is_there_twice_is_counted():
     ledger = Ledger.empty().with_samples(HASHES[[0, 1, 2]], ids)
     assert ledger.repeated() == (0, 1)
     assert ledger.with_samples(HASHES[[2, 3, 3]], None).repeated() == (2, 1)
+
+
+def test_equal_samples_stay_in_order_where_their_ids_become_texts():
+    equal, other = HASHES[[3, 3]], HASHES[[5]]
+    later = Ledger.empty().with_samples(equal, np.array([3, 10])).with_samples(other, np.array(["q"], object))
+    at_once = Ledger.empty().with_samples(equal, np.array(["3", "10"], object))
+    at_once = at_once.with_samples(other, np.array(["q"], object))
+    assert entries(later) == entries(at_once)
