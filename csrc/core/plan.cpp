@@ -19,7 +19,7 @@ namespace {
 // weights in registers, and the same branch. Sorting the rows of a group by subset is shared by all
 // vectors of weights. Fitted by hand to timings with k forced to 1 to 5, on seven shapes at densities
 // 0.5 and 0.1, one thread, AVX-512 on family 6, and looked at again on family 25 (Zen 4), where a subset
-// costs 10 rows rather than 16: the order of the k mostly holds, and what is chosen there took 1.02
+// costs 10 rows rather than 16: the order of the k mostly holds, and what 16 rows chose there took 1.02
 // times what the best k would, in the geometric mean of 63 products.
 struct GroupCosts {
   double subset;         // rows that a subset costs
