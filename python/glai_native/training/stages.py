@@ -14,6 +14,7 @@ from glai_native.machine.writing import find_file, remove_leftovers, write_files
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector
 
 SETTINGS_FILE, OUTPUT_FILE, LOOP_FILE = "settings.json", "output.safetensors", "loop.safetensors"
+UNTRAINED_LOOP_FILE = "untrained-loop.safetensors"
 
 
 class Stages:
@@ -62,6 +63,11 @@ class Stages:
         """The native loop's checkpoint."""
         return self._folder / LOOP_FILE
 
+    @property
+    def untrained_loop(self) -> Path:
+        """The checkpoint of the native loop over gates that were never trained."""
+        return self._folder / UNTRAINED_LOOP_FILE
+
     @staticmethod
     def are_in(folder: Path) -> bool:
         """Return whether a training has kept something in a folder."""
@@ -69,7 +75,7 @@ class Stages:
 
     def remove(self) -> None:
         """Remove the files, and the folder unless it holds others: the training has ended."""
-        names = [SETTINGS_FILE, STRUCTURE_FILE, OUTPUT_FILE, LOOP_FILE]
+        names = [SETTINGS_FILE, STRUCTURE_FILE, OUTPUT_FILE, LOOP_FILE, UNTRAINED_LOOP_FILE]
         remove_leftovers(self._folder, names)
         for name in names:
             (self._folder / name).unlink(missing_ok=True)

@@ -26,13 +26,14 @@ from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
 from glai_native.structure.selector import PathSelector
 from glai_native.training.distributed import broadcast_selector
-from glai_native.training.fitting import fit
+from glai_native.training.fitting import FitResult, fit
 from glai_native.training.holding_out import VALIDATION_SHARE
 from glai_native.training.learners.regressor import centre_and_spread
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 from glai_native.training.stages import Stages
 from glai_native.training.tables import keep_names
+from glai_native.training.untrained import or_untrained
 
 MLP_VALIDATION = 0.1  # of the samples
 
@@ -142,6 +143,7 @@ def run_train(
     if data.has_values and not isinstance(kept, GLAI):  # a model has units of its own
         centre, spread = (torch.from_numpy(one) for one in centre_and_spread(y_train.numpy(), None))
         y_train, scaling = ((y_train - centre) / spread).float(), (centre, spread)
+    is_new = kept is None
     if kept is None:
 
         def new_selector() -> PathSelector:
@@ -162,14 +164,22 @@ def run_train(
                 new_selector if stages is None else lambda: stages.selector(new_selector), process_group
             )
     options: dict[str, Any] = {"solver": settings.solver, "seed": settings.seed, "progress": progress}
-    if stages is not None:
-        options["checkpoint"] = stages.loop
     options |= settings.options | {"process_group": process_group, "class_labels": data.classes or None}
+
+    kept_in = {} if stages is None else {"checkpoint": stages.loop}
+
+    def fit_untrained(drawn: PathSelector) -> FitResult:
+        kept_in = {} if stages is None else {"checkpoint": stages.untrained_loop}
+        return fit(drawn, data.x_train, y_train, **options | kept_in)
+
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):
-            result = retrain(kept, data.x_train, y_train, increment=settings.increment, **options)
+            increment = settings.increment
+            result = retrain(kept, data.x_train, y_train, increment=increment, **options | kept_in)
         else:
-            result = fit(kept, data.x_train, y_train, **options)
+            result = fit(kept, data.x_train, y_train, **options | kept_in)
+            if is_new and ranks.size == 1:
+                result = or_untrained(result, len(data.x_train), settings.seed, fit_untrained)
     model = result.model
     if scaling is not None:
         outputs_of(model).set_target_scaling(*scaling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -33,6 +34,7 @@ from glai_native.training.learners.validating import ValidatingLearner
 from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
+from glai_native.training.untrained import or_untrained
 
 
 class Learner(SavedLearner, ValidatingLearner):
@@ -142,22 +144,29 @@ class Learner(SavedLearner, ValidatingLearner):
         class_labels: Sequence[Label] | None = None,
     ) -> None:
         weight = weight_tensor(sample_weight)
-        options, seed = self._options(), seed_of(self.random_state)
+        options, seed, begun = self._options(), seed_of(self.random_state), time.monotonic()
         selector = self._train_selector(x, y, weight, n_outputs, seed, self.validation_fraction)
+
+        def fit_over(structure: PathSelector, budget: float | None) -> FitResult:
+            return fit(
+                structure,
+                x,
+                y,
+                solver=self.solver,
+                sample_weight=weight,
+                validation=self.validation_fraction,
+                seed=seed,
+                progress=self.verbose,
+                class_labels=class_labels,
+                budget=budget,
+                **options,
+            )
+
         self._statistics: PathStatistics | None = None
-        self.result_: FitResult = fit(
-            selector,
-            x,
-            y,
-            solver=self.solver,
-            sample_weight=weight,
-            validation=self.validation_fraction,
-            seed=seed,
-            progress=self.verbose,
-            class_labels=class_labels,
-            budget=self.budget and self.budget / 2,
-            **options,
-        )
+        self.result_: FitResult = fit_over(selector, self.budget and self.budget / 2)
+        left = None if self.budget is None else self.budget - (time.monotonic() - begun)
+        if left is None or left > 0:
+            self.result_ = or_untrained(self.result_, len(x), seed, lambda drawn: fit_over(drawn, left))
         self.model_: GLAI | PathKernelModel = self.result_.model
         self._take_history()
 
