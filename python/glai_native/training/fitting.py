@@ -91,7 +91,7 @@ def fit(
 
     Linear softmax is fitted beside it, and the result says where that is as good. ``solver="auto"`` tries what may
     suit and takes what the held-out samples prefer: the native loop, the statistics of units while M <= 2,500 and
-    N·M² <= 1e11, and the dual up to 4,000 samples (6,000 where a closed form is not behind), which up to 2,000 is not
+    N·M² <= 5e10, and the dual up to 4,000 samples (6,000 where a closed form is not behind), which up to 2,000 is not
     compared; of more than 60,000 samples on 20,000. A stream goes to the statistics; what lacks an option that is given
     is not tried.
 
@@ -287,7 +287,7 @@ def _seconds_left(candidate: Candidate, deadline: float) -> dict[str, float]:
     """Return the option that ends the native loop at the deadline; one epoch it runs anyway."""
     if candidate.solver != "sgd" or deadline == math.inf:
         return {}
-    return {"seconds": max(deadline - time.monotonic(), 1e-3)}
+    return {"seconds": max(deadline - time.monotonic(), 1e-9)}
 
 
 def _footing(split: Split, solver: str, seed: int) -> tuple[Samples | StreamedSamples, Samples | None]:

@@ -143,7 +143,7 @@ def test_conjugate_gradients_find_what_cholesky_finds(two_layers, monkeypatch):
     x, y = data(300)
     weight = torch.rand(300, generator=torch.Generator().manual_seed(9)) + 0.5
     exact = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, sample_weight=weight)
-    model = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, sample_weight=weight, memory=3 * 10**6)
+    model = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, sample_weight=weight, memory=2_500_000)
     assert model.loo_error is None
     assert len(model.alpha) == 300
     torch.testing.assert_close(model.alpha, exact.alpha, rtol=0, atol=1e-7 * float(exact.alpha.abs().max()))
