@@ -14,11 +14,24 @@ from glai_native.cli.main import main
 from glai_native.data import streaming
 from glai_native.solvers.exact.file import open_exact
 
-CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "units", "unlabelled", "exact")
-REGRESSORS = ("regressor", "regressor chunks", "exact regressor")
+CLASSIFIERS = (
+    "sgd",
+    "statistics",
+    "dual",
+    "kernel",
+    "learner",
+    "chunks",
+    "units",
+    "unlabelled",
+    "exact",
+    "sgd units",
+)
+REGRESSORS = ("regressor", "regressor chunks", "exact regressor", "sgd regressor")
 KINDS = CLASSIFIERS + REGRESSORS
 EXACT = ("exact", "exact regressor")
-WITHOUT_SUMS = ("sgd", "dual", "kernel")
+WEIGHTS_ALONE = ("sgd", "dual", "sgd units", "sgd regressor")
+KERNELS = ("kernel",)
+WITHOUT_SUMS = WEIGHTS_ALONE + KERNELS
 
 
 def make_data(seed, labels=True):
@@ -62,6 +75,11 @@ def shelf(tmp_path_factory):
     model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
     glai.fit(model, *tensors, **told | {"solver": "statistics"})
     model.save(shelf / "units")
+    model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
+    glai.fit(model, *tensors, **told | {"solver": "sgd", "epochs": 60})
+    model.save(shelf / "sgd units")
+    told = {"solver": "sgd", "epochs": 200, "learning_rate": 0.05}
+    glai.GLAIRegressor((4,), **tell, **told).fit(x, values).save(shelf / "sgd regressor")
     model = glai.GLAI.load(shelf / "statistics")
     model.class_labels = None
     model.save(shelf / "unlabelled")
@@ -128,20 +146,15 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
     assert "per" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXACT)))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {*EXACT, *WITHOUT_SUMS}))
 def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
-    if kind in WITHOUT_SUMS:
-        for command in ("learn", "forget"):
-            error = refused(capsys, command, shelf / kind, data)
-            assert f"{kind}: must be a model with sums over its samples to learn and forget" in error
-            assert "train it with: glai train DATA --exact --out FOLDER, or --solver statistics" in error
-        return
     arrays = dict(np.load(data))
     np.savez(tmp_path / "new.npz", x=arrays["x"][:20] + 1, y=arrays["y"][:20], id=np.arange(20))
     before = glai.GLAI.load(shelf / kind)
     said = run(capsys, "learn", shelf / kind, tmp_path / "new.npz", "--out", tmp_path / "m")
     assert (said["learnt"], said["samples_seen"]) == (20, before.statistics.n_samples + 20)
+    assert said["exact"] is True
     (tmp_path / "ids.txt").write_text("\n".join(map(str, range(5))) + "\n\n")
     (tmp_path / "ids.csv").write_text("name,id\n" + "".join(f"a,{i}\n" for i in range(5, 20)))
     for name in ("ids.txt", "ids.csv"):
@@ -158,6 +171,48 @@ def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     learner = {"learner": glai.GLAIClassifier, "chunks": glai.GLAIClassifier}.get(kind)
     if learner is not None:
         assert learner.load(tmp_path / "m").structure_epochs == 3
+
+
+@pytest.mark.parametrize("kind", WEIGHTS_ALONE)
+def test_weights_alone_learn_what_is_new_and_cannot_forget(shelf, tmp_path, kind, capsys):
+    data, path = data_of(shelf, kind), shelf / kind
+    arrays = dict(np.load(data))
+    y = np.full(60, 30.0) if kind in REGRESSORS else np.array(["cat", "dog"])[np.arange(60) % 2]
+    x = np.random.default_rng(2).normal(size=(60, 5)) - 3
+    x[y == "dog"] -= 4
+    np.savez(tmp_path / "new.npz", x=x, y=y)
+    assert main(["learn", str(path), str(tmp_path / "new.npz"), "--out", str(tmp_path / "m"), "--json"]) == 0
+    output = capsys.readouterr()
+    said = json.loads(output.out)
+    assert f"{path}: has weights alone, which are trained on the new samples alone" in output.err
+    assert "with: glai train DATA --exact --out FOLDER, or --solver statistics" in output.err
+    assert (said["exact"], said["learnt"], said["held_out"]) == (False, 54, 6)  # which stop the training
+    assert said["samples_seen"] == samples_seen(path) + 54
+    figures = run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")
+    before, after = glai.GLAI.load(path), glai.GLAI.load(tmp_path / "m")
+    assert after.structure_id == before.structure_id
+    if kind in REGRESSORS:
+        errors = before.predict(torch.from_numpy(x).float()) - 30
+        assert figures["rmse"] < np.sqrt((errors**2).mean()) / 2
+    else:
+        assert (said["classes"], said["new_classes"]) == (4, 1)
+        assert after.class_labels == ["ant", "bee", "cat", "dog"]
+        assert figures["accuracy"] > 0.8
+    for seed, same in ((0, True), (1, False)):
+        out = tmp_path / f"again {seed}"
+        run(capsys, "learn", path, tmp_path / "new.npz", "--out", out, "--seed", seed)
+        again = glai.GLAI.load(out)
+        x_before = torch.from_numpy(arrays["x"])
+        assert torch.equal(again(x_before), after(x_before)) == same
+    error = refused(capsys, "forget", path, data)
+    assert (
+        f"{path}: must keep sums over its samples to forget some, and this model has weights alone" in error
+    )
+    assert "train it again without them, or from the start with: glai train DATA --exact" in error
+
+
+def samples_seen(folder):
+    return int(glai.GLAI.load(folder).estimator.samples_seen)
 
 
 def test_new_classes_and_what_cannot_be_forgotten(shelf, tmp_path, capsys):
@@ -307,7 +362,7 @@ def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
         run(capsys, "learn", first, data, "--out", tmp_path / "other")
     else:
         with torch.no_grad():
-            other.estimator.bias.add_(1)
+            other.estimator.bias.add_(0.05)
         other.save(tmp_path / "other")
     arguments = ("merge", first, tmp_path / "other", "--out", tmp_path / "m", "--method", method)
     said = run(capsys, *arguments)

@@ -44,6 +44,7 @@ from glai_native.training.retraining import retrain
 from glai_native.training.tables import TABLE, names_of
 
 _OWNER = re.compile(r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor): ")
+EXACTLY = "with: glai train DATA --exact --out FOLDER, or --solver statistics"
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
 
 
@@ -57,7 +58,7 @@ def forget(arguments: argparse.Namespace) -> int:
     return _change(arguments, _forget)
 
 
-Change = Callable[[GLAI | ExactLearner, Path, Source, Rows], dict[str, Any]]
+Change = Callable[[Model, Path, Source, Rows, int], dict[str, Any]]
 
 
 def _change(arguments: argparse.Namespace, change: Change) -> int:
@@ -69,7 +70,10 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
     with locked(
         folder
     ):  # of two that change one model the second waits, and goes on from what the first has made
-        model = _with_sums(folder, open_model(folder))
+        model = open_model(folder)
+        is_exact = _keeps_what_it_learnt(model)
+        if not is_exact and change is _forget:
+            raise ValueError(_cannot_forget(folder))
         source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
         tell_unknown(source)
         part = chosen_part(arguments.part, source, "train")
@@ -79,8 +83,9 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
             rows = rows_of_ids(source.path, rows, arguments.ids)
         started = time.perf_counter()
         with _naming(source):
-            changed = change(model, folder, source, rows)
+            changed = change(model, folder, source, rows, arguments.seed)
         figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **changed}
+        figures["exact"] = is_exact
         figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
         if isinstance(model, ExactLearner):
             figures |= {"digest": model.digest()} | _solved(model)
@@ -98,14 +103,15 @@ def _naming(source: Source) -> Iterator[None]:
         raise ValueError(_OWNER.sub(f"{source.path}: ", str(error), count=1)) from None
 
 
-def _with_sums(folder: Path, model: Model) -> GLAI | ExactLearner:
-    """Raise unless a model has what learning and forgetting exactly need."""
-    if isinstance(model, ExactLearner) or (isinstance(model, GLAI) and model.has_statistics):
-        return model
-    has = "keeps samples" if isinstance(model, PathKernelModel) else "has weights alone"
-    raise ValueError(
-        f"{folder}: must be a model with sums over its samples to learn and forget, this {kind_of(model)} {has}; "
-        "train it with: glai train DATA --exact --out FOLDER, or --solver statistics"
+def _keeps_what_it_learnt(model: Model) -> bool:
+    """Return whether a model can learn and forget without forgetting, or keeping, anything else."""
+    return not isinstance(model, GLAI) or model.has_statistics
+
+
+def _cannot_forget(folder: Path) -> str:
+    return (
+        f"{folder}: must keep sums over its samples to forget some, and this model has weights alone, of which no "
+        f"sample can be taken out; train it again without them, or from the start {EXACTLY}"
     )
 
 
@@ -118,33 +124,42 @@ def _solved(model: ExactLearner) -> dict[str, Any]:
     return {"l2": solution.l2, "solve_seconds": round(time.perf_counter() - started, 3)}
 
 
-def _learn(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+def _learn(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:
     x, known = features_for(model, source, rows), labels_of(model)
     if has_values(model):
         y = targets_for(model, source, rows)
         if isinstance(model, GLAI):
-            _retrain(model, x, y)
-            return {"learnt": len(x)}
+            return _retrain(model, folder, x, y, seed)
         return {"learnt": len(x)} | _partial_fit(model, x, y.numpy(), rows)
     labels = class_labels_of(source.path, rows.y)
-    twice: dict[str, int] = {}
     found: list[Label] = np.unique(labels).tolist()
     if isinstance(model, GLAI):
         name_outputs(model, folder, source.name, found)
     require_same_type(source.path, known, labels, "y", "the model's")
     classes = joined_labels(known, found)
     if isinstance(model, GLAI):
-        _retrain(model, x, label_indices(source.path, labels, classes), classes)
+        learnt = _retrain(model, folder, x, label_indices(source.path, labels, classes), seed, classes)
     else:
-        twice = _partial_fit(model, x, labels, rows)
-    new_classes = len(classes) - len(known)
-    return {"learnt": len(x), "classes": len(classes), "new_classes": new_classes} | twice
+        learnt = {"learnt": len(x)} | _partial_fit(model, x, labels, rows)
+    return {"classes": len(classes), "new_classes": len(classes) - len(known)} | learnt
 
 
-def _retrain(model: GLAI, x: Tensor, y: Tensor, classes: Sequence[Label] | None = None) -> None:
-    before = provenance_of(model)
-    retrain(model, x, y, increment=True, solver="statistics", class_labels=classes)
+def _retrain(
+    model: GLAI, folder: Path, x: Tensor, y: Tensor, seed: int, classes: Sequence[Label] | None = None
+) -> dict[str, int]:
+    """Return how many samples the numbers are of besides, and how many were held out to stop a training."""
+    solver, before, seen = "statistics", provenance_of(model), samples_seen(model)
+    if not model.has_statistics:
+        solver = "sgd"
+        print(
+            f"{folder}: has weights alone, which are trained on the new samples alone, so what it knew of earlier ones "
+            f"may be forgotten; a model that forgets none is trained {EXACTLY}",
+            file=sys.stderr,
+        )
+    retrain(model, x, y, increment=True, solver=solver, seed=seed, class_labels=classes)
     _keep(model, before)
+    learnt = samples_seen(model) - seen
+    return {"learnt": learnt} | ({} if learnt == len(x) else {"held_out": len(x) - learnt})
 
 
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
@@ -163,7 +178,7 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
     return twice
 
 
-def _forget(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+def _forget(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:
     x, y = features_for(model, source, rows), targets_for(model, source, rows)
     if isinstance(model, GLAI):
         before = provenance_of(model)
