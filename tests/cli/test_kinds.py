@@ -26,11 +26,11 @@ CLASSIFIERS = (
     "exact",
     "sgd units",
 )
-REGRESSORS = ("regressor", "regressor chunks", "exact regressor", "sgd regressor")
+REGRESSORS = ("regressor", "regressor chunks", "exact regressor", "sgd regressor", "kernel regressor")
 KINDS = CLASSIFIERS + REGRESSORS
 EXACT = ("exact", "exact regressor")
 WEIGHTS_ALONE = ("sgd", "dual", "sgd units", "sgd regressor")
-KERNELS = ("kernel",)
+KERNELS = ("kernel", "kernel regressor")
 WITHOUT_SUMS = WEIGHTS_ALONE + KERNELS
 
 
@@ -66,6 +66,9 @@ def shelf(tmp_path_factory):
     kernel.class_labels = classes.tolist()
     with pytest.warns(UserWarning, match="contains training data"):
         kernel.save(shelf / "kernel")
+    kernel = glai.PathKernelModel(selector).fit(tensors[0], torch.from_numpy(values)[:, None])
+    with pytest.warns(UserWarning, match="contains training data"):
+        kernel.save(shelf / "kernel regressor")
     glai.GLAIClassifier((4,), **tell).partial_fit(x, y).save(shelf / "chunks")
     glai.GLAIRegressor((4,), solver="statistics", **tell).fit(x, values).save(shelf / "regressor")
     glai.GLAIRegressor((4,), **tell).partial_fit(x, values).save(shelf / "regressor chunks")
@@ -122,6 +125,10 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
         found = np.array([float(row["value"]) for row in rows])
         assert figures["rmse"] == pytest.approx(np.sqrt(((found - y) ** 2).mean()))
         assert figures["r2"] > 0.9
+        if kind in KERNELS:
+            kernel = glai.PathKernelModel.load(shelf / kind)
+            np.testing.assert_array_equal(found, kernel.predict(torch.from_numpy(np.load(data)["x"]))[:, 0])
+            return
         learner = (glai.ExactRegressor if kind in EXACT else glai.GLAIRegressor).load(shelf / kind)
         np.testing.assert_array_equal(found, learner.predict(np.load(data)["x"]))
         assert "--proba needs a model of classes" in refused(
@@ -209,6 +216,46 @@ def test_weights_alone_learn_what_is_new_and_cannot_forget(shelf, tmp_path, kind
         f"{path}: must keep sums over its samples to forget some, and this model has weights alone" in error
     )
     assert "train it again without them, or from the start with: glai train DATA --exact" in error
+
+
+@pytest.mark.filterwarnings("ignore:.*contains training data")
+@pytest.mark.parametrize("kind", KERNELS)
+def test_path_kernels_learn_and_forget(shelf, tmp_path, kind, capsys):
+    data, path = data_of(shelf, kind), shelf / kind
+    x, _ = make_data(1)
+    y = (x - 4) @ np.arange(5) + 3 if kind in REGRESSORS else np.full(90, "ape")
+    np.savez(tmp_path / "new.npz", x=x - 4, y=y, id=np.arange(90))
+    said = run(capsys, "learn", path, tmp_path / "new.npz", "--out", tmp_path / "m")
+    assert (said["kind"], said["exact"], said["learnt"], said["samples_seen"]) == (
+        "path kernel model",
+        True,
+        90,
+        180,
+    )
+    figures = run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")
+    if kind in REGRESSORS:
+        assert figures["r2"] > 0.9
+    else:
+        assert (said["classes"], said["new_classes"], figures["accuracy"]) == (4, 1, 1)
+        assert [one["class"] for one in figures["per_class"]] == ["ant", "ape", "bee", "cat"]
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50))))
+    arguments = ("forget", tmp_path / "m", tmp_path / "new.npz")
+    said = run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    assert (said["exact"], said["forgotten"], said["samples_seen"]) == (True, 50, 130)
+    content = (tmp_path / "m/path_kernel.safetensors").read_bytes()
+    error = refused(capsys, *arguments)  # some are gone already
+    assert (
+        f"glai forget: {tmp_path}/new.npz: the samples must be among those that were learnt, got 50" in error
+    )
+    assert "in rows 0, 1, 2" in error
+    assert (tmp_path / "m/path_kernel.safetensors").read_bytes() == content
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50, 90))))
+    run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    x = torch.from_numpy(np.load(data)["x"])
+    before, after = (glai.PathKernelModel.load(folder) for folder in (path, tmp_path / "m"))
+    found = after.predict(x) if kind in REGRESSORS else after.predict(x)[:, [0, 2, 3]]
+    torch.testing.assert_close(found, before.predict(x), rtol=1e-3, atol=1e-3)
+    assert "at least one sample must be left" in refused(capsys, "forget", tmp_path / "m", data)
 
 
 def samples_seen(folder):
@@ -347,8 +394,9 @@ def test_ids_used_twice_are_told(tmp_path, capsys, more):
 def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
     described = run(capsys, "inspect", shelf / kind)
-    assert described["kind"] == ("path kernel model" if kind == "kernel" else "model")
-    if kind == "kernel":
+    assert described["kind"] == ("path kernel model" if kind in KERNELS else "model")
+    if kind in KERNELS:
+        assert (described["keeps_targets"], described["outputs"]) == (True, 3 if kind == "kernel" else 1)
         error = refused(capsys, "merge", shelf / kind, shelf / "sgd", "--out", tmp_path / "m")
         assert "got a model of kind 'path kernel model'" in error
         return

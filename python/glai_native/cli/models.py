@@ -142,7 +142,7 @@ def samples_seen(model: Model) -> int:
     return model.n_samples_ if isinstance(model, ExactLearner) else model.n_samples
 
 
-def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) -> None:
+def name_outputs(model: PathModel, folder: Path, name: str, labels: Sequence[Label]) -> None:
     """Take the indices of a model's outputs for labels, where it has none and data of that name have no others.
 
     Raises:
@@ -155,7 +155,8 @@ def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) 
     if others:
         raise ValueError(
             f"{folder}: the model's outputs have no labels, and {name} has labels that are not their indices 0 to "
-            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: model = glai.GLAI.load(folder); "
+            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: "
+            f"model = glai.{type(model).__name__}.load(folder); "
             "model.class_labels = [...]; model.save(folder)"
         )
     model.class_labels = outputs

@@ -18,6 +18,7 @@ from torch import Tensor
 from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
 from glai_native.cli.models import (
     Model,
+    PathModel,
     as_learnt,
     columns_in_order,
     features_for,
@@ -43,7 +44,9 @@ from glai_native.training.learners.saving import LEARNER, provenance_of, set_pro
 from glai_native.training.retraining import retrain
 from glai_native.training.tables import TABLE, names_of
 
-_OWNER = re.compile(r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor): ")
+_OWNER = re.compile(
+    r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor|PathKernelModel\.(learn|forget)): "
+)
 EXACTLY = "with: glai train DATA --exact --out FOLDER, or --solver statistics"
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
 
@@ -128,26 +131,34 @@ def _learn(model: Model, folder: Path, source: Source, rows: Rows, seed: int) ->
     x, known = features_for(model, source, rows), labels_of(model)
     if has_values(model):
         y = targets_for(model, source, rows)
-        if isinstance(model, GLAI):
-            return _retrain(model, folder, x, y, seed)
-        return {"learnt": len(x)} | _partial_fit(model, x, y.numpy(), rows)
+        if isinstance(model, ExactLearner):
+            return _partial_fit(model, x, y.numpy(), rows)
+        return _retrain(model, folder, x, y, seed)
     labels = class_labels_of(source.path, rows.y)
     found: list[Label] = np.unique(labels).tolist()
-    if isinstance(model, GLAI):
+    if not isinstance(model, ExactLearner):
         name_outputs(model, folder, source.name, found)
     require_same_type(source.path, known, labels, "y", "the model's")
     classes = joined_labels(known, found)
-    if isinstance(model, GLAI):
-        learnt = _retrain(model, folder, x, label_indices(source.path, labels, classes), seed, classes)
+    if isinstance(model, ExactLearner):
+        learnt = _partial_fit(model, x, labels, rows)
     else:
-        learnt = {"learnt": len(x)} | _partial_fit(model, x, labels, rows)
-    return {"classes": len(classes), "new_classes": len(classes) - len(known)} | learnt
+        learnt = _retrain(model, folder, x, label_indices(source.path, labels, classes), seed, classes)
+    return learnt | {"classes": len(classes), "new_classes": len(classes) - len(known)}
 
 
 def _retrain(
-    model: GLAI, folder: Path, x: Tensor, y: Tensor, seed: int, classes: Sequence[Label] | None = None
+    model: PathModel,
+    folder: Path,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    classes: Sequence[Label] | None = None,
 ) -> dict[str, int]:
     """Return how many samples the numbers are of besides, and how many were held out to stop a training."""
+    if isinstance(model, PathKernelModel):
+        model.learn(x, y, class_labels=classes, seed=seed)
+        return {"learnt": len(x)}
     solver, before, seen = "statistics", provenance_of(model), samples_seen(model)
     if not model.has_statistics:
         solver = "sgd"
@@ -163,7 +174,7 @@ def _retrain(
 
 
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
-    """Return how many of the samples, and of their ids, the model holds twice for it, so far as its ledger knows."""
+    """Return how many samples were learnt, and how many of them, and of their ids, the ledger knew already."""
     before = model.statistics_.ledger
     with columns_in_order(model):
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
@@ -175,22 +186,29 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
             f"{ids:,} were in use",
             file=sys.stderr,
         )
-    return twice
+    return {"learnt": len(x)} | twice
 
 
 def _forget(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:
     x, y = features_for(model, source, rows), targets_for(model, source, rows)
-    if isinstance(model, GLAI):
-        before = provenance_of(model)
-        forget_samples(model, x, y)
-        _keep(model, before)
-        return {"forgotten": len(rows)}
-    ledger = model.statistics_.ledger
-    ids = rows.ids if ledger is not None and ledger.ids is not None else None
-    targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
-    with columns_in_order(model):
-        model.forget(x.numpy(), targets, ids=ids)
+    if isinstance(model, ExactLearner):
+        ledger = model.statistics_.ledger
+        ids = rows.ids if ledger is not None and ledger.ids is not None else None
+        targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
+        with columns_in_order(model):
+            model.forget(x.numpy(), targets, ids=ids)
+    else:
+        _take_out(model, x, y, seed)
     return {"forgotten": len(rows)}
+
+
+def _take_out(model: PathModel, x: Tensor, y: Tensor, seed: int) -> None:
+    if isinstance(model, PathKernelModel):
+        model.forget(x, y, seed=seed)
+        return
+    before = provenance_of(model)
+    forget_samples(model, x, y)
+    _keep(model, before)
 
 
 def _keep(model: GLAI, before: dict[str, Any]) -> None:
