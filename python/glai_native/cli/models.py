@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -165,6 +166,14 @@ def name_outputs(model: PathModel, folder: Path, name: str, labels: Sequence[Lab
 def as_learnt(y: NDArray[Any]) -> NDArray[Any]:
     """Return targets as learners take them: ``[N]`` of one output."""
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+@contextmanager
+def figures_tell_of_ids() -> Iterator[None]:
+    """Let a learner learn ids that are in use without a word: the figures say how many they are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*: of the ids .* were in use")
+        yield
 
 
 @contextmanager

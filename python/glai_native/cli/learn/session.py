@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glai_native.cli.arguments import without_owner
 from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
 from glai_native.cli.models import (
     Model,
@@ -22,6 +22,7 @@ from glai_native.cli.models import (
     as_learnt,
     columns_in_order,
     features_for,
+    figures_tell_of_ids,
     has_values,
     kind_of,
     labels_of,
@@ -44,9 +45,6 @@ from glai_native.training.learners.saving import LEARNER, provenance_of, set_pro
 from glai_native.training.retraining import retrain
 from glai_native.training.tables import TABLE, names_of
 
-_OWNER = re.compile(
-    r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor|PathKernelModel\.(learn|forget)): "
-)
 EXACTLY = "with: glai train DATA --exact --out FOLDER, or --solver statistics"
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
 
@@ -103,7 +101,7 @@ def _naming(source: Source) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(_OWNER.sub(f"{source.path}: ", str(error), count=1)) from None
+        raise ValueError(without_owner(str(error), source.path)) from None
 
 
 def _keeps_what_it_learnt(model: Model) -> bool:
@@ -176,7 +174,7 @@ def _retrain(
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
     """Return how many samples were learnt, and how many of them, and of their ids, the ledger knew already."""
     before = model.statistics_.ledger
-    with columns_in_order(model):
+    with columns_in_order(model), figures_tell_of_ids():
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
     twice = learnt_twice(before, model)
     if any(twice.values()):

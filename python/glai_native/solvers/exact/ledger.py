@@ -141,6 +141,18 @@ class Ledger:
             given = np.array([self._spellings(one)[-1] for one in given.tolist()], dtype=given.dtype)
         return samples, len(given) - len(np.unique(given))
 
+    def in_use(self, ids: Array) -> int:
+        """Return how many of the ids ``[n]`` of other samples are in use: here, or by one that stands before."""
+        kind = _common_kind(self.ids, ids)
+        alike = [self._spellings(one)[-1] for one in (_as_texts(ids) if kind == "str" else ids).tolist()]
+        given = set(alike)
+        if self.ids is None or not given:
+            return len(alike) - len(given)
+        known = (_as_texts(self.ids) if kind == "str" else self.ids).tolist()
+        if self.as_integers:
+            known = [self._spellings(one)[-1] for one in known]
+        return len(alike) - len(given) + len(given.intersection(known))
+
     def shown(self) -> str:
         """Return the first samples for a message: by their ids where they have some."""
         names: list[str] = []
