@@ -219,6 +219,26 @@ def test_weights_alone_learn_what_is_new_and_cannot_forget(shelf, tmp_path, kind
 
 
 @pytest.mark.filterwarnings("ignore:.*contains training data")
+def test_path_kernels_that_keep_no_targets(shelf, tmp_path, capsys):
+    x, _ = make_data(0)
+    selector = glai.PathKernelModel.load(shelf / "kernel").selector
+    model = glai.PathKernelModel(selector).fit(torch.from_numpy(x), torch.arange(90) % 3, n_centres=20)
+    model.save(tmp_path / "m")
+    assert run(capsys, "inspect", tmp_path / "m")["keeps_targets"] is False
+    for command in ("learn", "forget"):
+        error = refused(capsys, command, tmp_path / "m", shelf / "indices.npz")
+        assert f"glai {command}: {tmp_path}/m: must keep the targets of its samples" in error
+        assert "train it again" in error
+
+
+@pytest.mark.parametrize("kind", ["statistics", "units", "regressor"])
+def test_one_sample_is_left(shelf, kind, capsys):
+    error = refused(capsys, "forget", shelf / kind, data_of(shelf, kind))
+    data = data_of(shelf, kind)
+    assert error.startswith(f"glai forget: {data}: at least one sample must be left, got all of the model's")
+
+
+@pytest.mark.filterwarnings("ignore:.*contains training data")
 @pytest.mark.parametrize("kind", KERNELS)
 def test_path_kernels_learn_and_forget(shelf, tmp_path, kind, capsys):
     data, path = data_of(shelf, kind), shelf / kind

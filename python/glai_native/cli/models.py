@@ -85,8 +85,11 @@ def open_path_model(folder: Path, verb: str) -> GLAI:
     """
     model = open_model(folder)
     if not isinstance(model, GLAI):
+        advice = ""
+        if isinstance(model, PathKernelModel):
+            advice = "; where they fit in memory, its to_estimator() in Python writes them out"
         raise ValueError(
-            f"{folder}: must be a model with path weights to be {verb}, got a model of kind '{kind_of(model)}'"
+            f"{folder}: must be a model with path weights to be {verb}, got a model of kind '{kind_of(model)}'{advice}"
         )
     return model
 

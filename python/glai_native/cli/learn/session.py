@@ -75,6 +75,8 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
         is_exact = _keeps_what_it_learnt(model)
         if not is_exact and change is _forget:
             raise ValueError(_cannot_forget(folder))
+        if isinstance(model, PathKernelModel) and model.kept is None:
+            raise ValueError(_keeps_no_targets(folder))
         source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
         tell_unknown(source)
         part = chosen_part(arguments.part, source, "train")
@@ -113,6 +115,13 @@ def _cannot_forget(folder: Path) -> str:
     return (
         f"{folder}: must keep sums over its samples to forget some, and this model has weights alone, of which no "
         f"sample can be taken out; train it again without them, or from the start {EXACTLY}"
+    )
+
+
+def _keeps_no_targets(folder: Path) -> str:
+    return (
+        f"{folder}: must keep the targets of its samples to learn and forget, and this path kernel model does not: "
+        "not every sample is a centre of it, or an earlier version wrote it; train it again, on all samples together"
     )
 
 

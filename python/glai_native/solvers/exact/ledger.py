@@ -144,14 +144,15 @@ class Ledger:
     def in_use(self, ids: Array) -> int:
         """Return how many of the ids ``[n]`` of other samples are in use: here, or by one that stands before."""
         kind = _common_kind(self.ids, ids)
+        if kind == "int" and self.ids is not None:
+            given = np.unique(ids)
+            return len(ids) - len(given) + len(np.unique(self.ids[np.isin(self.ids, given)]))
         alike = [self._spellings(one)[-1] for one in (_as_texts(ids) if kind == "str" else ids).tolist()]
-        given = set(alike)
-        if self.ids is None or not given:
-            return len(alike) - len(given)
-        known = (_as_texts(self.ids) if kind == "str" else self.ids).tolist()
+        names = set(alike)
+        known = [] if self.ids is None else _as_texts(self.ids).tolist()
         if self.as_integers:
             known = [self._spellings(one)[-1] for one in known]
-        return len(alike) - len(given) + len(given.intersection(known))
+        return len(alike) - len(names) + len(names.intersection(known))
 
     def shown(self) -> str:
         """Return the first samples for a message: by their ids where they have some."""

@@ -391,8 +391,8 @@ class ExactLearner(BeginningLearner):
         """Return the solution of the sums as they are; targets are classes, or values in the sums' steps."""
         if self._sums().n_samples == 0:
             raise ValueError(
-                f"{type(self).__name__}: the model must hold samples, got none: all were forgotten; partial_fit learns "
-                "others"
+                f"{type(self).__name__}: the model must hold samples, got none: all were forgotten; partial_fit, or "
+                "glai learn, learns others"
             )
         with in_words_of(type(self).__name__):
             return self._current.of(self.l2, self._class_weight(), self._held_out)
