@@ -14,11 +14,24 @@ from glai_native.cli.main import main
 from glai_native.data import streaming
 from glai_native.solvers.exact.file import open_exact
 
-CLASSIFIERS = ("sgd", "statistics", "dual", "kernel", "learner", "chunks", "units", "unlabelled", "exact")
-REGRESSORS = ("regressor", "regressor chunks", "exact regressor")
+CLASSIFIERS = (
+    "sgd",
+    "statistics",
+    "dual",
+    "kernel",
+    "learner",
+    "chunks",
+    "units",
+    "unlabelled",
+    "exact",
+    "sgd units",
+)
+REGRESSORS = ("regressor", "regressor chunks", "exact regressor", "sgd regressor", "kernel regressor")
 KINDS = CLASSIFIERS + REGRESSORS
 EXACT = ("exact", "exact regressor")
-WITHOUT_SUMS = ("sgd", "dual", "kernel")
+WEIGHTS_ALONE = ("sgd", "dual", "sgd units", "sgd regressor")
+KERNELS = ("kernel", "kernel regressor")
+WITHOUT_SUMS = WEIGHTS_ALONE + KERNELS
 
 
 def make_data(seed, labels=True):
@@ -53,6 +66,9 @@ def shelf(tmp_path_factory):
     kernel.class_labels = classes.tolist()
     with pytest.warns(UserWarning, match="contains training data"):
         kernel.save(shelf / "kernel")
+    kernel = glai.PathKernelModel(selector).fit(tensors[0], torch.from_numpy(values)[:, None])
+    with pytest.warns(UserWarning, match="contains training data"):
+        kernel.save(shelf / "kernel regressor")
     glai.GLAIClassifier((4,), **tell).partial_fit(x, y).save(shelf / "chunks")
     glai.GLAIRegressor((4,), solver="statistics", **tell).fit(x, values).save(shelf / "regressor")
     glai.GLAIRegressor((4,), **tell).partial_fit(x, values).save(shelf / "regressor chunks")
@@ -62,6 +78,11 @@ def shelf(tmp_path_factory):
     model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
     glai.fit(model, *tensors, **told | {"solver": "statistics"})
     model.save(shelf / "units")
+    model = glai.GLAI(selector, glai.PathEstimator.of_units(selector, 3))
+    glai.fit(model, *tensors, **told | {"solver": "sgd", "epochs": 60})
+    model.save(shelf / "sgd units")
+    told = {"solver": "sgd", "epochs": 200, "learning_rate": 0.05}
+    glai.GLAIRegressor((4,), **tell, **told).fit(x, values).save(shelf / "sgd regressor")
     model = glai.GLAI.load(shelf / "statistics")
     model.class_labels = None
     model.save(shelf / "unlabelled")
@@ -104,6 +125,10 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
         found = np.array([float(row["value"]) for row in rows])
         assert figures["rmse"] == pytest.approx(np.sqrt(((found - y) ** 2).mean()))
         assert figures["r2"] > 0.9
+        if kind in KERNELS:
+            kernel = glai.PathKernelModel.load(shelf / kind)
+            np.testing.assert_array_equal(found, kernel.predict(torch.from_numpy(np.load(data)["x"]))[:, 0])
+            return
         learner = (glai.ExactRegressor if kind in EXACT else glai.GLAIRegressor).load(shelf / kind)
         np.testing.assert_array_equal(found, learner.predict(np.load(data)["x"]))
         assert "--proba needs a model of classes" in refused(
@@ -128,20 +153,15 @@ def test_predict_and_evaluate(shelf, tmp_path, kind, capsys):
     assert "per" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXACT)))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {*EXACT, *WITHOUT_SUMS}))
 def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
-    if kind in WITHOUT_SUMS:
-        for command in ("learn", "forget"):
-            error = refused(capsys, command, shelf / kind, data)
-            assert f"{kind}: must be a model with sums over its samples to learn and forget" in error
-            assert "train it with: glai train DATA --exact --out FOLDER, or --solver statistics" in error
-        return
     arrays = dict(np.load(data))
     np.savez(tmp_path / "new.npz", x=arrays["x"][:20] + 1, y=arrays["y"][:20], id=np.arange(20))
     before = glai.GLAI.load(shelf / kind)
     said = run(capsys, "learn", shelf / kind, tmp_path / "new.npz", "--out", tmp_path / "m")
     assert (said["learnt"], said["samples_seen"]) == (20, before.statistics.n_samples + 20)
+    assert said["exact"] is True
     (tmp_path / "ids.txt").write_text("\n".join(map(str, range(5))) + "\n\n")
     (tmp_path / "ids.csv").write_text("name,id\n" + "".join(f"a,{i}\n" for i in range(5, 20)))
     for name in ("ids.txt", "ids.csv"):
@@ -158,6 +178,108 @@ def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     learner = {"learner": glai.GLAIClassifier, "chunks": glai.GLAIClassifier}.get(kind)
     if learner is not None:
         assert learner.load(tmp_path / "m").structure_epochs == 3
+
+
+@pytest.mark.parametrize("kind", WEIGHTS_ALONE)
+def test_weights_alone_learn_what_is_new_and_cannot_forget(shelf, tmp_path, kind, capsys):
+    data, path = data_of(shelf, kind), shelf / kind
+    arrays = dict(np.load(data))
+    y = np.full(60, 30.0) if kind in REGRESSORS else np.array(["cat", "dog"])[np.arange(60) % 2]
+    x = np.random.default_rng(2).normal(size=(60, 5)) - 3
+    x[y == "dog"] -= 4
+    np.savez(tmp_path / "new.npz", x=x, y=y)
+    assert main(["learn", str(path), str(tmp_path / "new.npz"), "--out", str(tmp_path / "m"), "--json"]) == 0
+    output = capsys.readouterr()
+    said = json.loads(output.out)
+    assert f"{path}: has weights alone, which are trained on the new samples alone" in output.err
+    assert "with: glai train DATA --exact --out FOLDER, or --solver statistics" in output.err
+    assert (said["exact"], said["learnt"], said["held_out"]) == (False, 54, 6)  # which stop the training
+    assert said["samples_seen"] == samples_seen(path) + 54
+    figures = run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")
+    before, after = glai.GLAI.load(path), glai.GLAI.load(tmp_path / "m")
+    assert after.structure_id == before.structure_id
+    if kind in REGRESSORS:
+        errors = before.predict(torch.from_numpy(x).float()) - 30
+        assert figures["rmse"] < np.sqrt((errors**2).mean()) / 2
+    else:
+        assert (said["classes"], said["new_classes"]) == (4, 1)
+        assert after.class_labels == ["ant", "bee", "cat", "dog"]
+        assert figures["accuracy"] > 0.8
+    for seed, same in ((0, True), (1, False)):
+        out = tmp_path / f"again {seed}"
+        run(capsys, "learn", path, tmp_path / "new.npz", "--out", out, "--seed", seed)
+        again = glai.GLAI.load(out)
+        x_before = torch.from_numpy(arrays["x"])
+        assert torch.equal(again(x_before), after(x_before)) == same
+    error = refused(capsys, "forget", path, data)
+    assert (
+        f"{path}: must keep sums over its samples to forget some, and this model has weights alone" in error
+    )
+    assert "train it again without them, or from the start with: glai train DATA --exact" in error
+
+
+@pytest.mark.filterwarnings("ignore:.*contains training data")
+def test_path_kernels_that_keep_no_targets(shelf, tmp_path, capsys):
+    x, _ = make_data(0)
+    selector = glai.PathKernelModel.load(shelf / "kernel").selector
+    model = glai.PathKernelModel(selector).fit(torch.from_numpy(x), torch.arange(90) % 3, n_centres=20)
+    model.save(tmp_path / "m")
+    assert run(capsys, "inspect", tmp_path / "m")["keeps_targets"] is False
+    for command in ("learn", "forget"):
+        error = refused(capsys, command, tmp_path / "m", shelf / "indices.npz")
+        assert f"glai {command}: {tmp_path}/m: must keep the targets of its samples" in error
+        assert "train it again" in error
+
+
+@pytest.mark.parametrize("kind", ["statistics", "units", "regressor"])
+def test_one_sample_is_left(shelf, kind, capsys):
+    error = refused(capsys, "forget", shelf / kind, data_of(shelf, kind))
+    data = data_of(shelf, kind)
+    assert error.startswith(f"glai forget: {data}: at least one sample must be left, got all of the model's")
+
+
+@pytest.mark.filterwarnings("ignore:.*contains training data")
+@pytest.mark.parametrize("kind", KERNELS)
+def test_path_kernels_learn_and_forget(shelf, tmp_path, kind, capsys):
+    data, path = data_of(shelf, kind), shelf / kind
+    x, _ = make_data(1)
+    y = (x - 4) @ np.arange(5) + 3 if kind in REGRESSORS else np.full(90, "ape")
+    np.savez(tmp_path / "new.npz", x=x - 4, y=y, id=np.arange(90))
+    said = run(capsys, "learn", path, tmp_path / "new.npz", "--out", tmp_path / "m")
+    assert (said["kind"], said["exact"], said["learnt"], said["samples_seen"]) == (
+        "path kernel model",
+        True,
+        90,
+        180,
+    )
+    figures = run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")
+    if kind in REGRESSORS:
+        assert figures["r2"] > 0.9
+    else:
+        assert (said["classes"], said["new_classes"], figures["accuracy"]) == (4, 1, 1)
+        assert [one["class"] for one in figures["per_class"]] == ["ant", "ape", "bee", "cat"]
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50))))
+    arguments = ("forget", tmp_path / "m", tmp_path / "new.npz")
+    said = run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    assert (said["exact"], said["forgotten"], said["samples_seen"]) == (True, 50, 130)
+    content = (tmp_path / "m/path_kernel.safetensors").read_bytes()
+    error = refused(capsys, *arguments)  # some are gone already
+    assert (
+        f"glai forget: {tmp_path}/new.npz: the samples must be among those that were learnt, got 50" in error
+    )
+    assert "in rows 0, 1, 2" in error
+    assert (tmp_path / "m/path_kernel.safetensors").read_bytes() == content
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(50, 90))))
+    run(capsys, *arguments, "--ids", tmp_path / "ids.txt")
+    x = torch.from_numpy(np.load(data)["x"])
+    before, after = (glai.PathKernelModel.load(folder) for folder in (path, tmp_path / "m"))
+    found = after.predict(x) if kind in REGRESSORS else after.predict(x)[:, [0, 2, 3]]
+    torch.testing.assert_close(found, before.predict(x), rtol=1e-3, atol=1e-3)
+    assert "at least one sample must be left" in refused(capsys, "forget", tmp_path / "m", data)
+
+
+def samples_seen(folder):
+    return int(glai.GLAI.load(folder).estimator.samples_seen)
 
 
 def test_new_classes_and_what_cannot_be_forgotten(shelf, tmp_path, capsys):
@@ -292,8 +414,9 @@ def test_ids_used_twice_are_told(tmp_path, capsys, more):
 def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
     data = data_of(shelf, kind)
     described = run(capsys, "inspect", shelf / kind)
-    assert described["kind"] == ("path kernel model" if kind == "kernel" else "model")
-    if kind == "kernel":
+    assert described["kind"] == ("path kernel model" if kind in KERNELS else "model")
+    if kind in KERNELS:
+        assert (described["keeps_targets"], described["outputs"]) == (True, 3 if kind == "kernel" else 1)
         error = refused(capsys, "merge", shelf / kind, shelf / "sgd", "--out", tmp_path / "m")
         assert "got a model of kind 'path kernel model'" in error
         return
@@ -307,7 +430,7 @@ def test_inspect_and_merge(shelf, tmp_path, kind, capsys):
         run(capsys, "learn", first, data, "--out", tmp_path / "other")
     else:
         with torch.no_grad():
-            other.estimator.bias.add_(1)
+            other.estimator.bias.add_(0.05)
         other.save(tmp_path / "other")
     arguments = ("merge", first, tmp_path / "other", "--out", tmp_path / "m", "--method", method)
     said = run(capsys, *arguments)

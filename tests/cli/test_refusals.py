@@ -11,6 +11,7 @@ import torch
 
 import glai_native as glai
 from conftest import make_mlp
+from glai_native.cli.arguments import by_option
 from glai_native.cli.main import main
 
 
@@ -131,3 +132,41 @@ def test_a_log_holds_no_blank_lines(archive, tmp_path, solver):
     )
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"{solver}: ")
+
+
+def test_nobody_hears_from_who_was_not_asked(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 5)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    np.savez(tmp_path / "other.npz", x=x + 1, y=y)
+    for name, told in (
+        ("exact", ("--exact", "--units", 8, "--l2", "held-out", "--structure", "random")),
+        ("statistics", ("--hidden", 4, "--solver", "statistics")),
+    ):
+        command = ("train", tmp_path / "d.npz", *told, "--out", tmp_path / name, "--json")
+        assert main([str(one) for one in command]) == 0
+    capsys.readouterr()
+    there = re.escape(f"{tmp_path}/other.npz: the samples must be among ")
+    for name in ("exact", "statistics"):
+        error = refused(capsys, "forget", tmp_path / name, tmp_path / "other.npz")
+        assert re.match(f"glai forget: {there}", error)
+    other = glai.ExactClassifier(8, structure=glai.ExactClassifier.load(tmp_path / "exact").features_)
+    other.fit(x[:30] + 2, y[:30]).save(tmp_path / "other")
+    error = refused(capsys, "merge", tmp_path / "exact", tmp_path / "other", "-o", tmp_path / "m")
+    assert error.startswith("glai merge: l2='held-out' needs sums over held-out samples, got none")
+    assert "held_out=" not in error
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("downdate: the samples must be there", "the samples must be there"),
+        ("ExactClassifier: X must be numbers", "X must be numbers"),
+        ("PathKernelModel.learn: at least 3 GB are needed", "at least 3 GB are needed"),
+        ("fit: learning_rate must be > 0", "--learning-rate must be > 0"),
+        ("model: must be a folder", "model: must be a folder"),
+        ("data.csv: x must be numbers", "data.csv: x must be numbers"),
+    ],
+)
+def test_who_says_so_is_left_out(sentence, said):
+    assert by_option(sentence) == said

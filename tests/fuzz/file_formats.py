@@ -191,7 +191,8 @@ def _kernel(folder: Path) -> Any:
     model = glai.PathKernelModel.load(folder)
     scores = model.predict(torch.arange(6.0).reshape(2, 3))
     figures = [model.l2, model.loo_error, model.loo_accuracy, model.n_samples, model.unsolved]
-    return [scores, model.alpha, model.centres.z, figures, model.selector.state_dict() | {"x": 0}]
+    kept = [] if model.kept is None else [model.kept.y]
+    return [scores, model.alpha, model.centres.z, *kept, figures, model.selector.state_dict() | {"x": 0}]
 
 
 def _store(folder: Path) -> Any:

@@ -207,3 +207,12 @@ def test_command_refuses(tmp_path, data, capsys):
     )
     assert status == 2
     assert "must hold labels of type str like the model's ('ant', 'bee', " in message
+
+
+def test_a_path_kernel_has_its_own():
+    model = glai.PathKernelModel(glai.PathSelector(make_mlp(5, 4, 3)))
+    x, y = torch.randn(9, 5), torch.arange(9) % 3
+    with pytest.raises(
+        TypeError, match="must be a GLAI, got PathKernelModel; .* a PathKernelModel has learn"
+    ):
+        glai.retrain(model, x, y)

@@ -24,12 +24,25 @@ _OPTIONS = {
     "timeout": "--timeout",
     "l2": "--l2",
 }
+# Who says so in the library: on the command line nobody has asked them. What cannot be solved is no fault of the data.
+_OWNER = re.compile(
+    r"^(update|downdate|accumulate|fit|retrain|forget|train_(?:structure|selector|estimator)|(?P<solver>solve)"
+    r"|(?:GLAI|Exact)(?:Classifier|Regressor)|(?:GLAI|Integer(?:Features|Statistics)|InputProjection|PackedGates|GateStore"
+    r"|Path(?:Selector|Estimator|Statistics|KernelModel))(?:\.\w+)?): "
+)
 _ABOUT = re.compile(rf"^(?:[\w.]+: )?({'|'.join(_OPTIONS)}) must\b")
 
 
 def by_option(sentence: str) -> str:
-    """Name the option in an error of the library that names its own parameter: "owner: parameter must ..."."""
-    return _ABOUT.sub(lambda found: f"{_OPTIONS[found[1]]} must", sentence, count=1)
+    """Name the option in an error of the library that names its own parameter, and leave out who says so."""
+    return without_owner(_ABOUT.sub(lambda found: f"{_OPTIONS[found[1]]} must", sentence, count=1))
+
+
+def without_owner(sentence: str, data: str = "") -> str:
+    """Leave out who in the library says so; name the data, where these are given, in the place of who read them."""
+    return _OWNER.sub(
+        lambda found: f"{data}: " if data and found["solver"] is None else "", sentence, count=1
+    )
 
 
 def positive_integer(text: str) -> int:

@@ -59,8 +59,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_and_rows(parser: argparse.ArgumentParser, part: str) -> None:
-    """Add a model's folder, data, and which of their samples; :func:`chosen_part` says which by default."""
+def add_model_and_rows(
+    parser: argparse.ArgumentParser, part: str, seeded: str = "the split, where we make it"
+) -> None:
+    """Add a model's folder, data, and which of their samples; :func:`chosen_part` says which by default.
+
+    ``seeded``: what ``--seed`` is of.
+    """
     parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, of any kind")
     add_data(parser)
     parser.add_argument(
@@ -75,9 +80,7 @@ def add_model_and_rows(parser: argparse.ArgumentParser, part: str) -> None:
         metavar="SHARE",
         help="of --part train and test, where we make the split: as glai train was told (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed", type=seed, default=0, help="of the split, where we make it (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=seed, default=0, help=f"of {seeded} (default: %(default)s)")
 
 
 def tell_unknown(source: Source) -> None:

@@ -21,9 +21,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("the main job, end to end, on real data", "glai_native.cli.demo.command:add"),
     "train": Command("train a model on your data and save it", "glai_native.cli.train.command:add"),
-    "learn": Command(
-        "let samples join what a model has seen, exactly", "glai_native.cli.learn.command:add_learn"
-    ),
+    "learn": Command("let samples join what a model has seen", "glai_native.cli.learn.command:add_learn"),
     "forget": Command("take samples out of a model again", "glai_native.cli.learn.command:add_forget"),
     "predict": Command("write what a model says of your data", "glai_native.cli.predict.command:add_predict"),
     "evaluate": Command(

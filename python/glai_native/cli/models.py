@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -84,8 +85,11 @@ def open_path_model(folder: Path, verb: str) -> GLAI:
     """
     model = open_model(folder)
     if not isinstance(model, GLAI):
+        advice = ""
+        if isinstance(model, PathKernelModel):
+            advice = "; where they fit in memory, its to_estimator() in Python writes them out"
         raise ValueError(
-            f"{folder}: must be a model with path weights to be {verb}, got a model of kind '{kind_of(model)}'"
+            f"{folder}: must be a model with path weights to be {verb}, got a model of kind '{kind_of(model)}'{advice}"
         )
     return model
 
@@ -142,7 +146,7 @@ def samples_seen(model: Model) -> int:
     return model.n_samples_ if isinstance(model, ExactLearner) else model.n_samples
 
 
-def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) -> None:
+def name_outputs(model: PathModel, folder: Path, name: str, labels: Sequence[Label]) -> None:
     """Take the indices of a model's outputs for labels, where it has none and data of that name have no others.
 
     Raises:
@@ -155,7 +159,8 @@ def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) 
     if others:
         raise ValueError(
             f"{folder}: the model's outputs have no labels, and {name} has labels that are not their indices 0 to "
-            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: model = glai.GLAI.load(folder); "
+            f"{len(outputs) - 1}, such as {others[0]!r}; name them in Python: "
+            f"model = glai.{type(model).__name__}.load(folder); "
             "model.class_labels = [...]; model.save(folder)"
         )
     model.class_labels = outputs
@@ -164,6 +169,14 @@ def name_outputs(model: GLAI, folder: Path, name: str, labels: Sequence[Label]) 
 def as_learnt(y: NDArray[Any]) -> NDArray[Any]:
     """Return targets as learners take them: ``[N]`` of one output."""
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+@contextmanager
+def figures_tell_of_ids() -> Iterator[None]:
+    """Let a learner learn ids that are in use without a word: the figures say how many they are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*: of the ids .* were in use")
+        yield
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import Tensor
 
-from glai_native.data.checks import count_outputs, require_sample_weight
+from glai_native.data.checks import count_outputs
+from glai_native.data.chunks import of_chunk
 from glai_native.data.counts import require_seed
 from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
@@ -38,7 +39,7 @@ from glai_native.training.choosing import Attempt, choose
 from glai_native.training.comparing import compare, doubt, name_of_control
 from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
-from glai_native.training.reading import Stored, read_samples
+from glai_native.training.reading import Stored, read_chunk, read_samples
 from glai_native.training.taking_over import take_over, take_over_solution
 
 
@@ -367,31 +368,26 @@ def _fit_chunks(
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
-        for x, targets, *weights in bar.track(chunks, description="statistics"):
-            weight = require_sample_weight("fit", weights[0] if weights else None, len(x))
-            if weight is not None and not bool(weight.any()):
-                continue
-            y = numbering(targets)
-            n_outputs = max(outputs_of(selector, y, weight), len(numbering.labels or ()))
-            known = known if statistics is None else statistics.out_features
-            if known:  # only classes may come later
-                values = isinstance(y, Tensor) and y.is_floating_point()
-                n_outputs = known if values else max(known, n_outputs)
-            numbering.with_outputs(n_outputs)  # refused before the rest is read
-            samples = Samples.of_raw("fit", selector, x, y, n_outputs, weight=weight, of_units=units)
-            if statistics is None and units:
-                statistics = PathStatistics.of_units(selector, n_outputs)
-            elif statistics is None:
-                statistics = PathStatistics(
-                    selector.n_paths,
-                    selector.z_features,
-                    n_outputs,
-                    structure_id=selector.structure_id,
-                    device=samples.z.device,
-                )
-            if n_outputs > statistics.out_features:
-                statistics.add_outputs(n_outputs - statistics.out_features)
-            statistics.fill([samples])
+        for number, chunk in enumerate(bar.track(chunks, description="statistics")):
+            with of_chunk("fit", number):
+                known = known if statistics is None else statistics.out_features
+                samples = read_chunk(selector, chunk, numbering, known, units)
+                if samples is None:
+                    continue
+                n_outputs = samples.n_outputs
+                if statistics is None and units:
+                    statistics = PathStatistics.of_units(selector, n_outputs)
+                elif statistics is None:
+                    statistics = PathStatistics(
+                        selector.n_paths,
+                        selector.z_features,
+                        n_outputs,
+                        structure_id=selector.structure_id,
+                        device=samples.z.device,
+                    )
+                if n_outputs > statistics.out_features:
+                    statistics.add_outputs(n_outputs - statistics.out_features)
+                statistics.fill([samples])
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}

@@ -32,7 +32,8 @@ def forget(model: GLAI, x: Tensor, y: Tensor, *, seed: int = 0, progress: bool =
         progress: bars on standard error, and what was done.
 
     Raises:
-        ValueError: the model has no statistics, or samples were not there, so far as counts and sums would show.
+        ValueError: the model has no statistics, or samples were not there, so far as counts and sums would show, or
+            none would be left.
     """
     before = model.read_statistics()
     if before is None:
@@ -46,6 +47,10 @@ def forget(model: GLAI, x: Tensor, y: Tensor, *, seed: int = 0, progress: bool =
     samples = Samples.of_raw("forget", model.selector, x, numbering(y), n_outputs, of_units=of_units)
     statistics = copy(before)  # the same sums, which no change of it alters
     statistics.add(samples, sign=-1)
+    if not statistics.n_samples:
+        raise ValueError(
+            "forget: at least one sample must be left, got all of the model's; nothing was taken out"
+        )
     solve_again(model, statistics, numbering, seed=seed, progress=progress)
     done = f"{samples.count:,} samples forgotten, {statistics.n_samples:,} are left"
     return announce(increment_result(model, done, started), progress)

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glai_native.data.checks import count_outputs, require_sample_weight, require_samples
 from glai_native.data.stored_rows import MOST_BYTES, StoredRows
 from glai_native.gates.packed import PackedGates
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
+from glai_native.training.numbering import Numbering
 
 # What stays where it is stored.
 Stored = StoredRows | np.memmap
@@ -82,3 +84,23 @@ def read_samples(
         return Samples.of_raw(owner, selector, rows, y, n_outputs, None, weight, of_units=of_units)
     samples = StreamedSamples.of_raw(owner, selector, rows, y, n_outputs, weight)
     return samples.units() if of_units else samples
+
+
+def read_chunk(
+    selector: PathSelector, chunk: tuple[Tensor, ...], numbering: Numbering, known: int, units: bool
+) -> Samples | None:
+    """Return a chunk's samples, of ``known`` outputs or, where there are new classes, more; None: all weigh nothing."""
+    if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+        raise ValueError(f"must be (x, y), which a sample_weight may follow, got {type(chunk).__name__}")
+    x, targets, *weights = chunk
+    require_samples("fit", x, selector.in_features)
+    weight = require_sample_weight("fit", weights[0] if weights else None, len(x))
+    if weight is not None and not bool(weight.any()):
+        return None
+    y = numbering(targets)
+    n_outputs = max(count_outputs("fit", y, weight), len(numbering.labels or ()))
+    if known:  # only classes may come later
+        values = isinstance(y, Tensor) and y.is_floating_point()
+        n_outputs = known if values else max(known, n_outputs)
+    numbering.with_outputs(n_outputs)  # refused before the rest is read
+    return Samples.of_raw("fit", selector, x, y, n_outputs, weight=weight, of_units=units)

@@ -91,7 +91,7 @@ def retrain(
     if not isinstance(model, GLAI):
         raise TypeError(
             f"retrain: model must be a GLAI, got {type(model).__name__}; a learner has a retrain of its own, and its "
-            "GLAI is .model_"
+            "GLAI is .model_; a PathKernelModel has learn and forget"
         )
     ranks = Ranks("retrain", process_group)
     progress = progress and ranks.is_first

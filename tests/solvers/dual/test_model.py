@@ -186,7 +186,7 @@ def test_predict_in_blocks_equals_at_once(two_layers, monkeypatch):
     x, y = data()
     model = glai.PathKernelModel(two_layers).fit(x, y, l2=20.0)
     at_once = model.predict(x)
-    monkeypatch.setattr("glai_native.solvers.dual.model.BLOCK_BYTES", 70 * 8 * 3)
+    monkeypatch.setattr("glai_native.solvers.dual.fitted.BLOCK_BYTES", 70 * 8 * 3)
     torch.testing.assert_close(model.predict(x), at_once, rtol=0, atol=1e-12)
     assert model.predict(x[:0]).shape == (0, 4)
 
@@ -194,7 +194,7 @@ def test_predict_in_blocks_equals_at_once(two_layers, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_centres", [None, 40])
 def test_estimator_is_the_same_function(two_layers, dtype, n_centres, monkeypatch):
-    monkeypatch.setattr("glai_native.solvers.dual.model.GATE_ROWS", 32)
+    monkeypatch.setattr("glai_native.solvers.dual.fitted.GATE_ROWS", 32)
     selector = two_layers.to(dtype)
     x, y = data(dtype=dtype)
     model = glai.PathKernelModel(selector).fit(x, y, l2=20.0, n_centres=n_centres)

@@ -1,4 +1,4 @@
-"""``glai learn | forget`` let samples join what a model has seen, and take them out again, exactly."""
+"""``glai learn | forget`` let samples join what a model has seen, and take them out again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ examples:
   glai learn model new.npz                 the model in its folder is replaced, in one step
   glai learn model new.csv --out larger    or stays, and the result is another folder
 new classes are added; the numbers are those of all samples together, whatever the order in which they came
+
+A model that has weights alone (--solver sgd, or dual) keeps nothing of its samples: its numbers are trained further
+on the new ones alone, so that what it knew of earlier ones may be forgotten, which is said ("exact": false). For
+numbers of all samples: glai train DATA --exact --out FOLDER, or --solver statistics.
 """
 FORGET_EXAMPLES = """\
 examples:
@@ -21,13 +25,15 @@ examples:
   glai forget model data.csv --ids ids.txt     the rows of these ids, one a line, or a column id of a .csv
   glai forget model data.npz --ids ids.csv --out smaller
 the numbers are those of the samples that are left; structure, mean and scale have still seen the others
+
+A model that has weights alone (--solver sgd, or dual) cannot forget; train it again without the samples.
 """
 
 
 def add_learn(commands: Any) -> None:
     """Add ``learn`` to the command line's subparsers."""
     learn = add_command(commands, "learn", COMMANDS["learn"].summary, LEARN_EXAMPLES, _learn)
-    add_model_and_rows(learn, "train")
+    add_model_and_rows(learn, "train", "the split, where we make it, and of training weights alone")
     _add_other_folder(learn)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glai_native.cli.arguments import without_owner
 from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
 from glai_native.cli.models import (
     Model,
+    PathModel,
     as_learnt,
     columns_in_order,
     features_for,
+    figures_tell_of_ids,
     has_values,
     kind_of,
     labels_of,
@@ -43,7 +45,7 @@ from glai_native.training.learners.saving import LEARNER, provenance_of, set_pro
 from glai_native.training.retraining import retrain
 from glai_native.training.tables import TABLE, names_of
 
-_OWNER = re.compile(r"^(update|downdate|retrain|forget|ExactClassifier|ExactRegressor): ")
+EXACTLY = "with: glai train DATA --exact --out FOLDER, or --solver statistics"
 KEPT = (LEARNER, TABLE)  # of how a model came about: what it was told, which stays
 
 
@@ -57,7 +59,7 @@ def forget(arguments: argparse.Namespace) -> int:
     return _change(arguments, _forget)
 
 
-Change = Callable[[GLAI | ExactLearner, Path, Source, Rows], dict[str, Any]]
+Change = Callable[[Model, Path, Source, Rows, int], dict[str, Any]]
 
 
 def _change(arguments: argparse.Namespace, change: Change) -> int:
@@ -69,7 +71,12 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
     with locked(
         folder
     ):  # of two that change one model the second waits, and goes on from what the first has made
-        model = _with_sums(folder, open_model(folder))
+        model = open_model(folder)
+        is_exact = _keeps_what_it_learnt(model)
+        if not is_exact and change is _forget:
+            raise ValueError(_cannot_forget(folder))
+        if isinstance(model, PathKernelModel) and model.kept is None:
+            raise ValueError(_keeps_no_targets(folder))
         source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
         tell_unknown(source)
         part = chosen_part(arguments.part, source, "train")
@@ -79,8 +86,9 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
             rows = rows_of_ids(source.path, rows, arguments.ids)
         started = time.perf_counter()
         with _naming(source):
-            changed = change(model, folder, source, rows)
+            changed = change(model, folder, source, rows, arguments.seed)
         figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **changed}
+        figures["exact"] = is_exact
         figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
         if isinstance(model, ExactLearner):
             figures |= {"digest": model.digest()} | _solved(model)
@@ -95,17 +103,25 @@ def _naming(source: Source) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(_OWNER.sub(f"{source.path}: ", str(error), count=1)) from None
+        raise ValueError(without_owner(str(error), source.path)) from None
 
 
-def _with_sums(folder: Path, model: Model) -> GLAI | ExactLearner:
-    """Raise unless a model has what learning and forgetting exactly need."""
-    if isinstance(model, ExactLearner) or (isinstance(model, GLAI) and model.has_statistics):
-        return model
-    has = "keeps samples" if isinstance(model, PathKernelModel) else "has weights alone"
-    raise ValueError(
-        f"{folder}: must be a model with sums over its samples to learn and forget, this {kind_of(model)} {has}; "
-        "train it with: glai train DATA --exact --out FOLDER, or --solver statistics"
+def _keeps_what_it_learnt(model: Model) -> bool:
+    """Return whether a model can learn and forget without forgetting, or keeping, anything else."""
+    return not isinstance(model, GLAI) or model.has_statistics
+
+
+def _cannot_forget(folder: Path) -> str:
+    return (
+        f"{folder}: must keep sums over its samples to forget some, and this model has weights alone, of which no "
+        f"sample can be taken out; train it again without them, or from the start {EXACTLY}"
+    )
+
+
+def _keeps_no_targets(folder: Path) -> str:
+    return (
+        f"{folder}: must keep the targets of its samples to learn and forget, and this path kernel model does not: "
+        "not every sample is a centre of it, or an earlier version wrote it; train it again, on all samples together"
     )
 
 
@@ -118,39 +134,56 @@ def _solved(model: ExactLearner) -> dict[str, Any]:
     return {"l2": solution.l2, "solve_seconds": round(time.perf_counter() - started, 3)}
 
 
-def _learn(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+def _learn(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:
     x, known = features_for(model, source, rows), labels_of(model)
     if has_values(model):
         y = targets_for(model, source, rows)
-        if isinstance(model, GLAI):
-            _retrain(model, x, y)
-            return {"learnt": len(x)}
-        return {"learnt": len(x)} | _partial_fit(model, x, y.numpy(), rows)
+        if isinstance(model, ExactLearner):
+            return _partial_fit(model, x, y.numpy(), rows)
+        return _retrain(model, folder, x, y, seed)
     labels = class_labels_of(source.path, rows.y)
-    twice: dict[str, int] = {}
     found: list[Label] = np.unique(labels).tolist()
-    if isinstance(model, GLAI):
+    if not isinstance(model, ExactLearner):
         name_outputs(model, folder, source.name, found)
     require_same_type(source.path, known, labels, "y", "the model's")
     classes = joined_labels(known, found)
-    if isinstance(model, GLAI):
-        _retrain(model, x, label_indices(source.path, labels, classes), classes)
+    if isinstance(model, ExactLearner):
+        learnt = _partial_fit(model, x, labels, rows)
     else:
-        twice = _partial_fit(model, x, labels, rows)
-    new_classes = len(classes) - len(known)
-    return {"learnt": len(x), "classes": len(classes), "new_classes": new_classes} | twice
+        learnt = _retrain(model, folder, x, label_indices(source.path, labels, classes), seed, classes)
+    return learnt | {"classes": len(classes), "new_classes": len(classes) - len(known)}
 
 
-def _retrain(model: GLAI, x: Tensor, y: Tensor, classes: Sequence[Label] | None = None) -> None:
-    before = provenance_of(model)
-    retrain(model, x, y, increment=True, solver="statistics", class_labels=classes)
+def _retrain(
+    model: PathModel,
+    folder: Path,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    classes: Sequence[Label] | None = None,
+) -> dict[str, int]:
+    """Return how many samples the numbers are of besides, and how many were held out to stop a training."""
+    if isinstance(model, PathKernelModel):
+        model.learn(x, y, class_labels=classes, seed=seed)
+        return {"learnt": len(x)}
+    solver, before, seen = "statistics", provenance_of(model), samples_seen(model)
+    if not model.has_statistics:
+        solver = "sgd"
+        print(
+            f"{folder}: has weights alone, which are trained on the new samples alone, so what it knew of earlier ones "
+            f"may be forgotten; a model that forgets none is trained {EXACTLY}",
+            file=sys.stderr,
+        )
+    retrain(model, x, y, increment=True, solver=solver, seed=seed, class_labels=classes)
     _keep(model, before)
+    learnt = samples_seen(model) - seen
+    return {"learnt": learnt} | ({} if learnt == len(x) else {"held_out": len(x) - learnt})
 
 
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
-    """Return how many of the samples, and of their ids, the model holds twice for it, so far as its ledger knows."""
+    """Return how many samples were learnt, and how many of them, and of their ids, the ledger knew already."""
     before = model.statistics_.ledger
-    with columns_in_order(model):
+    with columns_in_order(model), figures_tell_of_ids():
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
     twice = learnt_twice(before, model)
     if any(twice.values()):
@@ -160,22 +193,29 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
             f"{ids:,} were in use",
             file=sys.stderr,
         )
-    return twice
+    return {"learnt": len(x)} | twice
 
 
-def _forget(model: GLAI | ExactLearner, folder: Path, source: Source, rows: Rows) -> dict[str, Any]:
+def _forget(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:
     x, y = features_for(model, source, rows), targets_for(model, source, rows)
-    if isinstance(model, GLAI):
-        before = provenance_of(model)
-        forget_samples(model, x, y)
-        _keep(model, before)
-        return {"forgotten": len(rows)}
-    ledger = model.statistics_.ledger
-    ids = rows.ids if ledger is not None and ledger.ids is not None else None
-    targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
-    with columns_in_order(model):
-        model.forget(x.numpy(), targets, ids=ids)
+    if isinstance(model, ExactLearner):
+        ledger = model.statistics_.ledger
+        ids = rows.ids if ledger is not None and ledger.ids is not None else None
+        targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
+        with columns_in_order(model):
+            model.forget(x.numpy(), targets, ids=ids)
+    else:
+        _take_out(model, x, y, seed)
     return {"forgotten": len(rows)}
+
+
+def _take_out(model: PathModel, x: Tensor, y: Tensor, seed: int) -> None:
+    if isinstance(model, PathKernelModel):
+        model.forget(x, y, seed=seed)
+        return
+    before = provenance_of(model)
+    forget_samples(model, x, y)
+    _keep(model, before)
 
 
 def _keep(model: GLAI, before: dict[str, Any]) -> None:

@@ -110,7 +110,9 @@ def _describe_kernel_model(model: PathKernelModel) -> dict[str, Any]:
         **_describe_selector(model.selector),
         "centres": 0 if model.centres is None else len(model.centres),
         "samples_seen": model.n_samples,
+        "outputs": model.out_features,
         "l2": model.l2,
+        "keeps_targets": model.kept is not None,
         **_preparation(model),
     }
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from glai_native.cli.command import require_new_folder, show, tell_unknown
-from glai_native.cli.models import answers, features_for, has_values, learnt_twice, open_model, targets_for
+from glai_native.cli.models import (
+    answers,
+    features_for,
+    figures_tell_of_ids,
+    has_values,
+    learnt_twice,
+    open_model,
+    targets_for,
+)
 from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.cli.train.exact_ranks import begin_alike
 from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, is_streamed, read_targets
@@ -170,7 +178,10 @@ class _Whole:
         share = ranks.share(len(rows))
         with ranks.together():
             if share.start < share.stop:
-                model.partial_fit(rows.x[share], y[share], ids=None if rows.ids is None else rows.ids[share])
+                with figures_tell_of_ids():
+                    model.partial_fit(
+                        rows.x[share], y[share], ids=None if rows.ids is None else rows.ids[share]
+                    )
 
     def scores(self, model: ExactLearner) -> dict[str, Any]:
         x, targets = (of(model, self.source, self.test) for of in (features_for, targets_for))

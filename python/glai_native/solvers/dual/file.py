@@ -11,12 +11,13 @@ from glai_native.machine.files import TensorFile, is_number
 
 PATH_KERNEL_FILE = "path_kernel.safetensors"
 PATH_KERNEL_FORMAT = "glai-path-kernel"
-PATH_KERNEL_VERSION = 2  # 1 has a checksum over its tensors alone, and does not say what was left unsolved
+# 1 has a checksum over its tensors alone, and does not say what was left unsolved; 2 does not keep targets.
+PATH_KERNEL_VERSION = 3
 
 
 def open_kernel_model(path: Path) -> TensorFile:
     """Open a path kernel model's file and check it; of its content only that it is as it was written."""
-    return TensorFile(path, PATH_KERNEL_FORMAT, newest=PATH_KERNEL_VERSION)
+    return TensorFile(path, PATH_KERNEL_FORMAT, newest=PATH_KERNEL_VERSION, whole_from=2)
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,41 @@
-"""The dual closed form is ridge regression over all paths, whose number never enters."""
+"""The dual closed form is ridge regression over all paths, whose number never enters; samples join it, and leave."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import warnings
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from glai_native.data.checks import FLOATS, as_values, count_outputs, magnitude, weighted_mean
-from glai_native.data.counts import require_count, require_integer
-from glai_native.estimator.estimator import PathEstimator
-from glai_native.estimator.file import provenance_to_json, read_provenance
-from glai_native.estimator.outputs import Outputs, require_order
-from glai_native.estimator.temperature import (
-    RIDGE_TEMPERATURE,
-    fit_temperature,
-    log_probabilities,
-    probabilities,
+from glai_native.data.checks import (
+    as_values,
+    count_outputs,
+    magnitude,
+    require_sample_weight,
+    require_samples,
+    require_targets,
+    weighted_mean,
 )
-from glai_native.gates.packed import PackedGates, words_per_row
-from glai_native.gates.packing import path_gates
-from glai_native.machine.files import tensors_to_bytes
-from glai_native.machine.memory import GB, free_memory
-from glai_native.machine.writing import read_whole, remove_leftovers, write_files
-from glai_native.ops.gated_matmul import gated_matmul_weight_grad
+from glai_native.data.counts import require_count, require_integer
+from glai_native.data.labels import Label, label_list
+from glai_native.estimator.temperature import RIDGE_TEMPERATURE, fit_temperature
+from glai_native.machine.memory import free_memory
 from glai_native.solvers.dual.arguments import require_enough, require_l2
 from glai_native.solvers.dual.cholesky import NotPositiveDefiniteError
 from glai_native.solvers.dual.features import PathFeatures
-from glai_native.solvers.dual.file import (
-    PATH_KERNEL_FILE,
-    PATH_KERNEL_FORMAT,
-    PATH_KERNEL_VERSION,
-    FitFigures,
-    open_kernel_model,
-)
+from glai_native.solvers.dual.fitted import FittedKernel
+from glai_native.solvers.dual.kept import KeptTargets, joined, mean_diagonal, rounding_of, without
 from glai_native.solvers.dual.ridge import choose_kernel_l2, mean_square
 from glai_native.solvers.dual.within_memory import solve_within
 from glai_native.solvers.samples import Samples
-from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
-
-# Bytes of the kernel block that predict holds at a time.
-BLOCK_BYTES = 64 * 2**20
 
 # Of the mean: what weighs less is felt as little, and its share of l2 must be finite.
 LEAST_WEIGHT = 1e-30
 
-# Samples whose path gates exist at a time in to_estimator.
-GATE_ROWS = 4096
 
-
-class PathKernelModel(Outputs):
+class PathKernelModel(FittedKernel):
     """The best linear model over all paths by squared error, found and used through the path kernel.
 
         f(x) = sum_m k(x, x_m)·alpha_m        alpha = (K + l2·I)⁻¹·Y        k: see path_kernel
@@ -74,6 +55,8 @@ class PathKernelModel(Outputs):
         l2: of the fit.
         centres: samples that predictions are compared with, M of them; None before a fit.
         alpha: their coefficients ``[M, C]``.
+        kept: their targets and weights, by which samples are learnt and forgotten; None where not every sample is a
+            centre, and of files before version 3.
         loo_error: mean over samples of the squared leave-one-out residual, summed over outputs.
         loo_accuracy: share of samples whose class the others predict; None for values.
         loo_scores: of each sample, what the others predict, ``[N, C]``; not kept in the file.
@@ -82,48 +65,6 @@ class PathKernelModel(Outputs):
         provenance: how the model came about: values that JSON can hold.
         unsolved: relative residual at which conjugate gradients stopped; 0 where a matrix was factored.
     """
-
-    def __init__(self, selector: PathSelector) -> None:
-        if not isinstance(selector, PathSelector):
-            raise TypeError(
-                f"PathKernelModel: selector must be a PathSelector, got {type(selector).__name__}"
-            )
-        if selector.hidden[0][0].dtype not in FLOATS:
-            raise ValueError(
-                "PathKernelModel: selector must be float32 or float64, "
-                f"got {selector.hidden[0][0].dtype}, cast it by selector.float()"
-            )
-        if selector.kept_paths is not None:
-            raise ValueError(
-                "PathKernelModel: selector must keep all paths, as the kernel sums over all, got a pruned one of "
-                f"P={selector.n_paths}"
-            )
-        self.selector = selector
-        self.l2 = float("nan")
-        self.n_samples = 0
-        self.unsolved = 0.0
-        self.temperature = 1.0
-        self.loo_error: float | None = None
-        self.loo_accuracy: float | None = None
-        self.loo_scores: Tensor | None = None
-        self.provenance: dict[str, Any] = {}
-        self.centres: PathFeatures | None = None
-        self.alpha: Tensor | None = None
-
-    def __repr__(self) -> str:
-        if self.alpha is None:
-            return "PathKernelModel(not fitted)"
-        return f"PathKernelModel(N={self.n_samples}, M={len(self.alpha)}, C={self.alpha.shape[1]}, l2={self.l2:.3g})"
-
-    @property
-    def structure_id(self) -> str:
-        """SHA-256 of the frozen structure."""
-        return self.selector.structure_id
-
-    @property
-    def out_features(self) -> int:
-        """C; 0 before a fit."""
-        return 0 if self.alpha is None else self.alpha.shape[1]
 
     @torch.no_grad()
     def fit(
@@ -138,7 +79,7 @@ class PathKernelModel(Outputs):
         memory: int | None = None,
         seed: int = 0,
         progress: bool = True,
-    ) -> PathKernelModel:
+    ) -> Self:
         """Solve for the coefficients; what was fitted before is replaced when this is done, not earlier.
 
         Every sample becomes a centre, unless ``n_centres`` says how many. A kernel matrix that fits ``memory`` is
@@ -182,13 +123,25 @@ class PathKernelModel(Outputs):
         seed: int = 0,
         progress: bool = True,
         left_out: Tensor | None = None,
-    ) -> PathKernelModel:
+    ) -> Self:
         """Fit as :meth:`fit` does, from samples of this structure that are checked and projected already.
 
         ``left_out``: rows of canonical samples which alone are left out one at a time, sooner than all would be; what
         the model says of leaving out, its temperature too, is then of them.
         """
-        owner = "PathKernelModel.fit"
+        return self._fit("PathKernelModel.fit", samples, l2, n_centres, memory, seed, progress, left_out)
+
+    def _fit(
+        self,
+        owner: str,
+        samples: Samples,
+        l2: float | Literal["loo"],
+        n_centres: int | None,
+        memory: int | None,
+        seed: int,
+        progress: bool,
+        left_out: Tensor | None = None,
+    ) -> Self:
         samples = samples.canonical()
         require_enough(owner, samples)
         require_l2(owner, l2, len(samples))
@@ -230,6 +183,7 @@ class PathKernelModel(Outputs):
         self.l2 = l2 * unit if isinstance(given, str) else float(given)
         self.centres, self.alpha, self.n_samples = fit.centres, fit.alpha, samples.count
         self.unsolved = fit.unsolved
+        self.kept = KeptTargets.of(samples, fit.rows) if len(fit.alpha) == n else None
         self.temperature = 1.0 if samples.has_values else RIDGE_TEMPERATURE
         self.class_labels = None  # what they are is for who fitted to say
         self.set_target_scaling(None, None)
@@ -247,166 +201,143 @@ class PathKernelModel(Outputs):
         return self
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """Return scores ``[N, C]`` of raw x ``[N, in_features]``, values in the units of y, in blocks of samples.
+    def learn(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        class_labels: Sequence[Label] | None = None,
+        memory: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Self:
+        """Let samples join those that were learnt, and solve for all of them, as one fit on all would.
 
-        The terms of a score nearly cancel, so they are computed in float64, in which a score of a float32 model keeps
-        six digits instead of four.
-        """
-        self._fitted("predict")
-        return self.scores_of(PathFeatures.of("PathKernelModel.predict", self.selector, x))
-
-    @torch.no_grad()
-    def scores_of(self, features: PathFeatures) -> Tensor:
-        """Return scores as :meth:`predict` does, of samples that are projected already."""
-        centres, alpha = self._fitted("predict")
-        samples = features.double()
-        centres, wide = centres.double(), alpha.double()
-        scores = alpha.new_empty(len(samples), alpha.shape[1])
-        rows = max(1, BLOCK_BYTES // (len(centres) * wide.element_size()))
-        block = wide.new_empty(min(rows, len(samples)), len(centres))
-        for start in range(0, len(samples), rows):
-            at = slice(start, min(start + rows, len(samples)))
-            scores[at] = self.in_units(samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide)
-        return scores
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Return class probabilities ``[N, C]``, float64: softmax of the scores over :attr:`temperature`."""
-        self.require_classes("PathKernelModel.predict_proba")
-        return probabilities(self.predict(x), self.temperature)
-
-    def predict_log_proba(self, x: Tensor) -> Tensor:
-        """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
-        self.require_classes("PathKernelModel.predict_log_proba")
-        return log_probabilities(self.predict(x), self.temperature)
-
-    def permute_outputs(self, order: Tensor) -> None:
-        """Make output i what output ``order[i]`` (int64 ``[C]``) was, in place."""
-        _, alpha = self._fitted("permute_outputs")
-        require_order("permute_outputs", order, self.out_features)
-        self.alpha = alpha[:, order.to(alpha.device)].contiguous()
-        self._permute_meaning(order)
-
-    @torch.no_grad()
-    def to_estimator(self, memory: int | None = None) -> PathEstimator:
-        """Return the same function with its path weights written out, where there are not too many.
-
-            w[p,d,c] = sum_m g_m[p]·z_m[d]·alpha[m,c]        b[p,c] = sum_m g_m[p]·alpha[m,c]
-
-        Scores are equal to 1e-5, in float32 where l2 is not below a hundredth of the kernel's mean diagonal.
-
-        Its full paths hold any such function; paths with output directions do not, fit those by themselves. Of what
-        merging needs it knows the samples seen, not how often each path was on per class.
+        l2 keeps its share of the kernel's mean diagonal ``sum_n s_n·k(n, n) / sum_n s_n``. Structure and projection
+        stay. What fails, or is interrupted, leaves the model as it was. It costs what the fit on all costs.
 
         Args:
-            memory: bytes that the weights may take; None: half of what the device has free.
+            x: raw ``[N, in_features]``, of the dtype and on the device of those before.
+            y: class indices ``[N]``, or values ``[N, C]`` in the units of y; classes that are new add outputs.
+            sample_weight: ``[N]``, >= 0, as :meth:`fit`.
+            class_labels: what class 0, 1, ... of y are called, as :func:`glai_native.retrain`; None: y is numbered as
+                the outputs, and goes on behind them.
+            memory: as :meth:`fit`.
+            seed: of conjugate gradients' preconditioner.
+            progress: as :meth:`fit`.
 
         Raises:
-            MemoryError: they would take more.
+            ValueError: the model keeps no targets (:attr:`kept`), or data that do not fit it, or are not finite.
+            MemoryError: ``memory`` is too small.
         """
-        centres, alpha = self._fitted("to_estimator")
-        n_paths, width, n_outputs = self.selector.n_paths, self.selector.z_features, alpha.shape[1]
-        budget = free_memory(alpha.device) // 2 if memory is None else memory
-        # The weights, and on_counts of 8 bytes per path and output.
-        needed = n_paths * n_outputs * ((width + 1) * alpha.element_size() + 8)
-        if needed > budget:
-            raise MemoryError(
-                f"PathKernelModel.to_estimator: weights [P={n_paths}, D={width}, C={n_outputs}] take "
-                f"{needed / GB:,.1f} GB and memory allows {budget / GB:,.1f}; predict with this model instead"
-            )
-        estimator = PathEstimator(
-            n_paths, width, n_outputs, structure_id=self.structure_id, dtype=alpha.dtype, device=alpha.device
-        )
-        bias = alpha.new_zeros(n_paths, 1, n_outputs)
-        weight = torch.zeros_like(estimator.weight)
-        ones = alpha.new_ones(len(centres), 1)
-        for start in range(0, len(centres), GATE_ROWS):
-            at = slice(start, start + GATE_ROWS)
-            gates = path_gates([layer[at] for layer in centres.layers])
-            gated_matmul_weight_grad(centres.z[at], gates, alpha[at], out=weight, accumulate=True)
-            gated_matmul_weight_grad(ones[at], gates, alpha[at], out=bias, accumulate=True)
-        estimator.weight.copy_(weight)
-        estimator.bias.copy_(bias.squeeze(1))
-        estimator.samples_seen.fill_(self.n_samples)
-        estimator.temperature = self.temperature
-        estimator.take_outputs(self)
-        return estimator
+        owner = "PathKernelModel.learn"
+        centres, kept = self._learnt(owner, y)
+        labels, y = self._numbered(owner, y, class_labels)
+        n_outputs = len(labels) if class_labels is not None and labels is not None else self.out_features
+        if isinstance(y, Tensor) and not y.is_floating_point():
+            n_outputs = max(n_outputs, count_outputs(owner, y, sample_weight))
+        if labels is not None and class_labels is None and n_outputs > len(labels):
+            labels = self._labels_of_added(owner, n_outputs - len(labels), None)
+        if labels is not None and self.class_labels is not None:
+            places = torch.tensor([labels.index(label) for label in self.class_labels], device=kept.y.device)
+            kept = KeptTargets(places[kept.y], kept.weight)
+        new = Samples.of_raw(owner, self.selector, x, y, n_outputs, weight=sample_weight)
+        self._solve_again(owner, joined(centres, kept, new), labels, memory, seed, progress)
+        return self
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write ``structure.safetensors`` and ``path_kernel.safetensors``, which holds the centres: training data.
+    @torch.no_grad()
+    def forget(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        memory: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Self:
+        """Take samples out again, and solve for those that are left, as one fit on these would.
+
+        Each row takes out one that was learnt: of the same projected sample and target, to the bit, where the
+        projection rotates within the rounding of its product. l2 and all else are as :meth:`learn` has them.
 
         Args:
-            folder: made when it is not there. A model of the same structure in it is replaced.
-            overwrite: also replace a model of another structure.
+            x: raw ``[N, in_features]``, as they were learnt.
+            y: indices of the model's outputs ``[N]``, or values ``[N, C]`` in the units of y.
+            sample_weight: ``[N]``, >= 0, what is taken off the weight that a sample was learnt with; None: 1 each.
+            memory: as :meth:`fit`.
+            seed: of conjugate gradients' preconditioner.
+            progress: as :meth:`fit`.
 
         Raises:
-            ValueError: the folder holds a model of another structure and ``overwrite`` is False.
+            ValueError: samples that were not learnt, or not so often, by row; none would be left, or of one class; or
+                as :meth:`learn`.
+            MemoryError: ``memory`` is too small.
         """
-        centres, alpha = self._fitted("save")
-        folder = prepare_folder("PathKernelModel.save", folder, self.structure_id, overwrite)
-        warnings.warn(
-            f"PathKernelModel.save: {PATH_KERNEL_FILE} contains training data, {len(centres)} projected samples and "
-            "their activation patterns; to_estimator() gives a model without them",
-            stacklevel=2,
-        )
-        metadata = {
-            "format": PATH_KERNEL_FORMAT,
-            "version": str(PATH_KERNEL_VERSION),
-            "structure_id": self.structure_id,
-            "layer_widths": json.dumps([layer.n_gates for layer in centres.layers]),
-            "contains_training_data": "true",
-            **self.outputs_metadata(),
-        }
-        if self.provenance:
-            metadata["provenance"] = provenance_to_json(self.provenance)
-        figures = self.n_samples, self.l2, self.loo_error, self.loo_accuracy, self.unsolved
-        metadata |= FitFigures(*figures).to_metadata()
-        state = {"z": centres.z, "alpha": alpha}
-        state |= {f"units_{i}": layer.words for i, layer in enumerate(centres.layers)}
-        write_files(
-            {
-                folder / STRUCTURE_FILE: self.selector.to_bytes(),
-                folder / PATH_KERNEL_FILE: tensors_to_bytes(state, metadata),
-            }
-        )
+        owner = "PathKernelModel.forget"
+        centres, kept = self._learnt(owner, y)
+        require_samples(owner, x, self.selector.in_features)
+        weight = require_sample_weight(owner, sample_weight, len(x))
+        y = require_targets(owner, self.scaled(y, centres.z.dtype), len(x), self.out_features, "y").to(kept.y)
+        z = PathFeatures.of(owner, self.selector, x).z
+        rounding = rounding_of(self.selector, x, z)
+        left = without(owner, centres, kept, z, y, self.out_features, weight, rounding)
+        self._solve_again(owner, left, self.class_labels, memory, seed, progress)
+        return self
 
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> PathKernelModel:
-        """Open a folder that :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: a file is missing.
-            ValueError: a file is damaged, of another format, or the two are of different structures.
-        """
-        remove_leftovers(Path(folder))
-        return read_whole(Path(folder), lambda: cls._load(Path(folder)))
-
-    @classmethod
-    def _load(cls, folder: Path) -> PathKernelModel:
-        selector = PathSelector.load(folder / STRUCTURE_FILE)
-        file = open_kernel_model(folder / PATH_KERNEL_FILE)
-        found = file.sha256("structure_id")
-        if found != selector.structure_id:
+    def _learnt(self, owner: str, y: Tensor) -> tuple[PathFeatures, KeptTargets]:
+        """Return the samples that were learnt; raise where they are not known, or targets of another kind than y."""
+        centres, _ = self._fitted(owner.partition(".")[2])
+        if self.kept is None:
             raise ValueError(
-                f"{file.path}: must be of structure_id {selector.structure_id[:12]}… like {STRUCTURE_FILE} beside it, "
-                f"got {found[:12]}…"
+                f"{owner}: the model must keep the target of every sample, which one of n_centres samples, or from a "
+                "file of an earlier version, does not; train it again, on all of them"
             )
-        model = cls(selector)
-        z = file.tensor("z", (selector.hidden[0][0].dtype,), (None, selector.z_features)).clone()
-        layers = []
-        for i, width in enumerate(selector.widths):
-            words = file.tensor(f"units_{i}", (torch.int32,), (len(z), words_per_row(width))).clone()
-            layers.append(PackedGates(words, width, selector.structure_id))
-        model.centres = PathFeatures(z, layers)
-        model.alpha = file.tensor("alpha", (z.dtype,), (len(z), None)).clone()
-        figures = FitFigures.read(file, len(z))
-        model.n_samples, model.l2, model.unsolved = figures.n_samples, figures.l2, figures.unsolved
-        model.loo_error, model.loo_accuracy = figures.loo_error, figures.loo_accuracy
-        model.read_outputs(file)
-        model.provenance = read_provenance(file)
-        return model
+        kinds = [
+            "values" if of_values else "class indices" for of_values in (self.kept.has_values, _of_values(y))
+        ]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{owner}: y must be {kinds[0]} as of the samples before, got {kinds[1]}")
+        return centres, self.kept
 
-    def _fitted(self, verb: str) -> tuple[PathFeatures, Tensor]:
-        if self.centres is None or self.alpha is None:
-            raise ValueError(f"PathKernelModel.{verb}: the model is not fitted, call fit(x, y) first")
-        return self.centres, self.alpha
+    def _numbered(
+        self, owner: str, y: Tensor, class_labels: Sequence[Label] | None
+    ) -> tuple[list[Label] | None, Tensor]:
+        """Return the labels of all outputs with those that are new, and y as it is learnt."""
+        if class_labels is None or not isinstance(y, Tensor):
+            return self.class_labels, self.scaled(y, self.selector.hidden[0][0].dtype)
+        if y.is_floating_point():
+            raise ValueError(f"{owner}: class_labels are of class indices y [N], got {y.dtype}")
+        labels, listed = self.labels_with(owner, class_labels), label_list(owner, class_labels)
+        y = require_targets(owner, y, len(y), len(listed), "y")
+        return labels, torch.tensor([labels.index(label) for label in listed], device=y.device)[y]
+
+    def _solve_again(
+        self,
+        owner: str,
+        samples: Samples,
+        labels: list[Label] | None,
+        memory: int | None,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        """Become the model of other samples, at the share of the kernel's mean diagonal that l2 had; all or nothing."""
+        centres, _ = self._fitted("learn")
+        assert self.kept is not None
+        share = self.l2 / mean_diagonal(centres, self.kept.weight)
+        l2 = share * mean_diagonal(PathFeatures(samples.z, samples.layers), samples.weight)
+        solved = type(self)(self.selector)
+        solved._fit(owner, samples, l2, None, memory, seed, progress)
+        solved.provenance = self.provenance
+        if labels is not None:
+            solved.class_labels = labels
+        elif self.has_values:
+            solved.set_target_scaling(self.target_mean, self.target_scale)
+        if solved.loo_scores is None and not samples.has_values:
+            solved.temperature = self.temperature  # none is left out to fit another on
+        self.__dict__.update(solved.__dict__)
+
+
+def _of_values(y: Tensor) -> bool:
+    return isinstance(y, Tensor) and y.is_floating_point()

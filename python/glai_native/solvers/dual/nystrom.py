@@ -179,7 +179,8 @@ def fit_by_nystrom(
     with multiply_adds_bar("Nyström", total, progress) as advance:
         nystrom = NystromRidge(features, ids, sample_weight, l2, advance)
         alpha = nystrom.coefficients(targets)
-        return KernelFit(nystrom.centres, alpha, nystrom.residuals(targets, alpha, advance))
+        residuals = nystrom.residuals(targets, alpha, advance)
+        return KernelFit(nystrom.centres, alpha, residuals, rows=ids)
 
 
 def fit_by_conjugate_gradients(

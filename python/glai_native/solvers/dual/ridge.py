@@ -36,12 +36,14 @@ class KernelFit:
         alpha: their coefficients ``[M, C]``.
         residuals: leave-one-out ``[R, C]``, of the samples that it was asked for; None where they are not known.
         unsolved: relative residual of the equations, where they were solved step by step.
+        rows: int64 ``[M]``, which of the samples the centres are; None: all, in their order.
     """
 
     centres: PathFeatures
     alpha: Tensor
     residuals: Tensor | None
     unsolved: float = 0.0
+    rows: Tensor | None = None
 
 
 def fit_by_cholesky(
@@ -60,7 +62,7 @@ def fit_by_cholesky(
     Raises:
         NotPositiveDefiniteError: l2 is too small for the precision.
     """
-    last = len(features)
+    last, order = len(features), None
     if left_out is not None:
         last, others = len(left_out), torch.ones_like(sample_weight, dtype=torch.bool)
         others[left_out] = False
@@ -68,7 +70,7 @@ def fit_by_cholesky(
         features, targets, sample_weight = features[order], targets[order], sample_weight[order]
     with multiply_adds_bar("kernel ridge", solve_cost(len(features), last), progress) as advance:
         alpha, residuals = solve_kernel_ridge(features.kernel(), targets, sample_weight, l2, last, advance)
-    return KernelFit(features, alpha, residuals)
+    return KernelFit(features, alpha, residuals, rows=order)
 
 
 def cholesky_bytes(n: int, n_outputs: int, itemsize: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from torch import Tensor
 
+from glai_native.data.chunks import of_chunk
 from glai_native.data.counts import require_count
 from glai_native.machine.files import shown
 from glai_native.machine.inference import outside_inference_mode
@@ -67,7 +68,7 @@ class AccumulatedSums(FiledSums):
             progress: show a bar with samples per second.
 
         Raises:
-            ValueError: data that do not fit, by row within their chunk, or a checkpoint of others.
+            ValueError: data that do not fit, by chunk and by row within it, or a checkpoint of others.
         """
         owner = "accumulate"
         chunk = require_count(owner, "chunk", chunk)
@@ -95,10 +96,12 @@ class AccumulatedSums(FiledSums):
         read = None if path is None else ReadSamples()
         with sample_progress(progress) as bar:
             task = bar.add_task("samples", total=source.total, completed=begin)
-            for x, y, weight, names in _going_on(source.chunks, begin, read, path, stated.get("read")):
-                part.update(x, y if encode is None else encode(part, y, weight), weight, names)
+            for number, rows in _going_on(source.chunks, begin, read, path, stated.get("read")):
+                x, y, weight, names = rows
+                with of_chunk(owner, number, begin if source.cut_here else None):
+                    part.update(x, y if encode is None else encode(part, y, weight), weight, names)
                 begin += len(x)
-                del x  # before the next ones are read
+                del rows, x  # before the next ones are read
                 bar.update(task, completed=begin)
                 if path is not None and time.monotonic() - saved >= save_seconds:
                     write_files({path: part.to_pieces(next_row=str(begin), read=str(read), **job)})
@@ -125,8 +128,10 @@ class AccumulatedSums(FiledSums):
 
 def _going_on(
     chunks: Iterator[Chunk], begin: int, read: ReadSamples | None, path: Path | None, known: str | None
-) -> Iterator[Chunk]:
-    """Yield the samples behind the first ``begin``, which are read too: they must be those that a checkpoint knows.
+) -> Iterator[tuple[int, Chunk]]:
+    """Yield the samples behind the first ``begin``, with the numbers of their chunks.
+
+    The first are read too: they must be those that a checkpoint knows.
 
     Args:
         chunks: all samples.
@@ -136,7 +141,7 @@ def _going_on(
         known: what had been read when it was written; None: older ones do not say.
     """
     left = begin
-    for chunk in chunks:
+    for number, chunk in enumerate(chunks):
         passed = min(left, len(chunk.x))
         left -= passed
         if passed and read is not None:
@@ -149,7 +154,7 @@ def _going_on(
             rest = chunk.part(slice(passed, None)) if passed else chunk
             if read is not None:
                 read.add(rest)
-            yield rest
+            yield number, rest
             del rest
         del chunk  # before the next is made
     if left:

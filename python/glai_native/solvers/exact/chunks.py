@@ -94,13 +94,15 @@ class Source:
 
     Attributes:
         total: how many there are; None: nobody knows.
-        chunks: all of them, once.
+        chunks: all of them, once; some may be empty.
+        cut_here: the chunks are of ``size`` rows; otherwise as the caller has cut them.
         first: CRC-32 of the first rows of x, of an iterable's first alone, however it is cut; None: there is none.
     """
 
     total: int | None
     chunks: Iterator[Chunk]
     first: str | None
+    cut_here: bool = True
 
     @classmethod
     def of(cls, owner: str, data: Any, targets: Any, weight: Any, ids: Any, size: int) -> Source:
@@ -137,7 +139,7 @@ class Source:
             )
         first, chunks = _begun(iter(data))
         total = data.total if isinstance(data, CountedChunks) else None
-        return cls(total, _checked(owner, chunks), first)
+        return cls(total, _checked(owner, chunks), first, cut_here=False)
 
     @classmethod
     def _of_archive(cls, path: Path, size: int) -> Source:
@@ -212,7 +214,5 @@ def _checked(owner: str, chunks: Iterator[Any]) -> Iterator[Chunk]:
                 f"{owner}: chunk {number} must be (x, targets), with sample_weight and ids where there are some, "
                 f"got {type(chunk).__name__}"
             )
-        samples = Chunk(*chunk)
-        if len(samples.x):
-            yield samples
-        del chunk, samples  # before the next is made
+        yield Chunk(*chunk)
+        del chunk  # before the next is made

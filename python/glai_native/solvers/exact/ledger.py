@@ -141,6 +141,19 @@ class Ledger:
             given = np.array([self._spellings(one)[-1] for one in given.tolist()], dtype=given.dtype)
         return samples, len(given) - len(np.unique(given))
 
+    def in_use(self, ids: Array) -> int:
+        """Return how many of the ids ``[n]`` of other samples are in use: here, or by one that stands before."""
+        kind = _common_kind(self.ids, ids)
+        if kind == "int" and self.ids is not None:
+            given = np.unique(ids)
+            return len(ids) - len(given) + len(np.unique(self.ids[np.isin(self.ids, given)]))
+        alike = [self._spellings(one)[-1] for one in (_as_texts(ids) if kind == "str" else ids).tolist()]
+        names = set(alike)
+        known = [] if self.ids is None else _as_texts(self.ids).tolist()
+        if self.as_integers:
+            known = [self._spellings(one)[-1] for one in known]
+        return len(alike) - len(names) + len(names.intersection(known))
+
     def shown(self) -> str:
         """Return the first samples for a message: by their ids where they have some."""
         names: list[str] = []

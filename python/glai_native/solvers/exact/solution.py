@@ -212,7 +212,8 @@ def _penalty(
     if l2 == "held-out":
         if held_out is None:
             raise ValueError(
-                "solve: l2='held-out' needs sums over held-out samples, got none; held_out= takes them"
+                "solve: l2='held-out' needs sums over held-out samples, got none: they are not kept of data in chunks, "
+                "or where models without are merged; take l2='gcv'"
             )
         return choose_by_held_out(CentredSystem(_without(sums, held_out), class_weight), held_out, on_penalty)
     return float(l2)

@@ -63,11 +63,12 @@ def chunks_of(owner: str, samples: Samples) -> Iterator[Chunk]:
     return Source.of(owner, *samples, ROWS).chunks
 
 
-def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk]:
+def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) -> tuple[Any, Chunk, int]:
     """Look at the first samples of data, of which none is lost.
 
     Returns:
-        data as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on, and the first of them.
+        data as :meth:`~glai_native.IntegerStatistics.accumulate` takes them, from the first on; the first of them, and
+        the number of its chunk.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,9 +76,16 @@ def opened(owner: str, data: Any, targets: Any, sample_weight: Any, ids: Any) ->
     """
     goes_on = hasattr(data, "__next__")
     source = Source.of(owner, data, targets, sample_weight, ids, ROWS)
+    pulled: list[Chunk] = []
     first = next(source.chunks, None)
-    if first is None or not len(first.x):
+    while first is not None and not len(first.x):
+        pulled.append(first)
+        first = next(source.chunks, None)
+    if first is None:
         raise ValueError(f"{owner}: data must hold samples, got none")
+    number = len(pulled)
     if goes_on:
-        data = CountedChunks(handed_on([tuple(first)], map(tuple, source.chunks)), source.total)
-    return data, first
+        data = CountedChunks(
+            handed_on([*map(tuple, pulled), tuple(first)], map(tuple, source.chunks)), source.total
+        )
+    return data, first, number

@@ -15,9 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from glai_native.data.arrays import array_tensor
+from glai_native.data.chunks import of_chunk
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.chunks import Chunk
 from glai_native.solvers.exact.current import CurrentSolution
+from glai_native.solvers.exact.ledger import Ledger
 from glai_native.solvers.exact.solution import ExactSolution, require_l2
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.training.exact.beginning import BeginningLearner, Part, Structure
@@ -30,6 +32,7 @@ from glai_native.training.exact.chunked import (
     without_gates,
 )
 from glai_native.training.exact.holding_out import held_out_labels, held_out_rows
+from glai_native.training.exact.telling import Encoder, in_words_of, warn_of_ids, warn_of_ids_of_chunks
 from glai_native.training.learners.weighting import read_weight
 
 SCORED_ROWS = 1024  # of x that are mapped at a time
@@ -98,7 +101,8 @@ class ExactLearner(BeginningLearner):
             y: labels ``[N]`` of one type, or values ``[N]`` or ``[N, C]``; or a path to an .npy of them; None where X
                 has them.
             sample_weight: ``[N]``, integers >= 0: how often a sample counts.
-            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger.
+            ids: ``[N]``, integers or texts by which samples can be forgotten; kept in the ledger. It is warned of those
+                that are in use already.
             checkpoint: of data in chunks, a file that the sums so far are saved to; after a kill the same call goes on
                 from there, to the same digest.
             save_seconds: between two saves.
@@ -164,7 +168,8 @@ class ExactLearner(BeginningLearner):
         """
         check_is_fitted(self)
         x, found = self._validated_pair(X, y, reset=False)
-        self._change(-1, x, self._targets(found), self._weight(sample_weight, len(x)), ids)
+        with in_words_of(type(self).__name__):
+            self._change(-1, x, self._targets(found), self._weight(sample_weight, len(x)), ids)
         return self
 
     def _learn(
@@ -182,17 +187,21 @@ class ExactLearner(BeginningLearner):
             x, y = self._validated_pair(samples.x, samples.y, reset=first)
             weight = self._weight(samples.sample_weight, len(x))
             structure = self._structure([(x, y, weight)] if all_there else None) if first else None
-            self._learn_whole(x, y, weight, samples.ids, classes, structure)
+            before = Ledger.empty() if first else self.statistics_.ledger
+            with in_words_of(owner):
+                self._learn_whole(x, y, weight, samples.ids, classes, structure)
+            warn_of_ids(owner, before, samples.ids if self.statistics_.ledger is not None else None, weight)
             return
         if classes is not None:
             raise ValueError(f"{owner}: classes must be None for data in chunks, got {classes!r:.80}")
         if self.l2 == "held-out":
             raise ValueError(f"{owner}: l2 must be a number or 'gcv' for data in chunks, got 'held-out'")
-        data, chunk = opened(owner, *samples)
+        data, chunk, number = opened(owner, *samples)
         if first:
             again = all_there and not hasattr(samples.x, "__next__")
             structure = self._structure(self._parts(owner, samples) if again else None)
-            self._begin_with(chunk, structure)
+            with of_chunk(owner, number, None if hasattr(samples.x, "__next__") else 0):
+                self._begin_with(chunk, structure)
         del chunk  # which the data hold too
         self._accumulate(data, samples, checkpoint, save_seconds)
 
@@ -209,8 +218,10 @@ class ExactLearner(BeginningLearner):
     def _parts(self, owner: str, samples: Samples) -> Iterator[Part]:
         """Yield all samples of data that can be read again, as :meth:`_structure` takes them."""
         for number, chunk in enumerate(chunks_of(owner, samples)):
-            x, y = self._validated_pair(chunk.x, chunk.targets, reset=not number)
-            yield x, y, self._weight(chunk.sample_weight, len(x))
+            with of_chunk(owner, number, number * ROWS):
+                x, y = self._validated_pair(chunk.x, chunk.targets, reset=not number)
+                weight = self._weight(chunk.sample_weight, len(x))
+            yield x, y, weight
 
     def _validated_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[NDArray[np.float32], Any]:
         """Return X float32 ``[N, D]``, and y as scikit-learn has it; once fitted, with ``reset=False``."""
@@ -297,15 +308,18 @@ class ExactLearner(BeginningLearner):
         save_seconds: float,
     ) -> None:
         """Add samples that come in chunks to the sums: all of them, or none."""
-        self.statistics_.accumulate(
-            data,
-            *samples[1:],
-            encode=self._encoded,
-            chunk=ROWS,
-            checkpoint=checkpoint,
-            save_seconds=save_seconds,
-            progress=self.verbose,
-        )
+        owner, before, encode = type(self).__name__, self.statistics_.ledger, Encoder(self._encoded)
+        with in_words_of(owner):
+            self.statistics_.accumulate(
+                data,
+                *samples[1:],
+                encode=encode,
+                chunk=ROWS,
+                checkpoint=checkpoint,
+                save_seconds=save_seconds,
+                progress=self.verbose,
+            )
+        warn_of_ids_of_chunks(owner, before, self.statistics_.ledger, encode.added)
         self._held_out = None  # of a penalty told before: these samples are not in it, and may be forgotten
 
     def _encoded(self, statistics: IntegerStatistics, y: Any, sample_weight: Any) -> Tensor:
@@ -377,10 +391,11 @@ class ExactLearner(BeginningLearner):
         """Return the solution of the sums as they are; targets are classes, or values in the sums' steps."""
         if self._sums().n_samples == 0:
             raise ValueError(
-                f"{type(self).__name__}: the model must hold samples, got none: all were forgotten; partial_fit learns "
-                "others"
+                f"{type(self).__name__}: the model must hold samples, got none: all were forgotten; partial_fit, or "
+                "glai learn, learns others"
             )
-        return self._current.of(self.l2, self._class_weight(), self._held_out)
+        with in_words_of(type(self).__name__):
+            return self._current.of(self.l2, self._class_weight(), self._held_out)
 
     def _sums(self) -> IntegerStatistics:
         if "statistics_" not in self.__dict__:
