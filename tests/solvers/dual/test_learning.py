@@ -226,15 +226,15 @@ def test_rows_left_out_and_conjugate_gradients_keep_targets_in_order(two_layers,
     x, y = data(300)
     samples = Samples.of_raw("a test", two_layers, x, y, 4)
     some = glai.PathKernelModel(two_layers).fit_samples(samples, 50.0, left_out=torch.tensor([30, 3, 17]))
-    steps = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, memory=3 * 10**6)
+    steps = glai.PathKernelModel(two_layers).fit(x, y, l2=50.0, memory=2_500_000)
     assert steps.loo_error is None
     for model in (some, steps):
-        model.forget(x[:100], y[:100], memory=3 * 10**6 if model is steps else None)
+        model.forget(x[:100], y[:100], memory=2_500_000 if model is steps else None)
         expected = glai.PathKernelModel(two_layers).fit(x[100:], y[100:], l2=model.l2)
         tolerance = 0.05 if model.loo_error is None else 1e-9
         torch.testing.assert_close(model.predict(x), expected.predict(x), rtol=0, atol=tolerance)
     steps.temperature = 0.3
-    steps.learn(x[:100], y[:100], memory=3 * 10**6)
+    steps.learn(x[:100], y[:100], memory=2_500_000)
     assert (steps.temperature, steps.n_samples) == (0.3, 300)  # none was left out
 
 
