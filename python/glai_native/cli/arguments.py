@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Iterable
 
 # What the library calls an option, where an error of its own starts with it.
 _OPTIONS = {
@@ -33,13 +34,20 @@ _OWNER = re.compile(
 _ABOUT = re.compile(rf"^(?:[\w.]+: )?({'|'.join(_OPTIONS)}) must\b")
 
 
-def by_option(sentence: str) -> str:
-    """Name the option in an error of the library that names its own parameter, and leave out who says so."""
+def by_option(sentence: str, named: Iterable[str] = ()) -> str:
+    """Name the option in an error of the library that names its own parameter, and leave out who says so.
+
+    ``named``: what the user has named, files and folders, which stay.
+    """
+    if sentence.startswith(tuple(f"{one}: " for one in named)):
+        return sentence
     return without_owner(_ABOUT.sub(lambda found: f"{_OPTIONS[found[1]]} must", sentence, count=1))
 
 
 def without_owner(sentence: str, data: str = "") -> str:
     """Leave out who in the library says so; name the data, where these are given, in the place of who read them."""
+    if data and sentence.startswith(f"{data}: "):
+        return sentence
     return _OWNER.sub(
         lambda found: f"{data}: " if data and found["solver"] is None else "", sentence, count=1
     )

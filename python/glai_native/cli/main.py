@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from glai_native.cli.arguments import by_option
 from glai_native.cli.commands import COMMANDS, GROUP
@@ -55,14 +56,24 @@ def run(arguments: argparse.Namespace) -> int:
         _say_no_more()
         return 1
     except REFUSALS as error:
-        sentence = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{arguments.command}: ")
+        sentence, named = (str(error) or type(error).__name__).splitlines()[0], _named(arguments)
+        if arguments.command not in named:
+            sentence = sentence.removeprefix(f"{arguments.command}: ")
         if isinstance(error, OSError) and error.strerror:
             sentence = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-        print(f"glai {arguments.command}: {by_option(sentence)}", file=sys.stderr)
+        print(f"glai {arguments.command}: {by_option(sentence, named)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"glai {arguments.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _named(arguments: argparse.Namespace) -> list[str]:
+    """Return the files and folders that the command line names."""
+    values = [
+        one for value in vars(arguments).values() for one in (value if isinstance(value, list) else [value])
+    ]
+    return [str(one) for one in values if isinstance(one, Path)]
 
 
 def _say_no_more() -> None:

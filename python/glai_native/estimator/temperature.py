@@ -13,6 +13,9 @@ from torch import Tensor
 # Of ridge on 0/1 targets, where nothing was held out: the fitted ones were 0.06 to 0.10 on BANKING77, letter and digits
 # (glai_bench.tables.probabilities), and are larger where classes overlap.
 RIDGE_TEMPERATURE = 0.1
+# How far below the others scores of a class without samples are put, in temperatures: a probability of 5e-5 at most,
+# and a training that brings the class later makes up for it.
+UNSEEN_MARGIN = 10.0
 # A fitted one lies between these multiples of the scores' spread: beyond, all is certain, or all alike.
 LEAST, MOST = 1e-3, 1e3
 

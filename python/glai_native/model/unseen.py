@@ -5,15 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glai_native.estimator.temperature import UNSEEN_MARGIN
 from glai_native.gates.paths import count_paths
 from glai_native.model.glai import GLAI
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.solution import output_of
 from glai_native.solvers.streamed import StreamedSamples
-
-# How far below the others, in temperatures: a probability of 5e-5 at most, and a training that brings the class later
-# makes up for it.
-MARGIN = 10.0
 
 
 @torch.no_grad()
@@ -37,7 +34,7 @@ def lower_unseen(model: GLAI, samples: Samples | StreamedSamples | None = None) 
     unseen = (~seen).nonzero().squeeze(1)
     if not len(unseen) or not bool(seen.any()):
         return
-    margin = MARGIN * estimator.temperature
+    margin = UNSEEN_MARGIN * estimator.temperature
     if estimator.directions is None:
         for parameter in (estimator.weight, estimator.bias):
             parameter[..., unseen] = parameter[..., seen].mean(-1, keepdim=True)

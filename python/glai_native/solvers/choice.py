@@ -26,8 +26,8 @@ DUAL_SAMPLES = 6_000
 # Up to here it is not compared: on digits, breast cancer and diabetes, of 331 to 1,347 samples, the loop was never
 # clearly better on what was held out.
 FEW_SAMPLES = 2_000
-# Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: about three seconds of one thread,
-# which on MNIST's 60,000 samples, 2 points behind the loop, were a fifth of all.
+# Of the statistics of units, M at most, and the multiply-adds N·M² of their sums: three to ten seconds of one
+# thread, which on MNIST's 60,000 samples, 2 points behind the loop, were a fifth of all.
 UNIT_UNKNOWNS, UNIT_PRODUCTS = 2_500, 5 * 10**10
 # Numbers beyond which a new estimator of the native loop is of units: a full path costs D·C multiplies, a unit D + C.
 FULL_PATH_NUMBERS = 1 << 20

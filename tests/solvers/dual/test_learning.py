@@ -273,3 +273,42 @@ def test_whoever_is_not_fitted(two_layers):
     assert isinstance(model, FittedKernel)
     with pytest.raises(ValueError, match="PathKernelModel.learn: the model is not fitted"):
         model.learn(*data())
+
+
+def test_what_is_kept_is_a_copy(two_layers):
+    x, y = data(60)
+    model = glai.PathKernelModel(two_layers).fit(x, y, l2=5.0, progress=False)
+    expected, given = model.predict(x), (x.clone(), y.clone())
+    x.fill_(0.0)
+    y.fill_(0)
+    assert torch.equal(model.predict(given[0]), expected)
+    model.learn(given[0][:1] + 5, given[1][:1], progress=False)
+    model.forget(given[0][:1] + 5, given[1][:1], progress=False)
+    torch.testing.assert_close(model.predict(given[0]), expected, rtol=0, atol=1e-9)
+
+
+def test_a_class_that_was_forgotten_is_no_answer(two_layers):
+    x, y = data(90)
+    model = glai.PathKernelModel(two_layers).fit(x, y, l2=5.0, progress=False)
+    model.forget(x[y == 2], y[y == 2], progress=False)
+    far = 3 * torch.randn(500, x.shape[1], dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+    assert not (model.predict_proba(far).argmax(1) == 2).any()
+
+
+def test_a_small_weight_beside_a_large_one_stays(two_layers):
+    x, y = data(60)
+    model = glai.PathKernelModel(two_layers).fit(x, y, l2=5.0, progress=False)
+    one = slice(0, 1)
+    large = torch.tensor([1e10])
+    model.learn(x[one], y[one], sample_weight=large, progress=False)
+    model.forget(x[one], y[one], sample_weight=large, progress=False)
+    assert len(model.centres) == 60
+
+
+def test_values_with_labels_learn_more(two_layers):
+    x, y = data(60)
+    values = torch.nn.functional.one_hot(y, 4).to(x.dtype)
+    model = glai.PathKernelModel(two_layers).fit(x, values, l2=5.0, progress=False)
+    model.class_labels = ["a", "b", "c", "d"]
+    model.learn(x + 1, values, progress=False)
+    assert model.n_samples == 120

@@ -15,7 +15,7 @@ from glai_native.data.checks import FLOATS
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.file import provenance_to_json, read_provenance
 from glai_native.estimator.outputs import Outputs, require_order
-from glai_native.estimator.temperature import log_probabilities, probabilities
+from glai_native.estimator.temperature import UNSEEN_MARGIN, log_probabilities, probabilities
 from glai_native.gates.packed import PackedGates, words_per_row
 from glai_native.gates.packing import path_gates
 from glai_native.machine.files import tensors_to_bytes
@@ -110,15 +110,29 @@ class FittedKernel(Outputs):
             scores[at] = self.in_units(samples[at].kernel(centres, out=block[: at.stop - at.start]) @ wide)
         return scores
 
+    def _lowered(self, scores: Tensor) -> Tensor:
+        """Put scores of classes without a sample below those of the others, as :func:`lower_unseen` does."""
+        if self.kept is None or self.kept.has_values:
+            return scores
+        seen = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        seen[self.kept.y.to(scores.device).unique()] = True
+        if not bool(seen.all()):
+            below = scores[:, seen].mean(1, keepdim=True) - UNSEEN_MARGIN * self.temperature
+            scores[:, ~seen] = below.expand(-1, int((~seen).sum()))
+        return scores
+
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Return class probabilities ``[N, C]``, float64: softmax of the scores over :attr:`temperature`."""
+        """Return class probabilities ``[N, C]``, float64: softmax of the scores over :attr:`temperature`.
+
+        Classes of which no sample is left are below the others.
+        """
         self.require_classes("PathKernelModel.predict_proba")
-        return probabilities(self.predict(x), self.temperature)
+        return probabilities(self._lowered(self.predict(x)), self.temperature)
 
     def predict_log_proba(self, x: Tensor) -> Tensor:
         """Return the logarithms of :meth:`predict_proba`, computed as such: none is cut off."""
         self.require_classes("PathKernelModel.predict_log_proba")
-        return log_probabilities(self.predict(x), self.temperature)
+        return log_probabilities(self._lowered(self.predict(x)), self.temperature)
 
     def permute_outputs(self, order: Tensor) -> None:
         """Make output i what output ``order[i]`` (int64 ``[C]``) was, in place."""

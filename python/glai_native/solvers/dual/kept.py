@@ -20,9 +20,10 @@ from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 
 KINDS = ("none", "classes", "values")  # of targets, as a file says it
+VERSIONS_WITHOUT = ("1", "2")  # of a file, which keep none
 SHOWN = 10  # rows in an error
-# Of a weight: what is less after a subtraction is its rounding.
-SLACK = 1e-9
+# Of a weight: what is less after a subtraction is its rounding, and weights given again may differ by so much.
+ROUNDING, SLACK = 16 * float(np.finfo(np.float64).eps), 1e-9
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class KeptTargets:
         if samples.has_values:
             y = as_values(y, samples.n_outputs, samples.z.dtype)
         if rows is not None:
-            y, weight = y[rows], None if weight is None else weight[rows]
-        return cls(y, None if weight is None else weight.double())
+            return cls(y[rows], None if weight is None else weight[rows].double())
+        # Copies: the caller's own may change.
+        return cls(y.clone(), None if weight is None else weight.double().clone())
 
     @property
     def has_values(self) -> bool:
@@ -72,7 +74,9 @@ def read_kept(file: TensorFile, z: Tensor, n_outputs: int) -> KeptTargets | None
     Raises:
         ValueError: it is not of M samples, or no targets and weights; the file is named.
     """
-    kind = file.metadata.get("targets", KINDS[0])
+    if file.metadata.get("version") in VERSIONS_WITHOUT:
+        return None
+    kind = file.metadata.get("targets")
     file.require("targets", kind in KINDS, "none, classes or values")
     if kind == KINDS[0]:
         return None
@@ -85,7 +89,7 @@ def read_kept(file: TensorFile, z: Tensor, n_outputs: int) -> KeptTargets | None
         sound = not y.numel() or all_finite(y)
     if "weight" in file:
         weight = file.tensor("weight", (torch.float64,), (n,)).clone()
-        sound = sound and (not n or (all_finite(weight) and bool((weight > 0).all())))
+        sound = sound and (not n or (math.isfinite(float(weight.sum())) and bool((weight > 0).all())))
     if not sound:
         raise ValueError(
             f"{file.path}: tensors 'y' and 'weight' must be of C={n_outputs} outputs and weights > 0, got others"
@@ -107,7 +111,8 @@ def joined(centres: PathFeatures, kept: KeptTargets, new: Samples) -> Samples:
     values = as_values(new.y, new.n_outputs, new.z.dtype) if new.has_values else new.y
     weight = None
     if kept.weight is not None or new.weight is not None:
-        weight = torch.cat([_weights(kept.weight, len(centres)), _weights(new.weight, len(new))])
+        weights = _weights(kept.weight, len(centres)), _weights(new.weight, len(new))
+        weight = torch.cat(weights).to(new.z.device)
     samples = Samples(
         torch.cat([centres.z, new.z]),
         torch.cat([kept.y, values]),
@@ -156,8 +161,9 @@ def without(
     for row, key in enumerate(_contents(z, y)):
         wanted = amounts[row]
         found = places.get(key, [])
-        if not found and rounding is not None:
-            found = _near(centres.z, kept.y, z[row], y[row], float(rounding[row]))
+        if rounding is not None and left[found].sum() < wanted:
+            near = _near(centres.z, kept.y, z[row], y[row], float(rounding[row]))
+            found = found + [place for place in near if place not in found]
         if not _take(left, found, wanted):
             missing.append(row)
     if missing:
@@ -196,7 +202,7 @@ def _take(left: NDArray[np.float64], places: list[int], wanted: float) -> bool:
     for place in places:
         taken = min(short, left[place])
         rest = left[place] - taken
-        left[place], short = (0.0 if rest <= SLACK * taken else rest), short - taken
+        left[place], short = (0.0 if rest <= ROUNDING * left[place] else rest), short - taken
     return short <= SLACK * wanted
 
 

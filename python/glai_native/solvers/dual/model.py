@@ -181,7 +181,9 @@ class PathKernelModel(FittedKernel):
                 "selector in float64"
             ) from None
         self.l2 = l2 * unit if isinstance(given, str) else float(given)
-        self.centres, self.alpha, self.n_samples = fit.centres, fit.alpha, samples.count
+        # A copy of z, which without a projection is the caller's own x.
+        self.centres = PathFeatures(fit.centres.z.clone(), fit.centres.layers)
+        self.alpha, self.n_samples = fit.alpha, samples.count
         self.unsolved = fit.unsolved
         self.kept = KeptTargets.of(samples, fit.rows) if len(fit.alpha) == n else None
         self.temperature = 1.0 if samples.has_values else RIDGE_TEMPERATURE
@@ -239,7 +241,7 @@ class PathKernelModel(FittedKernel):
             n_outputs = max(n_outputs, count_outputs(owner, y, sample_weight))
         if labels is not None and class_labels is None and n_outputs > len(labels):
             labels = self._labels_of_added(owner, n_outputs - len(labels), None)
-        if labels is not None and self.class_labels is not None:
+        if labels is not None and self.class_labels is not None and not kept.has_values:
             places = torch.tensor([labels.index(label) for label in self.class_labels], device=kept.y.device)
             kept = KeptTargets(places[kept.y], kept.weight)
         new = Samples.of_raw(owner, self.selector, x, y, n_outputs, weight=sample_weight)
@@ -310,7 +312,7 @@ class PathKernelModel(FittedKernel):
         if y.is_floating_point():
             raise ValueError(f"{owner}: class_labels are of class indices y [N], got {y.dtype}")
         labels, listed = self.labels_with(owner, class_labels), label_list(owner, class_labels)
-        y = require_targets(owner, y, len(y), len(listed), "y")
+        y = require_targets(owner, y, y.shape[0] if y.ndim else 1, len(listed), "y")
         return labels, torch.tensor([labels.index(label) for label in listed], device=y.device)[y]
 
     def _solve_again(

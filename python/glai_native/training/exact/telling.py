@@ -26,7 +26,9 @@ def in_words_of(owner: str) -> Iterator[None]:
         said, found = _OF_SUMS.subn(f"{owner}: ", str(error), count=1)
         if not found:
             raise
-        raise type(error)(said) from error
+        own = type(error).__module__.startswith("glai_native.")  # whose constructors take a sentence
+        kind = type(error) if own else TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(said) from error
 
 
 def warn_of_ids(owner: str, before: Ledger | None, ids: Any, weight: Any) -> None:

@@ -165,7 +165,7 @@ class Learner(SavedLearner, ValidatingLearner):
         self._statistics: PathStatistics | None = None
         self.result_: FitResult = fit_over(selector, self.budget and self.budget / 2)
         left = None if self.budget is None else self.budget - (time.monotonic() - begun)
-        if left is None or left > 0:
+        if left is None or left > sum(self.result_.seconds.values()):
             self.result_ = or_untrained(self.result_, len(x), seed, lambda drawn: fit_over(drawn, left))
         self.model_: GLAI | PathKernelModel = self.result_.model
         self._take_history()
