@@ -20,6 +20,7 @@ from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.memory import give_back_freed
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
@@ -392,6 +393,8 @@ def _fit_chunks(
             if n_outputs > statistics.out_features:
                 statistics.add_outputs(n_outputs - statistics.out_features)
             statistics.fill([samples])
+            del x, targets, y, samples  # before the next are read
+            give_back_freed()
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}

@@ -17,6 +17,7 @@ from glai_native.data.labels import Label
 from glai_native.data.stored_rows import StoredRows
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
+from glai_native.machine.memory import give_back_freed
 from glai_native.model.glai import GLAI
 from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import new_kind, require_options
@@ -292,6 +293,8 @@ class Learner(SavedLearner, ValidatingLearner):
         else:
             samples = Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z))
         self._add(samples)
+        del samples, z
+        give_back_freed()
         self.__dict__.pop("model_", None)  # of the chunks before
 
     def _add(self, samples: Samples) -> None:
