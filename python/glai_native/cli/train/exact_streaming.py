@@ -22,6 +22,7 @@ from glai_native.data.sources import Rows, Source
 from glai_native.data.streaming import StreamedRows, size_of
 from glai_native.data.tables import TABLES, TableNames
 from glai_native.data.targets import Task, class_labels_of, values_of
+from glai_native.machine.memory import give_back_freed
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file, remove_leftovers
@@ -245,6 +246,7 @@ class StreamedRun:
                     raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
                 targets = _targets(path, rows, self.of_values)
+            give_back_freed()  # by what has read them
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
             del x, rows  # before the next are read
 
