@@ -130,3 +130,16 @@ def test_a_parquet_is_as_large_as_its_values(tmp_path):
     frame.to_csv(tmp_path / "d.csv", index=False)
     assert size_of(tmp_path / "d.parquet") == 4 * 3 * 5000 > (tmp_path / "d.parquet").stat().st_size
     assert size_of(tmp_path / "d.csv") == size_of(tmp_path) - (tmp_path / "d.parquet").stat().st_size
+
+
+def test_parts_of_a_parquet_of_numbers_are_joined_to_chunks(tmp_path, monkeypatch):
+    rows = np.arange(20)
+    frame = pandas.DataFrame({"a": rows, "b": rows / 7, "label": rows % 2, "id": rows + 100})
+    frame.to_parquet(tmp_path / "d.parquet", row_group_size=7)
+    monkeypatch.setattr(streaming, "ROWS", 8)
+    found = stream_source(tmp_path / "d.parquet", None, NO_TABLE).parts["all"]
+    assert [len(one) for one in found.chunks()] == [8, 8, 4]
+    joined = together(found)
+    assert np.array_equal(joined.x, frame[["a", "b"]])
+    assert np.array_equal(joined.y, frame["label"])
+    assert np.array_equal(joined.ids, frame["id"])

@@ -1,5 +1,7 @@
 """How much memory is said to be free, and that zeros take some only where they are written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,14 @@ def test_zeros_take_memory_where_they_are_written():
     assert resident() - before > zeros.nbytes // 8
     assert (int(zeros.sum()), int(zeros[512:].abs().max())) == (512 * 4096, 0)
     assert memory.unwritten_zeros((0, 3), torch.int64, torch.device("cpu")).shape == (0, 3)
+
+
+def test_freed_pages_are_given_back_where_glibc_keeps_them():
+    """In a process of its own: the options hold for as long as it lives."""
+    code = (
+        "from glai_native.machine import memory\n"
+        "memory.give_back_large_blocks()\n"
+        "memory.give_back_freed()\n"
+        "assert memory._of_glibc('no such function') is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

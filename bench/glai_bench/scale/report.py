@@ -18,6 +18,7 @@ from glai_bench.scale.curves import LETTERS, MB, QUANTITIES, Figures, curves, dr
 from glai_bench.scale.data import BEST_ACCURACY, BEST_R2, TEST_ROWS
 from glai_bench.scale.learners import KINDS
 from glai_native.machine.writing import write_files
+from glai_native.solvers.choice import DUAL_SAMPLES
 
 STATES, ROOM = 1.5, 500 * MB  # of the peak's target: times the model's own state, and bytes beside it
 
@@ -63,7 +64,8 @@ def _introduction(results: Mapping[str, Any]) -> list[str]:
         "the peak of its memory as Linux tells it (VmHWM: libraries and mapped files included, tested on the further "
         "rows too). In brackets the target, 1.5 times the model's own state (sums and ledger, or numbers with two "
         "moments) and 500 MB; bold: missed. Everything is at its defaults but for M, the units of the exact head, "
-        "which are random.",
+        "which are random. What `glai train` tries before it decides counts in its peak and not in its state: the "
+        f"dual, of {DUAL_SAMPLES:,} samples at most, where it is tried holds a matrix of N times N numbers.",
     ]
 
 

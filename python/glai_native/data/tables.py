@@ -7,8 +7,9 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -275,12 +276,12 @@ def _read(path: Path, texts: Sequence[str], rows: int | None = None) -> Any:
 def _frames(path: Path, rows: int) -> Iterator[Any]:
     """Yield a .parquet's frames of so many rows; what Arrow keeps of one for later is given back before the next."""
     pool = importlib.import_module("pyarrow").default_memory_pool()
-    for batch in parquet_file(path).iter_batches(rows):
-        frame = batch.to_pandas(split_blocks=True)  # columns of numbers are Arrow's own
-        del batch
-        yield frame
-        del frame
-        pool.release_unused()
+    batches = parquet_file(path).iter_batches(rows)
+    with suppress(StopIteration):
+        while True:
+            # Columns of numbers are Arrow's own. No name is given to what is yielded, which would keep it.
+            yield next(batches).to_pandas(split_blocks=True)
+            pool.release_unused()
 
 
 def _checked(path: Path, pandas: Any, frames: Iterable[Any]) -> Iterator[Any]:
@@ -288,11 +289,10 @@ def _checked(path: Path, pandas: Any, frames: Iterable[Any]) -> Iterator[Any]:
     while True:
         with _readable(path, pandas), warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            frame = next(frames, None)
-        if frame is None:
+            read = list(islice(frames, 1))
+        if not read:
             return
-        yield frame
-        del frame  # before the next is read
+        yield read.pop()  # and keep none while it is used
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import mmap
 import os
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from torch import Tensor
 
 GB = 10**9  # the one unit that sizes are told in
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+# What malloc.h calls the sizes from which a block is one of its own, and beyond which the heap's end is given back.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGE_BLOCK = 1 << 22
 
 
 def free_memory(device: torch.device) -> int:
@@ -43,6 +49,39 @@ def unwritten_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.de
     except OSError as error:
         raise MemoryError(f"{size / GB:.3g} GB of memory are not there ({error})") from None
     return torch.frombuffer(pages, dtype=dtype).reshape(shape)
+
+
+def give_back_freed() -> None:
+    """Give pages of what was freed back to the system, which glibc keeps where something in use lies behind them.
+
+    It takes some milliseconds, and so much again where the pages are asked for anew: called behind what has taken tens
+    of megabytes, it keeps the peak of what follows from standing on them.
+    """
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def give_back_large_blocks() -> None:
+    """Let this process give blocks of some megabytes back as soon as they are freed, for as long as it lives.
+
+    glibc does so until the first such block is freed, and then keeps them, up to 64 MB, for the next ones. A library
+    leaves that to whose process it is; a command, to which the process belongs, says it here.
+    """
+    option = _of_glibc("mallopt")
+    if option is not None:
+        option(M_MMAP_THRESHOLD, LARGE_BLOCK)
+        option(M_TRIM_THRESHOLD, 2 * LARGE_BLOCK)
+
+
+@functools.cache
+def _of_glibc(name: str) -> Callable[..., object] | None:
+    """Return a function of glibc; None: memory is another C library's."""
+    try:
+        function: Callable[..., object] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function
 
 
 def require_memory(owner: str, what: str, n_bytes: int, device: torch.device, advice: str) -> None:

@@ -22,7 +22,7 @@ from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
 
 # Samples whose unit features exist at a time.
-FEATURE_ROWS = 16384
+FEATURE_ROWS = 2048
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from glai_native.data.canonical import count_repeats
 from glai_native.data.checks import require_finite, require_sample_weight, require_targets
 from glai_native.data.stored_rows import StoredRows, Window
+from glai_native.machine.memory import give_back_freed
 from glai_native.solvers.samples import Samples
 from glai_native.structure.selector import PathSelector
 
@@ -138,6 +139,7 @@ class StreamedSamples:
 
     def _samples(self, rows: Tensor | slice, x: Tensor) -> Samples:
         """Return samples, by their place here, of features that were read."""
+        give_back_freed()  # of the window before
         z = self.selector.project(x)
         require_finite(self.owner, "x", z)
         weight, repeats = (None if each is None else each[rows] for each in (self.weight, self.repeats))

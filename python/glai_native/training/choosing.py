@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from glai_native.machine.memory import give_back_freed
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import Candidate
 from glai_native.solvers.solution import Solution, Split
@@ -91,6 +92,7 @@ def choose(
             said.append(f"{name} failed")
         else:
             said.append(f"{name} {tried[-1].score:.4g}")
+        give_back_freed()
     best = _best(tried, part)
     on = "" if part is split else f" after {len(part.whole):,} others"
     if part is not split:

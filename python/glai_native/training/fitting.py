@@ -21,6 +21,7 @@ from glai_native.data.labels import Label
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.gates.packed import PackedGates
 from glai_native.machine.inference import outside_inference_mode
+from glai_native.machine.memory import give_back_freed
 from glai_native.machine.progress import epoch_progress
 from glai_native.machine.ranks import Ranks
 from glai_native.model.glai import GLAI
@@ -39,7 +40,7 @@ from glai_native.training.choosing import Attempt, choose
 from glai_native.training.comparing import compare, doubt, name_of_control
 from glai_native.training.holding_out import VALIDATION_SHARE, rows_held_out, split_samples
 from glai_native.training.numbering import Numbering
-from glai_native.training.reading import Stored, read_chunk, read_samples
+from glai_native.training.reading import LARGE_CHUNK, Stored, read_chunk, read_samples
 from glai_native.training.taking_over import take_over, take_over_solution
 
 
@@ -368,7 +369,9 @@ def _fit_chunks(
     known = 0 if isinstance(model, PathSelector) else model.estimator.out_features
     started = time.perf_counter()
     with epoch_progress(progress) as bar:
-        for number, chunk in enumerate(bar.track(chunks, description="statistics")):
+        number = -1  # not enumerate, which keeps a chunk until the next is there
+        for chunk in bar.track(chunks, description="statistics"):
+            number += 1
             with of_chunk("fit", number):
                 known = known if statistics is None else statistics.out_features
                 samples = read_chunk(selector, chunk, numbering, known, units)
@@ -388,6 +391,10 @@ def _fit_chunks(
                 if n_outputs > statistics.out_features:
                     statistics.add_outputs(n_outputs - statistics.out_features)
                 statistics.fill([samples])
+            is_large = samples.z.numel() >= LARGE_CHUNK
+            del chunk, samples  # before the next are read
+            if is_large:
+                give_back_freed()
     if statistics is None:
         raise ValueError("fit: x must yield at least one chunk (x, y), got none")
     solve: dict[str, Any] = {"l2": "gcv", "dtype": selector.hidden[0][0].dtype, "progress": progress}

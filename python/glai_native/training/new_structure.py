@@ -17,7 +17,7 @@ from glai_native.data.checks import require_finite, require_sample_weight
 from glai_native.data.counts import require_count, require_integer
 from glai_native.data.stored_rows import StoredRows
 from glai_native.gates.paths import count_paths
-from glai_native.machine.memory import require_memory
+from glai_native.machine.memory import give_back_freed, require_memory
 from glai_native.solvers.choice import FEW_SAMPLES
 from glai_native.structure.network import relu_network
 from glai_native.structure.projection import InputProjection
@@ -135,7 +135,7 @@ def train_selector(
         indicator=progress,
     )
     train: Callable[..., PathSelector] = train_structure if isinstance(x, Tensor) else train_stored_structure
-    return train(
+    selector = train(
         mlp.to(y.device),
         x,
         y,
@@ -147,6 +147,8 @@ def train_selector(
         seed=seed,
         progress=progress,
     )
+    give_back_freed()
+    return selector
 
 
 def _projection(

@@ -11,6 +11,7 @@ from torch import Tensor
 from glai_native.data.checks import count_outputs, require_sample_weight, require_samples
 from glai_native.data.stored_rows import MOST_BYTES, StoredRows
 from glai_native.gates.packed import PackedGates
+from glai_native.solvers.choice import DUAL_SAMPLES
 from glai_native.solvers.samples import Samples
 from glai_native.solvers.streamed import StreamedSamples
 from glai_native.structure.selector import PathSelector
@@ -18,8 +19,10 @@ from glai_native.training.numbering import Numbering
 
 # What stays where it is stored.
 Stored = StoredRows | np.memmap
-# Up to here a memory map is read whole.
+# Up to here a memory map is read whole; twice as much of samples so few that the dual, which needs all, may be tried.
 WHOLE_BYTES = 1 << 25
+# Numbers of a chunk behind which what was freed is given back, which takes milliseconds.
+LARGE_CHUNK = 1 << 18
 # Of features that are not in memory, the part that settles a projection, and how many samples of it at least.
 PART_BYTES, PART_SAMPLES = 1 << 23, 1 << 14
 
@@ -31,7 +34,7 @@ def stored_rows(owner: str, x: Stored) -> StoredRows:
 
 def stored_or_whole(x: StoredRows) -> Tensor | StoredRows:
     """Return features in memory where they are few; structure and numbers see the same samples held out so."""
-    return x.read(slice(None)) if x.n_bytes <= WHOLE_BYTES else x
+    return x if _is_large(*x.shape) else x.read(slice(None))
 
 
 def read_part(x: StoredRows, seed: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +57,12 @@ def part_of(x: Tensor | StoredRows, rows: Tensor) -> Tensor | StoredRows:
 
 def stays_stored(x: object) -> TypeGuard[np.memmap]:
     """Return whether x is a memory map that is not read whole."""
-    return isinstance(x, np.memmap) and x.ndim == 2 and 4 * x.size > WHOLE_BYTES
+    return isinstance(x, np.memmap) and x.ndim == 2 and _is_large(*x.shape)
+
+
+def _is_large(n_samples: int, n_features: int) -> bool:
+    """Return whether features are left where they are stored."""
+    return 4 * n_samples * n_features > WHOLE_BYTES * (2 if n_samples <= DUAL_SAMPLES else 1)
 
 
 def read_samples(

@@ -38,7 +38,7 @@ learning, forgetting and merging that is exact to the bit:
   glai train data.npz --exact --out model            then glai learn, forget, merge
   glai train data.npz --exact --units 4096 --structure trained --out model
   glai train first.npz --exact --structure random --out model      glai learn brings classes that are not yet there
-data that need not fit in memory: a folder with x.npy and y.npy, or a table; above 64 MB read a part at a time
+data that need not fit in memory: a folder with x.npy and y.npy, or a table; large ones are read a part at a time
   glai train large/ --out model --checkpoint 60                    killed? the same again, with --resume
   glai train large/ --exact --out model --checkpoint 60
 re-training, the structure kept byte for byte:
@@ -171,7 +171,9 @@ def add(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from glai_native.cli.train.exact import require_no_exact_options, train_exact
     from glai_native.cli.train.session import train
+    from glai_native.machine.memory import give_back_large_blocks
 
+    give_back_large_blocks()
     if arguments.exact:
         return train_exact(arguments)
     require_no_exact_options(arguments)

@@ -20,8 +20,9 @@ from glai_native.cli.train.samples import stream_samples
 from glai_native.data.features import float_features
 from glai_native.data.sources import Rows, Source
 from glai_native.data.streaming import StreamedRows, size_of
-from glai_native.data.tables import TableNames
+from glai_native.data.tables import TABLES, TableNames
 from glai_native.data.targets import Task, class_labels_of, values_of
+from glai_native.machine.memory import give_back_freed
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.ranks import Ranks
 from glai_native.machine.writing import find_file, remove_leftovers
@@ -35,6 +36,8 @@ from glai_native.training.exact.learner import ExactLearner
 
 # Of a file, or of a folder's files: up to here they are read whole, which takes up to ten times as much memory.
 STREAMED_BYTES = 1 << 26
+# Of that where no more is lost: exact sums of random units are the same bits in chunks, and take no longer.
+EXACT_SHARE, NUMBERS_SHARE = 1 / 32, 1 / 2
 DEFAULT_SECONDS = 60.0  # between two saves, of a run that goes on
 
 
@@ -84,7 +87,18 @@ def is_streamed(arguments: argparse.Namespace) -> bool:
         if asked:
             raise ValueError("--checkpoint and --resume need data in a file or folder")
         return False
-    return asked or size_of(path) > STREAMED_BYTES
+    return asked or size_of(path) > STREAMED_BYTES * _share_read_whole(arguments)
+
+
+def _share_read_whole(arguments: argparse.Namespace) -> float:
+    """Return up to what share of ``STREAMED_BYTES`` data are read whole.
+
+    Where columns are prepared, or units trained, all rows say how, and in chunks some: what fits is read whole.
+    """
+    is_prepared = arguments.data.suffix in TABLES and not arguments.no_preparation
+    if is_prepared or str(arguments.structure) == "trained":
+        return 1.0
+    return EXACT_SHARE if arguments.exact else NUMBERS_SHARE
 
 
 def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
@@ -232,6 +246,7 @@ class StreamedRun:
                     raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
                 targets = _targets(path, rows, self.of_values)
+            give_back_freed()  # by what has read them
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
             del x, rows  # before the next are read
 

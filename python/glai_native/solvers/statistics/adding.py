@@ -16,7 +16,7 @@ from glai_native.solvers.statistics.unknowns import PathSums
 
 # Samples that are widened to the statistics' dtype at a time: no more numbers than the gram matrix has, or of
 # LEAST_ROWS, and no more than path_gram takes in one pass, each of which reads and writes the whole matrix.
-LEAST_ROWS, CHUNK_ROWS = 2048, 4096
+LEAST_ROWS, CHUNK_ROWS = 1024, 4096
 # Up to here what is left after samples were taken out is factored, a tenth of a second at most.
 CHECKED_UNKNOWNS = 2048
 
@@ -83,11 +83,18 @@ def require_held(before: PathSums, after: PathSums, n_left: int) -> None:
 @torch.no_grad()
 def add_samples(sums: PathSums, samples: Samples, sign: int) -> None:
     """Add samples ``sign`` times, 1 or -1, in place, to all but the counts; what fails leaves a part of them there."""
-    for z, part, values, weight in samples.chunks(chunk_rows(len(sums.gram)), sums.gram.dtype):
-        if sign < 0:
-            weight = -(z.new_ones(len(z)) if weight is None else weight)
-        _add_products(sums, z, part, values, weight)
-        path_gram(z, part, weight, out=sums.gram)
+    for chunk in samples.chunks(chunk_rows(len(sums.gram)), sums.gram.dtype):
+        _add_chunk(sums, sign, *chunk)
+        del chunk  # before the next is made
+
+
+def _add_chunk(
+    sums: PathSums, sign: int, z: Tensor, gates: PackedGates, values: Tensor, weight: Tensor | None
+) -> None:
+    if sign < 0:
+        weight = -(z.new_ones(len(z)) if weight is None else weight)
+    _add_products(sums, z, gates, values, weight)
+    path_gram(z, gates, weight, out=sums.gram)
 
 
 def chunk_rows(n_unknowns: int) -> int:

@@ -18,6 +18,7 @@ from glai_native.data.labels import Label
 from glai_native.data.stored_rows import StoredRows
 from glai_native.estimator.estimator import PathEstimator
 from glai_native.estimator.outputs import Outputs
+from glai_native.machine.memory import give_back_freed
 from glai_native.model.glai import GLAI
 from glai_native.model.unseen import lower_unseen
 from glai_native.solvers.choice import new_kind, require_options
@@ -33,6 +34,7 @@ from glai_native.training.learners.saving import SavedLearner
 from glai_native.training.learners.validating import ValidatingLearner
 from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
+from glai_native.training.reading import LARGE_CHUNK
 from glai_native.training.retraining import retrain
 from glai_native.training.untrained import or_untrained
 
@@ -301,6 +303,10 @@ class Learner(SavedLearner, ValidatingLearner):
         else:
             samples = Samples(z, y, n_outputs, weight, gates=self._selector.gates_of(z))
         self._add(samples)
+        is_large = z.numel() >= LARGE_CHUNK
+        del samples, z
+        if is_large:
+            give_back_freed()
         self.__dict__.pop("model_", None)  # of the chunks before
 
     def _add(self, samples: Samples) -> None:
