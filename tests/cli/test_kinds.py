@@ -167,6 +167,7 @@ def test_learn_and_forget(shelf, tmp_path, kind, capsys):
     for name in ("ids.txt", "ids.csv"):
         said = run(capsys, "forget", tmp_path / "m", tmp_path / "new.npz", "--ids", tmp_path / name)
     assert (said["forgotten"], said["samples_seen"]) == (15, before.statistics.n_samples)
+    assert said["known_to_be_learnt"] is False
     after = glai.GLAI.load(tmp_path / "m")
     torch.testing.assert_close(after.statistics.sums(), before.statistics.sums(), rtol=1e-5, atol=1e-5)
     x = torch.from_numpy(arrays["x"])
@@ -195,6 +196,7 @@ def test_weights_alone_learn_what_is_new_and_cannot_forget(shelf, tmp_path, kind
     assert "with: glai train DATA --exact --out FOLDER, or --solver statistics" in output.err
     assert (said["exact"], said["learnt"], said["held_out"]) == (False, 54, 6)  # which stop the training
     assert said["samples_seen"] == samples_seen(path) + 54
+    assert said["numbers_changed"] is True
     figures = run(capsys, "evaluate", tmp_path / "m", tmp_path / "new.npz")
     before, after = glai.GLAI.load(path), glai.GLAI.load(tmp_path / "m")
     assert after.structure_id == before.structure_id

@@ -256,3 +256,14 @@ def test_models_hold_their_preparation_as_numbers_and_names(shelf):
     x = np.zeros((4, model.n_features_in_))
     model.fit(x, ["a", "b"] * 2)  # of other samples, which nothing prepares
     assert model.preparation is None
+
+
+def test_another_column_called_target_is_not_the_model_s_label(shelf, tmp_path, capsys):
+    frame = make_frame(7).drop(columns="kind")
+    frame.assign(target=range(len(frame))).to_csv(tmp_path / "other.csv", index=False)
+    before = run(capsys, "inspect", shelf / "statistics")
+    for command in ("learn", "evaluate"):
+        error = refused(capsys, command, shelf / "statistics", tmp_path / "other.csv")
+        assert "must have the label's column, which the model knows as 'kind'" in error
+    assert run(capsys, "inspect", shelf / "statistics") == before
+    run(capsys, "predict", shelf / "statistics", tmp_path / "other.csv", "--out", tmp_path / "answers.csv")

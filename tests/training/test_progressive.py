@@ -1,5 +1,7 @@
 """Probabilities of a learner that reads chunks: calibrated on the way, on samples before they are added."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -85,3 +87,14 @@ def test_classes_that_come_later_and_sort_earlier_are_told_apart(tmp_path):
             learner.partial_fit(X, names[Y])
     assert loaded.model_.estimator.temperature == model.model_.estimator.temperature != after
     assert loaded.score(X_TEST, names[Y_TEST]) > 0.9
+
+
+def test_what_is_lost_by_beginning_anew_is_said():
+    model = glai.GLAIClassifier((4,), structure_epochs=1).fit(X[:300], Y[:300])
+    with pytest.warns(
+        UserWarning, match="begins anew, what fit learnt is lost: its solver 'dual' keeps no sums"
+    ):
+        model.partial_fit(X[:300], Y[:300])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.partial_fit(X[300:400], Y[300:400])

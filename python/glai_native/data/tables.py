@@ -335,7 +335,8 @@ def _label(path: Path, names: list[str], label: str | None, known: TableNames, l
         return label
     if known.label is not None and known.label in names:
         return known.label
-    found = [name for name in LABELS if name in names and name not in (known.columns or ())]
+    # Another column that is called as labels often are is not taken for it: a model would learn something else.
+    found = [] if known.label is not None else _called_label(names, known)
     if len(found) == 1:
         return found[0]
     if labelled and known.label is not None:
@@ -349,6 +350,10 @@ def _label(path: Path, names: list[str], label: str | None, known: TableNames, l
     if found and known.columns is None:
         raise ValueError(f"{path}: --label must say which of {listed(found)} is the label")
     return None
+
+
+def _called_label(names: list[str], known: TableNames) -> list[str]:
+    return [name for name in LABELS if name in names and name not in (known.columns or ())]
 
 
 def _numbers(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from rich.console import Console
 
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import FEW_SAMPLES
@@ -20,7 +21,11 @@ CLEAR = 2.0
 
 
 def or_untrained(
-    trained: FitResult, n_samples: int, seed: int, fit_over: Callable[[PathSelector], FitResult]
+    trained: FitResult,
+    n_samples: int,
+    seed: int,
+    fit_over: Callable[[PathSelector], FitResult],
+    progress: bool = False,
 ) -> FitResult:
     """Return a fit over gates as they were drawn, where trained ones brought nothing and held-out samples prefer those.
 
@@ -31,10 +36,15 @@ def or_untrained(
         n_samples: N. Few samples' model is the dual, which any gates serve.
         seed: of what is drawn: the network that the structure began as.
         fit_over: fits a structure as ``trained`` was fitted, the same samples held out.
+        progress: say on standard error what is tried, and what came of it.
     """
     lead = trained.score - trained.linear_score
     if trained.solver == "dual" or n_samples <= FEW_SAMPLES or not lead <= CLEAR * trained.standard_error:
         return trained  # NaN: nothing was held out
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
+    console.print(
+        "trained gates bring little over the linear model; for comparison, gates that were never trained:"
+    )
     try:
         untrained = fit_over(_drawn(trained.model.selector, seed))
     except (FloatingPointError, MemoryError):
@@ -46,9 +56,11 @@ def or_untrained(
     model = taken.model
     if (model.estimator if isinstance(model, GLAI) else model).has_values:
         found, before = -found, -before  # squared errors
+    said = f"gates that were never trained are {verdict} ({found:.4g} against {before:.4g})"
+    console.print(said)
     return replace(
         taken,
-        reason=f"{taken.reason}; gates that were never trained are {verdict} ({found:.4g} against {before:.4g})",
+        reason=f"{taken.reason}; {said}",
         seconds=trained.seconds | {"untrained": sum(untrained.seconds.values())},
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -161,8 +162,8 @@ def _retrain(
     y: Tensor,
     seed: int,
     classes: Sequence[Label] | None = None,
-) -> dict[str, int]:
-    """Return how many samples the numbers are of besides, and how many were held out to stop a training."""
+) -> dict[str, Any]:
+    """Return how many samples were learnt; of weights alone how many were held out, and what came of it."""
     if isinstance(model, PathKernelModel):
         model.learn(x, y, class_labels=classes, seed=seed)
         return {"learnt": len(x)}
@@ -174,10 +175,16 @@ def _retrain(
             f"may be forgotten; a model that forgets none is trained {EXACTLY}",
             file=sys.stderr,
         )
-    retrain(model, x, y, increment=True, solver=solver, seed=seed, class_labels=classes)
+    numbers = [parameter.clone() for parameter in model.estimator.parameters()]
+    reason = retrain(model, x, y, increment=True, solver=solver, seed=seed, class_labels=classes).reason
     _keep(model, before)
     learnt = samples_seen(model) - seen
-    return {"learnt": learnt} | ({} if learnt == len(x) else {"held_out": len(x) - learnt})
+    found: dict[str, Any] = {"learnt": learnt}
+    if solver == "sgd":
+        now = list(model.estimator.parameters())
+        kept = all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(numbers, now, strict=True))
+        found |= {"held_out": len(x) - learnt, "numbers_changed": not kept, "reason": reason}
+    return found
 
 
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
@@ -189,8 +196,8 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
     if any(twice.values()):
         samples, ids = twice.values()
         print(
-            f"of the samples {samples:,} count twice, equal ones were learnt before or are given twice; of their ids "
-            f"{ids:,} were in use",
+            f"of the samples {samples:,} count twice, others of the same target and, to 7 bits, the same features were "
+            f"learnt before or with them; of their ids {ids:,} were in use",
             file=sys.stderr,
         )
     return {"learnt": len(x)} | twice
@@ -204,9 +211,17 @@ def _forget(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -
         targets = as_learnt(y.numpy()) if has_values(model) else class_labels_of(source.path, rows.y)
         with columns_in_order(model):
             model.forget(x.numpy(), targets, ids=ids)
+        is_known = ledger is not None
     else:
         _take_out(model, x, y, seed)
-    return {"forgotten": len(rows)}
+        is_known = isinstance(model, PathKernelModel)
+    if not is_known:
+        print(
+            f"{folder}: keeps no ledger, so that only sums tell whether these samples were learnt: if some were not, "
+            "the numbers are of no samples",
+            file=sys.stderr,
+        )
+    return {"forgotten": len(rows), "known_to_be_learnt": is_known}
 
 
 def _take_out(model: PathModel, x: Tensor, y: Tensor, seed: int) -> None:

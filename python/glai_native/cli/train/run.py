@@ -179,7 +179,7 @@ def run_train(
         else:
             result = fit(kept, data.x_train, y_train, **options | kept_in)
             if is_new and ranks.size == 1:
-                result = or_untrained(result, len(data.x_train), settings.seed, fit_untrained)
+                result = or_untrained(result, len(data.x_train), settings.seed, fit_untrained, progress)
     model = result.model
     if scaling is not None:
         outputs_of(model).set_target_scaling(*scaling)

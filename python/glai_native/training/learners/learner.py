@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -168,7 +169,9 @@ class Learner(SavedLearner, ValidatingLearner):
         self.result_: FitResult = fit_over(selector, self.budget and self.budget / 2)
         left = None if self.budget is None else self.budget - (time.monotonic() - begun)
         if left is None or left > sum(self.result_.seconds.values()):
-            self.result_ = or_untrained(self.result_, len(x), seed, lambda drawn: fit_over(drawn, left))
+            self.result_ = or_untrained(
+                self.result_, len(x), seed, lambda drawn: fit_over(drawn, left), self.verbose
+            )
         self.model_: GLAI | PathKernelModel = self.result_.model
         self._take_history()
 
@@ -267,7 +270,13 @@ class Learner(SavedLearner, ValidatingLearner):
         return not self._is_accumulating() and isinstance(model, GLAI) and model.has_statistics
 
     def _begin_anew(self) -> None:
-        """Forget what ``fit`` left without sums over its samples."""
+        """Forget what ``fit`` left without sums over its samples; say so where there is something."""
+        if "result_" in self.__dict__:
+            warnings.warn(
+                f"{type(self).__name__}: partial_fit begins anew, what fit learnt is lost: its solver "
+                f"'{self.result_.solver}' keeps no sums to add to; fit with solver='statistics', or retrain",
+                stacklevel=4,
+            )
         for name in ("model_", "result_", "loss_curve_", "n_iter_"):
             self.__dict__.pop(name, None)
 
