@@ -219,7 +219,7 @@ def test_samples_that_both_hold_are_named(data, features):
     assert len(one.shared_with(two)) == 2
     assert sorted(one.shared_with(two).ids.tolist()) == ["p38", "p39"]
     with pytest.warns(
-        UserWarning, match="merge: 2 samples are in both statistics and count twice now: id 'p3"
+        UserWarning, match="merge: 2 samples are, to 7 bits, in both statistics and count twice now: id 'p3"
     ):
         one.merge(two)
     assert len(one.ledger) == 72

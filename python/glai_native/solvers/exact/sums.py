@@ -50,7 +50,8 @@ class IntegerStatistics(AccumulatedSums):
             or, where the first targets choose the step and are at least 32, their mean.
         per_class: also keep a gram matrix for each class, what class weights at solve time are made from; learning
             takes twice the time.
-        ledger: keep a hash of each sample, so that taking out what was never there, or twice, is refused.
+        ledger: keep a hash of each sample, of its target and its features as the sums have them, 7 bits each, so that
+            taking out what was never there, or twice, is refused; samples that differ by less are the same to it.
         device: where the sums are kept.
 
     Attributes:
@@ -350,7 +351,8 @@ class IntegerStatistics(AccumulatedSums):
             ledger = self.ledger.united(other.ledger)
             if len(shared):
                 warnings.warn(
-                    f"merge: {len(shared):,} samples are in both statistics and count twice now: {shared.shown()}",
+                    f"merge: {len(shared):,} samples are, to 7 bits, in both statistics and count twice now: "
+                    f"{shared.shown()}",
                     stacklevel=3,  # the caller of what is decorated
                 )
         known: dict[str, Any] = own._asdict() | {

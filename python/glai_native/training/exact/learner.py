@@ -63,7 +63,8 @@ class ExactLearner(BeginningLearner):
         l2: penalty of the weights, a number >= 0; ``"gcv"``: by generalised cross-validation, from the sums alone; or
             ``"held-out"``: of seventeen, the one that errs least on about a fifth of the samples, which their own
             content picks and whose sums are also kept apart, at twice the memory.
-        ledger: keep a hash of each sample, so that forgetting what was never learnt, or twice, is refused.
+        ledger: keep a hash of each sample, of its target and its features as the sums have them, 7 bits each, so that
+            forgetting what was never learnt, or twice, is refused; samples that differ by less are the same to it.
         scale: ``"global"``: features are scaled by one number; ``"features"``: by one each.
         random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
         verbose: progress bars.
