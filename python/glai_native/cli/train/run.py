@@ -33,7 +33,7 @@ from glai_native.training.new_structure import train_selector
 from glai_native.training.retraining import retrain
 from glai_native.training.stages import Stages
 from glai_native.training.tables import keep_names
-from glai_native.training.untrained import or_untrained
+from glai_native.training.untrained import or_untrained, solver_of_untrained
 
 MLP_VALIDATION = 0.1  # of the samples
 
@@ -170,7 +170,8 @@ def run_train(
 
     def fit_untrained(drawn: PathSelector) -> FitResult:
         kept_in = {} if stages is None else {"checkpoint": stages.untrained_loop}
-        return fit(drawn, data.x_train, y_train, **options | kept_in)
+        solver = solver_of_untrained(settings.solver, settings.options)
+        return fit(drawn, data.x_train, y_train, **options | {"solver": solver} | kept_in)
 
     with phases.measure("estimator"):
         if isinstance(kept, GLAI):

@@ -37,7 +37,7 @@ from glai_native.training.learners.weighting import Weighed, weighed_samples
 from glai_native.training.new_structure import train_selector
 from glai_native.training.reading import LARGE_CHUNK
 from glai_native.training.retraining import retrain
-from glai_native.training.untrained import or_untrained
+from glai_native.training.untrained import or_untrained, solver_of_untrained
 
 
 class Learner(SavedLearner, ValidatingLearner):
@@ -150,12 +150,12 @@ class Learner(SavedLearner, ValidatingLearner):
         options, seed, begun = self._options(), seed_of(self.random_state), time.monotonic()
         selector = self._train_selector(x, y, weight, n_outputs, seed, self.validation_fraction)
 
-        def fit_over(structure: PathSelector, budget: float | None) -> FitResult:
+        def fit_over(structure: PathSelector, solver: str, budget: float | None) -> FitResult:
             return fit(
                 structure,
                 x,
                 y,
-                solver=self.solver,
+                solver=solver,
                 sample_weight=weight,
                 validation=self.validation_fraction,
                 seed=seed,
@@ -166,11 +166,12 @@ class Learner(SavedLearner, ValidatingLearner):
             )
 
         self._statistics: PathStatistics | None = None
-        self.result_: FitResult = fit_over(selector, self.budget and self.budget / 2)
+        self.result_: FitResult = fit_over(selector, self.solver, self.budget and self.budget / 2)
         left = None if self.budget is None else self.budget - (time.monotonic() - begun)
         if left is None or left > sum(self.result_.seconds.values()):
+            solver = solver_of_untrained(self.solver, options)
             self.result_ = or_untrained(
-                self.result_, len(x), seed, lambda drawn: fit_over(drawn, left), self.verbose
+                self.result_, len(x), seed, lambda drawn: fit_over(drawn, solver, left), self.verbose
             )
         self.model_: GLAI | PathKernelModel = self.result_.model
         self._take_history()
