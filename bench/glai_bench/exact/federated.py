@@ -22,7 +22,7 @@ import glai_native as glai
 from glai_bench.claims.cell import Cell
 from glai_bench.exact.federated_controls import AFL, Clients, FedAvg, dirichlet_clients
 from glai_bench.exact.recording import add_run_arguments, finished, opened, record
-from glai_bench.exact.report import write
+from glai_bench.exact.report import name_of_exact, write
 from glai_bench.exact.streams import SOURCES, read
 from glai_bench.folders import DATA_VARIABLE, data_folder
 
@@ -34,10 +34,11 @@ AFL_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def cells(name: str, arrays: Arrays, size: int, seeds: range) -> Iterator[Cell]:
-    """Yield the cells of one data set."""
+def cells(name: str, arrays: Arrays, sizes: Sequence[int], seeds: range) -> Iterator[Cell]:
+    """Yield the cells of one data set; exact sums of each size of Gram."""
+    exact = {name_of_exact(size, sizes): partial(_exact, size) for size in sizes}
     for seed in seeds:
-        for method, run in (("exact", partial(_exact, size)), ("AFL", _afl), ("FedAvg", _fedavg)):
+        for method, run in (exact | {"AFL": _afl, "FedAvg": _fedavg}).items():
             yield Cell(f"{name}/federated/{method}/seed={seed}", partial(run, arrays, seed))
 
 
@@ -117,9 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"set {DATA_VARIABLE} to the folder that holds the data, or ask for --data digits")
     torch.set_num_threads(arguments.threads)
     results = opened(parser, arguments.output, arguments.threads)
-    arrays, size = read(arguments.data, folder), SOURCES[arguments.data].sizes[0]
+    arrays, sizes = read(arguments.data, folder), SOURCES[arguments.data].sizes
     record(
-        cells(arguments.data, arrays, size, range(arguments.seeds)),
+        cells(arguments.data, arrays, sizes, range(arguments.seeds)),
         results,
         finished(results),
         arguments.output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,11 @@ def _energy(found: Found, cells: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def name_of_exact(size: int, sizes: Sequence[int]) -> str:
+    """Return what exact sums of a size of Gram are called: the first one as it is, others by their size."""
+    return "exact" if size == sizes[0] else f"exact, M = {size:,}"
+
+
 def _federated(found: Found, cells: Mapping[str, Any]) -> list[str]:
     names = [name for name in SOURCES if any(key.startswith(f"{name}/federated/") for key in found)]
     if not names:
@@ -283,17 +288,19 @@ def _federated(found: Found, cells: Mapping[str, Any]) -> list[str]:
         "## Federated: ten clients, Dirichlet(0.1)",
         "",
         "`GLAI_DATA=… OMP_NUM_THREADS=1 python -m glai_bench.exact.federated`. All clients in one process; bytes are "
-        "what all of them send. Exact sums: the map is frozen on the first client's samples, random units, M as above, "
-        "one round. AFL: least squares on the features, one round, as its paper has it, without a penalty; beside it, "
-        "the penalty that a fifth of each client's samples prefers. FedAvg: an MLP of 1,024 units, two local epochs a "
-        "round.",
+        "what all of them send, numbers of eight. Exact sums: the map is frozen on the first client's samples, random "
+        "units, M the first one above where it does not say which, one round. AFL: least squares on the features, one "
+        "round, as its paper has it, without a penalty; beside it, the penalty that a fifth of each client's samples "
+        "prefers. FedAvg: an MLP of 1,024 units, two local epochs a round.",
         "",
         *table_header(
             "data", "method", "accuracy, %", "rounds", "MB sent", "digest that of all data in one place"
         ),
     ]
     for name in names:
-        accuracy = {m: _percent(found, rf"{name}/federated/{m}/seed=\d+") for m in ("exact", "AFL", "FedAvg")}
+        sizes = SOURCES[name].sizes
+        methods = [*(name_of_exact(size, sizes) for size in sizes), "AFL", "FedAvg"]
+        accuracy = {m: _percent(found, rf"{name}/federated/{m}/seed=\d+") for m in methods}
         with_penalty = [
             100 * result["accuracy_with_penalty"] for result in _of(found, rf"{name}/federated/AFL/seed=\d+")
         ]
@@ -302,7 +309,7 @@ def _federated(found: Found, cells: Mapping[str, Any]) -> list[str]:
             if not of_seeds:
                 continue
             shown, digest = _spread(values), "-"
-            if method == "exact":
+            if method.startswith("exact"):
                 same = sum(result["same_digest"] for result in of_seeds)
                 digest = held(f"{same} of {len(of_seeds)}", same == len(of_seeds))
                 field = max((statistics.mean(v) for v in (accuracy["AFL"], with_penalty) if v), default=0.0)
