@@ -56,6 +56,8 @@ def or_untrained(
     model = taken.model
     if (model.estimator if isinstance(model, GLAI) else model).has_values:
         found, before = -found, -before  # squared errors
+    if "as asked" not in trained.reason:  # by the user, who asked for none
+        taken = replace(taken, reason=taken.reason.replace("as asked", "the loop alone was tried", 1))
     said = f"gates that were never trained are {verdict} ({found:.4g} against {before:.4g})"
     console.print(said)
     return replace(

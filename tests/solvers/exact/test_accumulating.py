@@ -64,7 +64,7 @@ def test_any_source(features, source, expected):
     assert run(features, *source()).digest() == expected
     statistics = glai.IntegerStatistics(features, C)
     statistics.accumulate(*source(), chunk=64, progress=False)
-    with pytest.warns(UserWarning, match="merge: 100 samples are in both"):
+    with pytest.warns(UserWarning, match="merge: 100 samples are, to 7 bits, in both"):
         statistics.accumulate(*source(), chunk=64, progress=False)
     assert statistics.n_samples == 2 * N
 
