@@ -9,6 +9,13 @@ import torch
 from torch import nn
 
 
+def drawn_network(widths: Sequence[int], seed: int) -> nn.Sequential:
+    """Make :func:`relu_network` of a seed, which leaves torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return relu_network(widths)
+
+
 def relu_network(widths: Sequence[int]) -> nn.Sequential:
     """Make ``Linear, ReLU, ..., Linear`` between so many units, of float32 on the CPU, with PyTorch's random start.
 

@@ -19,7 +19,7 @@ from glai_native.data.stored_rows import StoredRows
 from glai_native.gates.paths import count_paths
 from glai_native.machine.memory import give_back_freed, require_memory
 from glai_native.solvers.choice import FEW_SAMPLES
-from glai_native.structure.network import relu_network
+from glai_native.structure.network import drawn_network
 from glai_native.structure.projection import InputProjection
 from glai_native.structure.selector import PathSelector
 from glai_native.structure.settling import FEWEST_HELD_OUT, SETTLED, StructureMonitor, train_structure
@@ -122,9 +122,7 @@ def train_selector(
     projection = _projection(x, weight, n_components, seed)
     widths = [projection.out_features, *map(int, hidden)]
     _require_memory(y.device, [*widths, n_outputs], n_given)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        mlp = relu_network([*widths, n_outputs])
+    mlp = drawn_network([*widths, n_outputs], seed)
     few = widths[0] <= FEW_FEATURES and n_samples > FEW_SAMPLES
     monitor = StructureMonitor(
         threshold=SETTLED if len(unseen) < FEWEST_HELD_OUT or n_samples <= FEW_SAMPLES else None,

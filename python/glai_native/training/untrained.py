@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import torch
 from rich.console import Console
 
 from glai_native.model.glai import GLAI
 from glai_native.solvers.choice import FEW_SAMPLES, options_of
-from glai_native.structure.network import relu_network
+from glai_native.structure.network import drawn_network
 from glai_native.structure.selector import PathSelector
 from glai_native.training.fitting import FitResult
 
@@ -76,7 +75,4 @@ def _drawn(selector: PathSelector, seed: int) -> PathSelector:
     """Return a structure of the same projection and sizes, of the network that :func:`train_selector` begins with."""
     assert selector.output is not None  # of a structure that was trained just now
     widths = [selector.z_features, *selector.widths, len(selector.output[0])]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = relu_network(widths)
-    return PathSelector(network.to(selector.hidden[0][0]), selector.projection)
+    return PathSelector(drawn_network(widths, seed).to(selector.hidden[0][0]), selector.projection)

@@ -175,7 +175,7 @@ def _retrain(
             f"may be forgotten; a model that forgets none is trained {EXACTLY}",
             file=sys.stderr,
         )
-    numbers = [parameter.clone() for parameter in model.estimator.parameters()]
+    numbers = [] if solver == "statistics" else [one.clone() for one in model.estimator.parameters()]
     reason = retrain(model, x, y, increment=True, solver=solver, seed=seed, class_labels=classes).reason
     _keep(model, before)
     learnt = samples_seen(model) - seen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glai_native.machine.adam import Adam
 from glai_native.machine.progress import epoch_progress
-from glai_native.structure.network import relu_network
+from glai_native.structure.network import drawn_network
 from glai_native.structure.selector import PathSelector
 
 MLP_PATIENCE = 5  # epochs without a better one
@@ -44,9 +44,7 @@ def train_layers_mlp(
         seed: of its start and the order of samples.
         progress: show a bar.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        mlp = relu_network([selector.z_features, *selector.widths, n_outputs]).to(z)
+    mlp = drawn_network([selector.z_features, *selector.widths, n_outputs], seed).to(z)
     optimizer = Adam(mlp.parameters(), learning_rate)
     mean, best, best_accuracy, since = copy.deepcopy(mlp), copy.deepcopy(mlp), -1.0, 0
     generator = torch.Generator().manual_seed(seed)
