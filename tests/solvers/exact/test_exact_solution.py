@@ -27,7 +27,7 @@ def assert_solves(weight, dense):
 )
 def test_weights_are_those_of_least_squares(n, n_units, n_linear):
     features, targets = integer_samples(n, n_units, n_linear, 3)
-    solution = solve_sums(sums_of(features, targets, n_units, 3), 50.0)
+    solution = solve_sums(sums_of(features, targets, n_units, 3), 50.0, decision="least squares")
     seen = one_hot(targets, 3).any(0)
     assert_solves(
         solution.weight[:, seen], dense_solution(features, one_hot(targets, 3), n_units, 50.0)[:, seen]
@@ -84,7 +84,7 @@ def test_weights_of_classes_are_those_of_their_samples(class_weight):
     known = (150 / (3 * totals)).where(totals > 0, 0) if class_weight == "balanced" else None
     known = torch.tensor([*class_weight, 1.0], dtype=torch.float64) if known is None else known
     given = class_weight if class_weight == "balanced" else known
-    solution = solve_sums(sums, 20.0, class_weight=given)
+    solution = solve_sums(sums, 20.0, class_weight=given, decision="least squares")
     dense = dense_solution(features, one_hot(targets, 4), 12, 20.0, known[targets])
     seen = known * totals > 0
     assert_solves(solution.weight[:, seen], dense[:, seen])
@@ -172,6 +172,7 @@ def test_condition_is_told():
     [
         ({"l2": -1}, "l2 must be a finite number >= 0, 'gcv' or 'held-out', got -1"),
         ({"l2": "loo"}, "got 'loo'"),
+        ({"decision": "cosine"}, "decision must be 'discriminants' or 'least squares', got 'cosine'"),
         ({"class_weight": "equal"}, r"class_weight must be \[C\] numbers, 'balanced' or None, got 'equal'"),
         ({"class_weight": [1.0, -1.0]}, r"class_weight must be finite numbers >= 0 \[C=2\]"),
     ],

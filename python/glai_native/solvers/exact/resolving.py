@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glai_native.solvers.exact.solution import ExactSolution, without_unseen
-from glai_native.solvers.exact.system import columns_weight
+from glai_native.solvers.exact.deciding import Solved
+from glai_native.solvers.exact.solution import ExactSolution
 
 # Rows cost two triangular solutions each, a factorisation as much as K / 6 rows.
 LEAST_ROWS, MOST_ROWS, UNKNOWNS_PER_ROW = 32, 256, 16
@@ -55,13 +55,18 @@ def solve_again(
     n_samples = base.n_samples + int(weights.sum())
     if n_samples <= 0:
         return None
-    rows, targets, weight = features[weights != 0], targets[weights != 0], weights[weights != 0].to(base.mean)
-    values = _values(targets, base.solution.shape[1]).to(base.mean)
-    before, target_mean = (
-        torch.nn.functional.pad(tensor, (0, values.shape[1] - tensor.shape[-1]))
-        for tensor in (base.solution, base.target_mean)
+    solved = base.solved
+    rows, targets, weight = (
+        features[weights != 0],
+        targets[weights != 0],
+        weights[weights != 0].to(solved.mean),
     )
-    rows = (rows[:, :-1].double() - base.mean) * base.scale
+    values = _values(targets, solved.solution.shape[1]).to(solved.mean)
+    before, rhs, target_mean = (
+        torch.nn.functional.pad(tensor, (0, values.shape[1] - tensor.shape[-1]))
+        for tensor in (solved.solution, solved.rhs, solved.target_mean)
+    )
+    rows = (rows[:, :-1].double() - solved.mean) * solved.scale
     moved = weight @ rows
     totals = target_mean * base.n_samples + weight @ values
     half = torch.linalg.solve_triangular(base.factor, rows.T, upper=False)
@@ -77,15 +82,20 @@ def solve_again(
     narrow = half if half.shape[1] <= left.shape[1] else half @ left
     moved_by = torch.linalg.solve_triangular(base.factor.T, narrow, upper=True)
     after = before + (moved_by @ left if narrow is half else moved_by)
-    mean = base.mean + moved / base.scale / n_samples
-    weights = columns_weight(after, base.scale, mean, totals / n_samples)
-    if targets.ndim == 1:
-        weights = without_unseen(weights, totals > 0.5, solution.temperature)
+    mean = solved.mean + moved / solved.scale / n_samples
+    if base.decision is not None:
+        totals = totals.round()
+    solved = Solved(after, rhs + rows.T @ added, solved.scale, mean, totals / n_samples, n_samples)
+    weights, temperature = solved.values_weight(), solution.temperature
+    provenance = solution.provenance | {"n_samples": n_samples, "rows_since": len(rows)}
+    if base.decision is not None:
+        weights, provenance["decision"], temperature = solved.decided(base.decision, base.temperature)
     return replace(
         solution,
         weight=weights,
         n_samples=n_samples,
-        provenance=solution.provenance | {"n_samples": n_samples, "rows_since": len(rows)},
+        temperature=temperature,
+        provenance=provenance,
     )
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from glai_native.estimator.temperature import RIDGE_TEMPERATURE
 from glai_native.machine.memory import require_memory
 from glai_native.solvers.exact.cholesky import factorise, solve_factorised
+from glai_native.solvers.exact.deciding import DECISIONS, DISCRIMINANTS, Solved
 from glai_native.solvers.exact.penalty import choose_by_gcv, choose_by_held_out, cross_validated_error
-from glai_native.solvers.exact.system import CONSTANT, CentredSystem, FeatureSums
+from glai_native.solvers.exact.system import CentredSystem, FeatureSums
 from glai_native.solvers.statistics.ridge import SingularSystem
 
 # Of the penalty that predicts 0 and 1 best: the class with the largest score is right more often with less. On held-out
@@ -29,8 +30,6 @@ POWER_STEPS = 3
 # electricity and Tiny-ImageNet, of 1,000 to 8,000 samples each: 2 to 202 classes, cross-validated R² 0.1 to 0.7. It
 # has seen sums alone, so that what was forgotten has left no trace in it.
 TEMPERATURE_SHARE, LEAST_R2 = 0.32, 0.01
-# How far below the others, in temperatures, the scores of classes without samples are.
-MARGIN = 10.0
 SEED = 20_240_815
 
 
@@ -78,19 +77,17 @@ class Base:
 
     Attributes:
         factor: L, lower triangular, float64 ``[K, K]``.
-        solution: of the centred columns, float64 ``[K, C]``.
-        scale: of the columns, float64 ``[K]``.
-        mean: of the columns, float64 ``[K]``.
-        target_mean: float64 ``[C]``.
+        solved: with it.
         n_samples: N.
+        decision: by which classes are told apart; None: targets are values.
+        temperature: of the scores of least squares.
     """
 
     factor: Tensor
-    solution: Tensor
-    scale: Tensor
-    mean: Tensor
-    target_mean: Tensor
+    solved: Solved
     n_samples: int
+    decision: str | None
+    temperature: float
 
 
 def solve_sums(
@@ -99,9 +96,10 @@ def solve_sums(
     *,
     class_weight: Tensor | str | None = None,
     held_out: FeatureSums | None = None,
+    decision: str = DISCRIMINANTS,
     on_penalty: Callable[[], object] = lambda: None,
 ) -> ExactSolution:
-    """Solve for the weights of least squares with a penalty on all but the constant's.
+    """Solve for the weights of least squares with a penalty on all but the constant's, of classes for discriminants.
 
     Args:
         sums: of the samples.
@@ -110,12 +108,16 @@ def solve_sums(
         class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``: in inverse proportion to how many
             its class has. None: 1. It needs sums per class.
         held_out: of ``sums``, those over the samples that are held out to choose the penalty.
+        decision: by which classes are told apart: ``"discriminants"``, or ``"least squares"``, whose scores are nearest
+            to 0 and 1.
         on_penalty: called after each penalty that takes a factorisation.
 
     Raises:
         SingularSystem: a ValueError: there are no samples, or the penalty is too small for a unique solution.
         MemoryError: the factor takes more memory than there is.
     """
+    if decision not in DECISIONS:
+        raise ValueError(f"solve: decision must be {' or '.join(map(repr, DECISIONS))}, got {decision!r:.80}")
     sums.require_whole()
     weight = _class_weight(class_weight, sums)
     system = CentredSystem(sums, weight)
@@ -149,12 +151,13 @@ def solve_sums(
         "refinements": refinements,
     }
     temperature = _temperature(system, cross_validated_error(system, factor, solution, penalty))
+    solved = Solved(solution, system.rhs, system.scale, system.mean, system.target_mean, system.weight_sum)
     base = None
     if weight is None:
-        base = Base(factor, solution, system.scale, system.mean, system.target_mean, sums.n_samples)
-    weights = system.weight_of(solution)
+        base = Base(factor, solved, sums.n_samples, decision if system.has_classes else None, temperature)
+    weights = solved.values_weight()
     if system.has_classes:
-        weights = without_unseen(weights, system.target_mean > 0, temperature)
+        weights, provenance["decision"], temperature = solved.decided(decision, temperature)
     return ExactSolution(weights, penalty, condition, sums.n_samples, temperature, provenance, base)
 
 
@@ -165,15 +168,6 @@ def _temperature(system: CentredSystem, error: float) -> float:
         return RIDGE_TEMPERATURE
     unexplained = error * len(system.target_mean) * system.weight_sum / system.squares
     return float(TEMPERATURE_SHARE * max(1 - unexplained, LEAST_R2) ** 0.5 / math.log(n_seen))
-
-
-def without_unseen(weight: Tensor, seen: Tensor, temperature: float) -> Tensor:
-    """Return weights ``[M, C]`` by which classes that no sample was seen of, ``seen [C]``, are never the answer."""
-    if bool(seen.all()):
-        return weight
-    below = weight[:, seen].mean(1)
-    below[-1] -= MARGIN * temperature / CONSTANT
-    return torch.where(seen, weight, below.unsqueeze(1))
 
 
 def _class_weight(class_weight: Tensor | str | None, sums: FeatureSums) -> Tensor | None:

@@ -21,6 +21,7 @@ from glai_native.solvers.exact.adding import IntegerSums, added, require_held, r
 from glai_native.solvers.exact.aligning import joined, rearranged
 from glai_native.solvers.exact.alike import require_alike, require_few
 from glai_native.solvers.exact.changes import MOST_CHANGES, Changes
+from glai_native.solvers.exact.deciding import DISCRIMINANTS
 from glai_native.solvers.exact.digest import digest_of
 from glai_native.solvers.exact.ledger import Ledger
 from glai_native.solvers.exact.samples import Given, Ids, IntegerSamples
@@ -288,19 +289,25 @@ class IntegerStatistics(AccumulatedSums):
         *,
         class_weight: Tensor | str | None = None,
         held_out: IntegerStatistics | None = None,
+        decision: str = DISCRIMINANTS,
     ) -> ExactSolution:
-        """Return the weights of least squares with a penalty, in float64; of values in their units, not in steps.
+        """Return the weights of least squares with a penalty, in float64: of values in their units, not in steps.
+
+        Of classes they are turned into discriminants, whose largest tells the class.
 
         Args:
             l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation; ``"held-out"``: by samples held out.
             class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``; needs ``per_class=True``.
             held_out: with ``"held-out"``, statistics of the samples, among these, that are held out.
+            decision: ``"least squares"``: of classes, too, the weights whose scores are nearest to 0 and 1.
 
         Raises:
             SingularSystem: a ValueError: no samples, or the penalty is too small for a unique solution.
         """
         held = None if held_out is None else held_out.feature_sums()
-        solution = solve_sums(self.feature_sums(), l2, class_weight=class_weight, held_out=held)
+        solution = solve_sums(
+            self.feature_sums(), l2, class_weight=class_weight, held_out=held, decision=decision
+        )
         if self.fixed_point is None:
             return solution
         weight = solution.weight * self.fixed_point.step.to(self.device)
