@@ -125,6 +125,16 @@ def test_few_factorisations_find_the_least_score(n):
     assert choose_by_gcv(system) == l2
 
 
+@pytest.mark.parametrize(
+    ("n", "share"),
+    [(5000, 10**-0.75), (500, 10**-0.75), (270, 10**-0.5), (210, 10**-0.25), (120, 1.0), (60, 1.0)],
+)
+def test_classes_take_a_share_of_the_penalty_that_grows_with_features_over_samples(n, share):
+    features, targets = integer_samples(n, 100, 30, 4, rank=20)
+    sums = sums_of(features, targets, 100, 4)
+    assert solve_sums(sums).l2 == pytest.approx(choose_by_gcv(CentredSystem(sums)) * share)
+
+
 def test_held_out_samples_choose_of_seventeen():
     features, targets = integer_samples(400, 40, 10, 5, rank=8)
     sums, held_out = sums_of(features, targets, 40, 5), sums_of(features[:80], targets[:80], 40, 5)
