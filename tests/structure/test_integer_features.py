@@ -29,20 +29,38 @@ def test_random_numbers_are_those_of_every_machine():
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 33, 1280])
-def test_every_second_unit_reads_a_window_of_features(width):
-    begin, length = random_windows(7, 500, width)
-    assert int(length.min()) >= min(width, 2)
-    assert int(begin.min()) == 0
-    assert int((begin + length).max()) == width
-    assert torch.equal(random_windows(7, 9, width)[0], begin[:9])
-    weight, bias = random_weights(7, 1001, width)
-    assert torch.equal(random_weights(7, 11, width)[0], weight[:11])
+@pytest.mark.parametrize("windows", [1, 2])
+def test_every_second_unit_reads_a_window_of_features(width, windows):
+    begin, length = random_windows(7, 500, width, windows)
+    least, most = (min(width, 2), width) if windows == 1 else (min(width, 4), min(width, max(12, width // 4)))
+    assert int(length.min()) >= least
+    assert int(length.max()) <= most
+    assert int(begin.min()) == 0 or width > 33
+    assert int((begin + length).max()) == width or width > 33
+    assert torch.equal(random_windows(7, 9, width, windows)[0], begin[:9])
+    weight, bias = random_weights(7, 1001, width, windows)
+    assert torch.equal(random_weights(7, 11, width, windows)[0], weight[:11])
     assert torch.equal(weight[::2], random_numbers(7, 1001, width + 1)[::2, :-1])
     place = torch.arange(width)
     outside = (place < begin[:, None]) | (place >= (begin + length)[:, None])
     assert not weight[1::2][outside].any()
     assert bool((weight[1::2] != 0).any(1).all()) or width < 33
     assert bias.dtype == torch.int32
+
+
+def test_maps_of_the_first_rule_stay_what_they_were(x):
+    """Their files do not name a rule, and hold the seed alone."""
+    fitted = glai.IntegerFeatures.fit(x, 20, seed=3)
+    weight, _ = random_weights(3, 20, 9, 1)
+    layer = fitted.layers[0]._replace(weight=weight)
+    before = glai.IntegerFeatures(fitted.mean, fitted.scale, [layer], 3, windows=1)
+    state = before.to_state()
+    assert "weight_0" not in state
+    assert "windows" not in state
+    assert glai.IntegerFeatures.from_state(state).features_id == before.features_id != fitted.features_id
+    assert glai.IntegerFeatures.from_state(fitted.to_state()).features_id == fitted.features_id
+    with pytest.raises(ValueError, match="windows must be drawn by a rule of 1 to 2, got 3: a newer version"):
+        glai.IntegerFeatures.from_state(state | {"windows": torch.tensor(3)})
 
 
 @pytest.mark.parametrize("scale", ["global", "features"])

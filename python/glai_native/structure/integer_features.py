@@ -29,6 +29,8 @@ from glai_native.structure.integer_layers import (
     MOST_SUM,
     MOST_UNIT,
     MOST_WEIGHT,
+    WINDOW_LENGTHS,
+    WINDOWS,
     Measure,
     random_layers,
     random_weights,
@@ -62,6 +64,7 @@ class IntegerFeatures:
         scale: float32 ``[D]``, > 0.
         layers: first layer first; of random units one.
         seed: that the weights were drawn from; None: of no seed.
+        windows: by which rule the seed draws windows, of ``WINDOW_LENGTHS``.
 
     Attributes:
         features_id: SHA-256 of all that is frozen, 64 hexadecimal digits.
@@ -72,7 +75,12 @@ class IntegerFeatures:
 
     @outside_inference_mode
     def __init__(
-        self, mean: Tensor, scale: Tensor, layers: Sequence[IntegerLayer], seed: int | None = None
+        self,
+        mean: Tensor,
+        scale: Tensor,
+        layers: Sequence[IntegerLayer],
+        seed: int | None = None,
+        windows: int = WINDOWS,
     ) -> None:
         self.mean, self.scale = (_plain(t, torch.float32) for t in (mean, scale))
         self.layers = tuple(
@@ -84,7 +92,7 @@ class IntegerFeatures:
             )
             for layer in layers
         )
-        self.seed = seed
+        self.seed, self.windows = seed, windows
         _require_sound(self.mean, self.scale, self.layers)
         self.features_id = self._compute_id()
         self._elsewhere: dict[torch.device, tuple[Tensor, Tensor, tuple[IntegerLayer, ...]]] = {}
@@ -262,6 +270,8 @@ class IntegerFeatures:
                 state[f"weight_{i}"] = layer.weight
         if self.seed is not None:
             state["seed"] = torch.tensor(self.seed, device="cpu")
+            if self.windows != 1:  # the first rule has no name, and its files stay what they were
+                state["windows"] = torch.tensor(self.windows, device="cpu")
         return state
 
     @classmethod
@@ -273,6 +283,12 @@ class IntegerFeatures:
         """
         try:
             seed = int(state["seed"]) if "seed" in state else None
+            windows = int(state["windows"]) if "windows" in state else 1
+            if windows not in WINDOW_LENGTHS:
+                raise ValueError(
+                    f"IntegerFeatures: windows must be drawn by a rule of 1 to {WINDOWS}, got {windows}: a newer "
+                    "version wrote it"
+                )
             shifts = state["shift"].tolist()
             layers = []
             for i, shift in enumerate(shifts):
@@ -281,9 +297,9 @@ class IntegerFeatures:
                     weight = state[f"weight_{i}"]
                 else:
                     width = len(state["mean"])
-                    weight, _ = random_weights(require_seed("from_state", seed), len(bias), width)
+                    weight, _ = random_weights(require_seed("from_state", seed), len(bias), width, windows)
                 layers.append(IntegerLayer(weight, bias, multiplier, int(shift)))
-            return cls(state["mean"], state["scale"], layers, seed)
+            return cls(state["mean"], state["scale"], layers, seed, windows)
         except KeyError as error:
             raise ValueError(f"IntegerFeatures: the state must hold {error.args[0]!r}, got none") from None
 

