@@ -41,8 +41,11 @@ OWNER = "ExactClassifier"
 class ExactClassifier(ClassifierMixin, ExactLearner):
     """Classification that learns new samples and classes, forgets samples, and merges, the same to the bit.
 
-    Source: ridge regression on random ReLU features, as RanPAC (arXiv 2307.02251), ACIL (arXiv 2205.14922) and AFL
-    (arXiv 2405.16240) have it in floating point.
+    Three classes or more are told apart by discriminants, which the ridge's solution holds already: between the cosine
+    and the linear one, by the scatter within classes (``solvers/exact/deciding.py``).
+
+    Source: sums over random ReLU features, as RanPAC (arXiv 2307.02251), ACIL (arXiv 2205.14922) and AFL
+    (arXiv 2405.16240) keep them in floating point.
     """
 
     __doc__ += (
@@ -222,7 +225,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         return scores[:, sorted(range(len(labels)), key=labels.__getitem__)]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return scores ``[N, C]``, estimates of 0/1 targets; two classes: ``[N]``, the second's less the first's."""
+        """Return scores ``[N, C]``, about 1 for the likely class; two classes: ``[N]``, the second's less the first's."""
         scores = self._sorted_scores(X).double().numpy()
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
