@@ -65,8 +65,9 @@ def units_of(party: Party, tensors: Mapping[str, Tensor], config: Mapping[str, A
     """Sums of the squares of a layer's units over the rows that are measured, and how many these are."""
     mean, scale = tensors["mean"], tensors["scale"]
     below = layers_from(tensors, config["shifts"])
-    if "seed" in config:
-        weight, bias = random_weights(int(config["seed"]), int(config["units"]), len(mean))
+    if "units_seed" in config:
+        seed, units, windows = (int(config[name]) for name in ("units_seed", "units", "windows"))
+        weight, bias = random_weights(seed, units, len(mean), windows)
     else:
         weight, bias = tensors["weight"], tensors["bias"]
     rows = measured_rows(_samples(party, len(mean)), int(config["classes"]))

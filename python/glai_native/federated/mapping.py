@@ -15,6 +15,7 @@ from glai_native.federated.structuring import Structuring
 from glai_native.ops.integer_sums import IntegerLayer
 from glai_native.structure.centring import Moments
 from glai_native.structure.integer_features import IntegerFeatures
+from glai_native.structure.integer_layers import WINDOWS
 from glai_native.structure.measured_rows import measured_classes
 from glai_native.structure.selector import PathSelector
 
@@ -73,7 +74,7 @@ def _features(
         tensors = {"mean": mean, "scale": scale} | layers_to(below)
         config: dict[str, Any] = {"classes": classes, "shifts": [layer.shift for layer in below]}
         if selector is None:
-            config |= {"seed": settings.seed, "units": len(weight)}
+            config |= {"units_seed": settings.seed, "units": len(weight), "windows": WINDOWS}
         else:
             tensors |= {"weight": weight, "bias": bias}
         sums = structuring.ask("units", nodes, config, tensors)

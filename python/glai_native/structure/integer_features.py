@@ -43,7 +43,7 @@ from glai_native.structure.selector import PathSelector
 
 FEATURES_FILE = "features.safetensors"
 FEATURES_FORMAT = "glai-integer-features"
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2  # 1 knows no rule of windows but the first, and is written where there is no other
 
 
 class IntegerFeatures:
@@ -73,6 +73,8 @@ class IntegerFeatures:
         ValueError: numbers that do not fit each other, or sums that 32 bits may not hold.
     """
 
+    windows = 1  # of a map that was pickled before there were others
+
     @outside_inference_mode
     def __init__(
         self,
@@ -80,7 +82,7 @@ class IntegerFeatures:
         scale: Tensor,
         layers: Sequence[IntegerLayer],
         seed: int | None = None,
-        windows: int = WINDOWS,
+        windows: int = 1,
     ) -> None:
         self.mean, self.scale = (_plain(t, torch.float32) for t in (mean, scale))
         self.layers = tuple(
@@ -193,7 +195,7 @@ class IntegerFeatures:
         if selector is not None:
             return cls(mean, factors, selector_layers(measure, mean, factors, selector))
         assert n_units is not None
-        return cls(mean, factors, random_layers(measure, n_units, len(mean), seed), seed)
+        return cls(mean, factors, random_layers(measure, n_units, len(mean), seed), seed, WINDOWS)
 
     @property
     def in_features(self) -> int:
@@ -250,6 +252,11 @@ class IntegerFeatures:
             self._elsewhere[device] = (self.mean.to(device), self.scale.to(device), layers)
         return self._elsewhere[device]
 
+    @property
+    def is_of_newer_rule(self) -> bool:
+        """Whether a seed draws the weights, by a rule that the first programs do not know."""
+        return self.seed is not None and self.windows != 1
+
     def _compute_id(self) -> str:
         """Return the SHA-256 of sizes and numbers, little end first; the seed is no part of it."""
         sizes = [self.in_features, *(len(layer.weight) for layer in self.layers)]
@@ -270,7 +277,7 @@ class IntegerFeatures:
                 state[f"weight_{i}"] = layer.weight
         if self.seed is not None:
             state["seed"] = torch.tensor(self.seed, device="cpu")
-            if self.windows != 1:  # the first rule has no name, and its files stay what they were
+            if self.is_of_newer_rule:  # the first has no name, and its files stay what they were
                 state["windows"] = torch.tensor(self.windows, device="cpu")
         return state
 
@@ -307,7 +314,7 @@ class IntegerFeatures:
         """Return a features file's content."""
         metadata = {
             "format": FEATURES_FORMAT,
-            "version": str(FEATURES_VERSION),
+            "version": str(FEATURES_VERSION if self.is_of_newer_rule else 1),
             "features_id": self.features_id,
         }
         return tensors_to_bytes(self.to_state(), metadata)
@@ -325,7 +332,7 @@ class IntegerFeatures:
             FileNotFoundError: there is none.
             ValueError: it is damaged, or of another format.
         """
-        return cls.from_file(TensorFile(Path(path), FEATURES_FORMAT, newest=FEATURES_VERSION))
+        return cls.from_file(TensorFile(Path(path), FEATURES_FORMAT, newest=FEATURES_VERSION, whole_from=1))
 
     @classmethod
     def from_file(cls, file: TensorFile, prefix: str = "") -> IntegerFeatures:

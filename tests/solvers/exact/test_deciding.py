@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from glai_native.solvers.exact.deciding import CONTRAST, LEAST_CONTRAST
+import glai_native as glai
+from glai_native.solvers.exact.deciding import CONTRAST, LEAST_CONTRAST, _kept
 from glai_native.solvers.exact.resolving import solve_again
 from glai_native.solvers.exact.solution import solve_sums
 from glai_native.solvers.exact.system import LINEAR_SHARE
@@ -26,6 +27,11 @@ def discriminant_scores(features, targets, n_units, l2, weight=None):
     centre = means.mean(0)
     direction = torch.linalg.solve(scatter / counts.sum(), (means - centre).T)  # S⁻¹·u, [K, C]
     squares = ((means - centre) * direction.T).sum(1)
+    noise = x.shape[1] / torch.stack([(targets == c).sum() for c in classes]).double()
+    typical = (squares - noise).clamp_min(0).mean()
+    kept = typical / (typical + noise) if typical > 0 else torch.ones_like(noise)
+    kept /= kept.max()
+    direction, squares = direction * kept, squares * kept**2
     k = LEAST_CONTRAST + CONTRAST * squares.mean() / len(classes)
     likeness = (x - centre) @ direction + (counts / counts.sum()).log()
     return (likeness + k) / ((squares + k) * (squares.mean() + k)).sqrt()
@@ -113,3 +119,42 @@ def test_few_samples_more_are_told_apart_alike(decision):
     assert float((again.weight - anew.weight).abs().max()) <= 1e-9 * float(anew.weight.abs().max())
     if decision == "discriminants":
         assert again.temperature == anew.temperature
+
+
+def test_classes_that_overlap_are_not_answered_by_the_noise_of_their_means():
+    """One class has nineteen of twenty samples: whoever always answers it is right as often."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.tensor([0.95, 0.01, 0.01, 0.01, 0.01, 0.01])
+    targets = torch.multinomial(shares, 8000, True, generator=generator)
+    means = torch.eye(6, 20)
+    x = means[targets] + torch.randn(8000, 20, generator=generator)
+    statistics = glai.IntegerStatistics(glai.IntegerFeatures.fit(x[:4000], 200), 6)
+    statistics.update(x[:4000], targets[:4000])
+    answers = statistics.solve().scores(statistics.features.transform(x[4000:])).argmax(1)
+    right = float((answers == targets[4000:]).double().mean())
+    assert right > float((targets[4000:] == 0).double().mean()) - 0.005
+
+
+def test_equal_classes_keep_their_means_whole():
+    features, targets = integer_samples(400, 20, 6, 4)
+    targets = torch.arange(400) % 4
+    sums = sums_of(features, targets, 20, 4)
+    solved = solve_sums(sums, 30.0).base.solved
+    assert float(_kept(torch.rand(4).double(), 26 / solved.counts).min()) == 1
+
+
+def test_class_weights_near_underflow_leave_numbers():
+    features, targets = integer_samples(300, 20, 6, 3)
+    sums = sums_of(features, targets, 20, 3, per_class=True)
+    weight = torch.tensor([1e-310, 1, 1], dtype=torch.float64)
+    assert bool(solve_sums(sums, 30.0, class_weight=weight).weight.isfinite().all())
+
+
+def test_other_decisions_are_solved_anew():
+    """Of three classes one goes, and two are told apart by least squares."""
+    features, targets = integer_samples(300, 20, 6, 3)
+    targets[:290] %= 2
+    targets[290:] = 2
+    solution = solve_sums(sums_of(features, targets, 20, 3), 30.0)
+    assert solve_again(solution, features[290:], targets[290:], -torch.ones(10, dtype=torch.long)) is None
+    assert solve_again(solution, features[:5], targets[:5], -torch.ones(5, dtype=torch.long)) is not None

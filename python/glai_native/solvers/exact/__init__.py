@@ -1,4 +1,4 @@
-"""This folder is ridge regression on integer features: sums over samples that are exact to the bit, and their solution.
+"""This folder is the exact head on integer features: sums over samples, exact to the bit, and the solution of them.
 
 It must draw nothing without a fixed seed, and round nothing before the sums are whole.
 """

@@ -51,6 +51,7 @@ class Solved(NamedTuple):
         mean: of the columns, float64 ``[K]``.
         target_mean: float64 ``[C]``.
         weight_sum: of the samples.
+        counts: how many samples each class has, float64 ``[C]``; of values what the outputs add up to.
     """
 
     solution: Tensor
@@ -59,6 +60,7 @@ class Solved(NamedTuple):
     mean: Tensor
     target_mean: Tensor
     weight_sum: float
+    counts: Tensor
 
     def values_weight(self) -> Tensor:
         """Return weights float64 ``[M, C]`` of φ's columns, the constant's last, whose scores are values."""
@@ -96,6 +98,10 @@ def discriminants(solved: Solved) -> tuple[Tensor, Tensor] | None:
     cosine that S measures, at a large k the linear discriminant. The logarithm of a class's share of the samples
     is added to ``x·S⁻¹·u``, as there; all is divided so that a class scores about 1 at its own mean.
 
+    Means of few samples are noise in K directions, of ``K / n`` for n samples: with t the classes' mean of what
+    ``u·S⁻¹·u`` has beyond that, u is multiplied by ``t / (t + K / n)``, over what the largest class is multiplied by.
+    It changes nothing where classes have equally many.
+
     S takes no factorisation of its own: ``S⁻¹·rhs = A·(D - Aᵀ·rhs)⁻¹·D`` for the solution A, its right side, which
     holds the classes' centred sums, and the classes' sizes D.
 
@@ -117,10 +123,12 @@ def discriminants(solved: Solved) -> tuple[Tensor, Tensor] | None:
     root = size.sqrt()
     between = solution[:, seen].T @ rhs[:, seen]  # Aᵀ·rhs [C, C]
     between = (between + between.T) / 2
-    values, axes = torch.linalg.eigh(between / torch.outer(root, root))
-    if float(values[-1]) > 1 - LEAST_SCATTER:
+    left = -(between / root / root.unsqueeze(1))
+    left.diagonal().add_(1 - LEAST_SCATTER)
+    if int(torch.linalg.cholesky_ex(left).info):
         return None
-    inverse = (axes / (1 - values)) @ axes.T / torch.outer(root, root)  # (D - Aᵀ·rhs)⁻¹
+    left.diagonal().add_(LEAST_SCATTER)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(left)) / root / root.unsqueeze(1)  # (D - Aᵀ·rhs)⁻¹
     mixed = solved.weight_sum * inverse
     mixed -= mixed.mean(1, keepdim=True)  # S⁻¹·u = A·mixed
     reached = (
@@ -128,10 +136,28 @@ def discriminants(solved: Solved) -> tuple[Tensor, Tensor] | None:
     ) @ mixed  # of each class's mean, less the samples', in every direction
     centre = reached.mean(0)
     squares = (reached.diagonal() - centre).clamp_min(0)  # u·S⁻¹·u
+    kept = _kept(squares, len(solution) / solved.counts[seen])
+    mixed, centre, squares = mixed * kept, centre * kept, squares * kept.square()
     typical = float(squares.mean())
     contrast = LEAST_CONTRAST + CONTRAST * typical / n_seen
     length = ((squares + contrast) * (typical + contrast)).sqrt()
     weight, value = torch.zeros_like(solution), torch.zeros_like(solved.target_mean)
     weight[:, seen] = solution[:, seen] @ (mixed / length)
     value[seen] = (contrast + share.log() - centre) / length
+    if not bool(weight.isfinite().all()):  # a class weighs next to nothing
+        return None
     return weight, value
+
+
+def _kept(squares: Tensor, noise: Tensor) -> Tensor:
+    """Return what is kept of each class's mean, ``[C]``, 1 at most: less of one that fewer samples tell.
+
+    Source: James and Stein, "Estimation with quadratic loss" (1961), with the spread of means estimated from all.
+
+    Args:
+        squares: ``u·S⁻¹·u``.
+        noise: what of it is that of the mean's own samples, at most.
+    """
+    typical = float((squares - noise).clamp_min(0).mean())
+    kept = typical / (typical + noise) if typical else torch.ones_like(noise)
+    return kept / kept.max()

@@ -22,9 +22,9 @@ from glai_native.structure.integer_features import IntegerFeatures
 
 EXACT_FILE = "exact.safetensors"
 EXACT_FORMAT = "glai-integer-statistics"
-EXACT_VERSION = (
-    2  # 1 has values without a centre; files without one are written as such, for whoever reads it alone
-)
+# 1 has values without a centre, and a map of the first rule of windows, or none of a seed; 2 centres. What needs no
+# more is written as before, for whoever reads that alone.
+EXACT_VERSION = 3
 FEATURES_PREFIX = "features."
 # How those of a .csv were read. What files say that are older than this is left out: integers as integers, and texts,
 # which other ids made of integers, as written.
@@ -61,7 +61,7 @@ def content_to_pieces(content: FileContent, entries: Mapping[str, str]) -> list[
     is_centred = point is not None and point.is_centred
     metadata = {
         "format": EXACT_FORMAT,
-        "version": str(EXACT_VERSION if is_centred else 1),
+        "version": str(EXACT_VERSION if content.features.is_of_newer_rule else 2 if is_centred else 1),
         "features_id": content.features.features_id,
         "sizes": json.dumps(list(sums.cross.shape)),
         "targets": content.targets,

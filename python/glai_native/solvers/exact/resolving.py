@@ -47,7 +47,8 @@ def solve_again(
         weights: how often each came, int64 ``[n]``, negative of one that went.
 
     Returns:
-        None where it must be solved anew: no base, no samples left, or too little left of what was taken out of.
+        None where it must be solved anew: no base, no samples left, too little left of what was taken out of, or
+        classes that are told apart in another way.
     """
     base = solution.base
     if base is None:
@@ -85,11 +86,13 @@ def solve_again(
     mean = solved.mean + moved / solved.scale / n_samples
     if base.decision is not None:
         totals = totals.round()
-    solved = Solved(after, rhs + rows.T @ added, solved.scale, mean, totals / n_samples, n_samples)
+    solved = Solved(after, rhs + rows.T @ added, solved.scale, mean, totals / n_samples, n_samples, totals)
     weights, temperature = solved.values_weight(), solution.temperature
     provenance = solution.provenance | {"n_samples": n_samples, "rows_since": len(rows)}
     if base.decision is not None:
         weights, provenance["decision"], temperature = solved.decided(base.decision, base.temperature)
+        if provenance["decision"] != solution.provenance["decision"]:
+            return None
     return replace(
         solution,
         weight=weights,

@@ -130,8 +130,8 @@ def solve_sums(
     system = CentredSystem(sums, weight)
     require_memory(
         "solve",
-        f"the Cholesky factor of {system.size:,} unknowns",
-        8 * system.size**2,
+        f"the Cholesky factors of {system.size:,} unknowns and {len(sums.totals):,} outputs",
+        8 * (system.size**2 + 4 * len(sums.totals) ** 2),
         sums.gram.device,
         "use fewer units",
     )
@@ -158,7 +158,15 @@ def solve_sums(
         "refinements": refinements,
     }
     temperature = _temperature(system, cross_validated_error(system, factor, solution, penalty))
-    solved = Solved(solution, system.rhs, system.scale, system.mean, system.target_mean, system.weight_sum)
+    solved = Solved(
+        solution,
+        system.rhs,
+        system.scale,
+        system.mean,
+        system.target_mean,
+        system.weight_sum,
+        sums.totals.double(),
+    )
     base = None
     if weight is None:
         base = Base(factor, solved, sums.n_samples, decision if system.has_classes else None, temperature)
@@ -210,7 +218,7 @@ def _penalty(
     require_l2("solve", l2)
     if l2 == "gcv":
         penalty = choose_by_gcv(system, on_penalty)
-        return penalty * _share_of_classes(system.size / system.n_samples) if system.has_classes else penalty
+        return penalty * _share_of_classes(system, sums.totals) if system.has_classes else penalty
     if l2 == "held-out":
         if held_out is None:
             raise ValueError(
@@ -221,9 +229,14 @@ def _penalty(
     return float(l2)
 
 
-def _share_of_classes(features_over_samples: float) -> float:
-    """Return what of the penalty that predicts 0 and 1 best tells classes apart best, a quarter of a power of ten."""
-    share = min(max(features_over_samples**SHARE_POWER, LEAST_SHARE), 1.0)
+def _share_of_classes(system: CentredSystem, totals: Tensor) -> float:
+    """Return what of the penalty that predicts 0 and 1 best tells classes apart best, a quarter of a power of ten.
+
+    Classes of few samples count for more: N is what it would be if all had the harmonic mean of theirs.
+    """
+    rarity = float((1 / totals[system.target_mean > 0].double()).sum())
+    n_classes = int((system.target_mean > 0).sum())
+    share = min(max((system.size * rarity / n_classes**2) ** SHARE_POWER, LEAST_SHARE), 1.0)
     return float(10 ** (round(math.log10(share) * STEPS_PER_DECADE) / STEPS_PER_DECADE))
 
 

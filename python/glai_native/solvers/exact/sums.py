@@ -296,7 +296,8 @@ class IntegerStatistics(AccumulatedSums):
         Of classes they are turned into discriminants, whose largest tells the class.
 
         Args:
-            l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation; ``"held-out"``: by samples held out.
+            l2: the penalty, >= 0; ``"gcv"``: by generalised cross-validation, of classes a share of that, which grows
+                with features over samples; ``"held-out"``: by samples held out.
             class_weight: what a sample of each class weighs, ``[C]``, or ``"balanced"``; needs ``per_class=True``.
             held_out: with ``"held-out"``, statistics of the samples, among these, that are held out.
             decision: ``"least squares"``: of classes, too, the weights whose scores are nearest to 0 and 1.

@@ -225,7 +225,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         return scores[:, sorted(range(len(labels)), key=labels.__getitem__)]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return scores ``[N, C]``, about 1 for the likely class; two classes: ``[N]``, the second's less the first's."""
+        """Return scores ``[N, C]``, the likely class's about 1; two classes: ``[N]``, the second's less the first's."""
         scores = self._sorted_scores(X).double().numpy()
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
@@ -240,7 +240,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         return float(super().score(X, _labels(y), sample_weight))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return class probabilities ``[N, C]``: softmax of the scores over a temperature that the sums tell."""
+        """Return class probabilities ``[N, C]``: softmax of the scores over a temperature, by the number of classes."""
         return probabilities(self._sorted_scores(X), self.solution().temperature).numpy()
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:

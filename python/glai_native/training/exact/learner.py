@@ -41,7 +41,7 @@ SCORED_ROWS = 1024  # of x that are mapped at a time
 class ExactLearner(BeginningLearner):
     """What classifier and regressor share.
 
-    The model is ridge regression on integer features (:class:`~glai_native.IntegerFeatures`), solved from integer sums
+    The model is linear on integer features (:class:`~glai_native.IntegerFeatures`), by ridge regression of integer sums
     over samples: any order of learning, forgetting and merging that leaves the same samples leaves the same sums, to
     the bit, as :meth:`digest` shows. Whoever predicts gets the solution of the sums as they are. After few samples
     (:func:`~glai_native.solvers.exact.resolving.rows_worth`) it is brought up to date at the penalty that there was,
