@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import glai_native as glai
+from glai_native.machine.files import TensorFile
 from glai_native.structure.integer_layers import random_numbers, random_weights, random_windows
 from glai_native.structure.network import relu_network
 
@@ -48,7 +49,7 @@ def test_every_second_unit_reads_a_window_of_features(width, windows):
     assert bias.dtype == torch.int32
 
 
-def test_maps_of_the_first_rule_stay_what_they_were(x):
+def test_maps_of_the_first_rule_stay_what_they_were(x, tmp_path):
     """Their files do not name a rule, and hold the seed alone."""
     fitted = glai.IntegerFeatures.fit(x, 20, seed=3)
     weight, _ = random_weights(3, 20, 9, 1)
@@ -59,6 +60,14 @@ def test_maps_of_the_first_rule_stay_what_they_were(x):
     assert "windows" not in state
     assert glai.IntegerFeatures.from_state(state).features_id == before.features_id != fitted.features_id
     assert glai.IntegerFeatures.from_state(fitted.to_state()).features_id == fitted.features_id
+    for features, version in ((before, "1"), (fitted, "2")):
+        features.save(tmp_path / "features.safetensors")
+        file = TensorFile(tmp_path / "features.safetensors", "glai-integer-features", newest=2, whole_from=1)
+        assert file.metadata["version"] == version
+        again = glai.IntegerFeatures.load(tmp_path / "features.safetensors")
+        assert (again.features_id, again.windows) == (features.features_id, features.windows)
+    del before.__dict__["windows"]  # as one that was pickled then
+    assert before.to_state().keys() == state.keys()
     with pytest.raises(ValueError, match="windows must be drawn by a rule of 1 to 2, got 3: a newer version"):
         glai.IntegerFeatures.from_state(state | {"windows": torch.tensor(3)})
 

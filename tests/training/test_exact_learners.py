@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import glai_native as glai
-from glai_native.training.exact import chunked, learner
+from glai_native.training.exact import chunked, learner, saving
 
 
 @parametrize_with_checks([glai.ExactClassifier(16), glai.ExactRegressor(16)])
@@ -155,6 +155,21 @@ def test_a_solution_of_other_parameters_is_not_saved(digits, tmp_path):
         assert again.get_params() == model.get_params()
         if changes != {"class_weight": {"digit 11": 2.0}}:  # a class that may yet come
             assert (again.decision_function(x) == model.decision_function(x)).all()
+
+
+def test_a_solution_of_an_earlier_version_is_solved_anew(digits, tmp_path, monkeypatch):
+    """It was another one of the same sums: two models of one digest would answer differently."""
+    x, y = digits
+    model = glai.ExactClassifier(32).fit(x[:400], y[:400])
+    expected = model.decision_function(x)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(saving, "SOLUTION_VERSION", 1)
+        model.save(tmp_path)
+    again = glai.ExactClassifier.load(tmp_path)
+    assert again.known_solution() is None
+    np.testing.assert_allclose(again.decision_function(x), expected, atol=1e-6)
+    again.save(tmp_path)
+    assert glai.ExactClassifier.load(tmp_path).known_solution() is not None
 
 
 def test_regressor(tmp_path):
