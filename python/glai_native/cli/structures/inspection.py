@@ -141,6 +141,7 @@ def describe_exact(model: ExactLearner) -> dict[str, Any]:
         "l2": None if solution is None else solution.l2,
         "l2_by": "given" if not isinstance(model.l2, str) else model.l2,
         "condition": None if solution is None else solution.condition,
+        "decision": None if solution is None else solution.provenance.get("decision"),
         "ledger": ledger is not None,
         "ids": ledger is not None and ledger.ids is not None,
         "bytes_of_sums": sum(each.numel() * each.element_size() for each in kept),

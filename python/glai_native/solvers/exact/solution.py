@@ -128,10 +128,11 @@ def solve_sums(
     sums.require_whole()
     weight = _class_weight(class_weight, sums)
     system = CentredSystem(sums, weight)
+    n_classes = len(sums.totals) if system.has_classes else 0
     require_memory(
         "solve",
-        f"the Cholesky factors of {system.size:,} unknowns and {len(sums.totals):,} outputs",
-        8 * (system.size**2 + 4 * len(sums.totals) ** 2),
+        f"the Cholesky factors of {system.size:,} unknowns and {n_classes:,} classes",
+        8 * (system.size**2 + 4 * n_classes**2),
         sums.gram.device,
         "use fewer units",
     )
