@@ -109,6 +109,21 @@ def test_samples_of_a_rare_class_are_found():
     assert right[0] > right[1] + 0.005
 
 
+@pytest.mark.parametrize(("apart", "most"), [(0.0, math.log(2) + 0.01), (1.0, 0.63), (6.0, 0.06)])
+def test_two_classes_are_as_probable_as_they_are_right(apart, most):
+    """Of noise, of classes that overlap and of classes far apart: log loss 0.69, 0.62 and 0.01 at best."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, 2, (3000,), generator=generator)
+    x = torch.randn(3000, 20, generator=generator)
+    x[:, 0] += apart * targets
+    statistics = glai.IntegerStatistics(glai.IntegerFeatures.fit(x[:1500], 200), 2)
+    statistics.update(x[:1500], targets[:1500])
+    solution = statistics.solve()
+    scores = solution.scores(statistics.features.transform(x[1500:]), torch.float64)
+    loss = float(torch.nn.functional.cross_entropy(scores / solution.temperature, targets[1500:]))
+    assert loss < most
+
+
 @pytest.mark.parametrize("decision", ["discriminants", "least squares"])
 def test_few_samples_more_are_told_apart_alike(decision):
     features, targets = integer_samples(700, 100, 30, 4, rank=20)

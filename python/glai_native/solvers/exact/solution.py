@@ -37,6 +37,10 @@ POWER_STEPS = 3
 # electricity and Tiny-ImageNet, of 1,000 to 8,000 samples each: 2 to 202 classes, cross-validated R² 0.1 to 0.7. It
 # has seen sums alone, so that what was forgotten has left no trace in it.
 TEMPERATURE_SHARE, LEAST_R2 = 0.32, 0.01
+# Of two classes, where nothing is explained, what makes probabilities of scores that are such; less what is: if the
+# classes were normal, (1 - R²) / 2, which overrates those far apart. On held-out samples of fifteen pairs of classes,
+# R² of 0 to 0.99, log loss is within 0.02 of the least.
+OF_TWO, OF_TWO_APART = 0.5, 0.1
 SEED = 20_240_815
 
 
@@ -183,6 +187,8 @@ def _temperature(system: CentredSystem, error: float) -> float:
     if not system.has_classes or n_seen < 2 or not error:
         return RIDGE_TEMPERATURE
     unexplained = error * len(system.target_mean) * system.weight_sum / system.squares
+    if n_seen == 2:
+        return OF_TWO_APART + (OF_TWO - OF_TWO_APART) * min(unexplained, 1.0)
     return float(TEMPERATURE_SHARE * max(1 - unexplained, LEAST_R2) ** 0.5 / math.log(n_seen))
 
 

@@ -240,7 +240,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         return float(super().score(X, _labels(y), sample_weight))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return class probabilities ``[N, C]``: softmax of the scores over a temperature, by the number of classes."""
+        """Return class probabilities ``[N, C]``: softmax of the scores over a temperature that the sums tell."""
         return probabilities(self._sorted_scores(X), self.solution().temperature).numpy()
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
