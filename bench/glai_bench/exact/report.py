@@ -97,7 +97,7 @@ def _accuracy(found: Found, cells: Mapping[str, Any]) -> list[str]:
         "cross-validation, mean and scale of the first task. The MLPs have one hidden layer of 1,024 units; their "
         "rate, batch size and epochs, and those of linear softmax, are chosen on a fifth of the training samples of "
         "all classes. ACIL is left out at M = 10,000: it is ridge regression on RanPAC's units, and its recursion "
-        "would take an hour.",
+        "would take an hour. Differences are those of the seeds that both have.",
         "",
         *table_header(
             "data, tasks, M", "seeds", "ours", "RanPAC", "ours - RanPAC (target)", "ACIL", "streaming LDA",

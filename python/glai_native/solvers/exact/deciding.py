@@ -134,9 +134,8 @@ def discriminants(solved: Solved) -> tuple[Tensor, Tensor, float] | None:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(left)) / root / root.unsqueeze(1)  # (D - Aᵀ·rhs)⁻¹
     mixed = solved.weight_sum * inverse
     mixed -= mixed.mean(1, keepdim=True)  # S⁻¹·u = A·mixed
-    reached = (
-        between / size.unsqueeze(1)
-    ) @ mixed  # of each class's mean, less the samples', in every direction
+    # Of each class's mean, less the samples', in every class's direction.
+    reached = (between / size.unsqueeze(1)) @ mixed
     centre = reached.mean(0)
     squares = (reached.diagonal() - centre).clamp_min(0)  # u·S⁻¹·u
     kept = _kept(squares, len(solution) / solved.counts[seen])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glai_native.solvers.exact.cholesky import factorise, solve_factorised
-from glai_native.solvers.exact.system import CentredSystem, FeatureSums, symmetric_product
+from glai_native.solvers.exact.system import CentredSystem, FeatureSums, columns_weight, symmetric_product
 
 SPECTRUM_SIZE = 512
 STEPS_PER_DECADE = 4
@@ -75,7 +75,8 @@ def choose_by_held_out(
         on_penalty()
         if factor is None:
             continue
-        weight = rest.weight_of(solve_factorised(factor, rest.rhs))
+        solution = solve_factorised(factor, rest.rhs)
+        weight = columns_weight(solution, rest.scale, rest.mean, rest.target_mean)
         error = squared_error(held_out, weight)
         if error < least:
             best, least = l2, error

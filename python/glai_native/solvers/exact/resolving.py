@@ -57,11 +57,9 @@ def solve_again(
     if n_samples <= 0:
         return None
     solved = base.solved
-    rows, targets, weight = (
-        features[weights != 0],
-        targets[weights != 0],
-        weights[weights != 0].to(solved.mean),
-    )
+    left_over = weights != 0
+    rows, targets = features[left_over], targets[left_over]
+    weight = weights[left_over].to(solved.mean)
     values = _values(targets, solved.solution.shape[1]).to(solved.mean)
     before, rhs, target_mean = (
         torch.nn.functional.pad(tensor, (0, values.shape[1] - tensor.shape[-1]))
