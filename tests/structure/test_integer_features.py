@@ -196,7 +196,7 @@ def test_bad_samples_are_refused(x):
         glai.IntegerFeatures.fit(x[:0], 5)
     with pytest.raises(ValueError, match="n_units must be the 4 of the selector's last layer, got 5"):
         glai.IntegerFeatures.fit(x, 5, glai.PathSelector(relu_network([9, 4, 2])))
-    with pytest.raises(ValueError, match="scale must be 'global' or 'features', got 'each'"):
+    with pytest.raises(ValueError, match="scale must be one of 'auto', 'global', 'features', got 'each'"):
         glai.IntegerFeatures.fit(x, 5, scale="each")
 
 

@@ -44,6 +44,21 @@ def test_mean_and_scale_are_those_of_float64(generator, kind):
     torch.testing.assert_close(scale, wanted.float())
 
 
+@pytest.mark.parametrize(
+    ("spreads", "kind"), [((1, 40), "features"), ((1, 1, 60), "features"), ((1, 30, 30, 60), "global")]
+)
+def test_columns_that_one_scale_would_lose_get_their_own(generator, spreads, kind):
+    """Half of them: at a root mean square of 1/16 of all columns' they are rounded to nothing."""
+    x = torch.randn((900, len(spreads)), generator=generator) * torch.tensor(spreads)
+    x = torch.cat([x, torch.full((900, 3), 5.0)], 1)  # columns that do not vary lose nothing
+    moments = Moments.of(x)
+    for one, other in zip(moments.centre_and_scale("auto"), moments.centre_and_scale(kind), strict=True):
+        assert torch.equal(one, other)
+    summed = Moments(moments.n_samples, moments.sums, [sum(moments.squares)])
+    assert len(summed.centre_and_scale("auto")[1].unique()) == 1
+    assert torch.isfinite(Moments.of(torch.ones(3, 2)).centre_and_scale("auto")[1]).all()
+
+
 def test_measured_rows_do_not_depend_on_order_or_cut(generator):
     x = torch.randn((5000, 4), generator=generator)
     counts = count_classes(x)
@@ -73,7 +88,7 @@ def test_parts_freeze_the_map_of_all(generator, hidden):
     parts = x.split([10, 1490, 1000])
     moments = sum((Moments.of(part) for part in parts[1:]), Moments.of(parts[0]))
     classes, count = measured_classes(sum(count_classes(part) for part in parts))
-    mean, scale = moments.centre_and_scale("global")
+    mean, scale = moments.centre_and_scale("auto")
 
     def measure(below, weight, bias):
         each = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from glai_native.data.sources import (
     names_of_arrays,
     open_idx,
     read_idx_labels,
+    rows_of_split,
 )
 from glai_native.data.stored_rows import in_memory
 from glai_native.data.tables import (
@@ -115,6 +116,16 @@ class StreamedSource:
     parts: Mapping[str, StreamedRows]
     drawn: DrawnRows | None = None
 
+    def rows(self, part: str, seed: int, *, of_classes: bool, test_share: float) -> list[StreamedRows]:
+        """Return the samples that :meth:`~glai_native.data.sources.Source.rows` gives, one part after the other."""
+        if part in self.parts:
+            return [self.parts[part]]
+        if part == "all":
+            return [self.parts[name] for name in PARTS]
+        whole = self.parts["all"]
+        split = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes, test_share)
+        return [whole.only(split[PARTS.index(part)])]
+
     def prepared(self, trained: NDArray[np.int64] | None = None) -> StreamedSource:
         """Return the data with features prepared by what is drawn of the rows that are trained on; None: of all.
 
@@ -153,11 +164,13 @@ def stream_source(
     Raises:
         ValueError: it has no targets, or is none that can be read.
     """
-    names, drawn = NO_TABLE, None
+    table, drawn = None, None
     if path.suffix in TABLES and preparing is not None and known.columns is None:
-        parts, names, drawn = _of_new_table(path, label, known, preparing, seed)
+        table, drawn = _of_new_table(path, label, known, preparing, seed)
     elif path.suffix in TABLES:
-        parts, names = _of_table(path, label, known)
+        table = _of_table(path, label, known)
+    if table is not None:
+        parts = {"all": table.rows}
     elif path.is_dir() and holds_arrays(path):
         parts = _of_arrays(path)
     elif path.is_dir():
@@ -171,7 +184,8 @@ def stream_source(
             raise ValueError(f"{path}: {part} must hold y beside x, got x alone")
     is_table = path.suffix in TABLES
     name = path.stem if is_table or path.is_file() else path.name
-    return StreamedSource(Source(str(path), name, {}, "all" not in parts, names), parts, drawn)
+    names, unknown = (NO_TABLE, ()) if table is None else (table.names, table.unknown)
+    return StreamedSource(Source(str(path), name, {}, "all" not in parts, names, unknown), parts, drawn)
 
 
 def size_of(path: Path) -> int:
@@ -190,49 +204,60 @@ def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> Strea
     return replace(rows, features=features, mapped=None)
 
 
-def _of_table(path: Path, label: str | None, known: TableNames) -> tuple[dict[str, StreamedRows], TableNames]:
-    return _table_rows(path, known, read_table_chunks(path, label, known, ROWS // _parts(path, known)))
+class _OpenTable(NamedTuple):
+    """A table's rows, and what its columns are called.
+
+    Attributes:
+        rows: all of them.
+        names: of the columns.
+        unknown: columns that a model which knows others has not seen.
+    """
+
+    rows: StreamedRows
+    names: TableNames
+    unknown: Sequence[str]
 
 
-def _table_rows(
-    path: Path, names: TableNames, tables: Iterator[Table]
-) -> tuple[dict[str, StreamedRows], TableNames]:
+def _of_table(path: Path, label: str | None, known: TableNames) -> _OpenTable:
+    return _opened(path, known, read_table_chunks(path, label, known, ROWS // _parts(path, known)))
+
+
+def _opened(path: Path, names: TableNames, tables: Iterator[Table]) -> _OpenTable:
     """Return rows of which targets and ids are collected."""
     ys, ids = [], []
+    unknown: Sequence[str] = ()
     for table in tables:
         ys.append(table.y)
         ids.append(table.ids)
-        names = table.names
+        names, unknown = table.names, table.unknown
     if not sum(len(y) for y in ys if y is not None):
         raise ValueError(f"{path}: must hold samples, got none")
     y, found = _joined(path, names.label, ys), _joined_ids(ids)
-    return {"all": StreamedRows(_features_of_table(path, names), y, found)}, names
+    return _OpenTable(StreamedRows(_features_of_table(path, names), y, found), names, unknown)
 
 
 def _of_new_table(
     path: Path, label: str | None, known: TableNames, preparing: Preparing, seed: int
-) -> tuple[dict[str, StreamedRows], TableNames, DrawnRows]:
+) -> tuple[_OpenTable, DrawnRows]:
     """Return rows that are yet to be prepared, and those that are drawn for that.
 
     A .csv is read once more where chunks differ in what a column looks like: it is of texts then, and these are to be
     what stands there, as where all of it is read at once.
     """
     draw, texts = RowDraw(seed), preparing
-    parts, names = _table_rows(path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts)))
+    table = _opened(path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts)))
     if path.suffix == ".csv" and draw.of_two_kinds:
         draw, texts = (
             RowDraw(seed),
             replace(preparing, categories=[*preparing.categories, *draw.of_two_kinds]),
         )
-        parts, names = _table_rows(
-            path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts))
-        )
+        table = _opened(path, known, _added(draw, read_table_chunks(path, label, known, ROWS, texts)))
 
     def features() -> Iterator[NDArray[Any]]:
         raise ValueError(f"{path}: its columns must be prepared before they are read")
 
     drawn = draw.drawn(str(path), preparing.categories)
-    return {"all": replace(parts["all"], features=features)}, names, drawn
+    return table._replace(rows=replace(table.rows, features=features)), drawn
 
 
 def _added(draw: RowDraw, tables: Iterator[Table]) -> Iterator[Table]:

@@ -22,7 +22,8 @@ from glai_native.ops.path_matrices import pack_upper
 from glai_native.solvers.exact.ledger import HASH_BYTES
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.structure.centring import Moments, quantised
-from glai_native.structure.integer_features import FEATURES_FILE, IntegerFeatures, as_samples
+from glai_native.structure.integer_checks import as_samples
+from glai_native.structure.integer_features import FEATURES_FILE, IntegerFeatures
 from glai_native.structure.integer_layers import random_weights, squares_of_units
 from glai_native.structure.measured_rows import count_classes, measured_rows
 
@@ -50,12 +51,12 @@ def read_features(content: RecordDict) -> IntegerFeatures:
 
 
 def moments_of(party: Party) -> dict[str, Tensor]:
-    """Sums of the raw features and of all their squares, and how many rows have each class of hash."""
+    """Sums of the raw features and of their squares, and how many rows have each class of hash."""
     x = _samples(party, party.x.shape[1])
     moments = Moments.of(x)
     return {
         "sums": to_limbs(moments.sums, SUM_LIMBS),
-        "squares": to_limbs([sum(moments.squares)], SQUARE_LIMBS),
+        "squares": to_limbs(moments.squares, SQUARE_LIMBS),
         "rows": count_classes(x),
         SAMPLES: _count(len(x)),
     }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LIMB_BITS = 40
-# As many as hold sums over 2^35 samples: of float32 columns, of all their squares, of the squares of a unit.
+# As many as hold sums over 2^35 samples: of float32 columns, of their squares, of the squares of a unit.
 SUM_LIMBS, SQUARE_LIMBS, UNIT_LIMBS = 8, 16, 3
 # The largest of what a party sends is an int32, of few samples: half the bytes.
 MOST_INT32 = (1 << 31) - 1

@@ -13,7 +13,7 @@ from glai_native.federated.integers import from_limbs
 from glai_native.federated.messages import SAMPLES
 from glai_native.federated.structuring import Structuring
 from glai_native.ops.integer_sums import IntegerLayer
-from glai_native.structure.centring import Moments
+from glai_native.structure.centring import SCALE, Moments
 from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.structure.integer_layers import WINDOWS
 from glai_native.structure.measured_rows import measured_classes
@@ -67,7 +67,7 @@ def _features(
     structuring: Structuring, nodes: list[int], moments: Moments, classes: int, selector: PathSelector | None
 ) -> IntegerFeatures:
     settings = structuring.settings
-    mean, scale = moments.centre_and_scale("global")
+    mean, scale = moments.centre_and_scale(SCALE)
     n_units = None if selector is not None else sum(settings.widths[-1:])
 
     def measure(below: Sequence[IntegerLayer], weight: Tensor, bias: Tensor) -> tuple[Sequence[int], int]:

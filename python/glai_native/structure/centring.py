@@ -13,6 +13,10 @@ from glai_native.data.checks import magnitude
 
 # What one root mean square of the inputs is as an integer q; 63 is then four of them.
 INPUT_RMS = 16
+# How columns are scaled, and what is taken where nobody says. On held-out samples one scale is better where columns are
+# alike: pixels, embeddings. Of columns in units of their own it loses most: scikit-learn's wine 73 instead of 96 %.
+SCALES = ("auto", "global", "features")
+SCALE = "auto"
 # Every float32 is a multiple of 2^-149, and every square of one of 2^-298: the units of exact sums.
 SUM_UNIT, SQUARE_UNIT = 149, 298
 # Numbers are added up as integers of so many bits, 64 of which hold the sum of so many rows; what is left of them, in
@@ -33,7 +37,7 @@ class Moments:
     Attributes:
         n_samples: N.
         sums: of each column, in units of 2^-149.
-        squares: of each column's squares, or one of all columns, in units of 2^-298.
+        squares: of each column's squares, or, of earlier versions' parties, one of all columns, in units of 2^-298.
     """
 
     n_samples: int
@@ -62,19 +66,25 @@ class Moments:
 
         Args:
             kind: ``"global"``: all scales are equal; ``"features"``: each column has its own, and one that does not
-                vary that of all.
+                vary that of all; ``"auto"``: the first, unless at least half of the columns that vary would then have a
+                root mean square of less than one step of q, and be lost.
         """
         n, d = self.n_samples, len(self.sums)
         mean = [total / (n << SUM_UNIT) for total in self.sums]
         # N·(sum of squares) - (sum)², of all columns, and N² times as many: a quotient of integers, rounded once
         varied = n * sum(self.squares) - sum(total * total for total in self.sums)
         everywhere = _scale(varied, n * n * d, otherwise=1.0)
-        scales = [everywhere] * d
-        if kind == "features":
-            both = zip(self.sums, self.squares, strict=True)
-            scales = [
-                _scale(n * square - total * total, n * n, otherwise=everywhere) for total, square in both
-            ]
+        if kind == "global" or len(self.squares) < d:
+            return _float32(mean), _float32([everywhere] * d)
+        both = zip(self.sums, self.squares, strict=True)
+        columns = [n * square - total * total for total, square in both]
+        if kind == "auto":
+            lost = [INPUT_RMS**2 * d * column < varied for column in columns if column]
+            kind = "features" if lost and 2 * sum(lost) >= len(lost) else "global"
+        scales = [
+            _scale(column, n * n, otherwise=everywhere) if kind == "features" else everywhere
+            for column in columns
+        ]
         return _float32(mean), _float32(scales)
 
 

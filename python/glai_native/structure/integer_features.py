@@ -13,22 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glai_native.data.arrays import array_tensor
-from glai_native.data.checks import all_finite, require_samples
-from glai_native.data.counts import require_count, require_seed
+from glai_native.data.counts import require_seed
 from glai_native.machine.files import TensorFile, tensors_to_bytes
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.machine.writing import write_files
 from glai_native.ops.integer_sums import IntegerLayer, integer_features
-from glai_native.structure.centring import Moments, quantised
+from glai_native.structure.centring import SCALE, Moments, quantised
 from glai_native.structure.first_samples import FirstSamples
+from glai_native.structure.integer_checks import as_frozen, as_samples, require_kind, require_sound
 from glai_native.structure.integer_layers import (
     MOST_INPUT,
-    MOST_MULTIPLIER,
-    MOST_SHIFT,
-    MOST_SUM,
-    MOST_UNIT,
-    MOST_WEIGHT,
     WINDOW_LENGTHS,
     WINDOWS,
     Measure,
@@ -84,18 +78,18 @@ class IntegerFeatures:
         seed: int | None = None,
         windows: int = 1,
     ) -> None:
-        self.mean, self.scale = (_plain(t, torch.float32) for t in (mean, scale))
+        self.mean, self.scale = (as_frozen(t, torch.float32) for t in (mean, scale))
         self.layers = tuple(
             IntegerLayer(
-                _plain(layer.weight, torch.int8),
-                _plain(layer.bias, torch.int32),
-                _plain(layer.multiplier, torch.int32),
+                as_frozen(layer.weight, torch.int8),
+                as_frozen(layer.bias, torch.int32),
+                as_frozen(layer.multiplier, torch.int32),
                 int(layer.shift),
             )
             for layer in layers
         )
         self.seed, self.windows = seed, windows
-        _require_sound(self.mean, self.scale, self.layers)
+        require_sound(self.mean, self.scale, self.layers)
         self.features_id = self._compute_id()
         self._elsewhere: dict[torch.device, tuple[Tensor, Tensor, tuple[IntegerLayer, ...]]] = {}
 
@@ -109,7 +103,7 @@ class IntegerFeatures:
         selector: PathSelector | None = None,
         seed: int = 0,
         *,
-        scale: str = "global",
+        scale: str = SCALE,
         weights: str = "random",
     ) -> IntegerFeatures:
         """Freeze a map for samples like x: random units, or those of a trained selector.
@@ -122,7 +116,8 @@ class IntegerFeatures:
             n_units: of the one random layer, or, with a selector, its units in the last hidden layer; None: those.
             selector: its projection and hidden layers, of any depth, become integers; None: units are random.
             seed: of the random units, in [0, 2**32).
-            scale: ``"global"``: one for all features; ``"features"``: one for each.
+            scale: ``"global"``: one for all features; ``"features"``: one for each; ``"auto"``: the first, unless half
+                of the features that vary would then be lost to rounding (:meth:`Moments.centre_and_scale`).
             weights: of random units: ``"random"``, by the seed alone; ``"covariance"``: those that read all features
                 are random combinations of the measured rows, so that they follow the samples' covariance. They have
                 seen those rows; none of them is kept as such.
@@ -131,7 +126,7 @@ class IntegerFeatures:
             ValueError: no samples, NaN or infinite values, or a selector of other samples.
         """
         owner = "IntegerFeatures.fit"
-        n_units, seed = _require_kind(owner, n_units, selector, seed, scale, weights)
+        n_units, seed = require_kind(owner, n_units, selector, seed, scale, weights)
         if isinstance(x, Tensor | np.ndarray) and (x.ndim != 2 or not x.shape[0] or not x.shape[1]):
             raise ValueError(f"{owner}: x must be [N >= 1, D >= 1], got {list(x.shape)}")
         width = x.shape[1] if isinstance(x, Tensor | np.ndarray) else 0
@@ -151,12 +146,12 @@ class IntegerFeatures:
         selector: PathSelector | None = None,
         seed: int = 0,
         *,
-        scale: str = "global",
+        scale: str = SCALE,
         weights: str = "random",
     ) -> IntegerFeatures:
         """Freeze the map that :meth:`fit` makes, from samples that came in chunks; arguments as there."""
         owner = "IntegerFeatures.from_first"
-        n_units, seed = _require_kind(owner, n_units, selector, seed, scale, weights)
+        n_units, seed = require_kind(owner, n_units, selector, seed, scale, weights)
         mean, factors = first.moments.centre_and_scale(scale)
         rows = quantised(first.measured, mean, factors)
 
@@ -178,7 +173,7 @@ class IntegerFeatures:
         selector: PathSelector | None = None,
         seed: int = 0,
         *,
-        scale: str = "global",
+        scale: str = SCALE,
     ) -> IntegerFeatures:
         """Freeze the map that :meth:`fit` makes, from sums over its samples, which may lie with many owners.
 
@@ -188,9 +183,9 @@ class IntegerFeatures:
             n_units: as in :meth:`fit`; so are the others.
             selector: or None.
             seed: of the random units.
-            scale: ``"global"`` or ``"features"``.
+            scale: as in :meth:`fit`.
         """
-        n_units, seed = _require_kind("IntegerFeatures.from_moments", n_units, selector, seed, scale)
+        n_units, seed = require_kind("IntegerFeatures.from_moments", n_units, selector, seed, scale)
         mean, factors = moments.centre_and_scale(scale)
         if selector is not None:
             return cls(mean, factors, selector_layers(measure, mean, factors, selector))
@@ -348,94 +343,3 @@ class IntegerFeatures:
                 f"{features.features_id[:12]}…; the file is damaged"
             )
         return features
-
-
-def _require_kind(
-    owner: str,
-    n_units: int | None,
-    selector: PathSelector | None,
-    seed: int,
-    scale: str,
-    weights: str = "random",
-) -> tuple[int | None, int]:
-    """Raise unless the kind of map can be made; return n_units and seed as integers."""
-    if scale not in ("global", "features"):
-        raise ValueError(f"{owner}: scale must be 'global' or 'features', got {scale!r}")
-    if weights not in ("random", "covariance"):
-        raise ValueError(f"{owner}: weights must be 'random' or 'covariance', got {weights!r:.80}")
-    if selector is not None and not isinstance(selector, PathSelector):
-        raise TypeError(f"{owner}: selector must be a PathSelector, got {type(selector).__name__}")
-    if selector is None or n_units is not None:
-        n_units = require_count(owner, "n_units", n_units)
-    if selector is not None and n_units not in (None, selector.widths[-1]):
-        raise ValueError(
-            f"{owner}: n_units must be the {selector.widths[-1]} of the selector's last layer, got {n_units}"
-        )
-    return n_units, require_seed(owner, seed)
-
-
-def as_samples(owner: str, x: Tensor | np.ndarray[Any, Any], in_features: int) -> Tensor:
-    """Return x ``[N, D]`` of any real type as float32, rounded to nearest.
-
-    Raises:
-        ValueError: another shape, or NaN or infinite values, by row and column; also those that float32 cannot hold.
-    """
-    if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
-        x = array_tensor(x.astype(np.float32, copy=False))
-    if not isinstance(x, Tensor) or x.is_complex():
-        found = x.dtype if isinstance(x, Tensor | np.ndarray) else type(x).__name__
-        raise TypeError(f"{owner}: x must be a tensor or array of real numbers, got {found}")
-    require_samples(owner, x, in_features)
-    x = x.detach().to(torch.float32).contiguous()
-    if x.numel() and not all_finite(x):
-        row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
-        raise ValueError(
-            f"{owner}: x must be finite float32 numbers, got {float(x[row, column])} in row {row}, column {column}"
-        )
-    return x
-
-
-def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor of one's own on the CPU, of the type that it must have."""
-    if not isinstance(tensor, Tensor) or tensor.dtype != dtype:
-        found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise ValueError(f"IntegerFeatures: numbers must be {dtype}, got {found}")
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _require_sound(mean: Tensor, scale: Tensor, layers: Sequence[IntegerLayer]) -> None:
-    """Raise unless all fit each other, and no unit's sum can pass 32 bits."""
-    if mean.ndim != 1 or not len(mean) or scale.shape != mean.shape:
-        raise ValueError(
-            f"IntegerFeatures: mean and scale must be [D >= 1], got {list(mean.shape)} and {list(scale.shape)}"
-        )
-    if not (all_finite(mean) and all_finite(scale) and bool((scale > 0).all())):
-        raise ValueError("IntegerFeatures: mean must be finite and scale finite and > 0")
-    if not layers:
-        raise ValueError("IntegerFeatures: layers must be at least one, got none")
-    fan_in, most = len(mean), MOST_INPUT
-    for i, (weight, bias, multiplier, shift) in enumerate(layers):
-        units = weight.shape[:1]
-        if weight.ndim != 2 or weight.shape[1] != fan_in or not len(weight) or bias.shape != units != ():
-            raise ValueError(
-                f"IntegerFeatures: layer {i} must be of weight [H, {fan_in}] and bias [H], "
-                f"got {list(weight.shape)} and {list(bias.shape)}"
-            )
-        if (
-            multiplier.shape != units
-            or not 0 <= int(multiplier.min()) <= int(multiplier.max()) <= MOST_MULTIPLIER
-        ):
-            raise ValueError(
-                f"IntegerFeatures: layer {i} must have multipliers [H] from 0 to {MOST_MULTIPLIER}"
-            )
-        if not 1 <= shift <= MOST_SHIFT:
-            raise ValueError(
-                f"IntegerFeatures: layer {i} must have a shift from 1 to {MOST_SHIFT}, got {shift}"
-            )
-        room = MOST_SUM - require_fan_in(fan_in, most)
-        if int(weight.min()) < -MOST_WEIGHT or int(bias.long().abs().max()) > room:
-            raise ValueError(
-                f"IntegerFeatures: layer {i} must have weights from -{MOST_WEIGHT} and biases to {room:,}, so that 32 "
-                "bits hold its sums"
-            )
-        fan_in, most = len(weight), MOST_UNIT

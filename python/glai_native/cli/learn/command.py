@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from glai_native.cli.arguments import positive_number
 from glai_native.cli.command import add_command, add_model_and_rows
 from glai_native.cli.commands import COMMANDS
 
@@ -13,6 +14,7 @@ LEARN_EXAMPLES = """\
 examples:
   glai learn model new.npz                 the model in its folder is replaced, in one step
   glai learn model new.csv --out larger    or stays, and the result is another folder
+  glai learn model large/ --checkpoint 60  killed? the same again, with --resume
 new classes are added; the numbers are those of all samples together, whatever the order in which they came
 
 A model that has weights alone (--solver sgd, or dual) keeps nothing of its samples: its numbers are trained further
@@ -34,6 +36,18 @@ def add_learn(commands: Any) -> None:
     """Add ``learn`` to the command line's subparsers."""
     learn = add_command(commands, "learn", COMMANDS["learn"].summary, LEARN_EXAMPLES, _learn)
     add_model_and_rows(learn, "train", "the split, where we make it, and of training weights alone")
+    learn.add_argument(
+        "--checkpoint",
+        type=positive_number,
+        metavar="SECONDS",
+        help="of a model of exact sums: keep what has been learnt beside MODEL every so many seconds, which --resume "
+        "goes on with after a kill",
+    )
+    learn.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from what the same command kept before it was killed, to the same digest",
+    )
     _add_other_folder(learn)
 
 

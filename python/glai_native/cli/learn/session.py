@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from glai_native.cli.arguments import without_owner
 from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
+from glai_native.cli.learn.streaming import StreamedSamples
 from glai_native.cli.models import (
     Model,
     PathModel,
@@ -33,6 +35,7 @@ from glai_native.cli.models import (
     samples_seen,
     targets_for,
 )
+from glai_native.cli.train.exact_streaming import Checkpoint
 from glai_native.data.ids import rows_of_ids
 from glai_native.data.labels import Label, joined_labels, label_indices, require_same_type
 from glai_native.data.sources import Rows, Source, read_source
@@ -40,6 +43,7 @@ from glai_native.data.targets import class_labels_of
 from glai_native.machine.writing import locked
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.exact.ledger import Ledger
 from glai_native.training.exact.learner import ExactLearner
 from glai_native.training.forgetting import forget as forget_samples
 from glai_native.training.learners.saving import LEARNER, provenance_of, set_provenance
@@ -63,6 +67,15 @@ def forget(arguments: argparse.Namespace) -> int:
 Change = Callable[[Model, Path, Source, Rows, int], dict[str, Any]]
 
 
+class _Job(NamedTuple):
+    """A change that is ready to be made, of which samples, and what goes once it is saved."""
+
+    source: Source
+    part: str
+    run: Callable[[], dict[str, Any]]
+    checkpoint: Checkpoint | None = None
+
+
 def _change(arguments: argparse.Namespace, change: Change) -> int:
     folder: Path = arguments.model
     if arguments.out is not None:
@@ -78,24 +91,37 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
             raise ValueError(_cannot_forget(folder))
         if isinstance(model, PathKernelModel) and model.kept is None:
             raise ValueError(_keeps_no_targets(folder))
-        source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
-        tell_unknown(source)
-        part = chosen_part(arguments.part, source, "train")
-        split = {"of_classes": not has_values(model), "test_share": arguments.test_share}
-        rows = source.rows(part, arguments.seed, **split)
-        if getattr(arguments, "ids", None) is not None:
-            rows = rows_of_ids(source.path, rows, arguments.ids)
+        job = _job(arguments, model, change)
+        tell_unknown(job.source)
         started = time.perf_counter()
-        with _naming(source):
-            changed = change(model, folder, source, rows, arguments.seed)
-        figures = {"model": str(folder), "kind": kind_of(model), "data": source.name, "part": part, **changed}
-        figures["exact"] = is_exact
+        with _naming(job.source):
+            changed = job.run()
+        figures: dict[str, Any] = {"model": str(folder), "kind": kind_of(model), "data": job.source.name}
+        figures |= {"part": job.part, **changed, "exact": is_exact}
         figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
         if isinstance(model, ExactLearner):
             figures |= {"digest": model.digest()} | _solved(model)
         model.save(out)
+        if job.checkpoint is not None:
+            job.checkpoint.remove()
     show(figures | {"folder": str(out)}, arguments.json)
     return 0
+
+
+def _job(arguments: argparse.Namespace, model: Model, change: Change) -> _Job:
+    """Read the samples, or, of many that are to be learnt exactly, open them."""
+    streamed = StreamedSamples.open(arguments, model) if change is _learn else None
+    if streamed is not None:
+        assert isinstance(model, ExactLearner)
+        run = partial(_learn_streamed, model, streamed)
+        return _Job(streamed.source, streamed.part, run, streamed.checkpoint)
+    source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
+    part = chosen_part(arguments.part, source, "train")
+    split = {"of_classes": not has_values(model), "test_share": arguments.test_share}
+    rows = source.rows(part, arguments.seed, **split)
+    if getattr(arguments, "ids", None) is not None:
+        rows = rows_of_ids(source.path, rows, arguments.ids)
+    return _Job(source, part, partial(change, model, arguments.model, source, rows, arguments.seed))
 
 
 @contextmanager
@@ -192,6 +218,22 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
     before = model.statistics_.ledger
     with columns_in_order(model), figures_tell_of_ids():
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
+    return {"learnt": len(x)} | _told_twice(before, model)
+
+
+def _learn_streamed(model: ExactLearner, samples: StreamedSamples) -> dict[str, Any]:
+    """Return what :func:`_learn` does, of samples that come in chunks."""
+    before, known = model.statistics_.ledger, labels_of(model)
+    samples.learn(model)
+    learnt: dict[str, Any] = {"learnt": len(samples)} | _told_twice(before, model)
+    if has_values(model):
+        return learnt
+    classes = len(labels_of(model))
+    return learnt | {"classes": classes, "new_classes": classes - len(known)}
+
+
+def _told_twice(before: Ledger | None, model: ExactLearner) -> dict[str, int]:
+    """Return how many samples and ids the ledger knew already, and say so where there are some."""
     twice = learnt_twice(before, model)
     if any(twice.values()):
         samples, ids = twice.values()
@@ -200,7 +242,7 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
             f"learnt before or with them; of their ids {ids:,} were in use",
             file=sys.stderr,
         )
-    return {"learnt": len(x)} | twice
+    return twice
 
 
 def _forget(model: Model, folder: Path, source: Source, rows: Rows, seed: int) -> dict[str, Any]:

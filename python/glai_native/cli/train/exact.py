@@ -60,7 +60,8 @@ def train_exact(arguments: argparse.Namespace) -> int:
         with ranks.together():
             if ranks.is_first:
                 require_new_folder(arguments.out)
-        checkpoint = Checkpoint.of(arguments, ranks)
+        out = Path(arguments.out)
+        checkpoint = Checkpoint.of(arguments, out.with_name(f"{out.name}.checkpoint"), arguments.l2, ranks)
         started = time.perf_counter()
         with ranks.together():
             structure, known, counting, kept = _structure(arguments.structure)

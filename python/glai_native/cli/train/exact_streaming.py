@@ -46,7 +46,7 @@ class Checkpoint:
     """Where sums are saved while they are added up.
 
     Attributes:
-        path: the file, beside the model's folder; of many processes each has its own.
+        path: the file, beside the model's folder.
         seconds: between two saves.
     """
 
@@ -54,22 +54,30 @@ class Checkpoint:
     seconds: float
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace, ranks: Ranks) -> Checkpoint | None:
+    def of(
+        cls, arguments: argparse.Namespace, path: Path, l2: float | str, ranks: Ranks
+    ) -> Checkpoint | None:
         """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
+
+        Args:
+            arguments: of the command.
+            path: of one process; of many each adds its number.
+            l2: of the learner.
+            ranks: the processes.
 
         Raises:
             ValueError: there is nothing to go on with, or something that nobody has asked to go on with.
         """
         if arguments.checkpoint is None and not arguments.resume:
             return None
-        out = Path(arguments.out)
-        path = out.parent / (f"{out.name}.checkpoint" + (f"-{ranks.rank}" if ranks.size > 1 else ""))
+        if ranks.size > 1:
+            path = path.with_name(f"{path.name}-{ranks.rank}")
         there = [name for name in ranks.gather("" if find_file(path) is None else str(path)) if name]
         if arguments.resume and not there:
             raise ValueError(f"nothing to resume: there is no {path}")
         if there and not arguments.resume:
             raise ValueError(f"{there[0]}: holds the sums of a run that was ended; --resume goes on with it")
-        if arguments.l2 == "held-out":
+        if l2 == "held-out":
             raise ValueError("--checkpoint and --resume are not options of --l2 held-out")
         return cls(path, DEFAULT_SECONDS if arguments.checkpoint is None else arguments.checkpoint)
 
@@ -87,7 +95,12 @@ def is_streamed(arguments: argparse.Namespace) -> bool:
         if asked:
             raise ValueError("--checkpoint and --resume need data in a file or folder")
         return False
-    return asked or size_of(path) > STREAMED_BYTES * _share_read_whole(arguments)
+    return asked or is_large(path, _share_read_whole(arguments))
+
+
+def is_large(path: Path, share: float = EXACT_SHARE) -> bool:
+    """Return whether data take more than a share of ``STREAMED_BYTES``."""
+    return size_of(path) > STREAMED_BYTES * share
 
 
 def _share_read_whole(arguments: argparse.Namespace) -> float:

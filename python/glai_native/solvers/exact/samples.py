@@ -15,7 +15,8 @@ from glai_native.data.checks import require_dense
 from glai_native.data.labels import Label
 from glai_native.solvers.exact.ledger import hash_samples, read_ids
 from glai_native.solvers.exact.targets import FixedPoint, as_tensor, read_classes, read_values
-from glai_native.structure.integer_features import IntegerFeatures, as_samples
+from glai_native.structure.integer_checks import as_samples
+from glai_native.structure.integer_features import IntegerFeatures
 
 # Features that exist at a time, in bytes, within these numbers of rows: a call adds to the whole gram matrix.
 CHUNK_BYTES = 1 << 23

@@ -24,6 +24,7 @@ from glai_native.data.labels import (
 from glai_native.estimator.temperature import log_probabilities, probabilities
 from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.sums import IntegerStatistics
+from glai_native.structure.centring import SCALE
 from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.exact.beginning import Structure
 from glai_native.training.exact.chunked import Samples
@@ -64,7 +65,7 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         random_state: int | np.random.RandomState | None = 0,
         class_weight: Mapping[Any, float] | str | None = None,
         per_class: bool = False,
-        scale: str = "global",
+        scale: str = SCALE,
         verbose: bool = False,
     ) -> None:
         self.n_units = n_units

@@ -65,7 +65,8 @@ class ExactLearner(BeginningLearner):
             content picks and whose sums are also kept apart, at twice the memory.
         ledger: keep a hash of each sample, of its target and its features as the sums have them, 7 bits each, so that
             forgetting what was never learnt, or twice, is refused; samples that differ by less are the same to it.
-        scale: ``"global"``: features are scaled by one number; ``"features"``: by one each.
+        scale: ``"global"``: features are scaled by one number; ``"features"``: by one each; ``"auto"``: by one, unless
+            half of those that vary would then be lost to rounding: those of a table in units of their own.
         random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
         verbose: progress bars.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from glai_native.data.arrays import array_tensor
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.solvers.exact.targets import FixedPoint
+from glai_native.structure.centring import SCALE
 from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.exact.beginning import Structure
 from glai_native.training.exact.learner import ExactLearner
@@ -53,7 +54,7 @@ class ExactRegressor(RegressorMixin, ExactLearner):
         l2: float | str = "gcv",
         ledger: bool = True,
         random_state: int | np.random.RandomState | None = 0,
-        scale: str = "global",
+        scale: str = SCALE,
         step: float | Sequence[float] | None = None,
         centre: float | Sequence[float] | None = None,
         verbose: bool = False,
