@@ -213,7 +213,8 @@ class IntegerStatistics(AccumulatedSums):
         sums = self._sums()
         with added(sums, self._squares, samples, sign):
             if sign < 0:
-                require_held(owner, sums, n_samples)
+                known_by_x = self.ledger is not None and samples.source.dtype != torch.uint8
+                require_held(owner, sums, n_samples, known=known_by_x)
             after = self.__dict__ | known
             with uninterrupted():
                 self.__dict__ = after
