@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,11 @@ def _finish(
     scores = learning.scores(model) if len(learning.test) else {}
     keep_names(model, source.names)
     model.save(arguments.out)
+    if not task.of_values and model.statistics_.out_features == 1:
+        print(
+            f"{source.path}: all samples are of one class, which is every answer until glai learn brings others",
+            file=sys.stderr,
+        )
     twice = learnt_twice(Ledger.empty(), model)
     twice.pop("samples_counted_twice", None)  # of one source that is no mistake
     figures: dict[str, Any] = {

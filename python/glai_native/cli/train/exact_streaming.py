@@ -115,16 +115,7 @@ def _share_read_whole(arguments: argparse.Namespace) -> float:
 
 
 def read_targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
-    """Return targets of training samples as a learner takes them: labels of two classes at least, or values."""
-    targets = _targets(path, rows, of_values)
-    if not of_values and len(np.unique(targets)) < 2:
-        raise ValueError(
-            f"{path}: train must have at least 2 classes, got 1; --task regression learns values"
-        )
-    return targets
-
-
-def _targets(path: str, rows: Rows, of_values: bool) -> NDArray[Any]:
+    """Return targets of training samples as a learner takes them: labels, or values."""
     y = rows.y
     if not of_values:
         return class_labels_of(path, y)
@@ -258,7 +249,7 @@ class StreamedRun:
                 if rows.x.ndim < 2:
                     raise ValueError(f"{path}: train must be x [N >= 1, ...], got {list(rows.x.shape)}")
                 x = float_features(path, rows.x.reshape(len(rows), -1), columns=self.source.names.columns)
-                targets = _targets(path, rows, self.of_values)
+                targets = read_targets(path, rows, self.of_values)
             give_back_freed()  # by what has read them
             yield x.astype(np.float32, copy=False), targets, None, rows.ids
             del x, rows  # before the next are read
