@@ -1,7 +1,6 @@
 """glai learn reads large data in chunks, to the digest of the data read whole, and goes on after a kill."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +15,30 @@ from glai_native.data import streaming
 
 KILLED = """
 import os, signal, sys
+import glai_native as glai
 from glai_native.cli.main import main
 from glai_native.data import streaming
 from glai_native.solvers.exact import accumulating
-streaming.ROWS = 50
-saved, write = [], accumulating.write_files
-def write_and_die(contents):
+
+def end():
+    os.kill(os.getpid(), signal.SIGKILL)
+def write_and_end(contents):
     write(contents)
     saved.append(1)
     if len(saved) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-accumulating.write_files = write_and_die
-main(sys.argv[1:])
+        end()
+def save_and_end(*told, **more):
+    if when == "saved":
+        save(*told, **more)
+    end()
+
+streaming.ROWS, when = 50, sys.argv[1]
+saved, write, save = [], accumulating.write_files, glai.ExactClassifier.save
+if when == "adding":
+    accumulating.write_files = write_and_end
+else:
+    glai.ExactClassifier.save = save_and_end
+main(sys.argv[2:])
 """
 D, N = 5, 400
 COLUMNS = [f"column {i}" for i in range(D)]
@@ -144,28 +155,68 @@ def test_values(tmp_path, in_chunks, capsys):
     assert digests[0] == digests[1]
 
 
-def test_killed_and_resumed(model, tmp_path, in_chunks, capsys):
+def killed(when, *told):
+    """Run a command that is killed at the third save of its sums, before the model is saved, or after."""
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, when, *map(str, told)], capture_output=True, text=True
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+@pytest.mark.parametrize("when", ["adding", "learnt", "saved"])
+def test_killed_and_resumed(model, tmp_path, in_chunks, capsys, when):
     data = write(tmp_path, "npz", *samples(1, 5))
     in_chunks(False)
     whole, _ = run(capsys, "learn", model, data, "--out", tmp_path / "whole")
     told = ["learn", str(model), str(data)]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *told, "--checkpoint", "1e-9"], capture_output=True, text=True
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (checkpoint,) = tmp_path.glob("model.checkpoint-*")
-    assert 0 < glai.IntegerStatistics.load(checkpoint).n_samples < N
-    shutil.copy(checkpoint, tmp_path / "kept")
+    killed(when, *told, "--checkpoint", "1e-9")
+    (left,) = tmp_path.glob("model.checkpoint-*")
+    assert (0 < glai.IntegerStatistics.load(left).n_samples < N) == (when == "adding")
     assert main([*told, "--checkpoint", "1"]) == 2
-    assert "holds the sums of a run that was ended; --resume goes on with it" in capsys.readouterr().err
-    resumed, _ = run(capsys, *told, "--resume")
-    assert (resumed["digest"], resumed["learnt"]) == (whole["digest"], N)
-    assert not checkpoint.exists()
-    # Killed once more, after the model was saved: what it holds already is not learnt again.
-    shutil.copy(tmp_path / "kept", checkpoint)
+    asked = "--resume removes it" if when == "saved" else "--resume goes on with it"
+    assert asked in capsys.readouterr().err
+    resumed, errors = run(capsys, *told, "--resume")
+    assert (resumed["digest"], resumed["learnt"]) == (whole["digest"], 0 if when == "saved" else N)
+    assert ("nothing is left to learn" in errors) == (when == "saved")
+    assert not list(tmp_path.glob("model.checkpoint-*"))
     assert main([*told, "--resume"]) == 2
     assert "nothing to resume: there is no" in capsys.readouterr().err
     assert glai.ExactClassifier.load(model).digest() == whole["digest"]
+
+
+def test_what_a_run_left_is_told(model, tmp_path, capsys):
+    data = write(tmp_path, "npz", *samples(1, 5))
+    killed("adding", "learn", model, data, "--checkpoint", "1e-9")
+    (left,) = tmp_path.glob("model.checkpoint-*")
+    _, errors = run(capsys, "learn", model, data)
+    assert f"{left}: is left of a glai learn that was ended" in errors
+    _, errors = run(capsys, "forget", model, data)
+    assert f"{left}: is left of a glai learn that was ended" in errors
+
+
+def test_what_cannot_be_read_in_chunks_is_read_whole(tmp_path, in_chunks, capsys):
+    in_chunks(True)
+    x, y, ids = samples(0, 3)
+    model = made(tmp_path, x, y.astype(str), glai.ExactClassifier)
+    np.savez(tmp_path / "fortran.npz", x=np.asfortranarray(x), y=y.astype(str))
+    run(capsys, "learn", model, tmp_path / "fortran.npz", "--out", tmp_path / "a")
+    assert main(["learn", str(model), str(tmp_path / "fortran.npz"), "--checkpoint", "9"]) == 2
+    assert "C's order" in capsys.readouterr().err
+    np.savez(tmp_path / "no.npz", x_train=x, y_train=y.astype(str), x_test=x)
+    run(capsys, "learn", model, tmp_path / "no.npz", "--out", tmp_path / "b")
+    named = {
+        "x_train": x,
+        "y_train": y.astype(str),
+        "id_train": ids,
+        "x_test": x[:9],
+        "y_test": y[:9].astype(str),
+    }
+    np.savez(tmp_path / "ids.npz", **named)
+    run(capsys, "learn", model, tmp_path / "ids.npz", "--part", "all", "--out", tmp_path / "c")
+    kept = glai.ExactClassifier.load(tmp_path / "c").statistics_.ledger.ids.tolist()
+    assert kept.count("") == len(x) + 9  # as read whole: where one part has none, neither has any
+    assert main(["learn", str(model), str(tmp_path / "ids.npz"), "--label", "y"]) == 2
+    assert "--label is of tables" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_said_and_the_model_stays(model, tmp_path, in_chunks, capsys):

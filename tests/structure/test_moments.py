@@ -56,6 +56,8 @@ def test_columns_that_one_scale_would_lose_get_their_own(generator, spreads, kin
         assert torch.equal(one, other)
     summed = Moments(moments.n_samples, moments.sums, [sum(moments.squares)])
     assert len(summed.centre_and_scale("auto")[1].unique()) == 1
+    with pytest.raises(ValueError, match="zip"):
+        summed.centre_and_scale("features")  # which nobody asks of parties that send one sum
     assert torch.isfinite(Moments.of(torch.ones(3, 2)).centre_and_scale("auto")[1]).all()
 
 

@@ -173,9 +173,10 @@ def as_learnt(y: NDArray[Any]) -> NDArray[Any]:
 
 @contextmanager
 def figures_tell_of_ids() -> Iterator[None]:
-    """Let a learner learn ids that are in use without a word: the figures say how many they are."""
+    """Let a learner learn ids that are in use, and samples once more, without a word: the figures say how many."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*: of the ids .* were in use")
+        warnings.filterwarnings("ignore", message=".*merge: .* count twice now")
         yield
 
 

@@ -121,7 +121,12 @@ class StreamedSource:
         if part in self.parts:
             return [self.parts[part]]
         if part == "all":
-            return [self.parts[name] for name in PARTS]
+            both = [self.parts[name] for name in PARTS]
+            return (
+                both
+                if all(rows.ids is not None for rows in both)
+                else [replace(rows, ids=None) for rows in both]
+            )
         whole = self.parts["all"]
         split = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes, test_share)
         return [whole.only(split[PARTS.index(part)])]
@@ -194,7 +199,7 @@ def size_of(path: Path) -> int:
         table = parquet_file(path).metadata
         return 4 * int(table.num_rows) * int(table.num_columns)
     files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _prepared(path: Path, rows: StreamedRows, preparation: Preparation) -> StreamedRows:

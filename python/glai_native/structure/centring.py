@@ -74,7 +74,7 @@ class Moments:
         # N·(sum of squares) - (sum)², of all columns, and N² times as many: a quotient of integers, rounded once
         varied = n * sum(self.squares) - sum(total * total for total in self.sums)
         everywhere = _scale(varied, n * n * d, otherwise=1.0)
-        if kind == "global" or len(self.squares) < d:
+        if kind == "global" or (kind == "auto" and len(self.squares) < d):
             return _float32(mean), _float32([everywhere] * d)
         both = zip(self.sums, self.squares, strict=True)
         columns = [n * square - total * total for total, square in both]

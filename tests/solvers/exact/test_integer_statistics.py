@@ -211,6 +211,31 @@ def test_what_fails_changes_nothing(data, features, monkeypatch, sign, where):
     assert len(statistics.ledger) == statistics.n_samples == 70
 
 
+@pytest.mark.parametrize("op", ["integer_gram", "class_sums"])
+def test_an_op_that_fails_changes_nothing(data, features, monkeypatch, op):
+    x, y, _ = data
+    statistics = of(features, x, y)
+    before = statistics.digest()
+
+    def failing(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(adding, op, failing)
+    with pytest.raises(MemoryError):
+        statistics.update(x, y)
+    assert statistics.digest() == before
+
+
+def test_sums_from_elsewhere_may_lie_as_they_like(data, features):
+    x, y, _ = data
+    statistics = of(features, x, y, ledger=False)
+    sums = statistics._sums()._replace(cross=statistics.cross.T.contiguous().T)
+    made = glai.IntegerStatistics.from_sums(features, sums, 70)
+    made.update(x, y)
+    statistics.update(x, y)
+    assert made.digest() == statistics.digest()
+
+
 def test_samples_that_both_hold_are_named(data, features):
     x, y, _ = data
     one, two = glai.IntegerStatistics(features, C), glai.IntegerStatistics(features, C)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glai_native.cli.arguments import without_owner
 from glai_native.cli.command import chosen_part, require_new_folder, show, tell_unknown
-from glai_native.cli.learn.streaming import StreamedSamples
+from glai_native.cli.learn.streaming import StreamedSamples, left_behind
 from glai_native.cli.models import (
     Model,
     PathModel,
@@ -68,12 +68,11 @@ Change = Callable[[Model, Path, Source, Rows, int], dict[str, Any]]
 
 
 class _Job(NamedTuple):
-    """A change that is ready to be made, of which samples, and what goes once it is saved."""
+    """A change that is ready to be made, of which samples: its figures, and what is to go once it is saved."""
 
     source: Source
     part: str
-    run: Callable[[], dict[str, Any]]
-    checkpoint: Checkpoint | None = None
+    run: Callable[[], tuple[dict[str, Any], Checkpoint | None]]
 
 
 def _change(arguments: argparse.Namespace, change: Change) -> int:
@@ -95,15 +94,16 @@ def _change(arguments: argparse.Namespace, change: Change) -> int:
         tell_unknown(job.source)
         started = time.perf_counter()
         with _naming(job.source):
-            changed = job.run()
+            changed, checkpoint = job.run()
         figures: dict[str, Any] = {"model": str(folder), "kind": kind_of(model), "data": job.source.name}
         figures |= {"part": job.part, **changed, "exact": is_exact}
         figures |= {"samples_seen": samples_seen(model), "seconds": round(time.perf_counter() - started, 3)}
         if isinstance(model, ExactLearner):
             figures |= {"digest": model.digest()} | _solved(model)
         model.save(out)
-        if job.checkpoint is not None:
-            job.checkpoint.remove()
+        if checkpoint is not None:
+            checkpoint.remove()
+        _tell_left(folder)
     show(figures | {"folder": str(out)}, arguments.json)
     return 0
 
@@ -113,15 +113,14 @@ def _job(arguments: argparse.Namespace, model: Model, change: Change) -> _Job:
     streamed = StreamedSamples.open(arguments, model) if change is _learn else None
     if streamed is not None:
         assert isinstance(model, ExactLearner)
-        run = partial(_learn_streamed, model, streamed)
-        return _Job(streamed.source, streamed.part, run, streamed.checkpoint)
+        return _Job(streamed.source, streamed.part, partial(_learn_streamed, model, streamed))
     source = read_source(arguments.data, arguments.label, names_of(model), labelled=True)
     part = chosen_part(arguments.part, source, "train")
     split = {"of_classes": not has_values(model), "test_share": arguments.test_share}
     rows = source.rows(part, arguments.seed, **split)
     if getattr(arguments, "ids", None) is not None:
         rows = rows_of_ids(source.path, rows, arguments.ids)
-    return _Job(source, part, partial(change, model, arguments.model, source, rows, arguments.seed))
+    return _Job(source, part, lambda: (change(model, arguments.model, source, rows, arguments.seed), None))
 
 
 @contextmanager
@@ -221,15 +220,35 @@ def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) ->
     return {"learnt": len(x)} | _told_twice(before, model)
 
 
-def _learn_streamed(model: ExactLearner, samples: StreamedSamples) -> dict[str, Any]:
-    """Return what :func:`_learn` does, of samples that come in chunks."""
+def _learn_streamed(
+    model: ExactLearner, samples: StreamedSamples
+) -> tuple[dict[str, Any], Checkpoint | None]:
+    """Return what :func:`_learn` does, of samples that come in chunks, and the checkpoint of what was learnt."""
+    ongoing = samples.ongoing
+    if ongoing is not None and ongoing.is_saved:
+        print(
+            f"{samples.source.path}: was learnt by the run that {ongoing.saving.path} is left of, and is in the model: "
+            "nothing is left to learn",
+            file=sys.stderr,
+        )
+        return {"learnt": 0}, ongoing.saving
     before, known = model.statistics_.ledger, labels_of(model)
-    samples.learn(model)
+    ongoing = samples.learn(model).ongoing
     learnt: dict[str, Any] = {"learnt": len(samples)} | _told_twice(before, model)
-    if has_values(model):
-        return learnt
-    classes = len(labels_of(model))
-    return learnt | {"classes": classes, "new_classes": classes - len(known)}
+    if not has_values(model):
+        classes = len(labels_of(model))
+        learnt |= {"classes": classes, "new_classes": classes - len(known)}
+    return learnt, None if ongoing is None else ongoing.saving
+
+
+def _tell_left(folder: Path) -> None:
+    """Say which checkpoints stand beside a model that no command goes on with any more, now that it is another."""
+    for path in left_behind(folder):
+        print(
+            f"{path}: is left of a glai learn that was ended, and holds sums of its samples; remove it, unless another "
+            "folder has the model as it was then",
+            file=sys.stderr,
+        )
 
 
 def _told_twice(before: Ledger | None, model: ExactLearner) -> dict[str, int]:

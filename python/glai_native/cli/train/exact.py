@@ -22,7 +22,7 @@ from glai_native.cli.models import (
 )
 from glai_native.cli.predict.scores import class_scores, value_scores
 from glai_native.cli.train.exact_ranks import begin_alike
-from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, is_streamed, read_targets
+from glai_native.cli.train.exact_streaming import Checkpoint, StreamedRun, beside, is_streamed, read_targets
 from glai_native.cli.train.samples import read_samples
 from glai_native.cli.train.session import columns_text
 from glai_native.data.sources import Rows, Source
@@ -61,8 +61,7 @@ def train_exact(arguments: argparse.Namespace) -> int:
         with ranks.together():
             if ranks.is_first:
                 require_new_folder(arguments.out)
-        out = Path(arguments.out)
-        checkpoint = Checkpoint.of(arguments, out.with_name(f"{out.name}.checkpoint"), arguments.l2, ranks)
+        checkpoint = Checkpoint.of(arguments, beside(arguments.out, ".checkpoint"), arguments.l2, ranks)
         started = time.perf_counter()
         with ranks.together():
             structure, known, counting, kept = _structure(arguments.structure)

@@ -71,7 +71,7 @@ class Checkpoint:
         if arguments.checkpoint is None and not arguments.resume:
             return None
         if ranks.size > 1:
-            path = path.with_name(f"{path.name}-{ranks.rank}")
+            path = beside(path, f"-{ranks.rank}")
         there = [name for name in ranks.gather("" if find_file(path) is None else str(path)) if name]
         if arguments.resume and not there:
             raise ValueError(f"nothing to resume: there is no {path}")
@@ -85,6 +85,11 @@ class Checkpoint:
         """Remove the file: its sums are in the model."""
         self.path.unlink(missing_ok=True)
         remove_leftovers(self.path.parent, [self.path.name])
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return what stands beside a file or folder, called like it with an ending."""
+    return path.parent / f"{path.name}{ending}"
 
 
 def is_streamed(arguments: argparse.Namespace) -> bool:

@@ -76,7 +76,7 @@ def added(sums: IntegerSums, squares: list[int], samples: IntegerSamples, sign: 
 
 
 def _add_chunk(sums: IntegerSums, squares: list[int], phi: Tensor, targets: Tensor, sign: int) -> None:
-    """Add one chunk; whatever can fail comes before anything is changed."""
+    """Add one chunk; what fails leaves the sums as they were."""
     n_outputs = sums.cross.shape[1]
     if targets.ndim == 2:
         cross, more = _value_sums(phi, targets), targets.square().sum(0).tolist()
@@ -88,11 +88,15 @@ def _add_chunk(sums: IntegerSums, squares: list[int], phi: Tensor, targets: Tens
     parts = []
     if sums.class_grams is not None:
         parts = [(int(c), phi[targets == c]) for c in counts.nonzero().squeeze(1)]
-    integer_gram(phi, out=sums.gram, sign=sign)
-    for c, members in parts:
+    class_sums(phi, targets, sums.cross, sign=sign)
+    try:
+        integer_gram(phi, out=sums.gram, sign=sign)
+    except BaseException:
+        class_sums(phi, targets, sums.cross, sign=-sign)
+        raise
+    for c, members in parts:  # of fewer samples each, for which there is room where there was for all
         assert sums.class_grams is not None
         integer_gram(members, out=sums.class_grams[c], sign=sign)
-    class_sums(phi, targets, sums.cross, sign=sign)
     sums.counts.add_(counts, alpha=sign)
 
 

@@ -91,12 +91,14 @@ class FiledSums(LabelledSums):
         centre: float | Sequence[float] | Tensor | None = None,
         squares: Sequence[int] = (),
     ) -> Self:
-        """Make statistics, without a ledger, of sums that were added up elsewhere; they are not copied.
+        """Make statistics, without a ledger, of sums that were added up elsewhere; dense ones are not copied.
 
         Raises:
             ValueError: they cannot be the sums of so many samples.
         """
         point = FixedPoint.told("from_sums", step, centre, sums.cross.shape[1])
+        # As what adds to them in place takes them.
+        sums = sums._replace(gram=sums.gram.contiguous(), cross=sums.cross.contiguous())
         try:
             require_sums_of(n_samples, sums, targets, point)
         except ValueError as error:
