@@ -249,7 +249,8 @@ def test_a_flipped_bit_of_the_preparation_is_refused(shelf, tmp_path, kind, caps
 
 
 def test_models_hold_their_preparation_as_numbers_and_names(shelf):
-    model = glai.ExactClassifier.load(shelf / "exact")
+    with pytest.warns(UserWarning, match="takes samples prepared alike; glai.prepared"):
+        model = glai.ExactClassifier.load(shelf / "exact")
     assert isinstance(model.preparation, Preparation)
     assert model.preparation.names == ["zip", "town", "area"]
     assert model.n_features_in_ == model.preparation.n_features

@@ -386,10 +386,13 @@ def test_what_is_wrong_with_chunks_is_said(samples, tmp_path, in_chunks, capsys)
     np.savez(tmp_path / "alone.npz", x=x)
     np.savez(tmp_path / "short.npz", x=x, y=y[1:])
     held = ("--checkpoint", "9", "--l2", "held-out")
+    told = tmp_path / "told"
+    train(capsys, write(tmp_path, "npy", x, y), "--out", told)
     for arguments, sentence in (
         ([data], "must be finite numbers in float32, got NaN in row"),
         ([tmp_path / "alone.npz"], "must hold y beside x, got x alone"),
         ([tmp_path / "short.npz"], "must be equally long, got 700 and 699"),
+        ([data, "--structure", told, "--units", "9"], "--units must be the 12 of"),
         ([data, "--resume"], "nothing to resume: there is no"),
         ([data, *held], "are not options of --l2 held-out"),
         (["digits", "--checkpoint", "9"], "need data in a file or folder"),

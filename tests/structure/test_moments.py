@@ -45,11 +45,17 @@ def test_mean_and_scale_are_those_of_float64(generator, kind):
 
 
 @pytest.mark.parametrize(
-    ("spreads", "kind"), [((1, 40), "features"), ((1, 1, 60), "features"), ((1, 30, 30, 60), "global")]
+    ("spreads", "mean", "kind"),
+    [
+        ((1, 40), 0, "features"),  # half of them have few steps
+        ((1, 1, 60), 0, "features"),
+        ((1, 30, 30, 60), 0, "global"),  # of what is rare the mean is small
+        ((1, 30, 30, 60), 2, "features"),
+        ((9, 30, 30, 60), 2, "global"),
+    ],
 )
-def test_columns_that_one_scale_would_lose_get_their_own(generator, spreads, kind):
-    """Half of them: at a root mean square of 1/16 of all columns' they are rounded to nothing."""
-    x = torch.randn((900, len(spreads)), generator=generator) * torch.tensor(spreads)
+def test_columns_that_one_scale_would_lose_get_their_own(generator, spreads, mean, kind):
+    x = torch.randn((900, len(spreads)), generator=generator) * torch.tensor(spreads) + mean
     x = torch.cat([x, torch.full((900, 3), 5.0)], 1)  # columns that do not vary lose nothing
     moments = Moments.of(x)
     for one, other in zip(moments.centre_and_scale("auto"), moments.centre_and_scale(kind), strict=True):

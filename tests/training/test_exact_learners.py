@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -23,6 +23,36 @@ def digits():
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     return x[order], np.array([f"digit {label}" for label in y[order]])
+
+
+def test_what_is_told_wrongly_is_refused_at_once(digits):
+    x, y = digits
+    with pytest.raises(ValueError, match="class_weight must be a dict, 'balanced' or None, got 'even'"):
+        glai.ExactClassifier(9, class_weight="even").fit(x, y)
+    with pytest.raises(ValueError, match="sample_weight must be integers from 0 to .* got 0.5 in row 0"):
+        glai.ExactClassifier(9).fit(x, y, sample_weight=np.full(len(x), 0.5))
+
+
+def test_columns_in_units_of_their_own(digits):
+    """As standardised: one scale would lose all but one of wine's columns."""
+    x, y = load_wine(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(len(x))
+    train, test = rows[:120], rows[120:]
+    told = {"n_units": 128, "random_state": 0}
+    auto = glai.ExactClassifier(**told).fit(x[train].astype(np.float32), y[train])
+    assert auto.score(x[test].astype(np.float32), y[test]) > 0.9
+    assert len(np.unique(auto.features_.scale)) == x.shape[1]
+    pixels = glai.ExactClassifier(**told).fit(*digits)
+    assert len(np.unique(pixels.features_.scale)) == 1
+
+
+def test_models_of_other_kinds_are_named(digits, tmp_path):
+    glai.ExactClassifier(9).fit(*digits).save(tmp_path)
+    for kind in (glai.GLAI, glai.GLAIClassifier):
+        with pytest.raises(
+            FileNotFoundError, match=r"must hold .* got an exact (model|one), which ExactClassifier.load"
+        ):
+            kind.load(tmp_path)
 
 
 def test_histories_that_leave_the_same_samples_leave_the_same_model(digits):

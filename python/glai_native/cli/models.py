@@ -97,7 +97,7 @@ def open_path_model(folder: Path, verb: str) -> GLAI:
 def _exact_learner(folder: Path) -> ExactLearner:
     file = open_exact(folder / EXACT_FILE)
     kind = ExactRegressor if file.metadata.get("targets") == "values" else ExactClassifier
-    return kind.load(folder)
+    return kind.open(folder)
 
 
 def kind_of(model: Model) -> str:

@@ -32,6 +32,7 @@ from glai_native.model.casting import structure_as_it_is
 from glai_native.model.output import model_output, wide_output
 from glai_native.model.restoring import whole_or_unchanged
 from glai_native.model.taking_over import take_over_structure
+from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.statistics.file import STATISTICS_FILE, open_statistics
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import STRUCTURE_FILE, PathSelector, prepare_folder
@@ -391,6 +392,11 @@ class GLAI(nn.Module):
             ValueError: a file is damaged, of another format, or the two are of different structures.
         """
         folder = Path(folder)
+        if find_file(folder / EXACT_FILE) is not None and find_file(folder / STRUCTURE_FILE) is None:
+            raise FileNotFoundError(
+                f"GLAI.load: {folder} must hold {STRUCTURE_FILE}, which save writes, got an exact model, which "
+                "ExactClassifier.load or ExactRegressor.load opens"
+            )
         remove_leftovers(folder)
         return read_whole(folder, lambda: cls._load(folder))
 

@@ -14,7 +14,9 @@ from glai_native.data.checks import magnitude
 # What one root mean square of the inputs is as an integer q; 63 is then four of them.
 INPUT_RMS = 16
 # How columns are scaled, and what is taken where nobody says. On held-out samples one scale is better where columns are
-# alike: pixels, embeddings. Of columns in units of their own it loses most: scikit-learn's wine 73 instead of 96 %.
+# alike: by 0.8 points on MNIST, 0.4 on digits and letter, level on BANKING77. Of columns in units of their own it loses
+# most: scikit-learn's wine 79 instead of 99 %, diabetes an R2 of 0.35 instead of 0.43, digits with one pixel a hundred
+# times as bright 94.8 instead of 97.7 %.
 SCALES = ("auto", "global", "features")
 SCALE = "auto"
 # Every float32 is a multiple of 2^-149, and every square of one of 2^-298: the units of exact sums.
@@ -66,8 +68,9 @@ class Moments:
 
         Args:
             kind: ``"global"``: all scales are equal; ``"features"``: each column has its own, and one that does not
-                vary that of all; ``"auto"``: the first, unless at least half of the columns that vary would then have a
-                root mean square of less than one step of q, and be lost.
+                vary that of all; ``"auto"``: the first, unless columns have units of their own: with it at least half
+                of those that vary would have a root mean square of less than four steps of q, or an eighth less than
+                one, at a mean larger than that; those of rare pixels and categories have a smaller one.
         """
         n, d = self.n_samples, len(self.sums)
         mean = [total / (n << SUM_UNIT) for total in self.sums]
@@ -79,13 +82,20 @@ class Moments:
         both = zip(self.sums, self.squares, strict=True)
         columns = [n * square - total * total for total, square in both]
         if kind == "auto":
-            lost = [INPUT_RMS**2 * d * column < varied for column in columns if column]
-            kind = "features" if lost and 2 * sum(lost) >= len(lost) else "global"
+            kind = "features" if self._have_units_of_their_own(columns, varied) else "global"
         scales = [
             _scale(column, n * n, otherwise=everywhere) if kind == "features" else everywhere
             for column in columns
         ]
         return _float32(mean), _float32(scales)
+
+    def _have_units_of_their_own(self, columns: Sequence[int], varied: int) -> bool:
+        """Return whether one scale would lose columns; the arguments are N² times variances, the last one of D such."""
+        d = len(columns)
+        varying = [(column, total) for column, total in zip(columns, self.sums, strict=True) if column]
+        few = sum((INPUT_RMS // 4) ** 2 * d * column < varied for column, _ in varying)
+        lost = sum(INPUT_RMS**2 * d * column < varied and column < total**2 for column, total in varying)
+        return bool(varying) and (2 * few >= len(varying) or 8 * lost >= len(varying))
 
 
 def _float32(numbers: Sequence[float]) -> Tensor:

@@ -116,8 +116,8 @@ class IntegerFeatures:
             n_units: of the one random layer, or, with a selector, its units in the last hidden layer; None: those.
             selector: its projection and hidden layers, of any depth, become integers; None: units are random.
             seed: of the random units, in [0, 2**32).
-            scale: ``"global"``: one for all features; ``"features"``: one for each; ``"auto"``: the first, unless half
-                of the features that vary would then be lost to rounding (:meth:`Moments.centre_and_scale`).
+            scale: ``"global"``: one for all features; ``"features"``: one for each; ``"auto"``: the first, unless some
+                features would then be lost to rounding (:meth:`Moments.centre_and_scale`).
             weights: of random units: ``"random"``, by the seed alone; ``"covariance"``: those that read all features
                 are random combinations of the measured rows, so that they follow the samples' covariance. They have
                 seen those rows; none of them is kept as such.

@@ -258,7 +258,7 @@ def _opened(folder: Path) -> Prepared:
 def _open_learner(folder: Path) -> Learner | ExactLearner:
     if find_file(folder / EXACT_FILE) is not None:
         of_values = open_exact(folder / EXACT_FILE).metadata.get("targets") == "values"
-        return ExactRegressor.load(folder) if of_values else ExactClassifier.load(folder)
+        return ExactRegressor.open(folder) if of_values else ExactClassifier.open(folder)
     model = open_model(OWNER, folder)
     outputs = model.estimator if isinstance(model, GLAI) else model
     return GLAIRegressor.load(folder) if outputs.has_values else GLAIClassifier.load(folder)

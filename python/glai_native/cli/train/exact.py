@@ -32,6 +32,7 @@ from glai_native.data.trained_on import TrainedOn
 from glai_native.machine.progress import samples_bar
 from glai_native.machine.ranks import Ranks
 from glai_native.solvers.exact.ledger import Ledger
+from glai_native.structure.integer_features import IntegerFeatures
 from glai_native.training.distributed import all_reduce, torchrun_group
 from glai_native.training.exact.beginning import NAMES
 from glai_native.training.exact.classifier import ExactClassifier
@@ -65,6 +66,11 @@ def train_exact(arguments: argparse.Namespace) -> int:
         started = time.perf_counter()
         with ranks.together():
             structure, known, counting, kept = _structure(arguments.structure)
+            if isinstance(structure, IntegerFeatures) and arguments.units not in (None, structure.n_units):
+                raise ValueError(
+                    f"--units must be the {structure.n_units} of {arguments.structure}, whose units are taken, got "
+                    f"{arguments.units}"
+                )
             learning: _Whole | StreamedRun
             if is_streamed(arguments):
                 learning = StreamedRun.open(arguments, known, kept, checkpoint)

@@ -76,7 +76,9 @@ class Checkpoint:
         if arguments.resume and not there:
             raise ValueError(f"nothing to resume: there is no {path}")
         if there and not arguments.resume:
-            raise ValueError(f"{there[0]}: holds the sums of a run that was ended; --resume goes on with it")
+            raise ValueError(
+                f"{there[0]}: holds the sums of a run that was ended; --resume goes on with it, removing it begins anew"
+            )
         if l2 == "held-out":
             raise ValueError("--checkpoint and --resume are not options of --l2 held-out")
         return cls(path, DEFAULT_SECONDS if arguments.checkpoint is None else arguments.checkpoint)

@@ -162,6 +162,8 @@ def _mapped(path: Path) -> np.ndarray[Any, Any]:
         mapped: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: must be an .npy or .npz file ({error})") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: must be an .npy or .npz file, got a folder") from None
     return mapped
 
 

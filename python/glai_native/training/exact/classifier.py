@@ -199,18 +199,23 @@ class ExactClassifier(ClassifierMixin, ExactLearner):
         weight: NDArray[np.float64] | None,
         structure: Structure,
     ) -> IntegerStatistics:
+        self._require_class_weight()
         features = self._first_features(structure, x, targets, len(labels), weight)
         per_class = bool(self.per_class or self.class_weight is not None)
         statistics = IntegerStatistics(features, len(labels), per_class=per_class, ledger=bool(self.ledger))
         statistics.class_labels = labels
         return statistics
 
-    def _class_weight(self) -> Tensor | str | None:
+    def _require_class_weight(self) -> None:
         weight = self.class_weight
-        if weight is None or isinstance(weight, str):
-            return weight
-        if not isinstance(weight, Mapping):
+        if not (weight in (None, "balanced") or isinstance(weight, Mapping)):
             raise ValueError(f"{OWNER}: class_weight must be a dict, 'balanced' or None, got {weight!r:.80}")
+
+    def _class_weight(self) -> Tensor | str | None:
+        self._require_class_weight()
+        weight = self.class_weight
+        if not isinstance(weight, Mapping):
+            return weight
         labels = self.statistics_.class_labels or []
         unknown = [label for label in weight if label not in labels]
         if unknown:

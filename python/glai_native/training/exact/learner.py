@@ -20,6 +20,7 @@ from glai_native.machine.inference import outside_inference_mode
 from glai_native.solvers.exact.chunks import Chunk
 from glai_native.solvers.exact.current import CurrentSolution
 from glai_native.solvers.exact.ledger import Ledger
+from glai_native.solvers.exact.samples import read_repeats
 from glai_native.solvers.exact.solution import ExactSolution, require_l2
 from glai_native.solvers.exact.sums import IntegerStatistics
 from glai_native.training.exact.beginning import BeginningLearner, Part, Structure
@@ -66,7 +67,7 @@ class ExactLearner(BeginningLearner):
         ledger: keep a hash of each sample, of its target and its features as the sums have them, 7 bits each, so that
             forgetting what was never learnt, or twice, is refused; samples that differ by less are the same to it.
         scale: ``"global"``: features are scaled by one number; ``"features"``: by one each; ``"auto"``: by one, unless
-            half of those that vary would then be lost to rounding: those of a table in units of their own.
+            it would lose some to rounding, as those of a table in units of their own.
         random_state: seed of all that is drawn, an int, a RandomState, or None for NumPy's global one.
         verbose: progress bars.
 
@@ -267,8 +268,10 @@ class ExactLearner(BeginningLearner):
         return "statistics_" in self.__dict__
 
     def _weight(self, sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-        """Return weights float64 ``[N]``; the sums refuse those that are no integers, by row."""
-        return None if sample_weight is None else read_weight(type(self).__name__, sample_weight, n)
+        """Return weights float64 ``[N]``; raise, by row, unless they are integers."""
+        weight = None if sample_weight is None else read_weight(type(self).__name__, sample_weight, n)
+        read_repeats(type(self).__name__, weight, n)
+        return weight
 
     def _begin(self, statistics: IntegerStatistics, held_out: IntegerStatistics | None = None) -> None:
         self.features_, self.statistics_, self._held_out = statistics.features, statistics, held_out
@@ -297,9 +300,7 @@ class ExactLearner(BeginningLearner):
             self._held_out = self._held_out_after(sign, samples, targets, repeats)
         except BaseException:
             (sums.downdate if sign > 0 else sums.update)(samples, targets, repeats, ids)
-            sums.ledger = (
-                ledger  # with the ids of samples that were to go, which the caller need not have given
-            )
+            sums.ledger = ledger  # with ids of what was to go, which the caller need not have given
             raise
 
     def _accumulate(

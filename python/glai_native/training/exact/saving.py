@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,10 +104,25 @@ class SavedExact:
     def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Open a folder that :meth:`save` wrote; what else wrote its sums, its learner has the default parameters.
 
+        It warns of a model of tables whose columns are prepared, which takes them prepared.
+
         Raises:
             FileNotFoundError: there is no model.
             ValueError: a file is damaged, or the model's outputs are of the other kind, values or classes.
         """
+        learner = cls.open(folder)
+        if learner.preparation is not None:
+            warnings.warn(
+                f"{cls.__name__}.load: {folder} has learnt a table whose columns were prepared, and takes samples "
+                "prepared alike; glai.prepared(folder) takes them as the table has them",
+                stacklevel=3,  # the caller of what is decorated
+            )
+        return learner
+
+    @classmethod
+    @outside_inference_mode
+    def open(cls, folder: str | os.PathLike[str]) -> Self:
+        """Open a folder as :meth:`load` does, for who prepares samples where they are to be prepared."""
         path = Path(folder)
         if find_file(path / EXACT_FILE) is None:
             raise FileNotFoundError(

@@ -21,6 +21,7 @@ from glai_native.machine.writing import find_file
 from glai_native.model.glai import GLAI
 from glai_native.solvers.dual.file import PATH_KERNEL_FILE
 from glai_native.solvers.dual.model import PathKernelModel
+from glai_native.solvers.exact.file import EXACT_FILE
 from glai_native.solvers.solution import SgdEpoch
 from glai_native.solvers.statistics.sums import PathStatistics
 from glai_native.structure.selector import PathSelector
@@ -159,7 +160,10 @@ def open_model(owner: str, folder: str | os.PathLike[str]) -> GLAI | PathKernelM
         return GLAI.load(folder)
     if find_file(folder / PATH_KERNEL_FILE) is not None:
         return PathKernelModel.load(folder)
-    raise FileNotFoundError(f"{owner}.load: {folder} must hold a model, which save writes, got none")
+    found = "none"
+    if find_file(folder / EXACT_FILE) is not None:
+        found = "an exact one, which ExactClassifier.load or ExactRegressor.load opens"
+    raise FileNotFoundError(f"{owner}.load: {folder} must hold a model, which save writes, got {found}")
 
 
 def provenance_of(model: GLAI | PathKernelModel) -> dict[str, Any]:
