@@ -55,7 +55,7 @@ def test_the_digest_is_that_of_one_place(parties, tmp_path):
     assert [grid.asked(action) for action in ("exact_moments", "units", "exact")] == [["a", "b", "c"]] * 3
     m = 20 + 6 + 1
     assert progress.rounds[0].bytes_up == 3 * (4 * (m * (m + 1) // 2 + 4 * m) + 8 * 4 + 8)
-    assert progress.stated["bytes_up"] == 3 * (8 * (8 * 6 + 16 + 1024 + 1) + 8 * (3 * 20 + 1))
+    assert progress.stated["bytes_up"] == 3 * (8 * (8 * 6 + 16 * 6 + 1024 + 1) + 8 * (3 * 20 + 1))
     assert progress.stated["origin"].startswith("random units of seed 0; ")
     assert progress.stated["origin"].endswith("over 3 clients")
     resumed = ExactProgress.load(tmp_path, exact_settings())
