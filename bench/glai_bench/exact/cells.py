@@ -202,7 +202,7 @@ class Cells:
         seconds: dict[str, list[float]] = {method: [] for method in ready}
         for _ in range(TIMED_ROUNDS if size <= LARGEST_ACIL else 1):
             for method, learner in ready.items():
-                seconds[method].append(_seconds(lambda: _learn(learner, x, y)))  # noqa: B023
+                seconds[method].append(_seconds(partial(_learn, learner, x, y)))
         return {"samples": len(x), "seconds": {m: statistics.median(s) for m, s in seconds.items()}}
 
     def _before_last(self, method: str, size: int, data: Stream) -> Learner:
@@ -224,7 +224,7 @@ class Cells:
         for hundredth in reversed(range(FORGOTTEN_ROUNDS)):
             gone = torch.arange(len(x)) % 100 == hundredth
             samples = x[gone], y[gone]
-            seconds.append(_seconds(lambda: learner.sums.downdate(*samples)))  # noqa: B023
+            seconds.append(_seconds(partial(learner.sums.downdate, *samples)))
             if hundredth:
                 learner.learn(*samples)
         anew = Exact(data.in_features, data.n_classes, size, 0, first=data.tasks[0][0])

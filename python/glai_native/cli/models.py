@@ -172,7 +172,7 @@ def as_learnt(y: NDArray[Any]) -> NDArray[Any]:
 
 
 @contextmanager
-def figures_tell_of_ids() -> Iterator[None]:
+def figures_tell_of_repeats() -> Iterator[None]:
     """Let a learner learn ids that are in use, and samples once more, without a word: the figures say how many."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*: of the ids .* were in use")

@@ -122,11 +122,9 @@ class StreamedSource:
             return [self.parts[part]]
         if part == "all":
             both = [self.parts[name] for name in PARTS]
-            return (
-                both
-                if all(rows.ids is not None for rows in both)
-                else [replace(rows, ids=None) for rows in both]
-            )
+            if any(rows.ids is None for rows in both):
+                both = [replace(rows, ids=None) for rows in both]
+            return both
         whole = self.parts["all"]
         split = rows_of_split(self.source.path, len(whole), whole.y, seed, of_classes, test_share)
         return [whole.only(split[PARTS.index(part)])]

@@ -25,7 +25,7 @@ from glai_native.cli.models import (
     as_learnt,
     columns_in_order,
     features_for,
-    figures_tell_of_ids,
+    figures_tell_of_repeats,
     has_values,
     kind_of,
     labels_of,
@@ -215,7 +215,7 @@ def _retrain(
 def _partial_fit(model: ExactLearner, x: Tensor, y: NDArray[Any], rows: Rows) -> dict[str, int]:
     """Return how many samples were learnt, and how many of them, and of their ids, the ledger knew already."""
     before = model.statistics_.ledger
-    with columns_in_order(model), figures_tell_of_ids():
+    with columns_in_order(model), figures_tell_of_repeats():
         model.partial_fit(x.numpy(), as_learnt(y), ids=rows.ids)
     return {"learnt": len(x)} | _told_twice(before, model)
 

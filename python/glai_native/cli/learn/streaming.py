@@ -18,7 +18,7 @@ from glai_native.cli.models import (
     as_learnt,
     columns_in_order,
     features_for,
-    figures_tell_of_ids,
+    figures_tell_of_repeats,
     has_values,
     kind_of,
     labels_of,
@@ -61,14 +61,12 @@ class Ongoing:
     is_saved: bool = False
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace, model: ExactLearner) -> Ongoing | None:
-        """Return what ``--checkpoint`` and ``--resume`` ask for; None: nothing.
+    def of(cls, arguments: argparse.Namespace, model: ExactLearner) -> Ongoing:
+        """Return what ``--checkpoint`` or ``--resume`` asks for.
 
         Raises:
             ValueError: as :meth:`Checkpoint.of`, or the file could not be written.
         """
-        if arguments.checkpoint is None and not arguments.resume:
-            return None
         digest = model.digest()[:DIGITS]
         path = beside(arguments.model, f".checkpoint-{digest}")
         require_writable_file("--checkpoint", path)
@@ -82,7 +80,8 @@ class Ongoing:
             if left.name.startswith(f"{path.name}-"):  # all was learnt, and not saved
                 left.replace(path)
         saving = Checkpoint.of(arguments, path, model.l2, Ranks("learn", None))
-        return None if saving is None else cls(saving)
+        assert saving is not None
+        return cls(saving)
 
     def note_learnt(self, model: ExactLearner) -> Ongoing:
         """Return this with the name that the file has until the model is saved."""
@@ -135,7 +134,7 @@ class StreamedSamples:
             return None
         if not asked and (model.l2 == "held-out" or not is_large(path)):
             return None
-        ongoing = Ongoing.of(arguments, model)
+        ongoing = Ongoing.of(arguments, model) if asked else None
         try:
             data = stream_source(path, arguments.label, names_of(model))
         except ValueError:
@@ -165,7 +164,7 @@ class StreamedSamples:
         if self.ongoing is not None:
             saving = {"checkpoint": self.ongoing.saving.path, "save_seconds": self.ongoing.saving.seconds}
         try:
-            with columns_in_order(model), figures_tell_of_ids():
+            with columns_in_order(model), figures_tell_of_repeats():
                 model.partial_fit(CountedChunks(self._chunks(model), len(self)), **saving)
         finally:
             model.verbose = told

@@ -14,7 +14,7 @@ from glai_native.cli.command import require_new_folder, show, tell_unknown
 from glai_native.cli.models import (
     answers,
     features_for,
-    figures_tell_of_ids,
+    figures_tell_of_repeats,
     has_values,
     learnt_twice,
     open_model,
@@ -190,7 +190,7 @@ class _Whole:
         share = ranks.share(len(rows))
         with ranks.together():
             if share.start < share.stop:
-                with figures_tell_of_ids():
+                with figures_tell_of_repeats():
                     model.partial_fit(
                         rows.x[share], y[share], ids=None if rows.ids is None else rows.ids[share]
                     )

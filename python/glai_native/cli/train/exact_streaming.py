@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glai_native.cli.models import Answers, answers, as_learnt, features_for, figures_tell_of_ids, targets_for
+from glai_native.cli.models import (
+    Answers,
+    answers,
+    as_learnt,
+    features_for,
+    figures_tell_of_repeats,
+    targets_for,
+)
 from glai_native.cli.predict.scores import scores_of_classes, value_scores
 from glai_native.cli.train.exact_ranks import begin_alike
 from glai_native.cli.train.samples import stream_samples
@@ -194,7 +201,7 @@ class StreamedRun:
         later = [label for label in labels if label not in known]
         if later:
             model.statistics_.add_outputs(len(later), later)
-        with ranks.together(), figures_tell_of_ids():
+        with ranks.together(), figures_tell_of_repeats():
             share = ranks.share(len(self.train))
             self._add(model, self.train if ranks.size == 1 else self.train.part(share), share.start)
         model.set_params(**told)
